@@ -1,0 +1,39 @@
+# Everything runs in .venv, which the first target creates with the pinned packages of constraints.txt.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := out/demo
+
+.PHONY: help install lint test test-all demo wheelhouse clean
+
+help:            ## show this list
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,tensorboard]'
+	touch $@
+
+install: $(VENV)/.installed   ## create .venv with pinned dependencies and svae itself
+
+lint: $(VENV)/.installed      ## ruff: errors, imports, docstrings, formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: $(VENV)/.installed      ## the default tests: CPU, offline, a few minutes on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-all: $(VENV)/.installed  ## also the slow and GPU tests
+	$(BIN)/python -m pytest -m ''
+
+demo: $(VENV)/.installed      ## the five commands on the embedded sample; leaves a wav and a report in out/demo
+	BIN=$(BIN) OUT=$(DEMO) bash recipes/tiny/demo.sh
+
+wheelhouse: $(VENV)/.installed ## collect all wheels, for installing on a machine without a network
+	mkdir -p wheelhouse
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check -c constraints.txt -w wheelhouse '.[dev,tensorboard]'
+	cp constraints.txt wheelhouse/
+	@echo "On the other machine: python3 -m pip install --no-index --find-links wheelhouse -c wheelhouse/constraints.txt 'svae[dev,tensorboard]'"
+
+clean:           ## remove what make built, not your data or runs
+	rm -rf $(VENV) out wheelhouse build dist .pytest_cache .ruff_cache

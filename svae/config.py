@@ -1,0 +1,261 @@
+"""Every recipe field, as frozen dataclasses. This module imports nothing but the standard library.
+
+A recipe (YAML) says only what differs from the defaults below; `svae.recipe.load` turns it into one of
+`VAETrainConfig` or `TTSTrainConfig`. The defaults of the model sections are the published ones
+(Semantic-VAE, arXiv 2509.22167; F5-TTS v1 Small, arXiv 2410.06885).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["fp32", "bf16"]
+"""Arithmetic of the networks. Losses, spectra, EMA and master weights stay in float32 either way."""
+
+
+# ----------------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the shards are."""
+
+    root: str
+    """Folder with `index.json`, written by `svae prepare` (or, for train-tts, by `svae encode`)."""
+    validation_root: str | None = None
+    """Another such folder, used whole for validation. null: the utterances that `svae prepare` held out of `root`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """How shards are read."""
+
+    num_workers: int = 2
+    """Reader processes per rank; 0 reads in the training process. Part of what decides the data order."""
+    shuffle_shards: int = 16
+    """Utterances are shuffled within a window of this many shards; the order of the shards is shuffled too."""
+    prefetch: int = 4
+    """Batches that each worker prepares ahead."""
+
+
+# ----------------------------------------------------------------------------------------------- optimisation
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW and its schedule. The learning rate is a function of the step alone."""
+
+    learning_rate: float = 1e-4
+    betas: tuple[float, float] = (0.8, 0.99)
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    max_grad_norm: float = 10.0
+    """Gradients are scaled down to this total 2-norm."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up from 0."""
+    schedule: Literal["constant", "exponential", "linear"] = "exponential"
+    """After warm-up: constant, times `decay` a step, or linear down to 0 at the last step."""
+    decay: float = 0.999996
+    """Factor a step of the exponential schedule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EMAConfig:
+    """Exponential moving average of the weights: decay = min(decay, 1 - (1 + step - start_step) ** -power)."""
+
+    decay: float = 0.9999
+    power: float = 2 / 3
+    start_step: int = 100
+    """Up to here the average is a copy of the weights."""
+    every: int = 10
+    """Steps between updates; the decay applies once per update."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerConfig:
+    """What the VAE and the TTS loop have in common."""
+
+    steps: int
+    """Optimizer steps of the whole run."""
+    seed: int = 0
+    precision: Precision = "fp32"
+    compile: bool = False
+    """Compile the networks with torch.compile (slow first steps, faster afterwards; meant for GPUs)."""
+    log_every: int = 50
+    """Steps between rows of metrics.jsonl."""
+    validate_every: int = 1000
+    checkpoint_every: int = 5000
+    keep_checkpoints: int = 3
+    """Newest checkpoints kept with their training state; older ones are deleted."""
+    max_nonfinite_steps: int = 10
+    """Steps with a non-finite loss or gradient are skipped on all ranks; more than this many in a row stop the run."""
+
+
+# ----------------------------------------------------------------------------------------------- VAE
+
+
+@dataclass(frozen=True, kw_only=True)
+class BigVGANConfig:
+    """BigVGAN generator, used as the VAE's decoder (arXiv 2206.04658)."""
+
+    upsample_rates: tuple[int, ...] = (5, 5, 2, 2, 2, 2)
+    """Product = hop length of the VAE."""
+    upsample_kernel_sizes: tuple[int, ...] = (9, 9, 4, 4, 4, 4)
+    initial_channels: int = 1024
+    """Channels before the first upsampling; halved at each stage."""
+    resblock: Literal["1", "2"] = "1"
+    """AMPBlock1 (pairs of a dilated and a plain convolution) or AMPBlock2 (dilated only)."""
+    resblock_kernel_sizes: tuple[int, ...] = (3, 7, 11)
+    resblock_dilation_sizes: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+    activation: Literal["snake", "snakebeta"] = "snakebeta"
+    snake_logscale: bool = True
+    tanh_at_final: bool = False
+    """tanh at the output; otherwise the output is clamped to [-1, 1]."""
+    bias_at_final: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAEConfig:
+    """The speech VAE: DAC encoder, causal attention projection, diagonal Gaussian posterior, BigVGAN decoder."""
+
+    sample_rate: int = 16000
+    latent_dim: int = 64
+    encoder_channels: int = 64
+    """Channels after the first convolution; doubled by each block."""
+    encoder_strides: tuple[int, ...] = (4, 4, 5, 5)
+    """Product = hop length in samples (400 = 40 Hz at 16 kHz)."""
+    attention_heads: int = 8
+    attention_mlp_ratio: int = 2
+    regulator_layers: int = 2
+    """Convolution stages of the regulator that projects teacher features; 0 = a single 1x1 convolution."""
+    decoder: BigVGANConfig = field(default_factory=BigVGANConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscriminatorConfig:
+    """Multi-period and multi-resolution multi-band discriminators of the Descript Audio Codec (arXiv 2306.06546)."""
+
+    periods: tuple[int, ...] = (2, 3, 5, 7, 11)
+    period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
+    fft_sizes: tuple[int, ...] = (2048, 1024, 512)
+    spectral_channels: int = 32
+    bands: tuple[tuple[float, float], ...] = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
+    """Each resolution's spectrum is cut at these fractions of the Nyquist frequency."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """The frozen self-supervised speech model whose features the latents are pulled towards."""
+
+    model: str = "microsoft/wavlm-large"
+    """`embedded` (the small CTC model in svae/assets), a local folder, or a Hugging Face hub id."""
+    layer: int = 23
+    """Index into transformers' `hidden_states`: 0 is the input of the first layer, n the output of layer n, -1 the last."""
+    context_seconds: float = 0.5
+    """Real audio on both sides of the crop that the teacher hears too, so that its edge frames are not at an edge."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAELossConfig:
+    """Weights of the generator's losses."""
+
+    mel: float = 15.0
+    """Multi-scale log-mel L1, summed over 7 scales."""
+    feature_matching: float = 2.0
+    adversarial: float = 1.0
+    kl: float = 0.01
+    """Summed over channels, averaged over frames and batch."""
+    alignment: float | None = 1.0
+    """Minus the cosine similarity to the projected teacher features. null: no teacher (the acoustic baseline)."""
+    adversarial_start_step: int = 0
+    """Before this step there is no discriminator: neither trained nor felt by the generator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAETrainConfig:
+    """A recipe of `svae train-vae`."""
+
+    data: DataConfig
+    trainer: TrainerConfig
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    vae: VAEConfig = field(default_factory=VAEConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    loss: VAELossConfig = field(default_factory=VAELossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    ema: EMAConfig = field(default_factory=EMAConfig)
+    segment_seconds: float = 3.0
+    """Length of a training crop."""
+    batch_size: int = 24
+    """Crops per step over all ranks; must be a multiple of the number of ranks."""
+    validation_crops: int = 32
+    """Fixed crops scored at each validation."""
+    statistics_utterances: int = 5000
+    """At most this many training utterances, spread over the shards, measure the latents' mean and deviation at the end."""
+
+
+# ----------------------------------------------------------------------------------------------- TTS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTConfig:
+    """F5-TTS v1 diffusion transformer with its text tower, all padding masked."""
+
+    dim: int = 768
+    depth: int = 18
+    heads: int = 12
+    """Head dimension = dim / heads."""
+    ff_mult: int = 2
+    dropout: float = 0.1
+    text_dim: int = 512
+    text_conv_layers: int = 4
+    """ConvNeXt-V2 blocks on the text; 0 = embeddings only."""
+    text_conv_mult: int = 2
+    conv_pos_kernel: int = 31
+    conv_pos_groups: int = 16
+    qk_norm: bool = False
+    """RMS norm of queries and keys per head."""
+    text_length_leak: bool = True
+    """F5's behaviour: without text, the network still sees how many positions the text had. false hides it."""
+    average_upsampling: bool = False
+    """Spread the text evenly over the frames before the transformer sees it (ZipVoice), instead of left-aligned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """Conditional flow matching with speech infilling (F5-TTS, sections 3.1 and 3.2)."""
+
+    mask_ratio: tuple[float, float] = (0.7, 1.0)
+    """Part of each utterance that is hidden and to be generated, uniform in this range."""
+    drop_audio: float = 0.3
+    """Probability, per sample, of training without the audio condition."""
+    drop_both: float = 0.2
+    """Probability, per sample, of training without audio and without text."""
+    posterior: Literal["mean", "sample"] = "mean"
+    """What is learned: posterior means, or one sample per utterance, seeded by its key."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TTSTrainConfig:
+    """A recipe of `svae train-tts`."""
+
+    data: DataConfig
+    trainer: TrainerConfig
+    vae: str | None = None
+    """Checkpoint or run folder of the VAE; `--vae` sets it. Needed unless the data are stored latents with a copy of it."""
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    dit: DiTConfig = field(default_factory=DiTConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    optimizer: OptimizerConfig = field(
+        default_factory=lambda: OptimizerConfig(
+            learning_rate=7.5e-5, betas=(0.9, 0.999), max_grad_norm=1.0, warmup_steps=20000, schedule="linear"
+        )
+    )
+    ema: EMAConfig = field(default_factory=EMAConfig)
+    batch_frames: int = 131072
+    """Latent frames per step over all ranks, padding included."""
+    min_seconds: float = 0.3
+    max_seconds: float = 30.0
+    """Utterances outside these are left out, counted and printed."""
+    validation_utterances: int = 64
