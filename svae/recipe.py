@@ -1,0 +1,246 @@
+"""Recipes: YAML plus `--set` → a frozen dataclass of `svae.config`, or one `ConfigError` that lists every problem."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import io
+import json
+import math
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from svae.config import BigVGANConfig, DiTConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
+from svae.errors import ConfigError
+
+Config = TypeVar("Config", VAETrainConfig, TTSTrainConfig)
+
+POSITIVE = frozenset(
+    "steps batch_size batch_frames segment_seconds learning_rate max_grad_norm log_every validate_every checkpoint_every "
+    "keep_checkpoints sample_rate latent_dim encoder_channels attention_heads attention_mlp_ratio initial_channels dim "
+    "depth heads ff_mult text_dim conv_pos_kernel conv_pos_groups prefetch shuffle_shards every max_seconds eps "
+    "encoder_strides upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult".split()
+)
+NOT_NEGATIVE = frozenset(
+    "num_workers warmup_steps weight_decay context_seconds min_seconds start_step adversarial_start_step "
+    "max_nonfinite_steps mel feature_matching adversarial kl alignment text_conv_layers regulator_layers seed".split()
+)
+FRACTION = frozenset("dropout drop_audio drop_both mask_ratio betas decay power".split())
+
+
+def recipe_folders() -> list[Path]:
+    """Return the folders searched for a recipe given by name: inside the wheel, then the source checkout."""
+    package = Path(__file__).parent
+    return [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
+
+
+def recipe_names() -> list[str]:
+    """Return the names of all shipped recipes, e.g. `tiny/vae`."""
+    return sorted({p.relative_to(f).with_suffix("").as_posix() for f in recipe_folders() for p in f.rglob("*.yaml")})
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe given by path or by name.
+
+    Raises:
+        ConfigError: there is neither such a file nor such a recipe.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    for folder in recipe_folders():
+        candidate = folder / f"{name.removesuffix('.yaml')}.yaml"
+        if candidate.is_file():
+            return candidate
+    close = difflib.get_close_matches(name, recipe_names(), n=1, cutoff=0.4)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ConfigError(
+        f"recipe {name!r}: no such file and no such recipe.{hint}\nShipped recipes: {', '.join(recipe_names())}"
+    )
+
+
+def load(cls: type[Config], name: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a recipe and apply `a.b=c` overrides.
+
+    Args:
+        cls: `VAETrainConfig` or `TTSTrainConfig`.
+        name: path of a YAML file, or a name such as `tiny/vae`.
+        overrides: `key.path=value`, the value in YAML syntax.
+
+    Raises:
+        ConfigError: unknown recipe, YAML that does not parse, unknown keys, wrong types, impossible values; all at once.
+    """
+    path = find_recipe(name)
+    tree = _read_yaml(path)
+    for override in overrides:
+        _apply_override(tree, override)
+    return build(cls, tree, where=f"recipe {path}")
+
+
+def build(cls: type[Config], tree: dict[str, Any], *, where: str) -> Config:
+    """Turn a plain tree (as read from YAML or JSON) into the dataclass; `where` starts the error message."""
+    config, problems = _validate(cls, tree)
+    problems = [*_unknown_keys(cls, tree, ""), *problems]
+    if config is not None:
+        values = list(_value_problems(config, ""))
+        problems += values or _cross_problems(config)  # the latter would only echo the former
+    if problems or config is None:
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise ConfigError(f"{where}: {count}\n" + "\n".join(f"  {p}" for p in problems))
+    return config
+
+
+def to_tree(config: Any) -> dict[str, Any]:
+    """Return the resolved configuration as plain dicts, lists and scalars."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def dump(config: Any) -> str:
+    """Return the resolved configuration as YAML text that `load` reads back unchanged."""
+    buffer = io.StringIO()
+    _yaml().dump(to_tree(config), buffer)
+    return buffer.getvalue()
+
+
+def from_tree(cls: type, tree: dict[str, Any]) -> Any:
+    """Rebuild a model section (e.g. `VAEConfig`) from a checkpoint's config.json."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(cls).validate_json(json.dumps(tree))
+
+
+def _yaml() -> Any:
+    from ruamel.yaml import YAML
+
+    yaml = YAML(typ="safe", pure=True)  # pure = YAML 1.2: 5e-4 is a number, `no` is text
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
+    return yaml
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        tree = _yaml().load(path.read_text(encoding="utf-8"))
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {path}: not valid YAML\n{error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"recipe {path}: expected a mapping of sections, got {type(tree).__name__}")
+    return tree
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    from ruamel.yaml.error import YAMLError
+
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override!r}: expected key.path=value, e.g. --set trainer.steps=100")
+    try:
+        value = _yaml().load(text) if text.strip() else None
+    except YAMLError as error:
+        raise ConfigError(f"--set {override!r}: the value is not valid YAML\n{error}") from None
+    *parents, leaf = key.strip().split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override!r}: {parent!r} is a value, not a section")
+        tree = child
+    tree[leaf] = value
+
+
+def _unknown_keys(cls: type, tree: dict[str, Any], prefix: str) -> Iterator[str]:
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key, value in tree.items():
+        if key not in names:
+            close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
+            advice = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(names)}"
+            yield f"{prefix}{key}: unknown key; {advice}"
+        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
+            yield from _unknown_keys(hints[key], value, f"{prefix}{key}.")
+
+
+def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, list[str]]:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        text = json.dumps(tree)
+    except (TypeError, ValueError) as error:  # e.g. a YAML timestamp
+        return None, [f"a value is neither number, text, list nor mapping: {error}"]
+    try:
+        return TypeAdapter(cls).validate_json(text, strict=True), []
+    except ValidationError as error:
+        problems = []
+        for item in error.errors():
+            place = ".".join(str(part) for part in item["loc"])
+            got = "" if item["type"] == "missing" else f", got {item['input']!r}"
+            problems.append(f"{place}: {item['msg'].lower()}{got}")
+        return None, problems
+
+
+def _value_problems(config: Any, prefix: str) -> Iterator[str]:
+    for item in dataclasses.fields(config):
+        value, place = getattr(config, item.name), f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(value):
+            yield from _value_problems(value, f"{place}.")
+            continue
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                continue
+            if not math.isfinite(number):
+                yield f"{place}: must be finite, got {value!r}"
+            elif item.name in POSITIVE and number <= 0:
+                yield f"{place}: must be greater than 0, got {value!r}"
+            elif item.name in NOT_NEGATIVE and number < 0:
+                yield f"{place}: must not be negative, got {value!r}"
+            elif item.name in FRACTION and not 0 <= number <= 1:
+                yield f"{place}: must lie between 0 and 1, got {value!r}"
+
+
+def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
+    if isinstance(config, VAETrainConfig):
+        yield from _vae_problems(config.vae)
+        if config.segment_seconds * config.vae.sample_rate < math.prod(config.vae.encoder_strides):
+            yield "segment_seconds: shorter than one latent frame"
+        longest_fft = 2048  # of the multi-scale mel loss, padded by reflection
+        if config.segment_seconds * config.vae.sample_rate <= longest_fft // 2:
+            yield f"segment_seconds: the mel loss needs more than {longest_fft // 2} samples"
+        return
+    yield from _dit_problems(config.dit)
+    low, high = config.flow.mask_ratio
+    if low > high:
+        yield f"flow.mask_ratio: the lower bound {low} is above the upper bound {high}"
+    if config.min_seconds >= config.max_seconds:
+        yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"
+
+
+def _vae_problems(vae: VAEConfig) -> Iterator[str]:
+    decoder: BigVGANConfig = vae.decoder
+    encoder_hop, decoder_hop = math.prod(vae.encoder_strides), math.prod(decoder.upsample_rates)
+    width = vae.encoder_channels * 2 ** len(vae.encoder_strides)
+    if encoder_hop != decoder_hop:
+        yield f"vae.decoder.upsample_rates: product {decoder_hop} differs from that of vae.encoder_strides, {encoder_hop}"
+    if len(decoder.upsample_rates) != len(decoder.upsample_kernel_sizes):
+        yield "vae.decoder.upsample_kernel_sizes: needs one size per upsample rate"
+    elif any((k - r) % 2 or k < r for k, r in zip(decoder.upsample_kernel_sizes, decoder.upsample_rates, strict=True)):
+        yield "vae.decoder.upsample_kernel_sizes: each must be its rate plus an even number"
+    if len(decoder.resblock_kernel_sizes) != len(decoder.resblock_dilation_sizes):
+        yield "vae.decoder.resblock_dilation_sizes: needs one list per resblock kernel size"
+    if decoder.initial_channels % 2 ** len(decoder.upsample_rates):
+        yield "vae.decoder.initial_channels: must be divisible by 2 for every upsampling stage"
+    if width % vae.attention_heads:
+        yield f"vae.attention_heads: must divide the encoder's output width {width}, got {vae.attention_heads}"
+    if width % vae.latent_dim and vae.latent_dim % width:
+        yield f"vae.latent_dim: must divide the encoder's output width {width} (or be a multiple of it), got {vae.latent_dim}"
+
+
+def _dit_problems(dit: DiTConfig) -> Iterator[str]:
+    if dit.dim % dit.heads or (dit.dim // dit.heads) % 2:
+        yield f"dit.heads: dim / heads must be a whole even number, got {dit.dim} / {dit.heads}"
+    if dit.dim % dit.conv_pos_groups:
+        yield f"dit.conv_pos_groups: must divide dim {dit.dim}, got {dit.conv_pos_groups}"
+    if dit.conv_pos_kernel % 2 == 0:
+        yield f"dit.conv_pos_kernel: must be odd, got {dit.conv_pos_kernel}"
