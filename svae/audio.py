@@ -1,0 +1,183 @@
+"""Reading, writing, resampling and picturing waveforms. Everything here is float32 in [-1, 1] unless said otherwise."""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio.functional as AF
+from torch import Tensor
+
+from svae.errors import DataError
+
+_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+
+
+def load_audio(
+    source: str | Path | BinaryIO, *, sample_rate: int | None = None, name: str | None = None
+) -> tuple[Tensor, int]:
+    """Read an audio file of any format libsndfile knows as one channel.
+
+    Args:
+        source: a path, or an open binary file.
+        sample_rate: resample to this rate (Hz); None keeps the file's own.
+        name: what error messages call the source; the path where None.
+
+    Returns:
+        The waveform (1, S), float32, the mean of the channels, and its sample rate in Hz.
+
+    Raises:
+        DataError: missing, a folder, not audio, without samples, or with NaN or infinite samples.
+    """
+    is_path = isinstance(source, (str, Path))
+    label = name if name is not None else (str(source) if is_path else "audio stream")
+    if is_path:
+        _require_file(Path(source), label)
+    try:
+        data, rate = soundfile.read(str(source) if is_path else source, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{label}: cannot be read as audio ({_reason(error)}). Expected a file that libsndfile reads: "
+            "WAV, FLAC, Ogg/Opus, Ogg/Vorbis, MP3, AIFF, …"
+        ) from error
+    if data.shape[0] == 0:
+        raise DataError(f"{label}: the file holds zero samples. Expected at least one; record or export it again.")
+    waveform = torch.from_numpy(np.ascontiguousarray(data.T)).mean(dim=0, keepdim=True)
+    broken = int((~torch.isfinite(waveform)).sum())
+    if broken:
+        raise DataError(
+            f"{label}: {broken} of {waveform.shape[-1]} samples are NaN or infinite. Expected finite numbers "
+            "in [-1, 1]; export the file again, as 16-bit PCM for example."
+        )
+    if sample_rate is not None and rate != sample_rate:
+        return resample(waveform, rate, sample_rate), sample_rate
+    return waveform, rate
+
+
+def save_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
+    """Write 16-bit PCM, WAV or FLAC by the path's suffix, clipped to [-1, 1].
+
+    The file appears under its name only when complete.
+
+    Args:
+        path: ends in .wav or .flac; its folder is made.
+        waveform: (S,), (1, S) or (1, 1, S).
+        sample_rate: in Hz.
+
+    Raises:
+        DataError: another suffix, more than one channel, no samples, NaN samples, or a path that cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _FORMATS:
+        raise DataError(f"{path}: cannot write audio as {path.suffix or 'a file without suffix'!r}; use .wav or .flac.")
+    data = _encode(waveform, sample_rate, _FORMATS[path.suffix.lower()], label=str(path))
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+        raise DataError(
+            f"{path}: cannot be written ({error.strerror or error}). Choose another path or make room."
+        ) from error
+
+
+def encode_flac(waveform: Tensor, sample_rate: int) -> bytes:
+    """Encode (S,), (1, S) or (1, 1, S) as 16-bit FLAC; 16-bit input comes back exactly (clipped to [-1, 1])."""
+    return _encode(waveform, sample_rate, "FLAC", label="waveform")
+
+
+def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Change the sample rate of (..., S) with a long Kaiser-windowed sinc (the "kaiser_best" of resampy and librosa).
+
+    Returns:
+        (..., ceil(S * to_rate / from_rate)); the input itself where the rates are equal.
+
+    Raises:
+        DataError: a rate below 1 Hz.
+    """
+    if from_rate < 1 or to_rate < 1:
+        raise DataError(f"cannot resample from {from_rate} Hz to {to_rate} Hz: both must be at least 1.")
+    if from_rate == to_rate:
+        return waveform
+    return AF.resample(
+        waveform,
+        from_rate,
+        to_rate,
+        lowpass_filter_width=64,
+        rolloff=0.9475937167399596,
+        resampling_method="sinc_interp_kaiser",
+        beta=14.769656459379492,
+    )
+
+
+def log_mel(
+    waveform: Tensor, *, sample_rate: int, n_fft: int = 1024, hop_length: int = 256, n_mels: int = 80
+) -> Tensor:
+    """Natural-log mel magnitudes, for pictures and metrics (the training loss has its own, multi-scale one).
+
+    Hann window, centred frames, slaney mel filters, floor 1e-5. Always float32.
+
+    Args:
+        waveform: (..., S).
+        sample_rate: in Hz.
+        n_fft: window and transform length in samples.
+        hop_length: samples between frames.
+        n_mels: mel bands from 0 Hz to half the sample rate.
+
+    Returns:
+        (..., n_mels, S // hop_length + 1).
+    """
+    flat = waveform.float().reshape(-1, waveform.shape[-1])
+    # Zeros rather than reflection, which a waveform shorter than half a window does not have.
+    window = torch.hann_window(n_fft, device=flat.device)
+    spectrum = torch.stft(
+        flat, n_fft, hop_length, window=window, center=True, pad_mode="constant", return_complex=True
+    ).abs()
+    mel = _mel_filters(sample_rate, n_fft, n_mels).to(flat.device) @ spectrum
+    return mel.clamp_min(1e-5).log().reshape(*waveform.shape[:-1], n_mels, -1)
+
+
+@functools.lru_cache(maxsize=16)
+def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
+    """Return the filter bank (n_mels, n_fft // 2 + 1)."""
+    bank = AF.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney")
+    return bank.T.contiguous()
+
+
+def _require_file(path: Path, label: str) -> None:
+    if path.is_dir():
+        raise DataError(f"{label}: is a folder. Expected an audio file.")
+    if not path.exists():
+        raise DataError(f"{label}: no such file (looked from {Path.cwd()}). Expected an audio file.")
+
+
+def _reason(error: BaseException) -> str:
+    """Reduce an error of soundfile to what is not the file's name."""
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return text.strip().rstrip(".") or type(error).__name__
+
+
+def _encode(waveform: Tensor, sample_rate: int, container: str, *, label: str) -> bytes:
+    """Return a 16-bit PCM file. Scale 32768 on both ways, so that decoding 16-bit audio and encoding it is lossless."""
+    flat = waveform.detach().to("cpu", torch.float32)
+    if flat.numel() != flat.shape[-1]:
+        raise DataError(
+            f"{label}: got a waveform of shape {tuple(waveform.shape)}. Expected one channel: (1, samples)."
+        )
+    if flat.numel() == 0:
+        raise DataError(f"{label}: nothing to write, the waveform holds zero samples.")
+    if not bool(torch.isfinite(flat).all()):
+        raise DataError(f"{label}: the waveform holds NaN or infinite samples; nothing was written.")
+    pcm = (flat.reshape(-1) * 32768.0).round().clamp(-32768, 32767).to(torch.int16).numpy()
+    buffer = io.BytesIO()
+    soundfile.write(buffer, pcm, sample_rate, format=container, subtype="PCM_16")
+    return buffer.getvalue()
