@@ -1,0 +1,245 @@
+"""Checkpoint folders: written whole or not at all, checked when read.
+
+Layout (docs/checkpoint.md):
+
+    step-00010000/
+      config.json          kind, model section, step, sha256 of the files, what else the kind needs
+      model.safetensors    EMA weights: what synthesis and evaluation load
+      training/state.pt    raw weights, discriminator, optimizers: only for resuming, may be deleted
+      vae/                 (kind `tts`) the VAE checkpoint whose latents were learned
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from svae.errors import CheckpointError, ConfigError
+
+FORMAT = 1
+Kind = Literal["vae", "tts"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An existing checkpoint whose config.json has been read and whose files are all there."""
+
+    folder: Path
+    config: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """`vae` or `tts`."""
+        return self.config["kind"]
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps that made these weights."""
+        return self.config["step"]
+
+    @property
+    def hash(self) -> str:
+        """sha256 of the weights: the identity that latents and TTS runs record."""
+        return self.config["files"]["model.safetensors"]
+
+    def model_state(self) -> dict[str, Tensor]:
+        """Return the EMA weights.
+
+        Raises:
+            CheckpointError: the file does not have the recorded sha256, or is not safetensors.
+        """
+        path = self.folder / "model.safetensors"
+        found = file_sha256(path)
+        if found != self.hash:
+            raise CheckpointError(
+                f"{path}: damaged: sha256 {found[:12]}… differs from {self.hash[:12]}… in config.json.\n"
+                "Copy the checkpoint again, or use another step of the run."
+            )
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path}: not readable as safetensors: {error}") from None
+
+    def training_state(self) -> dict[str, Any]:
+        """Return what is needed to resume, on the CPU.
+
+        Raises:
+            CheckpointError: it was deleted or is damaged.
+        """
+        path = self.folder / "training" / "state.pt"
+        if not path.is_file():
+            raise CheckpointError(
+                f"{path}: missing, so this checkpoint cannot be resumed (its training/ folder was deleted).\n"
+                "Use a checkpoint that has one, or start anew with --resume never and another --out."
+            )
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises a different class for each kind of damage
+            raise CheckpointError(f"{path}: damaged, cannot resume from it: {error}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def writable_folder(path: str | Path, *, option: str) -> Path:
+    """Create an output folder and prove that it can be written to.
+
+    Args:
+        path: the folder.
+        option: the option or field that named it, for the message.
+
+    Raises:
+        ConfigError: it cannot be created or written to.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{option} {folder}: cannot write there: {error.strerror}. Choose another {option}."
+        ) from None
+    return folder
+
+
+def write_checkpoint(
+    folder: Path,
+    *,
+    config: dict[str, Any],
+    model_state: dict[str, Tensor],
+    training_state: dict[str, Any] | None = None,
+    vae_folder: Path | None = None,
+) -> Checkpoint:
+    """Write a checkpoint under a temporary name, flush it to disk, and rename it into place.
+
+    Args:
+        folder: final path; replaced if it exists.
+        config: everything for config.json but `format` and `files`.
+        model_state: the weights to publish; stored in float32 unless they come in half precision.
+        training_state: tensors and plain values for resuming.
+        vae_folder: a VAE checkpoint to copy in (without its training state).
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file({k: v.detach().cpu().contiguous() for k, v in model_state.items()}, temporary / "model.safetensors")
+    if training_state is not None:
+        (temporary / "training").mkdir()
+        torch.save(training_state, temporary / "training" / "state.pt")
+    if vae_folder is not None:
+        shutil.copytree(vae_folder, temporary / "vae", ignore=shutil.ignore_patterns("training"))
+    files = {"model.safetensors": file_sha256(temporary / "model.safetensors")}
+    config = {"format": FORMAT, **config, "files": files}
+    (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for file in temporary.rglob("*"):
+        _fsync(file)
+    if folder.exists():
+        shutil.rmtree(folder)
+    temporary.rename(folder)
+    _fsync(folder.parent)
+    return Checkpoint(folder, config)
+
+
+def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
+    """Open a checkpoint folder, or the latest checkpoint of a run folder.
+
+    Raises:
+        CheckpointError: nothing there, another kind, another format, or files missing.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        latest = latest_checkpoint(folder)
+        if latest is None:
+            raise CheckpointError(
+                f"{folder}: no {kind} checkpoint here: expected a folder with config.json and model.safetensors, or a "
+                f"run folder with checkpoints/latest.\nTrain one with `svae train-{kind}`."
+            )
+        folder = latest
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found, version = config["kind"], config["format"]
+        _ = config["files"]["model.safetensors"], config["model"], config["step"]
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}/config.json: damaged or not a svae checkpoint: {error!r}") from None
+    if version != FORMAT:
+        raise CheckpointError(f"{folder}: checkpoint format {version}, but this svae reads format {FORMAT}")
+    if found != kind:
+        option = {"vae": "--vae", "tts": "--model"}[found]
+        raise CheckpointError(
+            f"{folder}: this is a {found} checkpoint ({option}), but a {kind} checkpoint is needed here"
+        )
+    if not (folder / "model.safetensors").is_file():
+        raise CheckpointError(f"{folder}: model.safetensors is missing; copy the checkpoint again")
+    return Checkpoint(folder, config)
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """Return the folder that `checkpoints/latest` of a run names, or None."""
+    pointer = run / "checkpoints" / "latest"
+    if not pointer.is_file():
+        return None
+    folder = run / "checkpoints" / pointer.read_text(encoding="utf-8").strip()
+    return folder if (folder / "config.json").is_file() else None
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """Return where the checkpoint of a step belongs."""
+    return run / "checkpoints" / f"step-{step:08d}"
+
+
+def publish(run: Path, step: int, *, keep: int) -> None:
+    """Point `checkpoints/latest` at a step and delete all but the newest `keep` checkpoints."""
+    checkpoints = run / "checkpoints"
+    temporary = checkpoints / ".latest.tmp"
+    temporary.write_text(checkpoint_folder(run, step).name + "\n", encoding="utf-8")
+    temporary.replace(checkpoints / "latest")
+    for old in sorted(checkpoints.glob("step-*"))[: -max(keep, 1)]:
+        if old != checkpoint_folder(run, step):
+            shutil.rmtree(old)
+    for leftover in checkpoints.glob(".step-*.tmp"):  # of a killed write
+        shutil.rmtree(leftover)
+
+
+def load_strict(module: torch.nn.Module, state: dict[str, Tensor], where: Path) -> None:
+    """Load a state dict whose keys and shapes must match exactly.
+
+    Raises:
+        CheckpointError: naming what is missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [
+        f"{k}: {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own.keys() & state.keys()
+        if own[k].shape != state[k].shape
+    ]
+    if missing or unexpected or shapes:
+        lines = [f"{where}: the weights do not fit the model that config.json describes"]
+        for label, names in (("missing", missing), ("unexpected", unexpected), ("shape", sorted(shapes))):
+            if names:
+                lines.append(f"  {label} ({len(names)}): {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
+        raise CheckpointError("\n".join(lines))
+    module.load_state_dict(state)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

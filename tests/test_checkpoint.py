@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from svae.checkpoint import (
+    checkpoint_folder,
+    latest_checkpoint,
+    load_strict,
+    open_checkpoint,
+    publish,
+    writable_folder,
+    write_checkpoint,
+)
+from svae.errors import CheckpointError, ConfigError
+
+
+def write(folder, kind="vae", step=3, training=True):
+    return write_checkpoint(
+        folder,
+        config={"kind": kind, "step": step, "model": {"a": 1}},
+        model_state={"w": torch.arange(6.0).reshape(2, 3)},
+        training_state={"step": step, "w": torch.ones(2)} if training else None,
+    )
+
+
+def test_what_is_written_is_read_back_exactly(tmp_path):
+    written = write(tmp_path / "c")
+    read = open_checkpoint(tmp_path / "c", kind="vae")
+    assert read.config == written.config and read.step == 3
+    assert torch.equal(read.model_state()["w"], torch.arange(6.0).reshape(2, 3))
+    assert torch.equal(read.training_state()["w"], torch.ones(2))
+
+
+def test_writing_leaves_no_temporary_folder_and_replaces_an_old_one(tmp_path):
+    write(tmp_path / "c", step=1)
+    write(tmp_path / "c", step=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["c"]
+    assert open_checkpoint(tmp_path / "c", kind="vae").step == 2
+
+
+def test_a_run_folder_stands_for_its_latest_checkpoint_and_old_ones_go(tmp_path):
+    for step in (1, 2, 3):
+        write(checkpoint_folder(tmp_path, step), step=step)
+        publish(tmp_path, step, keep=2)
+    assert open_checkpoint(tmp_path, kind="vae").step == 3
+    assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 2
+
+
+def test_a_folder_without_config_does_not_exist(tmp_path):
+    write(checkpoint_folder(tmp_path, 1))
+    publish(tmp_path, 1, keep=1)
+    (checkpoint_folder(tmp_path, 1) / "config.json").unlink()
+    assert latest_checkpoint(tmp_path) is None
+    with pytest.raises(CheckpointError, match="no vae checkpoint here"):
+        open_checkpoint(tmp_path, kind="vae")
+
+
+def test_the_other_kind_is_refused_by_name(tmp_path):
+    write(tmp_path / "c", kind="tts")
+    with pytest.raises(CheckpointError, match="this is a tts checkpoint"):
+        open_checkpoint(tmp_path / "c", kind="vae")
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "json", "missing", "format", "no_files"])
+def test_damage_is_found(tmp_path, damage):
+    folder = write(tmp_path / "c").folder
+    weights, config = folder / "model.safetensors", folder / "config.json"
+    if damage == "flip":
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    elif damage == "truncate":
+        weights.write_bytes(weights.read_bytes()[:-4])
+    elif damage == "missing":
+        weights.unlink()
+    elif damage == "json":
+        config.write_text(config.read_text()[:20])
+    else:
+        tree = json.loads(config.read_text())
+        tree["format"] = 99 if damage == "format" else tree.pop("files") and 1
+        config.write_text(json.dumps(tree))
+    with pytest.raises(CheckpointError, match=r".+"):
+        open_checkpoint(folder, kind="vae").model_state()
+
+
+def test_resuming_without_the_training_folder_is_explained(tmp_path):
+    checkpoint = write(tmp_path / "c", training=False)
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        checkpoint.training_state()
+
+
+def test_weights_that_do_not_fit_are_named(tmp_path):
+    module = torch.nn.Linear(2, 3)
+    with pytest.raises(CheckpointError, match=r"(?s)missing.*bias.*unexpected.*extra.*shape.*weight"):
+        load_strict(module, {"weight": torch.zeros(1, 1), "extra": torch.zeros(1)}, tmp_path)
+
+
+def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot write there"):
+        writable_folder(tmp_path / "file" / "run", option="--out")
