@@ -1,0 +1,79 @@
+"""The BigVGAN generator: latents to waveform."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from svae.config import BigVGANConfig
+from svae.models.layers import AntiAliasedActivation, Snake, SnakeBeta, conv1d, conv_transpose1d
+
+
+def _activation(cfg: BigVGANConfig, channels: int) -> AntiAliasedActivation:
+    snake = SnakeBeta if cfg.activation == "snakebeta" else Snake
+    return AntiAliasedActivation(snake(channels, logscale=cfg.snake_logscale))
+
+
+class AMPBlock(nn.Module):
+    """Anti-aliased multi-periodicity block: residual pairs of activation and dilated convolution.
+
+    With `resblock: "1"` each dilated convolution is followed by an activation and a plain convolution of the same
+    kernel; with "2" it stands alone. Source: BigVGAN (arXiv 2206.04658), section 3.2 and appendix A.
+    """
+
+    def __init__(self, cfg: BigVGANConfig, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> None:
+        super().__init__()
+        per_step = 2 if cfg.resblock == "1" else 1
+        self.dilated = nn.ModuleList(conv1d(channels, channels, kernel_size, dilation=d) for d in dilations)
+        self.plain = nn.ModuleList(conv1d(channels, channels, kernel_size) for _ in dilations * (per_step - 1))
+        self.activations = nn.ModuleList(_activation(cfg, channels) for _ in range(per_step * len(dilations)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to x (B, channels, T); the shape stays."""
+        activations = iter(self.activations)
+        for step, dilated in enumerate(self.dilated):
+            y = dilated(next(activations)(x))
+            if self.plain:
+                y = self.plain[step](next(activations)(y))
+            x = x + y
+        return x
+
+
+class BigVGAN(nn.Module):
+    """Upsample latents to a waveform with transposed convolutions and averaged AMP blocks.
+
+    Source: BigVGAN (arXiv 2206.04658), figure 1. Initialisation is PyTorch's default, which is also what the official
+    Semantic-VAE code ends up with (its N(0, 0.01) is written to a temporary of the weight norm).
+
+    Args:
+        cfg: Structure, consistent (recipe.load and the importer check it); the product of `upsample_rates` is the
+            hop length.
+        in_channels: Width of the latents.
+    """
+
+    def __init__(self, cfg: BigVGANConfig, in_channels: int) -> None:
+        super().__init__()
+        self.cfg = cfg
+        channels = cfg.initial_channels
+        self.conv_pre = conv1d(in_channels, channels, 7)
+        self.upsamplers = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        for rate, kernel_size in zip(cfg.upsample_rates, cfg.upsample_kernel_sizes, strict=True):
+            self.upsamplers.append(conv_transpose1d(channels, channels // 2, kernel_size, stride=rate))
+            channels //= 2
+            kernels = zip(cfg.resblock_kernel_sizes, cfg.resblock_dilation_sizes, strict=True)
+            self.stages.append(nn.ModuleList(AMPBlock(cfg, channels, k, dilations) for k, dilations in kernels))
+        self.activation_post = _activation(cfg, channels)
+        self.conv_post = conv1d(channels, 1, 7, bias=cfg.bias_at_final)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, in_channels, T) to a waveform (B, 1, T * hop) in [-1, 1]."""
+        x = self.conv_pre(latents)
+        for upsample, blocks in zip(self.upsamplers, self.stages, strict=True):
+            x = upsample(x)
+            total = blocks[0](x)
+            for block in blocks[1:]:
+                total = total + block(x)
+            x = total / len(blocks)
+        x = self.conv_post(self.activation_post(x))
+        return torch.tanh(x) if self.cfg.tanh_at_final else torch.clamp(x, -1.0, 1.0)

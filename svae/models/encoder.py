@@ -1,0 +1,162 @@
+"""From waveform to posterior parameters: the DAC encoder and the causal attention projection.
+
+A batch of unequal lengths encodes like each item alone. Alone, an item is padded with zeros to a whole number of
+frames, and every convolution pads its own input with zeros at that layer's rate. So in a batch, whatever a bias wrote
+beyond an item's end is set back to zero before each convolution that looks at neighbours (Snake keeps zero at zero).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svae.config import VAEConfig
+from svae.models.layers import Snake, conv1d
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """Return (B, size), True at the first `lengths` positions of each row."""
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+class ResidualUnit(nn.Module):
+    """Snake, dilated convolution, Snake, 1x1 convolution, added to the input."""
+
+    def __init__(self, channels: int, dilation: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            Snake(channels),
+            conv1d(channels, channels, 7, dilation=dilation),
+            Snake(channels),
+            conv1d(channels, channels, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to x (B, channels, T); the shape stays."""
+        return x + self.layers(x)
+
+
+class EncoderBlock(nn.Module):
+    """Three residual units (dilations 1, 3, 9), then a strided convolution that doubles the channels."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.residuals = nn.ModuleList(ResidualUnit(channels, dilation) for dilation in (1, 3, 9))
+        self.snake = Snake(channels)
+        self.downsample = conv1d(channels, 2 * channels, 2 * stride, stride=stride, padding=(stride + 1) // 2)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Map x (B, channels, T) to (B, 2 * channels, T / stride); `mask` (B, 1, T) holds 1 where x is valid."""
+        for residual in self.residuals:
+            x = residual(x)
+            if mask is not None:
+                x = x * mask
+        return self.downsample(self.snake(x))
+
+
+class Encoder(nn.Module):
+    """Strided convolutions from waveform to frames.
+
+    Source: Descript Audio Codec (arXiv 2306.06546), section 3.1; initialised by PyTorch's default as in Semantic-VAE.
+    """
+
+    def __init__(self, cfg: VAEConfig) -> None:
+        super().__init__()
+        channels = cfg.encoder_channels
+        self.strides = cfg.encoder_strides
+        self.conv_pre = conv1d(1, channels, 7)
+        self.blocks = nn.ModuleList(EncoderBlock(channels * 2**i, s) for i, s in enumerate(cfg.encoder_strides))
+        self.width = channels * 2 ** len(cfg.encoder_strides)
+        """Channels of the output."""
+        self.snake = Snake(self.width)
+        self.conv_post = conv1d(self.width, self.width, 3)
+
+    def forward(self, waveform: Tensor, frames: Tensor | None = None) -> Tensor:
+        """Map a waveform (B, 1, T * hop), zero beyond each item's end, to (B, width, T).
+
+        `frames` (B,) counts the valid frames of each item; None: all are. Invalid output frames hold anything.
+        """
+        x = self.conv_pre(waveform)
+        hop = math.prod(self.strides)
+        for block, stride in zip(self.blocks, self.strides, strict=True):
+            mask = None if frames is None else length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
+            x = block(x if mask is None else x * mask, mask)
+            hop //= stride
+        if frames is not None:
+            x = x * length_mask(frames, x.shape[-1])[:, None].to(x.dtype)
+        return self.conv_post(self.snake(x))
+
+
+class CausalAttention(nn.Module):
+    """Self-attention over past frames that also narrows the features from `width` to `out_width`.
+
+    Narrowing (out_width < width): heads of width / heads are averaged over the heads, and the result is pooled to
+    out_width by adaptive averaging. Widening: the projections themselves go to out_width, and heads are concatenated.
+    Source: the official Semantic-VAE code; the key has no bias, and there is no positional encoding.
+    """
+
+    def __init__(self, width: int, out_width: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.out_width = heads, out_width
+        self.narrow = width > out_width
+        inner = width if self.narrow else out_width
+        self.qkv = nn.Linear(width, 3 * inner, bias=False)
+        self.query_bias = nn.Parameter(torch.zeros(inner))
+        self.value_bias = nn.Parameter(torch.zeros(inner))
+        self.out = nn.Linear(out_width, out_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, T, width) to (B, T, out_width); frame t sees frames up to t.
+
+        Right padding needs no mask: the keys of padded frames lie to the right of every valid frame.
+        """
+        bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
+        qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # (B, heads, T, head width)
+        if self.narrow:
+            y = F.adaptive_avg_pool1d(y.mean(dim=1), self.out_width)
+        else:
+            y = y.transpose(1, 2).flatten(2)
+        return self.out(y)
+
+
+class GatedMLP(nn.Module):
+    """LayerNorm, then GELU(a) * b and back: GeGLU (arXiv 2002.05202) with the tanh form of GELU."""
+
+    def __init__(self, width: int, ratio: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.gate = nn.Linear(width, ratio * width)
+        self.up = nn.Linear(width, ratio * width)
+        self.down = nn.Linear(ratio * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to x (B, T, width); the shape stays."""
+        x = self.norm(x)
+        return self.down(F.gelu(self.gate(x), approximate="tanh") * self.up(x))
+
+
+class AttentionProjection(nn.Module):
+    """Narrow the encoder's frames to the latent width: causal attention plus a linear shortcut, then a gated MLP.
+
+    Source: the official Semantic-VAE code (its `pre_block`); the paper does not describe it. The input of the MLP is
+    normalised twice in a row, as there.
+    """
+
+    def __init__(self, width: int, out_width: int, *, heads: int, mlp_ratio: int) -> None:
+        super().__init__()
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = CausalAttention(width, out_width, heads)
+        self.norm_shortcut = nn.LayerNorm(width)
+        self.shortcut = nn.Linear(width, out_width)
+        self.norm_mlp = nn.LayerNorm(out_width)
+        self.mlp = GatedMLP(out_width, mlp_ratio)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, T, width) to (B, T, out_width)."""
+        x = self.shortcut(self.norm_shortcut(x)) + self.attention(self.norm_attention(x))
+        return x + self.mlp(self.norm_mlp(x))

@@ -1,0 +1,225 @@
+"""The frozen self-supervised speech model whose features the latents are aligned with."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svae.assets import asset_path
+from svae.config import TeacherConfig
+from svae.errors import ConfigError
+
+WAVEFORM_TYPES = ("wavlm", "hubert", "wav2vec2")
+FILTERBANK_TYPES = ("wav2vec2-bert",)
+FILTERBANK_WINDOW, FILTERBANK_HOP = 400, 160
+"""Samples of a log-mel window and between windows in transformers' SeamlessM4T feature extractor (25 and 10 ms)."""
+OFFLINE_ADVICE = "Without a network use `teacher.model: embedded` (with its `layer`), or a local transformers folder."
+
+
+def frame_geometry(config: Any, stacked: int = 1) -> tuple[int, int]:
+    """Return hop and receptive field, in samples, of one frame of a transformers speech encoder.
+
+    Frame k is computed from samples hop * k to hop * k + receptive field - 1 (before attention mixes frames).
+
+    Args:
+        config: The encoder's configuration.
+        stacked: For w2v-BERT, consecutive log-mel frames that make one input frame.
+    """
+    if config.model_type in FILTERBANK_TYPES:
+        return FILTERBANK_HOP * stacked, FILTERBANK_WINDOW + FILTERBANK_HOP * (stacked - 1)
+    hop, receptive_field = 1, 1
+    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
+        receptive_field += (kernel - 1) * hop
+        hop *= stride
+    return hop, receptive_field
+
+
+def interpolate_frames(features: Tensor, positions: Tensor) -> Tensor:
+    """Read features (B, K, C) at fractional frame positions (T,), linearly, as (B, T, C); the ends are repeated."""
+    positions = positions.clamp(0, features.shape[1] - 1)
+    left = positions.floor().long().clamp(max=max(features.shape[1] - 2, 0))
+    right = (left + 1).clamp(max=features.shape[1] - 1)
+    weight = (positions - left).to(device=features.device, dtype=features.dtype)[:, None]
+    left, right = left.to(features.device), right.to(features.device)
+    return torch.lerp(features[:, left], features[:, right], weight)
+
+
+class Teacher:
+    """A speech encoder cut off after the chosen layer. Not a module: it is never trained, saved or wrapped.
+
+    Args:
+        model: transformers encoder whose `last_hidden_state` is the chosen layer.
+        extractor: Its feature extractor, which says how the input is normalised.
+        description: What was loaded, for printing.
+    """
+
+    def __init__(self, model: Any, extractor: Any, description: str) -> None:
+        self.model = model
+        self.extractor = extractor
+        self.description = description
+        self.feature_dim: int = model.config.hidden_size
+        self.sample_rate: int = extractor.sampling_rate
+        self.hop_length, self.receptive_field = frame_geometry(model.config, getattr(extractor, "stride", 1))
+
+    @torch.no_grad()
+    def features(self, waveform: Tensor) -> Tensor:
+        """Return the layer's features (B, K, feature_dim), float32, of a waveform (B, 1, S) at the teacher's rate.
+
+        Each item is normalised over its whole length as the checkpoint's feature extractor does it: to zero mean and
+        unit variance, or not, or (w2v-BERT) per mel band.
+        """
+        x = waveform.float().squeeze(1)
+        if x.shape[-1] < self.receptive_field:
+            raise ValueError(f"the teacher needs at least {self.receptive_field} samples, got {x.shape[-1]}")
+        if self.model.config.model_type in FILTERBANK_TYPES:
+            # Whole stacks of log-mel frames only, so that nothing is padded and no attention mask is needed.
+            x = x[:, : (x.shape[-1] - self.receptive_field) // self.hop_length * self.hop_length + self.receptive_field]
+            inputs = self.extractor(
+                list(x.cpu().numpy()), sampling_rate=self.sample_rate, return_tensors="pt", return_attention_mask=False
+            )["input_features"].to(x.device)
+        elif self.extractor.do_normalize:
+            variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
+            inputs = (x - mean) * torch.rsqrt(variance + 1e-7)
+        else:
+            inputs = x
+        return self.model(inputs).last_hidden_state.float()
+
+    @torch.no_grad()
+    def aligned_features(self, waveform: Tensor, context_samples: int, num_frames: int, hop_length: int) -> Tensor:
+        """Return one teacher feature per latent frame, (B, num_frames, feature_dim), without gradient.
+
+        The centre of latent frame j lies hop_length * j + (hop_length - 1) / 2 samples into the crop, that of teacher
+        frame k at self.hop_length * k + (self.receptive_field - 1) / 2 of what the teacher hears. The features are
+        interpolated linearly between the two teacher frames around each latent frame. (The official code stretches
+        the teacher's frames over the crop instead, off by up to a frame and by the random start of the crop.)
+
+        Args:
+            waveform: (B, 1, context_samples + crop + context_samples), real audio on both sides of the crop.
+            context_samples: Samples before (and after) the crop.
+            num_frames: Latent frames of the crop.
+            hop_length: Samples per latent frame.
+        """
+        features = self.features(waveform)
+        centres = context_samples + hop_length * torch.arange(num_frames, dtype=torch.float64) + (hop_length - 1) / 2
+        return interpolate_frames(features, (centres - (self.receptive_field - 1) / 2) / self.hop_length)
+
+
+def load_teacher(cfg: TeacherConfig, device: str | torch.device = "cpu", *, sample_rate: int = 16000) -> Teacher:
+    """Load a teacher: WavLM, HuBERT, wav2vec2 (raw waveform) or w2v-BERT 2.0 (log-mel), without any head.
+
+    `cfg.layer` indexes the encoder's states: 0 is what enters the first transformer layer, n the output of layer n,
+    -1 the last. Below the last this is transformers' `hidden_states[layer]`; the last is its `last_hidden_state`. The
+    difference matters in the large models that normalise before each layer (`do_stable_layer_norm`, e.g. WavLM-large):
+    lower indices (23 of 24) are the raw residual stream, the last (24, or -1) has passed the encoder's final LayerNorm.
+    (transformers 4 put that normalised state into `hidden_states[-1]` too, transformers 5 puts the raw one there.)
+    Adapters on top of the encoder are left out. Layers above the chosen one are not built.
+
+    Source: Semantic-VAE (arXiv 2509.22167) aligns with WavLM-large and names layer 23; its script extracts -1.
+
+    Args:
+        cfg: Which model, which layer.
+        device: Where to put it.
+        sample_rate: Of the audio that it will hear, in Hz.
+
+    Raises:
+        ConfigError: nothing loadable under that name, another kind of model, a layer or rate it does not have.
+    """
+    where = f"teacher.model {cfg.model!r}"
+    if cfg.model == "embedded" or Path(cfg.model).is_dir():
+        model, extractor, depth = _load_folder(cfg, where)
+    elif re.fullmatch(r"[\w.-]+/[\w.-]+", cfg.model) and not cfg.model.startswith("."):
+        model, extractor, depth = _load_hub(cfg, where)
+    else:
+        raise ConfigError(f"{where}: no such folder, and not a hub id like microsoft/wavlm-large. {OFFLINE_ADVICE}")
+    if extractor.sampling_rate != sample_rate:
+        raise ConfigError(f"{where}: it hears {extractor.sampling_rate} Hz, but the VAE runs at {sample_rate} Hz")
+    layer = model.config.num_hidden_layers
+    description = f"{cfg.model} ({model.config.model_type}), layer {layer} of {depth}, {model.config.hidden_size} wide"
+    return Teacher(model.to(device).eval().requires_grad_(False), extractor, description)
+
+
+def _load_folder(cfg: TeacherConfig, where: str) -> tuple[Any, Any, int]:
+    """Load from the embedded or a local transformers folder, without a network."""
+    folder = asset_path("teacher") if cfg.model == "embedded" else Path(cfg.model)
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"{where}: {folder} has no config.json; expected a transformers folder (config.json, model.safetensors, "
+            "preprocessor_config.json)"
+        )
+    try:
+        return _load(str(folder), cfg.layer, where, local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"{where}: {folder} cannot be loaded: {_first_line(error)}") from None
+
+
+def _load_hub(cfg: TeacherConfig, where: str) -> tuple[Any, Any, int]:
+    """Load from the hub's cache, and from the network only what is not there."""
+    try:
+        return _load(cfg.model, cfg.layer, where, local_files_only=True)
+    except (OSError, ValueError):
+        pass  # not, or not completely, in the cache
+    try:
+        from huggingface_hub import get_session, hf_hub_url
+
+        # One bare request first: without a network this fails once and soon, not after retries for every file.
+        get_session().head(hf_hub_url(cfg.model, "config.json"), timeout=5)
+        return _load(cfg.model, cfg.layer, where, local_files_only=False)
+    except ConfigError:
+        raise
+    except Exception as error:  # the hub, the HTTP client and transformers each raise classes of their own
+        raise ConfigError(
+            f"{where}: not in the local hub cache, and the download failed: {_first_line(error)}\n{OFFLINE_ADVICE}"
+        ) from None
+
+
+def _load(source: str, layer: int, where: str, *, local_files_only: bool) -> tuple[Any, Any, int]:
+    """Return the encoder cut off after `layer`, its feature extractor, and how many layers it has in full."""
+    from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+
+    config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
+    if config.model_type not in WAVEFORM_TYPES + FILTERBANK_TYPES:
+        known = ", ".join(WAVEFORM_TYPES + FILTERBANK_TYPES)
+        raise ConfigError(f"{where}: a {config.model_type} model; teachers can be {known}")
+    depth = config.num_hidden_layers
+    if not -depth - 1 <= layer <= depth:
+        raise ConfigError(f"teacher.layer {layer}: {source} has {depth} layers; use 0 to {depth}, or -1 for the last")
+    config.num_hidden_layers = layer if layer >= 0 else depth + 1 + layer
+    config.add_adapter = False
+    config.use_intermediate_ffn_before_adapter = False
+    with _quiet():
+        extractor = AutoFeatureExtractor.from_pretrained(source, local_files_only=local_files_only)
+        model, info = AutoModel.from_pretrained(
+            source, config=config, dtype=torch.float32, local_files_only=local_files_only, output_loading_info=True
+        )
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith("masked_spec_embed"))  # training only
+    if missing:
+        raise ConfigError(f"{where}: weights are missing ({len(missing)}): {', '.join(missing[:4])}")
+    if getattr(config, "do_stable_layer_norm", False) and config.num_hidden_layers < depth:
+        model.encoder.layer_norm = torch.nn.Identity()  # normalises the last layer's output only
+    return model, extractor, depth
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from listing the heads and layers that are left out on purpose."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,236 @@
+"""The speech VAE: waveform to latents and back, with the regulator that ties latents to teacher features."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svae.checkpoint import load_strict, open_checkpoint
+from svae.config import VAEConfig
+from svae.errors import CheckpointError
+from svae.models.bigvgan import BigVGAN
+from svae.models.encoder import AttentionProjection, Encoder, length_mask
+from svae.models.layers import fold_weight_norm
+from svae.recipe import from_tree
+
+LOGVAR_RANGE = (-12.0, 12.0)
+"""The posterior's log-variance is clamped to this, as in the official code."""
+
+
+@dataclass
+class Posterior:
+    """A diagonal Gaussian per frame, float32. Frames beyond an item's end hold mean 0 and logvar 0."""
+
+    mean: Tensor
+    """(B, D, T)."""
+    logvar: Tensor
+    """(B, D, T), logarithm of the variance."""
+    lengths: Tensor
+    """(B,) int64, valid frames."""
+
+    @property
+    def mask(self) -> Tensor:
+        """(B, T), True where a frame is valid."""
+        return length_mask(self.lengths, self.mean.shape[-1])
+
+    def sample(self, generator: torch.Generator | None = None) -> Tensor:
+        """Draw latents (B, D, T), zero beyond an item's end; the generator must be on the latents' device."""
+        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        return (self.mean + torch.exp(0.5 * self.logvar) * noise) * self.mask[:, None]
+
+
+@dataclass
+class VAEOutput:
+    """What a training step needs of one forward pass."""
+
+    posterior: Posterior
+    latents: Tensor
+    """(B, D, T), a sample of the posterior, or its mean where that was asked for."""
+    reconstruction: Tensor
+    """(B, 1, S), as long as the input and zero beyond each item's end."""
+    projected_guidance: Tensor | None
+    """(B, D, T), teacher features after the regulator; None without guidance."""
+
+
+class Regulator(nn.Module):
+    """Project teacher features to the latent width; used in training only.
+
+    Source: Semantic-VAE (arXiv 2509.22167), semantic alignment; the code's InterpolateRegulator. In place of
+    GroupNorm over a clip with its padding, the statistics here are those of the valid frames.
+
+    Args:
+        teacher_dim: Width of the teacher's features.
+        latent_dim: Width of the latents.
+        layers: Convolutions of width 2 * latent_dim before the 1x1 convolution; 0: only that.
+    """
+
+    def __init__(self, teacher_dim: int, latent_dim: int, layers: int) -> None:
+        super().__init__()
+        widths = [teacher_dim] + [2 * latent_dim] * layers
+        self.convs = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths[1:])
+        self.out = nn.Conv1d(widths[-1], latent_dim, 1)
+
+    def forward(self, guidance: Tensor, num_frames: int, mask: Tensor | None = None) -> Tensor:
+        """Map guidance (B, Lg, C) to (B, D, num_frames).
+
+        Guidance at another frame rate is interpolated linearly (frame edges aligned, as the official code does);
+        with Lg == num_frames it is used as it is. `mask` (B, num_frames) is True where a frame is valid; None: all.
+        """
+        x = guidance.transpose(1, 2)
+        if x.shape[-1] != num_frames:
+            x = F.interpolate(x, size=num_frames, mode="linear", align_corners=False)
+        if mask is not None:
+            x = x * mask[:, None]
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.mish(_group_norm(conv(x), norm, mask))
+            if mask is not None:
+                x = x * mask[:, None]
+        x = self.out(x)
+        return x if mask is None else x * mask[:, None]
+
+
+def _group_norm(x: Tensor, norm: nn.GroupNorm, mask: Tensor | None) -> Tensor:
+    """Normalise each item over its channels and valid frames together."""
+    if mask is None:
+        return norm(x)
+    x, valid = x.float(), mask[:, None].float()
+    count = (valid.sum(dim=(1, 2), keepdim=True) * x.shape[1]).clamp(min=1)
+    centred = x - (x * valid).sum(dim=(1, 2), keepdim=True) / count
+    variance = (centred.square() * valid).sum(dim=(1, 2), keepdim=True) / count
+    return centred * torch.rsqrt(variance + norm.eps) * norm.weight[:, None] + norm.bias[:, None]
+
+
+class SpeechVAE(nn.Module):
+    """Variational autoencoder between waveform (B, 1, S) and latents (B, D, T), T = ceil(S / hop_length).
+
+    Source: Semantic-VAE (arXiv 2509.22167).
+
+    Args:
+        cfg: Structure.
+        teacher_dim: Width of the teacher's features; None builds no regulator (acoustic VAE, or inference only).
+    """
+
+    def __init__(self, cfg: VAEConfig, teacher_dim: int | None = None) -> None:
+        super().__init__()
+        self.cfg = cfg
+        self.sample_rate, self.latent_dim, self.teacher_dim = cfg.sample_rate, cfg.latent_dim, teacher_dim
+        self.hop_length = math.prod(cfg.encoder_strides)
+        self.encoder = Encoder(cfg)
+        self.projection = AttentionProjection(
+            self.encoder.width, cfg.latent_dim, heads=cfg.attention_heads, mlp_ratio=cfg.attention_mlp_ratio
+        )
+        self.mean = nn.Linear(cfg.latent_dim, cfg.latent_dim)
+        self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim)
+        self.decoder = BigVGAN(cfg.decoder, cfg.latent_dim)
+        self.regulator = None if teacher_dim is None else Regulator(teacher_dim, cfg.latent_dim, cfg.regulator_layers)
+        self.register_buffer("latent_mean", torch.zeros(cfg.latent_dim), persistent=False)
+        self.register_buffer("latent_std", torch.ones(cfg.latent_dim), persistent=False)
+
+    def encode(self, waveform: Tensor, lengths: Tensor | None = None) -> Posterior:
+        """Encode a waveform (B, 1, S), S > 0, into the posterior of ceil(S / hop) frames.
+
+        The right is padded with zeros to a whole number of frames.
+
+        Args:
+            waveform: (B, 1, S) in [-1, 1].
+            lengths: (B,) valid samples of each item: what lies beyond is ignored, and each item's posterior is that
+                of encoding it alone. None: all are S, and no masking is computed.
+        """
+        if waveform.dim() != 3 or waveform.shape[1] != 1 or waveform.shape[2] == 0:
+            raise ValueError(f"waveform must be (B, 1, S) with S > 0, got {tuple(waveform.shape)}")
+        samples = waveform.shape[-1]
+        frames = None
+        if lengths is not None:
+            waveform = waveform.masked_fill(~length_mask(lengths, samples)[:, None], 0.0)
+            frames = (lengths + self.hop_length - 1) // self.hop_length
+        waveform = F.pad(waveform, (0, -samples % self.hop_length))
+        x = self.projection(self.encoder(waveform, frames).transpose(1, 2))
+        mean = self.mean(x).transpose(1, 2).float()
+        logvar = self.logvar(x).transpose(1, 2).float().clamp(*LOGVAR_RANGE)
+        if frames is None:
+            frames = torch.full((mean.shape[0],), mean.shape[-1], dtype=torch.int64, device=mean.device)
+        else:
+            valid = length_mask(frames, mean.shape[-1])[:, None]
+            mean, logvar = mean * valid, logvar * valid
+        return Posterior(mean, logvar, frames)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Decode latents (B, D, T), not normalised, to a waveform (B, 1, T * hop) in [-1, 1], float32."""
+        return self.decoder(latents).float()
+
+    def forward(
+        self,
+        waveform: Tensor,
+        lengths: Tensor | None = None,
+        guidance: Tensor | None = None,
+        generator: torch.Generator | None = None,
+        use_mean: bool = False,
+    ) -> VAEOutput:
+        """Encode, sample, decode, and project the guidance.
+
+        Args:
+            waveform: (B, 1, S) in [-1, 1].
+            lengths: (B,) valid samples of each item; None: all are S.
+            guidance: Teacher features (B, Lg, C); None: no alignment.
+            generator: Source of the sampling noise, on the waveform's device.
+            use_mean: Decode the posterior's mean instead of a sample, as validation does.
+        """
+        posterior = self.encode(waveform, lengths)
+        latents = posterior.mean if use_mean else posterior.sample(generator)
+        reconstruction = self.decode(latents)[..., : waveform.shape[-1]]
+        projected = None
+        if lengths is not None:
+            reconstruction = reconstruction * length_mask(lengths, waveform.shape[-1])[:, None]
+        if guidance is not None:
+            if self.regulator is None:
+                raise ValueError("guidance given, but this SpeechVAE was built without teacher_dim")
+            projected = self.regulator(guidance, latents.shape[-1], None if lengths is None else posterior.mask)
+        return VAEOutput(posterior, latents, reconstruction, projected)
+
+    def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Set what `normalize` subtracts and divides by, per channel: mean (D,) and std (D,) > 0."""
+        mean, std = torch.as_tensor(mean), torch.as_tensor(std)
+        if mean.shape != (self.latent_dim,) or std.shape != (self.latent_dim,):
+            raise ValueError(
+                f"latent statistics must have {self.latent_dim} entries each, got {mean.shape}, {std.shape}"
+            )
+        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
+            raise ValueError("latent statistics must be finite, with positive standard deviations")
+        self.latent_mean.copy_(mean)
+        self.latent_std.copy_(std)
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """Return latents (B, D, T) at zero mean and unit deviation per channel over the training set."""
+        return (latents - self.latent_mean[:, None]) / self.latent_std[:, None]
+
+    def denormalize(self, latents: Tensor) -> Tensor:
+        """Undo `normalize`."""
+        return latents * self.latent_std[:, None] + self.latent_mean[:, None]
+
+
+def load_vae(path: str | Path, device: str | torch.device = "cpu") -> SpeechVAE:
+    """Load a VAE checkpoint for inference: eval mode, weight norm folded, no gradients, statistics set.
+
+    Args:
+        path: Checkpoint folder, or run folder (its latest checkpoint).
+        device: Where to put it.
+
+    Raises:
+        CheckpointError: the folder is missing, damaged, of another kind, or its weights do not fit its config.
+    """
+    checkpoint = open_checkpoint(path, kind="vae")
+    config = checkpoint.config
+    try:
+        vae = SpeechVAE(from_tree(VAEConfig, config["model"]), config["teacher_dim"])
+        load_strict(vae, checkpoint.model_state(), checkpoint.folder)
+        if config["latent_mean"] is not None:
+            vae.set_latent_statistics(config["latent_mean"], config["latent_std"])
+    except (KeyError, ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+        raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
+    return fold_weight_norm(vae).to(device).eval().requires_grad_(False)
