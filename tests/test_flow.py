@@ -1,0 +1,303 @@
+"""Flow matching: draws, losses, time grids, samplers."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from svae.config import DiTConfig, FlowConfig
+from svae.models.dit import DiT
+from svae.models.flow import (
+    EPSS_GRIDS,
+    FlowDraw,
+    draw_training,
+    flow_error,
+    flow_matching_loss,
+    infilling_span,
+    integrate,
+    keyed_noise,
+    posterior_latents,
+    sample_latents,
+    time_grid,
+    validation_error,
+)
+
+CFG = DiTConfig(dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4, conv_pos_kernel=7)
+D = 6
+
+
+class Oracle(nn.Module):
+    """Stands in for the DiT; remembers what it was given and answers with a fixed velocity."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self.answer = answer
+        self.calls: list[dict[str, Tensor]] = []
+
+    def forward(self, noisy, condition, t, tokens=None, lengths=None, **options):  # noqa: ANN001, ANN003, ANN201
+        self.calls.append({"noisy": noisy, "condition": condition, "t": t, **options})
+        return self.answer
+
+
+@pytest.fixture(scope="module")
+def model() -> DiT:
+    torch.manual_seed(0)
+    model = DiT(CFG, 10, D).eval()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.15)
+    return model
+
+
+def batch(lengths: tuple[int, ...] = (40, 25, 11)) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(5)
+    tokens = torch.randint(0, 10, (len(lengths), 7), generator=g)
+    tokens[1:, 4:] = -1
+    return torch.randn(len(lengths), D, max(lengths), generator=g), torch.tensor(lengths), tokens
+
+
+# ------------------------------------------------------------------------------------------- draws
+
+
+def test_spans_are_one_run_inside_each_utterance_and_of_the_drawn_size() -> None:
+    g = torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 60, (500,), generator=g)
+    ratio, position = 0.7 + 0.3 * torch.rand(500, generator=g), torch.rand(500, generator=g)
+    span = infilling_span(lengths, ratio, position, 60)
+    size = (ratio * lengths).long().clamp(min=1)
+    assert torch.equal(span.sum(1), size)
+    edges = torch.diff(span.long(), dim=1, prepend=torch.zeros(500, 1, dtype=torch.long)).clamp(min=0).sum(1)
+    assert bool((edges == 1).all())
+    assert bool((~span | (torch.arange(60) < lengths[:, None])).all())
+
+
+def test_drops_are_per_utterance_at_f5s_rates() -> None:
+    torch.manual_seed(0)
+    draw = draw_training(torch.zeros(20000, 1, 4), torch.full((20000,), 4), FlowConfig())
+    both = (draw.drop_audio & draw.drop_text).float().mean()
+    audio_only = (draw.drop_audio & ~draw.drop_text).float().mean()
+    assert not bool((draw.drop_text & ~draw.drop_audio).any())
+    assert abs(both - 0.20) < 0.01 and abs(audio_only - 0.24) < 0.01
+    assert abs(draw.t.mean() - 0.5) < 0.01 and abs(draw.t.std() - math.sqrt(1 / 12)) < 0.01
+
+
+def test_the_global_generator_decides_the_training_loss(model: DiT) -> None:
+    latents, lengths, tokens = batch()
+    losses = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        losses.append(flow_matching_loss(model, latents, lengths, tokens, FlowConfig())[0].item())
+    assert losses[0] == losses[1] != losses[2]
+
+
+# ------------------------------------------------------------------------------------------- loss
+
+
+def test_network_sees_the_straight_path_and_the_visible_part_only() -> None:
+    latents, lengths, tokens = batch()
+    draw = FlowDraw(
+        torch.randn_like(latents), torch.tensor([0.0, 0.25, 1.0]), infilling_span(lengths, torch.tensor([0.8] * 3),
+                                                                                 torch.tensor([0.5] * 3), 40)
+    )  # fmt: skip
+    oracle = Oracle(latents - draw.noise)
+    total, count = flow_error(oracle, latents, lengths, draw, tokens)
+    assert total == 0 and count == (32 + 20 + 8) * D
+    seen = oracle.calls[0]
+    torch.testing.assert_close(seen["noisy"][0], draw.noise[0])
+    torch.testing.assert_close(seen["noisy"][1], 0.75 * draw.noise[1] + 0.25 * latents[1])
+    torch.testing.assert_close(seen["noisy"][2], latents[2])
+    hidden = draw.span[:, None].expand_as(latents)
+    assert seen["condition"][hidden].abs().max() == 0
+    assert torch.equal(seen["condition"][~hidden], latents[~hidden])
+
+
+def test_loss_counts_hidden_frames_only_each_the_same() -> None:
+    latents, lengths, tokens = batch()
+    span = torch.zeros(3, 40, dtype=torch.bool)
+    span[0, 5:15] = span[2, 3:4] = True
+    draw = FlowDraw(torch.zeros_like(latents), torch.rand(3), span)
+    wrong = latents + torch.where(span[:, None], 2.0, torch.nan)  # what is predicted elsewhere must not matter
+    total, count = flow_error(Oracle(wrong), latents, lengths, draw, tokens)
+    assert count == 11 * D
+    torch.testing.assert_close(total / count, torch.tensor(4.0))
+
+
+def test_gradient_of_a_batch_is_that_of_its_halves_weighted_by_count(model: DiT) -> None:
+    latents, lengths, tokens = batch((40, 25, 11, 30))
+    torch.manual_seed(0)
+    draw = draw_training(latents, lengths, FlowConfig())
+
+    def part(rows: slice) -> tuple[Tensor, Tensor]:
+        fields = (draw.noise, draw.t, draw.span, draw.drop_audio, draw.drop_text)
+        return flow_error(model, latents[rows], lengths[rows], FlowDraw(*(f[rows] for f in fields)), tokens[rows])
+
+    def gradient(loss: Tensor) -> Tensor:
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+
+    total, count = part(slice(0, 4))
+    halves = [part(slice(0, 2)), part(slice(2, 4))]
+    assert sum(c for _, c in halves) == count
+    averaged = sum(gradient(s * 2 / count) for s, _ in halves) / 2  # what DDP does with two ranks
+    torch.testing.assert_close(averaged, gradient(total / count), atol=1e-5, rtol=1e-4)
+
+
+def test_validation_loss_is_deterministic_and_independent_of_batch_neighbours(model: DiT) -> None:
+    latents, lengths, tokens = batch()
+    keys, cfg = ["a", "b", "c"], FlowConfig()
+    torch.manual_seed(1)
+    sums, count = validation_error(model, latents, lengths, tokens, keys, cfg, times=(0.1, 0.9))
+    torch.manual_seed(2)
+    again, _ = validation_error(model, latents, lengths, tokens, keys, cfg, times=(0.1, 0.9))
+    assert torch.equal(sums, again) and sums.shape == (2,) and sums.dtype == torch.float64
+    singles = [
+        validation_error(model, latents[i : i + 1, :, :n], lengths[i : i + 1], tokens[i : i + 1], [keys[i]], cfg,
+                         times=(0.1, 0.9))
+        for i, n in enumerate(lengths.tolist())
+    ]  # fmt: skip
+    assert sum(c for _, c in singles) == count
+    torch.testing.assert_close(sum(s for s, _ in singles), sums, rtol=1e-5, atol=0)
+    other, _ = validation_error(model, latents, lengths, tokens, ["a", "b", "d"], cfg, times=(0.1, 0.9))
+    assert not torch.allclose(other, sums)
+
+
+# ------------------------------------------------------------------------------------------- noise
+
+
+@pytest.mark.parametrize("channels", [1, 3, 64])
+def test_noise_of_a_longer_utterance_starts_with_that_of_a_shorter(channels: int) -> None:
+    long = keyed_noise(0, "utterance", channels, 200)
+    for frames in (1, 5, 16, 37, 199):
+        assert torch.equal(keyed_noise(0, "utterance", channels, frames), long[:, :frames])
+
+
+def test_noise_is_standard_normal_and_differs_by_seed_and_key() -> None:
+    noise = keyed_noise(0, 0, 64, 500)
+    assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
+    for other in (keyed_noise(1, 0, 64, 500), keyed_noise(0, 1, 64, 500)):
+        assert abs((noise * other).mean()) < 0.02
+
+
+def test_posterior_samples_are_fixed_by_key_and_have_the_posteriors_moments() -> None:
+    mean, logvar = torch.full((2, 8, 600), 3.0), torch.full((2, 8, 600), math.log(0.25))
+    assert torch.equal(posterior_latents(mean, logvar, ["a", "b"], "mean"), mean)
+    found = posterior_latents(mean, logvar, ["a", "b"], "sample")
+    assert abs(found.mean() - 3) < 0.03 and abs(found.std() - 0.5) < 0.02
+    shorter = posterior_latents(mean[1:, :, :77], logvar[1:, :, :77], ["b"], "sample")
+    assert torch.equal(shorter[0], found[1, :, :77])
+    assert not torch.equal(found[0], found[1])
+
+
+# ------------------------------------------------------------------------------------------- solver
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 7, 16, 23, 32])
+@pytest.mark.parametrize("epss", [False, True])
+@pytest.mark.parametrize("sway", [-1.0, 0.0])
+def test_time_grids_rise_from_0_to_1(steps: int, epss: bool, sway: float) -> None:
+    times = time_grid(steps, sway=sway, epss=epss)
+    assert len(times) == steps + 1 and times[0] == 0.0 and times[-1] == 1.0
+    assert all(a < b for a, b in zip(times[:-1], times[1:], strict=True))
+
+
+def test_time_grids_have_f5s_values() -> None:
+    assert time_grid(4, sway=0.0) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    for steps, grid in EPSS_GRIDS.items():
+        assert len(grid) == steps + 1
+        assert time_grid(steps, sway=0.0) == [g / 32 for g in grid]
+    assert time_grid(7) == pytest.approx([0, 0.0048, 0.0192, 0.0431, 0.0761, 0.2929, 0.6173, 1], abs=5e-5)
+    assert time_grid(7, epss=False) == pytest.approx([1 - math.cos(math.pi * i / 14) for i in range(8)])
+    with pytest.raises(ValueError, match="num_steps"):
+        time_grid(0)
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+def test_constant_field_is_exact_in_one_step(solver: str) -> None:
+    start, field = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
+    torch.testing.assert_close(integrate(lambda x, t: field, start, time_grid(1), solver), start + field)
+
+
+def test_midpoint_is_exact_for_a_linear_field_and_of_second_order() -> None:
+    zero = torch.zeros(1, dtype=torch.float64)
+    times = time_grid(3, sway=-1.0)
+    assert integrate(lambda x, t: torch.full_like(x, 2 * t), zero, times, "midpoint").item() == pytest.approx(1.0)
+    start = torch.ones(1, dtype=torch.float64)
+    for solver, order in (("euler", 1), ("midpoint", 2)):
+        errors = [abs(integrate(lambda x, t: x, start, time_grid(n, sway=0.0, epss=False), solver).item() - math.e)
+                  for n in (40, 80)]  # fmt: skip
+        assert math.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.1)
+
+
+# ------------------------------------------------------------------------------------------- sampling
+
+
+def sample(model: DiT, rows: slice | list[int], **options: object) -> Tensor:
+    latents, lengths, tokens = batch()
+    prompt_lengths = torch.tensor([9, 12, 4])
+    prompt = latents[..., :12]
+    return sample_latents(
+        model, prompt[rows], prompt_lengths[rows], tokens[rows], lengths[rows], **{"num_steps": 3, **options}
+    )
+
+
+def test_samples_keep_the_prompt_and_are_finite_and_zero_beyond_their_length(model: DiT) -> None:
+    latents, lengths, _ = batch()
+    found = sample(model, slice(0, 3))
+    assert found.shape == (3, D, 40) and bool(found.isfinite().all())
+    for i, (kept, size) in enumerate(zip((9, 12, 4), lengths.tolist(), strict=True)):
+        assert torch.equal(found[i, :, :kept], latents[i, :, :kept])
+        assert found[i, :, size:].abs().sum() == 0
+        assert found[i, :, kept:size].std() > 0.1
+
+
+@pytest.mark.parametrize("solver", ["euler", "midpoint"])
+def test_a_sample_does_not_depend_on_batch_neighbours_or_their_order(model: DiT, solver: str) -> None:
+    together = sample(model, slice(0, 3), keys=["a", "b", "c"], solver=solver)
+    shuffled = sample(model, [2, 0, 1], keys=["c", "a", "b"], solver=solver)
+    torch.testing.assert_close(shuffled, together[[2, 0, 1]], atol=1e-5, rtol=0)
+    for i, (key, size) in enumerate(zip("abc", (40, 25, 11), strict=True)):
+        single = sample(model, slice(i, i + 1), keys=[key], solver=solver)
+        torch.testing.assert_close(together[i : i + 1, :, :size], single, atol=1e-5, rtol=0)
+
+
+def test_what_lies_behind_a_prompt_in_its_batch_is_not_used(model: DiT) -> None:
+    latents, lengths, tokens = batch()
+    prompt, prompt_lengths = latents[..., :12].clone(), torch.tensor([9, 12, 4])
+    before = sample_latents(model, prompt, prompt_lengths, tokens, lengths, num_steps=2)
+    prompt[0, :, 9:] = prompt[2, :, 4:] = 1e3
+    assert torch.equal(sample_latents(model, prompt, prompt_lengths, tokens, lengths, num_steps=2), before)
+
+
+def test_the_seed_decides_the_sample(model: DiT) -> None:
+    rows = slice(0, 3)
+    assert torch.equal(sample(model, rows, seed=1), sample(model, rows, seed=1))
+    assert not torch.allclose(sample(model, rows, seed=1), sample(model, rows, seed=2))
+
+
+def test_guidance_extrapolates_from_the_unconditional_velocity(model: DiT) -> None:
+    # With one Euler step, x1 = x0 + v, so the samples give the velocities away.
+    none, one, two = (sample(model, slice(0, 1), num_steps=1, guidance_scale=g) for g in (0.0, 1.0, 2.0))
+    torch.testing.assert_close(two - one, one - none, atol=1e-4, rtol=0)
+    _, lengths, tokens = batch()
+    noise = keyed_noise(0, 0, D, 40)[None]
+    drop = torch.ones(1, dtype=torch.bool)
+    with torch.no_grad():
+        unconditional = model(noise, noise, torch.zeros(1), tokens[:1], lengths[:1], drop_audio=drop, drop_text=drop)
+    torch.testing.assert_close((2 * none - one - noise)[..., 9:], unconditional[..., 9:], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("guidance", "solver", "rows"), [(0.0, "euler", 1), (2.0, "euler", 2), (0.0, "midpoint", 1)])
+def test_network_passes_per_step_and_one_run_of_the_text_tower(
+    model: DiT, guidance: float, solver: str, rows: int
+) -> None:
+    passes, towers = [], []
+    handles = [
+        model.blocks[0].register_forward_hook(lambda m, args, out: passes.append(out.shape[0])),
+        model.text_tower.register_forward_hook(lambda m, args, out: towers.append(1)),
+    ]
+    sample(model, slice(0, 1), guidance_scale=guidance, num_steps=5, solver=solver)
+    for handle in handles:
+        handle.remove()
+    assert passes == [rows] * (5 if solver == "euler" else 10)
+    assert len(towers) == (1 if guidance == 0 else 2)
