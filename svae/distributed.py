@@ -1,0 +1,122 @@
+"""One process or many: torchrun's environment, collectives, and which device this process uses."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from svae.errors import ConfigError
+
+TIMEOUT = timedelta(minutes=30)
+"""A collective that waits longer than this ends the job; long enough for validation on rank 0."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among the ranks. `world_size` 1 is plain `svae …` without torchrun."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """True on the one rank that prints and writes."""
+        return self.rank == 0
+
+
+def select_device(name: str, *, local_rank: int = 0) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that exists.
+
+    Raises:
+        ConfigError: the device is unknown or not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", local_rank)
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"--device {name!r}: not a device; use auto, cpu, cuda, cuda:N or mps") from None
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError(f"--device {name}: torch {torch.__version__} sees no CUDA GPU; use --device cpu")
+        index = local_rank if device.index is None else device.index
+        if index >= torch.cuda.device_count():
+            raise ConfigError(f"--device {name}: there are only {torch.cuda.device_count()} GPUs")
+        return torch.device("cuda", index)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("--device mps: this torch has no Apple GPU; use --device cpu")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """Return the device in words, for printing and for results."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"{device} ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+@contextmanager
+def open_world(device_name: str) -> Iterator[World]:
+    """Join the process group that torchrun describes in the environment; leave it at the end."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    device = select_device(device_name, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world_size == 1:
+        yield World(rank=0, world_size=1, device=device)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    try:
+        yield World(rank=dist.get_rank(), world_size=world_size, device=device)
+    finally:
+        dist.destroy_process_group()
+
+
+def data_parallel(module: nn.Module, world: World) -> nn.Module:
+    """Average the module's gradients over ranks in its backward pass; the module itself where there is one rank."""
+    if world.world_size == 1:
+        return module
+    ids = [world.device.index] if world.device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def sum_over_ranks(tensor: Tensor, world: World) -> Tensor:
+    """Return the element-wise sum of a tensor over all ranks (without gradient)."""
+    if world.world_size == 1:
+        return tensor
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def any_rank(flag: bool, world: World) -> bool:
+    """Return whether the flag is set on at least one rank. All ranks must call it."""
+    if world.world_size == 1:
+        return flag
+    return bool(sum_over_ranks(torch.tensor(float(flag), device=world.device), world) > 0)
+
+
+def gather_lists(items: list[str], world: World) -> list[str]:
+    """Return the concatenation of every rank's list, in rank order. All ranks must call it."""
+    if world.world_size == 1:
+        return items
+    gathered: list[list[str] | None] = [None] * world.world_size
+    dist.all_gather_object(gathered, items)
+    return [item for part in gathered if part for item in part]
+
+
+def barrier(world: World) -> None:
+    """Wait until every rank is here."""
+    if world.world_size > 1:
+        dist.barrier()

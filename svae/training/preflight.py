@@ -1,0 +1,109 @@
+"""`--dry-run`: what a training command would do, without doing it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from svae import recipe
+from svae.config import TTSTrainConfig, VAETrainConfig
+from svae.data.batching import check_slots, unfit_utterances
+from svae.data.shards import ShardIndex
+from svae.distributed import describe_device, open_world
+from svae.models.discriminators import Discriminators
+from svae.models.dit import DiT
+from svae.models.teacher import load_teacher
+from svae.models.vae import SpeechVAE
+from svae.text import Vocabulary
+from svae.training import tts, vae
+from svae.training.loop import TrainOptions, find_resume
+
+
+def dry_run(options: TrainOptions) -> None:
+    """Check everything that training checks before step 0, and print recipe, parameters, shards and worst batch.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: what training would raise.
+    """
+    console = Console()
+    console.print(recipe.dump(options.config), highlight=False, markup=False, end="")
+    with open_world(options.device) as world:
+        console.print(f"\nDevice: {describe_device(world.device)}; {world.world_size} process(es)")
+        if isinstance(options.config, VAETrainConfig):
+            index, networks, batch = _plan_vae(options.config, world.world_size, console)
+            kind = "vae"
+        else:
+            index, networks, batch = _plan_tts(options.config, world.world_size, console)
+            kind = "tts"
+        check_slots(index, index.train, world_size=world.world_size, num_workers=options.config.loader.num_workers)
+        checkpoint = find_resume(options, kind)
+    _print_parameters(console, networks)
+    metadata = index.metadata
+    console.print(
+        f"Shards: {len(index.shards)} in {index.root}: {metadata['utterances']} utterances, "
+        f"{metadata['seconds'] / 3600:.2f} h, {len(metadata['speakers'])} speakers, "
+        f"{len(metadata['validation'])} utterances held out"
+    )
+    console.print(f"Worst-case batch per rank: {batch}")
+    console.print(
+        f"Would {'start at step 0' if checkpoint is None else f'resume from {checkpoint.folder}'} in {options.out}"
+    )
+
+
+def _plan_vae(
+    config: VAETrainConfig, world_size: int, console: Console
+) -> tuple[ShardIndex, dict[str, nn.Module], str]:
+    index, _ = vae.open_data(config)
+    teacher = None if config.loss.alignment is None else load_teacher(config.teacher, torch.device("cpu"))
+    console.print(f"Teacher: {teacher.description if teacher else 'none (acoustic baseline)'}")
+    with torch.device("meta"):
+        networks: dict[str, nn.Module] = {
+            "VAE": SpeechVAE(config.vae, teacher_dim=None if teacher is None else teacher.feature_dim),
+            "discriminators": Discriminators(config.discriminator, config.vae.sample_rate),
+        }
+    if teacher is not None:
+        networks["teacher (frozen)"] = teacher
+    crops, samples = config.batch_size // world_size, vae.segment_samples(config)
+    hop = math.prod(config.vae.encoder_strides)
+    text = (
+        f"{crops} crops of {samples / config.vae.sample_rate:g} s ({samples} samples, {samples // hop} latent frames), "
+        f"{crops * samples / config.vae.sample_rate:g} s of audio"
+    )
+    return index, networks, text
+
+
+def _plan_tts(
+    config: TTSTrainConfig, world_size: int, console: Console
+) -> tuple[ShardIndex, dict[str, nn.Module], str]:
+    index, _ = tts.open_data(config)
+    checkpoint = tts.find_vae(config, index)
+    latent_dim, hop = checkpoint.config["model"]["latent_dim"], checkpoint.config["hop_length"]
+    console.print(f"VAE: {checkpoint.folder} (step {checkpoint.step}, {checkpoint.hash[:12]}…)")
+    vocabulary = Vocabulary.from_characters(index.metadata["characters"])
+    with torch.device("meta"):
+        networks: dict[str, nn.Module] = {"DiT": DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)}
+    budget = config.batch_frames // world_size
+    limits = {"batch_frames": budget, "min_seconds": config.min_seconds, "max_seconds": config.max_seconds}
+    reasons = unfit_utterances(index, hop_length=hop, **limits)
+    if reasons:
+        console.print("Left out of training: " + ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
+    longest = min(config.max_seconds, max((s.duration_seconds for s in index.train), default=0.0))
+    frames = math.ceil(longest * index.sample_rate / hop)
+    text = (
+        f"{budget} latent frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
+        f"{longest:.1f} s ({frames} frames, {max(budget // max(frames, 1), 0)} of them in a batch)"
+    )
+    return index, networks, text
+
+
+def _print_parameters(console: Console, networks: dict[str, nn.Module]) -> None:
+    table = Table(title="Parameters", show_edge=False)
+    table.add_column("network")
+    table.add_column("parameters", justify="right")
+    for name, network in networks.items():
+        table.add_row(name, f"{sum(p.numel() for p in network.parameters()):,}")
+    console.print(table)

@@ -1,0 +1,330 @@
+"""`svae train-tts`: a diffusion transformer that learns, by flow matching, the latents of a frozen VAE."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from svae import recipe
+from svae.checkpoint import Checkpoint, load_strict, open_checkpoint, publish, write_checkpoint
+from svae.config import TTSTrainConfig
+from svae.data.batching import unfit_utterances
+from svae.data.loading import utterance_loader, validation_batches
+from svae.data.reading import UtteranceBatch
+from svae.data.shards import ShardIndex, read_index
+from svae.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
+from svae.errors import CheckpointError, ConfigError, DataError
+from svae.latents import measure_statistics
+from svae.models.dit import DiT
+from svae.models.flow import VALIDATION_TIMES, flow_matching_loss, posterior_latents, validation_error
+from svae.models.vae import SpeechVAE, load_vae
+from svae.text import Vocabulary
+from svae.training.loop import (
+    Session,
+    StepResult,
+    TrainOptions,
+    check_data,
+    data_fingerprint,
+    new_checkpoint_folder,
+    open_session,
+    run_loop,
+)
+from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+
+
+@dataclass
+class TTSState:
+    """Everything a training step changes, plus the frozen VAE it needs."""
+
+    step: int
+    model: DiT
+    optimizer: torch.optim.Optimizer
+    ema: ExponentialMovingAverage
+    vae: SpeechVAE
+    vocabulary: Vocabulary
+    network: nn.Module
+    """`model`, averaged over ranks in its backward pass."""
+
+    def training_state(self) -> dict[str, object]:
+        """Return what resuming needs besides the published EMA weights."""
+        return {"step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+
+def train_tts(options: TrainOptions) -> Path:
+    """Train a TTS model on the latents of a VAE and return the run folder; see `svae train-tts --help`.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
+    """
+    config: TTSTrainConfig = options.config
+    index, validation = open_data(config)
+    source = find_vae(config, index)
+    vocabulary = Vocabulary.from_characters(index.metadata["characters"])
+    with open_world(options.device) as world, open_session(options, "tts", world) as session:
+        vae = keep_vae(session, source, index, config)
+        state = build_state(config, vae, vocabulary, world)
+        if session.checkpoint is not None:
+            resume_state(session, state, index, config)
+        budget = config.batch_frames // world.world_size
+        report_unfit(session, index, config, vae.hop_length, budget)
+        loader = utterance_loader(
+            index,
+            batch_frames=budget,
+            hop_length=vae.hop_length,
+            vocabulary=vocabulary,
+            min_seconds=config.min_seconds,
+            max_seconds=config.max_seconds,
+            seed=config.trainer.seed,
+            start_step=state.step,
+            rank=world.rank,
+            world_size=world.world_size,
+            loader=config.loader,
+            pin_memory=world.device.type == "cuda",
+        )
+        held_out = list(
+            validation_batches(
+                validation,
+                count=config.validation_utterances,
+                batch_frames=budget,
+                hop_length=vae.hop_length,
+                vocabulary=vocabulary,
+                min_seconds=config.min_seconds,
+                max_seconds=config.max_seconds,
+                samples=None if config.data.validation_root is None else validation.samples,
+            )
+        )
+        finished = run_loop(
+            session,
+            state,
+            loader,
+            train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
+            validate=lambda: validate(session, state, held_out, config),
+            save=lambda last: save(session, state, index, config),
+        )
+        if finished:
+            session.console.print(f"TTS model in [bold]{session.run}[/] (step {state.step})")
+            session.console.print(f'Next: svae synthesize --model {session.run} --ref REF.wav --text "…"')
+    return options.out
+
+
+def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
+    """Return the training index and the index validation reads.
+
+    Raises:
+        DataError: a folder is missing, damaged or has no texts.
+    """
+    index = read_index(config.data.root)
+    validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
+    if not index.metadata["characters"]:
+        raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
+    if validation.kind != index.kind:
+        raise ConfigError(f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}")
+    return index, validation
+
+
+def find_vae(config: TTSTrainConfig, index: ShardIndex) -> Checkpoint:
+    """Return the VAE named by `vae`, or the copy that stored latents carry; check that it fits the data.
+
+    Raises:
+        ConfigError: none is named, or its sample rate is not that of the shards.
+        CheckpointError: unusable, or not the VAE that made the stored latents.
+    """
+    if config.vae is None and index.kind == "waveforms":
+        raise ConfigError("train-tts: no VAE given; pass --vae DIR (a run or checkpoint folder of `svae train-vae`)")
+    checkpoint = open_checkpoint(config.vae if config.vae is not None else index.root / "vae", kind="vae")
+    if index.kind == "latents":
+        stored = index.metadata["latents"]["vae_hash"]
+        if stored != checkpoint.hash:
+            raise CheckpointError(
+                f"{index.root}: latents of VAE {stored[:12]}…, but {checkpoint.folder} is VAE {checkpoint.hash[:12]}….\n"
+                "Pass the VAE that made them, or run `svae encode` again."
+            )
+    elif index.sample_rate != checkpoint.config["sample_rate"]:
+        raise ConfigError(
+            f"{index.root}: audio at {index.sample_rate} Hz, but the VAE works at {checkpoint.config['sample_rate']} Hz.\n"
+            f"Run `svae prepare … --sample-rate {checkpoint.config['sample_rate']}` into another folder."
+        )
+    return checkpoint
+
+
+def keep_vae(session: Session, source: Checkpoint, index: ShardIndex, config: TTSTrainConfig) -> SpeechVAE:
+    """Copy the VAE into the run, so that the run stays whole; measure its latents if its training was cut short.
+
+    Raises:
+        CheckpointError: the run already holds another VAE.
+    """
+    folder = session.run / "vae"
+    if session.world.is_main:
+        if folder.is_dir():
+            kept = open_checkpoint(folder, kind="vae")
+            if kept.hash != source.hash:
+                raise CheckpointError(
+                    f"{session.run}: was trained on VAE {kept.hash[:12]}…, but {source.folder} is {source.hash[:12]}….\n"
+                    "Choose another --out, or pass the VAE it started with."
+                )
+        else:
+            temporary = session.run / ".vae.tmp"
+            shutil.rmtree(temporary, ignore_errors=True)
+            shutil.copytree(source.folder, temporary, ignore=shutil.ignore_patterns("training"))
+            if source.config["latent_mean"] is None:
+                _measure_into(temporary, session, source, index)
+            temporary.rename(folder)
+    barrier(session.world)
+    return load_vae(folder, session.world.device)
+
+
+def _measure_into(folder: Path, session: Session, source: Checkpoint, index: ShardIndex) -> None:
+    if index.kind != "waveforms":
+        raise CheckpointError(f"{source.folder}: has no latent statistics; finish its training before `svae encode`")
+    session.console.print("This VAE comes from an unfinished run: measuring its latents over the training set.")
+    vae = load_vae(source.folder, session.world.device)
+    limit, device = 5000, session.world.device
+    statistics = measure_statistics(vae, index, limit=limit, device=device, console=session.console)
+    (folder / "config.json").write_text(json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8")
+
+
+def build_state(config: TTSTrainConfig, vae: SpeechVAE, vocabulary: Vocabulary, world: World) -> TTSState:
+    """Build the network and its optimizer with weights that depend on the seed only."""
+    torch.manual_seed(config.trainer.seed)
+    model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=vae.latent_dim).to(world.device)
+    ema = ExponentialMovingAverage(model, config.ema)
+    if config.trainer.compile:
+        model.compile()
+    return TTSState(
+        step=0,
+        model=model,
+        optimizer=build_optimizer(config.optimizer, model.parameters(), world.device),
+        ema=ema,
+        vae=vae,
+        vocabulary=vocabulary,
+        network=data_parallel(model, world),
+    )
+
+
+def report_unfit(session: Session, index: ShardIndex, config: TTSTrainConfig, hop_length: int, budget: int) -> None:
+    """Print how many utterances no batch will hold, by reason.
+
+    Raises:
+        DataError: none is left.
+    """
+    reasons = unfit_utterances(
+        index,
+        batch_frames=budget,
+        hop_length=hop_length,
+        min_seconds=config.min_seconds,
+        max_seconds=config.max_seconds,
+    )
+    left = len(index.train) - sum(reasons.values())
+    if reasons:
+        text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        session.console.print(f"Left out of training: {text}; {left} utterances remain")
+    if left <= 0:
+        raise DataError(f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds")
+
+
+@torch.no_grad()
+def latents_of(vae: SpeechVAE, batch: UtteranceBatch, config: TTSTrainConfig) -> tuple[Tensor, Tensor]:
+    """Return normalised latents (B, D, T), zero at padding, and their lengths (B,): encoded now, or read from shards."""
+    if batch.latent_mean is not None:
+        mean, logvar, lengths = batch.latent_mean, batch.latent_logvar, batch.latent_lengths
+    else:
+        posterior = vae.encode(batch.waveform, batch.lengths)
+        mean, logvar, lengths = posterior.mean, posterior.logvar, posterior.lengths
+    latents = posterior_latents(mean.float(), logvar.float(), batch.keys, config.flow.posterior, config.trainer.seed)
+    mask = torch.arange(latents.shape[2], device=latents.device) < lengths[:, None]
+    return vae.normalize(latents) * mask[:, None], lengths
+
+
+def train_step(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> StepResult:
+    """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
+    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
+    latents, lengths = latents_of(state.vae, batch, config)
+    with torch.autocast(world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"):
+        error, count = flow_matching_loss(state.network, latents, lengths, batch.tokens, config.flow)
+    # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
+    loss = error * world.world_size / sum_over_ranks(count, world)
+    norm = update(state.optimizer, loss, list(state.model.parameters()), config.optimizer, rate)
+    state.step += 1
+    if norm is not None:
+        state.ema.update(state.model, state.step)
+    values = {"loss/flow": loss.detach(), "learning_rate": torch.tensor(rate)}
+    values |= {} if norm is None else {"gradient_norm": norm}
+    values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * latents.shape[2])
+    seconds = float(lengths.sum()) * state.vae.hop_length / state.vae.sample_rate
+    return StepResult(values, seconds, batch.keys, batch.failures, skipped=norm is None)
+
+
+def validate(
+    session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
+) -> dict[str, float]:
+    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; rank 0 does it."""
+    row: dict[str, float] = {}
+    if session.world.is_main:
+        sums, count = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        for batch in batches:
+            batch = batch.to(session.world.device)
+            latents, lengths = latents_of(state.vae, batch, config)
+            part, elements = validation_error(
+                state.ema.module, latents, lengths, batch.tokens, batch.keys, config.flow, seed=config.trainer.seed
+            )
+            sums, count = sums + part.cpu(), count + elements.cpu()
+        by_time = (sums / count.clamp_min(1)).tolist()
+        row = {"loss/flow": sum(by_time) / len(by_time)}
+        row |= {f"loss/t={time:g}": value for time, value in zip(VALIDATION_TIMES, by_time, strict=True)}
+    barrier(session.world)
+    return row
+
+
+def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig) -> None:
+    """Write a checkpoint on rank 0, the VAE inside it."""
+    world = session.world
+    if world.is_main:
+        vae = open_checkpoint(session.run / "vae", kind="vae")
+        write_checkpoint(
+            new_checkpoint_folder(session, state),
+            config={
+                "kind": "tts",
+                "step": state.step,
+                "model": recipe.to_tree(config.dit),
+                "vocabulary": state.vocabulary.to_json(),
+                "latent_dim": state.vae.latent_dim,
+                "sample_rate": state.vae.sample_rate,
+                "hop_length": state.vae.hop_length,
+                "max_seconds": config.max_seconds,
+                "vae_hash": vae.hash,
+            },
+            model_state=state.ema.module.state_dict(),
+            training_state=state.training_state()
+            | {
+                "data": data_fingerprint(index),
+                "layout": {"world_size": world.world_size, "num_workers": config.loader.num_workers},
+            },
+            vae_folder=vae.folder,
+        )
+        publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
+    barrier(world)
+
+
+def resume_state(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig) -> None:
+    """Load weights, optimizer and EMA of the session's checkpoint into the state.
+
+    Raises:
+        CheckpointError: other data, another vocabulary, or damage.
+    """
+    assert session.checkpoint is not None
+    stored = session.checkpoint.training_state()
+    check_data(session, stored, index, config.loader.num_workers)
+    where = session.checkpoint.folder
+    if session.checkpoint.config["vocabulary"] != state.vocabulary.to_json():
+        raise CheckpointError(
+            f"{where}: its vocabulary is not that of {index.root}; resume with the data it was trained on"
+        )
+    load_strict(state.model, stored["model"], where)
+    load_strict(state.ema.module, session.checkpoint.model_state(), where)
+    state.optimizer.load_state_dict(stored["optimizer"])
+    state.step = stored["step"]

@@ -1,0 +1,69 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from svae.config import BigVGANConfig, VAEConfig
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with reference vectors and real speech beside a developer's checkout; the test skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs {SHARED}")
+    return SHARED
+
+
+@pytest.fixture
+def tiny_vae_config() -> VAEConfig:
+    """A VAE of the published structure with widths that make a test take milliseconds."""
+    return VAEConfig(
+        latent_dim=8,
+        encoder_channels=4,
+        attention_heads=2,
+        decoder=BigVGANConfig(
+            upsample_rates=(5, 5, 4, 4),
+            upsample_kernel_sizes=(9, 9, 8, 8),
+            initial_channels=32,
+            resblock_kernel_sizes=(3,),
+            resblock_dilation_sizes=((1, 3),),
+        ),
+    )
+
+
+def write_tone_shards(root: Path, *, shards: int = 2, per_shard: int = 4, seconds: float = 0.6) -> Path:
+    """Write waveform shards of short gliding tones with texts; the first utterance is held out."""
+    import io
+
+    import numpy as np
+    import soundfile
+
+    from svae.data.shards import ShardItem, write_index, write_shard
+
+    def items(shard: int):  # noqa: ANN202
+        for i in range(per_shard):
+            number = shard * per_shard + i
+            size = int(16000 * (seconds + 0.05 * (number % 5)))
+            time = np.arange(size) / 16000
+            wave = 0.3 * np.sin(2 * np.pi * (150 + 40 * number) * time * (1 + 0.2 * time))
+            file = io.BytesIO()
+            soundfile.write(file, wave, 16000, format="FLAC", subtype="PCM_16")
+            text = "one two three four five six".split()[number % 6] + f" tone {'abcdefgh'[number % 8]}"
+            yield ShardItem(f"tone-{number:03d}", {"flac": file.getvalue()}, size, 16000, f"s{number % 2}", "en", text)
+
+    entries = [write_shard(root, shard, items(shard)) for shard in range(shards)]
+    write_index(
+        root, kind="waveforms", corpus="tones", sample_rate=16000, shards=entries, validation=["tone-000"], rejected={}
+    )
+    return root
+
+
+@pytest.fixture(scope="session")
+def tone_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of waveform shards that takes no time to make."""
+    return write_tone_shards(tmp_path_factory.mktemp("tones"))
