@@ -1,0 +1,247 @@
+"""Make a SYNTHETIC English corpus with the installed flite and espeak-ng programs.
+
+    python recipes/tiny/corpus.py --out data/tiny --utterances 2000 --voices train --texts train --workers 2
+    python recipes/tiny/corpus.py --sample            # makes svae/assets/sample and svae/assets/references again
+
+Writes `audio/*.flac` (or .ogg, Opus) at 16 kHz and `metadata.jsonl`, one object a line: audio, text, speaker,
+language, synthesizer, synthetic, duration_seconds. The same options and program versions give the same bytes, however
+many workers there are. Needs: apt-get install flite espeak-ng
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio.functional
+
+sys.path.insert(0, str(Path(__file__).parent))
+from texts import FOLDER, composed_sentences, own_sentences  # noqa: E402
+from voices import Voice, select_voices  # noqa: E402
+
+SAMPLE_RATE = 16000
+ASSETS = FOLDER.parents[1] / "svae" / "assets"
+SAMPLE_COUNTS = {
+    "flite-rms": 30, "flite-slt": 30, "flite-awb": 26, "flite-kal16": 22, "espeak-f2": 12, "espeak-edward": 12,
+}  # fmt: skip
+OPUS_LEVEL = 0.905
+"""libsndfile's compression level; this one gives about 32 kbit/s."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One utterance to make."""
+
+    path: Path
+    text: str
+    voice: Voice
+    tempo: float
+    """Speaking rate, 1 = the synthesizer's own."""
+
+
+# ----------------------------------------------------------------------------------------------- one utterance
+
+
+def synthesize(text: str, voice: Voice, tempo: float = 1.0) -> np.ndarray:
+    """Speak one sentence.
+
+    Args:
+        text: The sentence.
+        voice: Who speaks.
+        tempo: Speaking rate, 1 = the synthesizer's own.
+
+    Returns:
+        Mono float32 samples at 16 kHz, silence trimmed to 60 ms at both ends, RMS -23 dBFS.
+    """
+    rate = tempo / voice.warp  # resampling by the warp will speed the speech up by the warp
+    with tempfile.TemporaryDirectory() as folder:
+        wav = f"{folder}/speech.wav"
+        if voice.synthesizer == "flite":
+            options = ["-voice", voice.voice, "--setf", f"duration_stretch={1 / rate:.4f}", "-t", text, "-o", wav]
+            command = ["flite", *options]
+        else:
+            words_per_minute = str(max(80, round(165 * rate)))
+            command = ["espeak-ng", "-v", voice.voice, "-p", str(voice.pitch), "-s", words_per_minute, "-w", wav, text]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        samples, source_rate = soundfile.read(wav, dtype="float32")
+    played_at = 20 * round(source_rate * voice.warp / 20)  # a round number keeps the resampling kernel small
+    resampled = torchaudio.functional.resample(torch.from_numpy(samples), played_at, SAMPLE_RATE).numpy()
+    return _level(_trim(resampled))
+
+
+def _trim(samples: np.ndarray, *, margin: int = 960, threshold: float = 0.01) -> np.ndarray:
+    loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max())
+    return samples[max(0, loud[0] - margin) : loud[-1] + margin]
+
+
+def _level(samples: np.ndarray, *, rms: float = 10 ** (-23 / 20), peak: float = 0.9) -> np.ndarray:
+    gain = rms / np.sqrt(np.mean(np.square(samples)))
+    return samples * min(gain, peak / np.abs(samples).max())
+
+
+def _make(job: Job) -> float:
+    torch.set_num_threads(1)
+    samples = synthesize(job.text, job.voice, job.tempo)
+    if job.path.suffix == ".ogg":
+        soundfile.write(job.path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL)
+        job.path.write_bytes(with_ogg_serial(job.path.read_bytes(), 1))
+    else:
+        soundfile.write(job.path, samples, SAMPLE_RATE, subtype="PCM_16")
+    return len(samples) / SAMPLE_RATE
+
+
+def with_ogg_serial(stream: bytes, serial: int) -> bytes:
+    """Return an Ogg stream with this serial number in every page: libsndfile draws a random one.
+
+    Source: RFC 3533, section 6 (page header) and its CRC-32 with polynomial 0x04c11db7, neither reflected nor inverted.
+    """
+    pages, start = [], 0
+    while start < len(stream):
+        segments = stream[start + 26]
+        table_end = start + 27 + segments
+        end = table_end + sum(stream[start + 27 : table_end])
+        page = bytearray(stream[start:end])
+        page[14:18] = struct.pack("<I", serial)
+        page[22:26] = bytes(4)
+        crc = 0
+        for byte in page:
+            crc = (crc << 8 & 0xFFFFFFFF) ^ _crc_table()[crc >> 24 ^ byte]
+        page[22:26] = struct.pack("<I", crc)
+        pages.append(bytes(page))
+        start = end
+    return b"".join(pages)
+
+
+@lru_cache
+def _crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        crc = value << 24
+        for _ in range(8):
+            crc = (crc << 1) ^ (0x04C11DB7 if crc & 0x80000000 else 0)
+        table.append(crc & 0xFFFFFFFF)
+    return table
+
+
+# ----------------------------------------------------------------------------------------------- a corpus
+
+
+def make_corpus(out: Path, pairs: list[tuple[Voice, str]], *, seed: int, workers: int, suffix: str) -> float:
+    """Speak every (voice, sentence) pair into a new folder.
+
+    Args:
+        out: Folder to make; an old one is replaced only when it holds a corpus.
+        pairs: Who says what.
+        seed: Draws each utterance's tempo, 0.9 to 1.15.
+        workers: Processes; the result does not depend on their number.
+        suffix: `.flac` or `.ogg`.
+
+    Returns:
+        Seconds of speech.
+
+    Raises:
+        FileExistsError: `out` holds something that is not a corpus.
+    """
+    if out.exists():
+        if any(out.iterdir()) and not (out / "metadata.jsonl").exists():
+            raise FileExistsError(f"{out} is not empty and holds no metadata.jsonl; choose another --out")
+        shutil.rmtree(out / "audio", ignore_errors=True)
+    (out / "audio").mkdir(parents=True)
+    jobs, counts = [], {}
+    for voice, text in pairs:
+        counts[voice.name] = number = counts.get(voice.name, 0) + 1
+        tempo = random.Random(f"tempo-{seed}-{voice.name}-{number}").uniform(0.9, 1.15)
+        path = out / "audio" / f"{voice.name}-{number:04d}{suffix}"
+        jobs.append(Job(path=path, text=text, voice=voice, tempo=tempo))
+    with ProcessPoolExecutor(workers) as pool:
+        seconds = list(pool.map(_make, jobs, chunksize=16))
+    rows = [
+        {
+            "audio": str(job.path.relative_to(out)),
+            "text": job.text,
+            "speaker": job.voice.name,
+            "language": "en",
+            "synthesizer": f"{job.voice.synthesizer} {job.voice.voice}",
+            "synthetic": True,
+            "duration_seconds": round(duration, 3),
+        }
+        for job, duration in zip(jobs, seconds, strict=True)
+    ]
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (out / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    return sum(seconds)
+
+
+def deal(voices: list[Voice], utterances: int, *, texts: str, seed: int) -> list[tuple[Voice, str]]:
+    """Give each voice in turn a sentence: the project's own ones among composed ones, in a seeded order."""
+    own = own_sentences(texts)
+    sentences = (own + composed_sentences(utterances, seed=seed, part=texts))[:utterances]
+    random.Random(f"deal-{seed}").shuffle(sentences)
+    return [(voices[i % len(voices)], text) for i, text in enumerate(sentences)]
+
+
+def make_sample() -> None:
+    """Write the embedded sample corpus and the two reference clips into svae/assets."""
+    sentences = own_sentences()
+    random.Random("sample").shuffle(sentences)
+    speakers = [name for name, count in SAMPLE_COUNTS.items() for _ in range(count)]
+    random.Random("speakers").shuffle(speakers)
+    voices = {v.name: v for v in select_voices("sample")}
+    pairs = [(voices[name], text) for name, text in zip(speakers, sentences, strict=False)]
+    seconds = make_corpus(ASSETS / "sample", pairs, seed=0, workers=1, suffix=".ogg")
+    print(f"{ASSETS / 'sample'}: {len(pairs)} utterances, {seconds:.0f} s")
+
+    folder = ASSETS / "references"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [line.split("\t") for line in (FOLDER / "references.txt").read_text().splitlines() if "\t" in line]
+    references = []
+    for name, text in lines:
+        soundfile.write(folder / f"{name}.wav", synthesize(text, voices[name]), SAMPLE_RATE, subtype="PCM_16")
+        references.append({"audio": f"{name}.wav", "text": text, "speaker": name, "language": "en", "synthetic": True})
+    (folder / "references.json").write_text(json.dumps(references, indent=2) + "\n", encoding="utf-8")
+    print(f"{folder}: {len(references)} clips")
+
+
+def main() -> None:
+    """Read the command line and make the corpus."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="folder to write")
+    parser.add_argument("--utterances", type=int, default=2000)
+    parser.add_argument("--voices", default="train", help="all, train, held-out, flite, espeak, sample, or names a,b,c")
+    parser.add_argument("--texts", default="train", choices=("train", "held-out", "all"), help="which sentences")
+    parser.add_argument("--format", default="flac", choices=("flac", "ogg"), help="FLAC, or Opus in Ogg")
+    parser.add_argument("--seed", type=int, default=0, help="other sentences and tempos")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--sample", action="store_true", help="remake the embedded sample and references instead")
+    args = parser.parse_args()
+    missing = [program for program in ("flite", "espeak-ng") if shutil.which(program) is None]
+    if missing:
+        parser.error(f"not installed: {', '.join(missing)}; try: apt-get install flite espeak-ng")
+    if args.sample:
+        return make_sample()
+    if args.out is None:
+        parser.error("--out FOLDER is needed")
+    try:
+        voices = select_voices(args.voices)
+        pairs = deal(voices, args.utterances, texts=args.texts, seed=args.seed)
+        seconds = make_corpus(args.out, pairs, seed=args.seed, workers=args.workers, suffix=f".{args.format}")
+    except (ValueError, FileExistsError) as error:
+        parser.error(str(error))
+    print(f"{args.out}: {len(pairs)} synthetic utterances, {len(voices)} voices, {seconds / 3600:.2f} hours")
+
+
+if __name__ == "__main__":
+    main()

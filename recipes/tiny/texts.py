@@ -1,0 +1,89 @@
+"""Sentences for the synthetic corpora: the project's own list, and more composed from templates with a seed.
+
+Everything here is the standard library, deterministic, and free of digits. A sentence is held out of every training
+corpus when its hash says so (`is_held_out`), whoever asks, so that two corpora can never disagree about it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+HELD_OUT_PERCENT = 8
+"""Share of sentences that no training corpus may contain."""
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+    "seventeen eighteen nineteen"
+).split()
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
+_VOWEL_SOUND = re.compile(r"^(?:[aeio]|u(?!s|ni|r[aeiou])|hour|honest|heir|un[ui]?[su])", re.IGNORECASE)
+
+
+def number_words(value: int) -> str:
+    """Spell a whole number from 0 to 9999 in English words, without hyphens."""
+    if value < 20:
+        return _ONES[value]
+    if value < 100:
+        tens, ones = divmod(value, 10)
+        return _TENS[tens - 2] + (f" {_ONES[ones]}" if ones else "")
+    unit, name = (100, "hundred") if value < 1000 else (1000, "thousand")
+    head, rest = divmod(value, unit)
+    return f"{number_words(head)} {name}" + (f" {number_words(rest)}" if rest else "")
+
+
+def is_held_out(text: str) -> bool:
+    """Tell whether this sentence belongs to the held-out part, from its letters alone (case and signs do not count)."""
+    letters = re.sub(r"[^a-z]+", " ", text.lower()).strip()
+    return int(hashlib.sha256(letters.encode()).hexdigest(), 16) % 100 < HELD_OUT_PERCENT
+
+
+def own_sentences(part: str = "all") -> list[str]:
+    """Return the sentences of sentences.txt in order; `part` is `train`, `held-out` or `all`."""
+    return [text for text in _lines("sentences.txt") if _belongs(text, part)]
+
+
+def composed_sentences(count: int, *, seed: int, part: str = "all") -> list[str]:
+    """Compose `count` distinct sentences from templates.txt and words.txt.
+
+    Args:
+        count: How many sentences.
+        seed: Another seed gives other sentences.
+        part: `train` leaves the held-out sentences out, `held-out` takes only those, `all` takes both.
+    """
+    templates, words = _lines("templates.txt"), _word_lists()
+    rng = random.Random(f"texts-{seed}")
+    found: dict[str, None] = {}
+    while len(found) < count:
+        text = _compose(rng.choice(templates), words, rng)
+        if _belongs(text, part):
+            found[text] = None
+    return list(found)
+
+
+def _compose(template: str, words: dict[str, list[str]], rng: random.Random) -> str:
+    def fill(match: re.Match[str]) -> str:
+        if match[1] == "number":
+            return number_words(rng.choice((rng.randint(2, 20), rng.randint(2, 99), rng.randint(100, 9999))))
+        return rng.choice(words[match[1]])
+
+    text = re.sub(r"\{(\w+)\}", fill, template)
+    text = re.sub(r"\b([Aa]) (?=(\w+))", lambda m: f"{m[1]}n " if _VOWEL_SOUND.match(m[2]) else m[0], text)
+    return text[0].upper() + text[1:]
+
+
+def _belongs(text: str, part: str) -> bool:
+    return part == "all" or is_held_out(text) == (part == "held-out")
+
+
+def _lines(name: str) -> list[str]:
+    lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _word_lists() -> dict[str, list[str]]:
+    slots = (line.split(":", 1) for line in _lines("words.txt"))
+    return {slot: [word.strip() for word in words.split(",")] for slot, words in slots}

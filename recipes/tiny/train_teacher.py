@@ -1,0 +1,281 @@
+"""Train the embedded teacher: a small wav2vec2 with CTC on characters, on SYNTHETIC speech, on one CPU core.
+
+    python recipes/tiny/train_teacher.py                       # makes data/teacher if missing, trains, writes the asset
+    python recipes/tiny/train_teacher.py --steps 300 --out out/teacher     # a trial
+
+The result is an ordinary transformers folder (`AutoModel`, `AutoModelForCTC`, `AutoProcessor` load it) of the same kind
+as the published speech encoders: 16 kHz in, 50 feature vectors a second out. Its scores on held-out sentences, by seen
+and by held-out voices, are measured on the stored float16 weights and written into config.json, field `svae`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import itertools
+import json
+import math
+import platform
+import random
+import re
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import jiwer
+import soundfile
+import torch
+from torch import Tensor
+from torch.nn.functional import ctc_loss
+from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+
+sys.path.insert(0, str(Path(__file__).parent))
+from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus  # noqa: E402
+from voices import select_voices  # noqa: E402
+
+SYMBOLS = ("<pad>", "|", "'", *"abcdefghijklmnopqrstuvwxyz", "<unk>")
+"""Output classes: the CTC blank, the word border, letters. `<unk>` is there for the tokenizer and never occurs."""
+
+
+# ----------------------------------------------------------------------------------------------- data
+
+
+def make_data(root: Path, utterances: int, workers: int) -> None:
+    """Make the training corpus and the two held-out ones below `root`, those that are missing.
+
+    Every second training utterance is by one of flite's four natural voices, the others by all training voices in turn.
+    """
+    voices = select_voices("train")
+    mixed = list(itertools.chain(*zip(itertools.cycle(select_voices("flite")), voices, strict=False)))
+    parts = {
+        "train": (mixed, utterances, "train", 1),
+        "held-out-texts": (mixed, 400, "held-out", 2),
+        "held-out-voices": (select_voices("held-out"), 400, "held-out", 3),
+    }
+    for name, (speakers, count, texts, seed) in parts.items():
+        if not (root / name / "metadata.jsonl").exists():
+            pairs = deal(speakers, count, texts=texts, seed=seed)
+            seconds = make_corpus(root / name, pairs, seed=seed, workers=workers, suffix=".flac")
+            print(f"{root / name}: {count} utterances, {seconds / 3600:.2f} hours", flush=True)
+
+
+def load_corpus(root: Path) -> list[tuple[Tensor, str, str]]:
+    """Read a corpus into memory: (samples int16 (S,), spoken letters, speaker) per utterance."""
+    rows = [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    items = []
+    for row in rows:
+        samples, rate = soundfile.read(root / row["audio"], dtype="int16")
+        if rate != SAMPLE_RATE:
+            raise ValueError(f"{root / row['audio']}: {rate} Hz, expected {SAMPLE_RATE}")
+        items.append((torch.from_numpy(samples), letters(row["text"]), row["speaker"]))
+    return items
+
+
+def letters(text: str) -> str:
+    """Return what is scored and learnt of a sentence: lower-case letters, apostrophes, single spaces."""
+    return re.sub(r"[^a-z']+", " ", text.lower()).strip()
+
+
+def batches(items: list, batch_seconds: float, rng: random.Random | None) -> list[list]:
+    """Group utterances of similar length into batches of about `batch_seconds`; shuffled if `rng` is given."""
+    jitter = (lambda: rng.uniform(0.9, 1.1)) if rng else (lambda: 1.0)
+    ordered = sorted(items, key=lambda item: len(item[0]) * jitter())
+    groups, group = [], []
+    for item in ordered:
+        if group and len(item[0]) * (len(group) + 1) > batch_seconds * SAMPLE_RATE:
+            groups.append(group)
+            group = []
+        group.append(item)
+    groups.append(group)
+    if rng:
+        rng.shuffle(groups)
+    return groups
+
+
+def collate(group: list) -> tuple[Tensor, Tensor]:
+    """Pad a batch with zeros: waveform (B, S) float32 in [-1, 1] and attention mask (B, S) int64."""
+    longest = max(len(samples) for samples, *_ in group)
+    waveform, mask = torch.zeros(len(group), longest), torch.zeros(len(group), longest, dtype=torch.int64)
+    for row, (samples, *_) in enumerate(group):
+        waveform[row, : len(samples)] = samples.float() / 32768
+        mask[row, : len(samples)] = 1
+    return waveform, mask
+
+
+def augment(waveform: Tensor, mask: Tensor) -> Tensor:
+    """Change the level by -14 to +6 dB and add white noise, 10 to 50 dB below speech, to half of the utterances."""
+    count = len(waveform)
+    gain = 10 ** (torch.empty(count, 1).uniform_(-14, 6) / 20)
+    rms = (waveform.square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt()
+    noise = 10 ** (-torch.empty(count, 1).uniform_(10, 50) / 20) * (torch.rand(count, 1) < 0.5)
+    return (waveform + noise * rms * torch.randn_like(waveform)) * gain * mask
+
+
+# ----------------------------------------------------------------------------------------------- model
+
+
+def build_model() -> Wav2Vec2ForCTC:
+    """Build the network: layer norms only, so that padded batches equal single utterances; no dropout, no masking."""
+    config = Wav2Vec2Config(
+        vocab_size=len(SYMBOLS), pad_token_id=0, bos_token_id=None, eos_token_id=None,
+        hidden_size=192, num_hidden_layers=4, num_attention_heads=4, intermediate_size=640,
+        conv_dim=(64,) * 7, conv_kernel=(10, 3, 3, 3, 3, 2, 2), conv_stride=(5, 2, 2, 2, 2, 2, 2), conv_bias=True,
+        feat_extract_norm="layer", do_stable_layer_norm=True,
+        num_conv_pos_embeddings=32, num_conv_pos_embedding_groups=16,
+        hidden_dropout=0.0, activation_dropout=0.0, attention_dropout=0.0, feat_proj_dropout=0.0, final_dropout=0.0,
+        layerdrop=0.0, apply_spec_augment=False, mask_time_prob=0.0, mask_feature_prob=0.0,
+    )  # fmt: skip
+    return Wav2Vec2ForCTC(config)
+
+
+def loss_of(model: Wav2Vec2ForCTC, group: list, *, training: bool) -> Tensor:
+    """Return the CTC loss per character of a batch."""
+    waveform, mask = collate(group)
+    if training:
+        waveform = augment(waveform, mask)
+    log_probs = model(waveform, attention_mask=mask).logits.float().log_softmax(-1).transpose(0, 1)
+    frames = model._get_feat_extract_output_lengths(mask.sum(1))
+    targets = [[SYMBOLS.index("|" if c == " " else c) for c in text] for _, text, _ in group]
+    target_lengths = torch.tensor([len(target) for target in targets])
+    flat = torch.tensor(list(itertools.chain(*targets)))
+    total = ctc_loss(log_probs, flat, frames, target_lengths, blank=0, reduction="sum", zero_infinity=True)
+    return total / target_lengths.sum()
+
+
+@torch.no_grad()
+def transcribe(model: Wav2Vec2ForCTC, group: list) -> list[str]:
+    """Decode a batch greedily, without any language model."""
+    waveform, mask = collate(group)
+    best = model(waveform, attention_mask=mask).logits.argmax(-1)
+    frames = model._get_feat_extract_output_lengths(mask.sum(1))
+    texts = []
+    for row, length in zip(best, frames, strict=True):
+        ids = [i for i, _ in itertools.groupby(row[:length].tolist()) if i != 0]
+        texts.append("".join(" " if SYMBOLS[i] == "|" else SYMBOLS[i] for i in ids))
+    return texts
+
+
+def error_rates(model: Wav2Vec2ForCTC, items: list) -> dict:
+    """Return corpus character and word error rates over these utterances."""
+    model.eval()
+    references, hypotheses = [], []
+    for group in batches(items, 60, None):
+        references += [text for _, text, _ in group]
+        hypotheses += transcribe(model, group)
+    return {
+        "utterances": len(items),
+        "cer": round(jiwer.cer(references, hypotheses), 4),
+        "wer": round(jiwer.wer(references, hypotheses), 4),
+        "example": {"said": references[0], "read": hypotheses[0]},
+    }
+
+
+def train(model: Wav2Vec2ForCTC, items: list, held_out: list, args: argparse.Namespace) -> None:
+    """Run AdamW for `args.steps` steps: linear warm-up, then a cosine down to zero."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
+
+    def factor(step: int) -> float:
+        if step < args.warmup:
+            return (step + 1) / args.warmup
+        return 0.5 + 0.5 * math.cos(math.pi * (step - args.warmup) / max(1, args.steps - args.warmup))
+
+    rng, step, started, recent = random.Random(args.seed), 0, time.time(), []
+    for epoch in itertools.count():
+        # The first epoch goes from short to long: CTC leaves its all-blank start sooner on short utterances.
+        for group in batches(items, args.batch_seconds, rng if epoch else None):
+            for settings in optimizer.param_groups:
+                settings["lr"] = args.learning_rate * factor(step)
+            loss = loss_of(model, group, training=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            recent.append(loss.item())
+            step += 1
+            if step % 50 == 0:
+                print(f"step {step} loss {sum(recent) / len(recent):.3f} {time.time() - started:.0f} s", flush=True)
+                recent = []
+            if step % 500 == 0:
+                scores = error_rates(model, held_out[:64])
+                model.train()
+                print(f"step {step} held-out CER {scores['cer']:.3f} {scores['example']}", flush=True)
+            if step >= args.steps:
+                return
+
+
+# ----------------------------------------------------------------------------------------------- the folder
+
+
+def save(model: Wav2Vec2ForCTC, folder: Path) -> None:
+    """Write a transformers folder: float16 weights, which the config says to load as float32, and the processor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(folder)
+    (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(SYMBOLS)}, indent=1) + "\n")
+    tokenizer = Wav2Vec2CTCTokenizer(folder / "vocab.json", bos_token=None, eos_token=None)
+    tokenizer.save_pretrained(folder)
+    extractor = Wav2Vec2FeatureExtractor(
+        sampling_rate=SAMPLE_RATE, do_normalize=False, padding_value=0.0, return_attention_mask=True
+    )
+    extractor.save_pretrained(folder)
+    edit_config(folder, dtype="float32", architectures=["Wav2Vec2ForCTC"])
+
+
+def edit_config(folder: Path, **fields: object) -> None:
+    """Set fields of the folder's config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields, indent=2, sort_keys=True) + "\n")
+
+
+def main() -> None:
+    """Read the command line, make the data if missing, train, save, score what was saved."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("data/teacher"), help="corpora, made if missing")
+    parser.add_argument("--utterances", type=int, default=5000, help="of the training corpus, when it is made")
+    parser.add_argument("--out", type=Path, default=ASSETS / "teacher")
+    parser.add_argument("--steps", type=int, default=3400)
+    parser.add_argument("--warmup", type=int, default=200)
+    parser.add_argument("--batch-seconds", type=float, default=16.0)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--workers", type=int, default=2, help="processes that make the corpora")
+    parser.add_argument("--threads", type=int, default=1, help="of the training")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.set_flush_denormal(True)
+    torch.manual_seed(args.seed)
+    make_data(args.data, args.utterances, args.workers)
+    items, texts, voices = (load_corpus(args.data / p) for p in ("train", "held-out-texts", "held-out-voices"))
+    model = build_model()
+    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(items)} utterances", flush=True)
+    started = time.time()
+    train(model, items, texts, args)
+    minutes = (time.time() - started) / 60
+
+    save(model, args.out)
+    stored = Wav2Vec2ForCTC.from_pretrained(args.out)
+    by_flite = [item for item in texts if item[2] in {v.name for v in select_voices("flite")}]
+    scores = {name: error_rates(stored, part) for name, part in (
+        ("held_out_sentences", texts), ("held_out_sentences_flite_voices", by_flite), ("held_out_voices", voices),
+    )}  # fmt: skip
+    training = {
+        "data": "synthetic speech by flite and espeak-ng (recipes/tiny/corpus.py)",
+        "utterances": len(items),
+        "hours": round(sum(len(samples) for samples, *_ in items) / SAMPLE_RATE / 3600, 2),
+        "voices": len({speaker for *_, speaker in items}),
+        "steps": args.steps,
+        "minutes": round(minutes, 1),
+        "hardware": f"{args.threads} CPU thread(s), {platform.machine()}",
+        "date": datetime.date.today().isoformat(),
+        "command": shlex.join(["python", "recipes/tiny/train_teacher.py", *sys.argv[1:]]),
+    }
+    cer = scores["held_out_sentences"]["cer"]
+    edit_config(args.out, svae={"held_out_cer": cer, "scores": scores, "training": training})
+    print(json.dumps({"scores": scores, "training": training}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
