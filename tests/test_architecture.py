@@ -1,0 +1,99 @@
+"""The rules of docs/architecture.md that a machine can check."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "svae"
+LAYERS = {
+    "svae.errors": 0,
+    "svae.assets": 0,
+    "svae.config": 1,
+    "svae.recipe": 1,
+    "svae.audio": 2,
+    "svae.text": 2,
+    "svae.distributed": 2,
+    "svae.checkpoint": 2,
+    "svae.tracking": 2,
+    "svae.losses": 2,
+    "svae.data": 3,
+    "svae.models": 3,
+    "svae.importing": 3,
+    "svae.importing_f5": 3,
+    "svae.latents": 4,
+    "svae.training": 5,
+    "svae.synthesis": 5,
+    "svae.evaluation": 5,
+    "svae.cli": 6,
+}
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+
+
+def layer(module: str) -> tuple[str, int] | None:
+    for name in (".".join(module.split(".")[:2]), module):
+        if name in LAYERS:
+            return name, LAYERS[name]
+    return None
+
+
+def imports_of(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.append(node.module)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.startswith("svae.")]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=module_name)
+def test_every_module_has_a_layer_and_imports_only_its_own_or_lower_ones(path):
+    own = layer(module_name(path))
+    if module_name(path) in ("svae", "svae.__main__"):
+        return
+    assert own is not None, f"add {module_name(path)} to LAYERS"
+    for name in imports_of(path):
+        other = layer(name)
+        assert other is not None, name
+        assert other[1] <= own[1], f"{module_name(path)} (layer {own[1]}) imports {name} (layer {other[1]})"
+
+
+def test_data_and_models_never_import_each_other():
+    for path in SOURCES:
+        module = module_name(path)
+        for here, there in (("svae.data", "svae.models"), ("svae.models", "svae.data")):
+            if module.startswith(here):
+                assert not [name for name in imports_of(path) if name.startswith(there)], module
+
+
+def test_files_and_functions_stay_short():
+    long_files = {module_name(p): n for p in SOURCES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 355}
+    assert not long_files
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef):
+                length = node.end_lineno - node.lineno + 1
+                assert length <= 80, f"{module_name(path)}.{node.name} has {length} lines"
+
+
+def test_no_pickle_can_come_from_a_file():
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
+        assert "import pickle" not in path.read_text(encoding="utf-8"), path
+
+
+def test_the_command_line_starts_without_torch():
+    code = "import sys, svae, svae.cli; sys.exit(any(m in sys.modules for m in ('torch', 'numpy', 'transformers')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
