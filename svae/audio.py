@@ -16,6 +16,15 @@ from torch import Tensor
 
 from svae.errors import DataError
 
+
+class AudioError(DataError):
+    """An audio file that cannot be used; `reason` is one of missing, unreadable, empty, non-finite."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 _FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 
 
@@ -33,7 +42,7 @@ def load_audio(
         The waveform (1, S), float32, the mean of the channels, and its sample rate in Hz.
 
     Raises:
-        DataError: missing, a folder, not audio, without samples, or with NaN or infinite samples.
+        AudioError: (a DataError) missing, a folder, not audio, without samples, or with NaN or infinite samples.
     """
     is_path = isinstance(source, (str, Path))
     label = name if name is not None else (str(source) if is_path else "audio stream")
@@ -42,18 +51,22 @@ def load_audio(
     try:
         data, rate = soundfile.read(str(source) if is_path else source, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
-        raise DataError(
+        raise AudioError(
             f"{label}: cannot be read as audio ({_reason(error)}). Expected a file that libsndfile reads: "
-            "WAV, FLAC, Ogg/Opus, Ogg/Vorbis, MP3, AIFF, …"
+            "WAV, FLAC, Ogg/Opus, Ogg/Vorbis, MP3, AIFF, …",
+            "unreadable",
         ) from error
     if data.shape[0] == 0:
-        raise DataError(f"{label}: the file holds zero samples. Expected at least one; record or export it again.")
+        raise AudioError(
+            f"{label}: the file holds zero samples. Expected at least one; record or export it again.", "empty"
+        )
     waveform = torch.from_numpy(np.ascontiguousarray(data.T)).mean(dim=0, keepdim=True)
     broken = int((~torch.isfinite(waveform)).sum())
     if broken:
-        raise DataError(
+        raise AudioError(
             f"{label}: {broken} of {waveform.shape[-1]} samples are NaN or infinite. Expected finite numbers "
-            "in [-1, 1]; export the file again, as 16-bit PCM for example."
+            "in [-1, 1]; export the file again, as 16-bit PCM for example.",
+            "non-finite",
         )
     if sample_rate is not None and rate != sample_rate:
         return resample(waveform, rate, sample_rate), sample_rate
@@ -155,9 +168,9 @@ def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
 
 def _require_file(path: Path, label: str) -> None:
     if path.is_dir():
-        raise DataError(f"{label}: is a folder. Expected an audio file.")
+        raise AudioError(f"{label}: is a folder. Expected an audio file.", "unreadable")
     if not path.exists():
-        raise DataError(f"{label}: no such file (looked from {Path.cwd()}). Expected an audio file.")
+        raise AudioError(f"{label}: no such file (looked from {Path.cwd()}). Expected an audio file.", "missing")
 
 
 def _reason(error: BaseException) -> str:

@@ -191,6 +191,15 @@ def test_text_features_computed_once_give_the_same_velocity() -> None:
     assert torch.equal(model(**cached, text_features=text), model(**batch, drop_text=drop))
 
 
+@torch.no_grad()
+def test_bfloat16_autocast_stays_close_to_float32() -> None:
+    model, batch = random_dit(variant(qk_norm=True)), inputs((20, 13), (6, 4))
+    exact = model(**batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(**batch)
+    assert 0 < (rounded.float() - exact).abs().max() < 0.03 * exact.abs().max()
+
+
 # ------------------------------------------------------------------------------------------- parts
 
 

@@ -196,7 +196,9 @@ def test_statistics_and_identity_come_from_the_checkpoint(tts: TTS, folder: Path
     assert not tts.model.training and not tts.vae.training
 
 
-def test_another_vae_inside_is_refused_with_both_hashes(folder: Path, tmp_path: Path, tiny_vae_config: VAEConfig) -> None:
+def test_another_vae_inside_is_refused_with_both_hashes(
+    folder: Path, tmp_path: Path, tiny_vae_config: VAEConfig
+) -> None:
     other = write_tts(tmp_path / "other", tiny_vae_config, seed=1)
     mixed = tmp_path / "mixed"
     shutil.copytree(folder, mixed)

@@ -94,7 +94,7 @@ class Attention(nn.Module):
         """Map (B, T, C) to (B, T, C); padded frames are not attended to."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self.q_norm(q.float()), self.k_norm(k.float())
         q, k = rotate(q, rotary).to(v.dtype), rotate(k, rotary).to(v.dtype)
         keys = None if mask is None else mask[:, None, None]
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)

@@ -1,0 +1,345 @@
+"""`svae prepare`: a corpus into shards, in parallel, so that it can be killed at any time and continued.
+
+Each shard is one task of a process pool. It appears under its final name only when complete, after its list of
+rejected utterances; index.json comes last. A run therefore makes exactly the shards that are not there yet.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from svae.audio import AudioError, encode_flac, load_audio
+from svae.data.corpora import Utterance
+from svae.data.plan import (
+    Plan,
+    PrepareOptions,
+    PrepareReport,
+    Rejection,
+    choose_validation,
+    enter_folder,
+    make_plan,
+)
+from svae.data.shards import ShardIndex, ShardItem, describe_shard, read_index, shard_name, write_index, write_shard
+from svae.data.tarfiles import write_text
+from svae.errors import DataError
+
+__all__ = ["PrepareOptions", "PrepareReport", "Rejection", "prepare"]
+
+SILENT_PEAK = 1e-3
+"""-60 dB of full scale: a recording that never gets louder holds no speech."""
+SILENT_RMS = 1e-4
+
+
+def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareReport:
+    """Turn a corpus into shards, or finish what an earlier run with the same options began.
+
+    Args:
+        options: see there.
+        console: where progress and the report are printed; stderr where None.
+
+    Returns:
+        What is in the folder now.
+
+    Raises:
+        DataError: the corpus is missing (says how to get it) or malformed, `out` holds something else or cannot be
+            written, every utterance was rejected, or a process died.
+        KeyboardInterrupt: after the pool has ended; finished shards stay.
+    """
+    console = console if console is not None else Console(stderr=True)
+    with console.status(f"Listing {options.corpus} …"):
+        plan = make_plan(options)
+    enter_folder(plan)
+    for warning in _warnings(plan):
+        console.print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
+    made = 0
+    if (plan.out / "index.json").exists():
+        index = read_index(plan.out)
+        console.print(f"{plan.out} is complete: nothing to do.", highlight=False)
+    else:
+        missing = [n for n in range(len(plan.shards)) if not _is_finished(plan.out, n)]
+        if missing and len(missing) < len(plan.shards):
+            done = len(plan.shards) - len(missing)
+            console.print(f"Continuing: {done} of {len(plan.shards)} shards are finished.", highlight=False)
+        entries = _make_shards(plan, missing, console)
+        made = len(missing)
+        index = _finish(plan, entries)
+    shutil.rmtree(plan.out / ".rejected", ignore_errors=True)
+    report = _report(index, made)
+    _print(report, plan, console)
+    return report
+
+
+# ----------------------------------------------------------------------------------------------- in the parent
+
+
+def _make_shards(plan: Plan, missing: list[int], console: Console) -> list[dict[str, Any]]:
+    """Make the missing shards in a process pool; return the entries of all shards for index.json."""
+    total = sum(map(len, plan.shards))
+    if not missing:
+        return [describe_shard(plan.out, number) for number in range(len(plan.shards))]
+    (plan.out / ".rejected").mkdir(exist_ok=True)
+    # Fork where it is safe to: starting afresh costs each process the seconds that importing torch takes.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    stop, counter = context.Event(), context.Value("q", total - sum(len(plan.shards[n]) for n in missing))
+    workers = min(plan.options.workers if plan.options.workers is not None else _cores(), len(missing))
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, counter))
+    entries: dict[int, dict[str, Any]] = {}
+    futures: dict[Future[dict[str, Any]], int] = {}
+    try:
+        for number in missing:
+            raw = {u.key: plan.raw_texts[u.key] for u in plan.shards[number] if u.key in plan.raw_texts}
+            futures[pool.submit(_make_shard, plan.out, number, plan.shards[number], raw, plan.options)] = number
+        with _progress(console) as progress:
+            task = progress.add_task("Preparing", total=total, completed=counter.value)
+            pending = set(futures)
+            while pending:
+                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                entries |= {futures[future]: future.result() for future in done}
+                progress.update(task, completed=counter.value)
+    except BrokenProcessPool as error:
+        raise DataError(
+            "a worker process died, most likely for want of memory. Finished shards are kept: run the same command "
+            f"again with fewer than --workers {workers}."
+        ) from error
+    except KeyboardInterrupt:
+        _end(pool, stop)
+        finished = sum(_is_finished(plan.out, number) for number in range(len(plan.shards)))
+        console.print(
+            f"Interrupted: {finished} of {len(plan.shards)} shards are finished; the same command continues.",
+            highlight=False,
+        )
+        raise
+    finally:
+        _end(pool, stop)
+    return [entries[n] if n in entries else describe_shard(plan.out, n) for n in range(len(plan.shards))]
+
+
+def _end(pool: ProcessPoolExecutor, stop: Any) -> None:
+    """Wait until the workers have left what they were at; each looks at `stop` before every utterance."""
+    stop.set()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _is_finished(out: Path, number: int) -> bool:
+    return (out / shard_name(number)).exists() and _rejected_path(out, number).exists()
+
+
+def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
+    """Write rejected.jsonl and index.json."""
+    rejections = [asdict(rejection) for rejection in plan.rejections]
+    for number in range(len(plan.shards)):
+        text = _rejected_path(plan.out, number).read_text(encoding="utf-8")
+        rejections.extend(json.loads(line) for line in text.splitlines())
+    rejections.sort(key=lambda rejection: rejection["key"])
+    lines = "".join(json.dumps(rejection, ensure_ascii=False) + "\n" for rejection in rejections)
+    _write_whole(plan.out / "rejected.jsonl", lines)
+    counts = dict(sorted(Counter(rejection["reason"] for rejection in rejections).items()))
+    if not any(entry["utterances"] for entry in entries):
+        # Nothing worth keeping: the corpus can be mended and the same folder used again.
+        for path in (*plan.out.glob("shard-*"), plan.out / "plan.json"):
+            path.unlink()
+        shutil.rmtree(plan.out / ".rejected", ignore_errors=True)
+        raise DataError(
+            f"{plan.root}: all {len(rejections)} utterances were rejected: {_listed(counts)}. "
+            f"Each is listed with its reason in {plan.out / 'rejected.jsonl'}."
+        )
+    keys = [
+        json.loads(line)["key"]
+        for entry in entries
+        for line in (plan.out / entry["name"]).with_suffix(".jsonl").read_text(encoding="utf-8").split("\n")
+        if line
+    ]
+    return write_index(
+        plan.out,
+        kind="waveforms",
+        corpus=plan.options.corpus,
+        sample_rate=plan.options.sample_rate,
+        shards=entries,
+        validation=choose_validation(keys, plan.options.validation),
+        rejected=counts,
+    )
+
+
+def _warnings(plan: Plan) -> Iterator[str]:
+    if not plan.transcripts and any(plan.shards):
+        yield (
+            f"{plan.root} has no transcripts: its utterances are prepared without text. "
+            "That is enough for train-vae; train-tts needs texts."
+        )
+    if plan.options.corpus in ("libritts", "librispeech") and not plan.options.subsets:
+        taken = sorted({utterance.source.split("/")[0] for shard in plan.shards for utterance in shard})
+        if taken:
+            yield f"no --subset given: taking {', '.join(taken)}."
+
+
+def _report(index: ShardIndex, made: int) -> PrepareReport:
+    return PrepareReport(
+        out=index.root,
+        utterances=len(index.samples),
+        seconds=index.metadata["seconds"],
+        speakers=len(index.metadata["speakers"]),
+        shards=len(index.shards),
+        shards_made=made,
+        validation=len(index.metadata["validation"]),
+        rejected=index.metadata["rejected"],
+    )
+
+
+def _print(report: PrepareReport, plan: Plan, console: Console) -> None:
+    hours = f"{report.seconds / 3600:.1f} h" if report.seconds >= 7200 else f"{report.seconds / 60:.1f} min"
+    rejected = sum(report.rejected.values())
+    lines = [
+        f"{report.utterances} utterances ({hours}) of {report.speakers} speaker{'s' if report.speakers > 1 else ''} in {report.shards} shards; "
+        f"{report.validation} held out for validation.",
+        f"Rejected: {rejected}"
+        + (f" ({_listed(report.rejected)}), see {report.out}/rejected.jsonl" if rejected else ""),
+        f"Written: {report.out}",
+        f"Next: svae train-vae --data {report.out}",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Rate(ProgressColumn):
+    """Utterances per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f}/s" if task.speed else "")
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=console)
+
+
+# ----------------------------------------------------------------------------------------------- in the workers
+
+
+class _Interrupted(Exception):
+    """The parent wants the worker to end."""
+
+
+_stop: Any = None
+_counter: Any = None
+
+
+def _start_worker(stop: Any, counter: Any) -> None:
+    """Leave Ctrl-C to the parent, die with it, and use one thread, whatever the number of workers."""
+    global _stop, _counter
+    _stop, _counter = stop, counter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        # A parent that was killed cannot end its workers, and two runs must not write the same shards.
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _make_shard(
+    out: Path, number: int, utterances: list[Utterance], raw_texts: dict[str, str], options: PrepareOptions
+) -> dict[str, Any]:
+    """Write one shard and, before it, the list of what was rejected from it."""
+    rejections: list[Rejection] = []
+
+    def items() -> Iterator[ShardItem]:
+        for utterance in utterances:
+            if _stop.is_set():
+                raise _Interrupted
+            item = _read(utterance, raw_texts.get(utterance.key), options)
+            if isinstance(item, Rejection):
+                rejections.append(item)
+            else:
+                yield item
+            with _counter.get_lock():
+                _counter.value += 1
+        # Here, so that it lies there when the shard gets its name.
+        lines = (json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in rejections)
+        _write_whole(_rejected_path(out, number), "".join(lines))
+
+    return write_shard(out, number, items())
+
+
+def _read(utterance: Utterance, raw_text: str | None, options: PrepareOptions) -> ShardItem | Rejection:
+    """Read, check, resample and encode one utterance."""
+
+    def rejection(reason: str, detail: str) -> Rejection:
+        return Rejection(utterance.key, utterance.source, reason, detail)
+
+    try:
+        # The header first: ten hours in one file are not read to be thrown away.
+        header_seconds = _header_seconds(utterance.audio)
+        if header_seconds > options.max_seconds:
+            return rejection("too long", f"{header_seconds:.1f} s, limit {options.max_seconds:g} s")
+        waveform, rate = load_audio(utterance.audio, sample_rate=options.sample_rate, name=utterance.source)
+    except AudioError as error:
+        return rejection(error.reason, str(error))
+    seconds = waveform.shape[-1] / rate
+    if seconds < options.min_seconds:
+        return rejection("too short", f"{seconds:.3f} s, limit {options.min_seconds:g} s")
+    if seconds > options.max_seconds:
+        return rejection("too long", f"{seconds:.1f} s, limit {options.max_seconds:g} s")
+    peak, rms = float(waveform.abs().max()), float(waveform.square().mean().sqrt())
+    if peak < SILENT_PEAK or rms < SILENT_RMS:
+        return rejection("silent", f"peak {peak:.2g}, rms {rms:.2g}; full scale is 1")
+    metadata = {"source": utterance.source} | ({"raw_text": raw_text} if raw_text is not None else {})
+    return ShardItem(
+        key=utterance.key,
+        members={"flac": encode_flac(waveform, rate)},
+        num_samples=waveform.shape[-1],
+        sample_rate=rate,
+        speaker=utterance.speaker,
+        language=utterance.language,
+        text=utterance.text or "",
+        metadata=metadata,
+    )
+
+
+def _header_seconds(path: Path) -> float:
+    try:
+        info = soundfile.info(str(path))
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError):
+        return 0.0  # load_audio says what is wrong
+    return info.frames / info.samplerate
+
+
+def _rejected_path(out: Path, number: int) -> Path:
+    return out / ".rejected" / f"{Path(shard_name(number)).stem}.jsonl"
+
+
+def _write_whole(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    write_text(temporary, text)
+    temporary.replace(path)

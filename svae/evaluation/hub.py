@@ -1,0 +1,68 @@
+"""Load a judge from a local folder or from the Hugging Face hub, with an error that helps where there is no network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from svae.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offline: str, probe: str) -> T:
+    """Load a local folder, the hub's cache, or the hub, in this order.
+
+    Args:
+        load: called with `local_files_only`.
+        source: folder or hub id.
+        option: what the user typed, for the message.
+        offline: what works without a network, for the message.
+        probe: a file that every such repository has, asked for once before the download begins.
+
+    Raises:
+        ConfigError: the folder cannot be loaded, or there is no such folder and the hub cannot be reached.
+    """
+    if Path(source).exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
+        if not Path(source).is_dir():
+            raise ConfigError(f"{option}: {source} is neither a folder nor a hub id like owner/name. {offline}")
+        try:
+            with quiet_transformers():
+                return load(True)
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise ConfigError(f"{option}: {source} cannot be loaded: {first_line(error)}. {offline}") from None
+    with contextlib.suppress(Exception), quiet_transformers():  # not, or not completely, in the cache
+        return load(True)
+    try:
+        from huggingface_hub import get_session, hf_hub_url
+
+        # One bare request first: without a network this fails once and soon, not after retries for every file.
+        get_session().head(hf_hub_url(source, probe), timeout=5)
+        return load(False)
+    except Exception as error:  # the hub, the HTTP client and transformers each raise classes of their own
+        raise ConfigError(
+            f"{option}: {source} is not in the local hub cache, and the download failed: {first_line(error)}\n{offline}"
+        ) from None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its class."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' notes and bars out of our output."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()

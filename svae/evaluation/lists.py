@@ -1,0 +1,203 @@
+"""What is to be synthesised and scored: lists in files, or the utterances held out of training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from svae.audio import load_audio, resample
+from svae.checkpoint import file_sha256
+from svae.data.reading import read_waveform
+from svae.data.shards import Sample, ShardIndex, read_index
+from svae.errors import DataError
+from svae.evaluation.metrics import normalize_for_wer
+
+PROMPT_SECONDS = (1.5, 12.0)
+"""A prompt taken from shards has a length in this range where the speaker has one."""
+LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Audio that is read when it is needed."""
+
+    name: str
+    """Where it lies, for messages and results."""
+    _read: Callable[[int], Tensor] = field(repr=False)
+
+    def load(self, sample_rate: int) -> Tensor:
+        """Return the samples (S,) at a sample rate. Raises DataError where that is impossible."""
+        return self._read(sample_rate)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One utterance of an evaluation."""
+
+    id: str
+    """Names the wav; letters, digits, `-`, `_` and `.`."""
+    text: str
+    prompt: Recording | None
+    prompt_text: str | None
+    target: Recording | None
+    """A human recording of the text."""
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class ItemList:
+    """Items and what identifies the list in results."""
+
+    items: list[Item]
+    description: dict[str, Any]
+
+
+def recording_from_file(path: Path) -> Recording:
+    """Return a recording that lies in a file of its own."""
+    return Recording(str(path), partial(_read_file, path))
+
+
+def _read_file(path: Path, sample_rate: int) -> Tensor:
+    return load_audio(path, sample_rate=sample_rate)[0][0]
+
+
+def recording_from_shards(index: ShardIndex, sample: Sample) -> Recording:
+    """Return an utterance of a folder of shards."""
+    return Recording(index.describe(sample), partial(_read_sample, index, sample))
+
+
+def _read_sample(index: ShardIndex, sample: Sample, sample_rate: int) -> Tensor:
+    return resample(read_waveform(index, sample), index.sample_rate, sample_rate)[0]
+
+
+def read_list(path: Path, audio_root: Path | None = None) -> ItemList:
+    """Read a JSONL list or the six-column LibriSpeech-PC list of F5-TTS.
+
+    Args:
+        path: `.jsonl` with one object a line, paths relative to the list's folder; or `.lst`, tab separated: prompt id,
+            prompt seconds, prompt text, target id, target seconds, target text.
+        audio_root: for `.lst`, the folder with speaker/chapter/utterance.flac.
+
+    Raises:
+        DataError: missing file, a bad row (by number), equal ids, or no row at all.
+    """
+    if not path.is_file():
+        raise DataError(f"--list {path}: no such file")
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
+    parse = partial(_jsonl_item, path.parent) if path.suffix == ".jsonl" else partial(_lst_item, audio_root)
+    items: list[Item] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            item = parse(line)
+            if item.id in seen:
+                raise ValueError(f"id {item.id!r} appeared before")
+            if not normalize_for_wer(item.text):
+                raise ValueError("the text has no word")
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"--list {path}, line {number}: {reason}") from None
+        seen.add(item.id)
+        items.append(item)
+    if not items:
+        raise DataError(f"--list {path}: no row in it. Expected JSON objects {LIST_FIELDS}, one a line.")
+    return ItemList(items, {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)})
+
+
+def _jsonl_item(folder: Path, line: str) -> Item:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error}); expected {LIST_FIELDS}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object {LIST_FIELDS}, got {type(row).__name__}")
+    for name in ("id", "text", "ref", "ref_text", "target", "speaker"):
+        if row.get(name) is not None and not isinstance(row[name], str):
+            raise ValueError(f"field {name!r} must be text, got {row[name]!r}")
+    if not row["id"] or any(c in "/\\" or c.isspace() for c in row["id"]) or row["id"].startswith("."):
+        raise ValueError(f"id {row['id']!r} cannot name a file")
+    return Item(
+        id=row["id"],
+        text=row["text"],
+        prompt=recording_from_file(folder / row["ref"]) if row.get("ref") else None,
+        prompt_text=row.get("ref_text"),
+        target=recording_from_file(folder / row["target"]) if row.get("target") else None,
+        speaker=row.get("speaker"),
+    )
+
+
+def _lst_item(audio_root: Path | None, line: str) -> Item:
+    columns = line.split("\t")
+    if len(columns) != 6:
+        raise ValueError(f"expected 6 tab-separated columns (or a .jsonl file), got {len(columns)}")
+    if audio_root is None:
+        raise ValueError("this list names LibriSpeech utterances; pass their folder with --audio-root DIR")
+    prompt_id, _, prompt_text, target_id, _, text = (column.strip() for column in columns)
+
+    def find(utterance: str) -> Recording:
+        speaker, chapter, *_ = utterance.split("-")
+        return recording_from_file(audio_root / speaker / chapter / f"{utterance}.flac")
+
+    if prompt_id.count("-") != 2 or target_id.count("-") != 2:
+        raise ValueError(f"expected ids like 4077-13754-0000, got {prompt_id!r} and {target_id!r}")
+    return Item(target_id, text, find(prompt_id), prompt_text, find(target_id), target_id.split("-")[0])
+
+
+def held_out_list(root: Path) -> ItemList:
+    """Make a list of the utterances that `svae prepare` held out, each prompted by another of its speaker.
+
+    Raises:
+        DataError: no such shards, nothing held out, or no speaker has two utterances.
+    """
+    index = read_index(root)
+    if index.kind != "waveforms":
+        raise DataError(f"--data {root}: holds {index.kind}; evaluation needs waveform shards from `svae prepare`")
+    by_speaker: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in index.samples:
+        if normalize_for_wer(sample.text):
+            by_speaker[sample.speaker].append(sample)
+    items, alone = [], 0
+    for sample in index.validation:
+        others = [s for s in by_speaker[sample.speaker] if s.key != sample.key]
+        if not others or not normalize_for_wer(sample.text):
+            alone += 1
+            continue
+        prompt = min(others, key=partial(_prompt_rank, sample.key))
+        items.append(
+            Item(
+                id=sample.key,
+                text=sample.text,
+                prompt=recording_from_shards(index, prompt),
+                prompt_text=prompt.text,
+                target=recording_from_shards(index, sample),
+                speaker=sample.speaker,
+            )
+        )
+    if not items:
+        raise DataError(f"--data {root}: nothing to evaluate: no held-out utterance has another one by its speaker")
+    description = {
+        "list": f"held-out utterances of {root}",
+        "sha256": hashlib.sha256("\n".join(f"{i.id}\t{i.text}" for i in items).encode()).hexdigest(),
+        "utterances": len(items),
+        "left_out_without_prompt": alone,
+    }
+    return ItemList(items, description)
+
+
+def _prompt_rank(key: str, sample: Sample) -> tuple[bool, str]:
+    """Order prompts: those of a good length first, then in an order that looks random but depends on the keys alone."""
+    low, high = PROMPT_SECONDS
+    return not low <= sample.duration_seconds <= high, hashlib.sha256(f"{key}/{sample.key}".encode()).hexdigest()

@@ -1,0 +1,104 @@
+"""`svae evaluate --reconstruction`: what the VAE alone loses, posterior mean to waveform, beside the originals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from svae.audio import resample, save_audio
+from svae.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint, writable_folder
+from svae.distributed import describe_device, select_device
+from svae.errors import CheckpointError, ConfigError, DataError
+from svae.evaluation.asr import load_asr
+from svae.evaluation.lists import Recording, recording_from_file
+from svae.evaluation.metrics import mean_or_none, reconstruction_scores
+from svae.evaluation.report import print_results, write_results
+from svae.evaluation.run import JUDGE_RATE, EvaluateOptions, Judges, judge, open_list, summarize
+from svae.evaluation.speaker import load_speaker_model
+from svae.models.vae import SpeechVAE, load_vae
+from svae.tracking import environment
+
+SCORES = ("mel_distance", "stoi", "pesq")
+
+
+def evaluate_reconstruction(options: EvaluateOptions) -> dict[str, Any]:
+    """Encode and decode the list's original recordings and score what comes out.
+
+    Similarity is that of a recording to the prompt where the list has one (another utterance of the speaker); the
+    row of the originals says what the judges make of real speech.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: before anything is computed, wherever possible.
+    """
+    if options.model is None:
+        raise ConfigError("evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts")
+    console = Console()
+    checkpoint = find_vae(options.model)
+    items = open_list(options)
+    if any(item.target is None for item in items.items):
+        raise DataError("evaluate --reconstruction: every row of the list needs a `target` recording")
+    out = writable_folder(options.out, option="--out")
+    wavs = writable_folder(out / "wavs", option="--out")
+    device = select_device(options.device)
+    judges = Judges(load_asr(options.asr, device), load_speaker_model(options.speaker, device))
+    vae = load_vae(checkpoint.folder, device)
+    console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) and judges on {describe_device(device)}")
+    rows = []
+    for item in track(items.items, "Reconstructing", console=console):
+        assert item.target is not None
+        decoded, scores = reconstruct(vae, item.target, wavs / f"{item.id}.wav")
+        prompt = None if item.prompt is None else judges.speaker.embed([item.prompt.load(JUDGE_RATE)])[0]
+        row = {"id": item.id, "speaker": item.speaker, "text": item.text}
+        row["system"] = judge(decoded, item.text, prompt, judges) | scores
+        row["original"] = judge(item.target, item.text, prompt, judges)
+        rows.append(row)
+    averages = {name: mean_or_none([row["system"][name] for row in rows]) for name in SCORES}
+    undefined = {name: n for name in SCORES if (n := sum(row["system"][name] is None for row in rows))}
+    metrics = {
+        "format": 1,
+        "task": "reconstruction",
+        "system_name": "reconstruction",
+        "settings": {"model": {"path": str(checkpoint.folder), "hash": checkpoint.hash, "step": checkpoint.step}},
+        "judges": judges.description,
+        "list": items.description,
+        "system": (summarize(rows, "system") or {}) | averages,
+        "originals": summarize(rows, "original"),
+        "notes": [
+            f"{name} is undefined for {n} of {len(rows)} utterances (too short or silent)"
+            for name, n in undefined.items()
+        ],
+        "environment": environment(device),
+    }
+    write_results(out, metrics, rows)
+    print_results(console, metrics, out)
+    return metrics
+
+
+def find_vae(path: Path) -> Checkpoint:
+    """Return a VAE checkpoint: the one given, a run's latest, or the copy inside a TTS checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for folder in (path, latest_checkpoint(path)):
+        if folder is not None and (folder / "vae" / "config.json").is_file():
+            return open_checkpoint(folder / "vae", kind="vae")
+    try:
+        return open_checkpoint(path, kind="vae")
+    except CheckpointError as error:
+        raise CheckpointError(f"evaluate --reconstruction: {error}") from None
+
+
+@torch.inference_mode()
+def reconstruct(vae: SpeechVAE, original: Recording, path: Path) -> tuple[Recording, dict[str, Any]]:
+    """Encode and decode one recording with the posterior's mean; write it; return it and its scores at 16 kHz."""
+    waveform = original.load(vae.sample_rate)
+    device = vae.latent_mean.device
+    decoded = vae.decode(vae.encode(waveform[None, None].to(device)).mean)[0, 0, : waveform.shape[0]].cpu()
+    save_audio(path, decoded[None], vae.sample_rate)
+    clips = [resample(clip[None], vae.sample_rate, JUDGE_RATE)[0] for clip in (waveform, decoded)]
+    return recording_from_file(path), reconstruction_scores(clips[0], clips[1], JUDGE_RATE)

@@ -1,0 +1,75 @@
+"""The table a person reads and the files a program reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS: dict[str, tuple[str, str]] = {
+    "wer": ("WER %", "percent"),
+    "wer_corpus": ("WER % (corpus)", "percent"),
+    "similarity": ("similarity", "number"),
+    "mel_distance": ("mel distance", "number"),
+    "stoi": ("STOI", "number"),
+    "pesq": ("PESQ-WB", "number"),
+    "real_time_factor": ("RTF", "number"),
+}
+"""Key of a summary → heading and form. WER without a word is the mean of the utterances' rates."""
+
+
+def summary_table(title: str, rows: dict[str, dict[str, Any]]) -> Table:
+    """Return a table with one line for each system; what a row does not have is shown as a dash."""
+    table = Table(title=title)
+    table.add_column("")
+    shown = [key for key in COLUMNS if any(row.get(key) is not None for row in rows.values())]
+    for key in shown:
+        table.add_column(COLUMNS[key][0], justify="right")
+    table.add_column("utterances", justify="right")
+    table.add_column("seconds", justify="right")
+    for name, row in rows.items():
+        cells = [_cell(row.get(key), COLUMNS[key][1]) for key in shown]
+        table.add_row(name, *cells, str(row.get("utterances", "—")), _cell(row.get("seconds"), "seconds"))
+    return table
+
+
+def _cell(value: float | None, form: str) -> str:
+    if value is None:
+        return "—"
+    return {"percent": f"{100 * value:.1f}", "number": f"{value:.3f}", "seconds": f"{value:.1f}"}[form]
+
+
+def describe_judges(judges: dict[str, dict[str, Any]]) -> str:
+    """Return the judges in one line."""
+    parts = []
+    for kind, description in judges.items():
+        notes = [str(v) for k, v in description.items() if k in ("model", "revision", "note") and v]
+        rate = description.get("held_out_equal_error_rate")
+        notes += [f"equal error rate on held-out voices {100 * rate:.1f} %"] if rate is not None else []
+        parts.append(f"{kind}: {description.get('asr', description.get('speaker'))} ({'; '.join(notes)})")
+    return "\n".join(parts)
+
+
+def write_results(folder: Path, metrics: dict[str, Any], utterances: Sequence[dict[str, Any]]) -> None:
+    """Write utterances.jsonl, then metrics.json, each whole or not at all."""
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in utterances)
+    for name, text in (("utterances.jsonl", lines), ("metrics.json", json.dumps(metrics, indent=2) + "\n")):
+        temporary = folder / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(folder / name)
+
+
+def print_results(console: Console, metrics: dict[str, Any], folder: Path) -> None:
+    """Print judges, table and what the numbers rest on."""
+    console.print(describe_judges(metrics["judges"]), highlight=False)
+    rows = {metrics["system_name"]: metrics["system"]}
+    if metrics["originals"] is not None:
+        rows = {"original recordings": metrics["originals"]} | rows
+    console.print(summary_table(f"{metrics['list']['utterances']} utterances: {metrics['list']['list']}", rows))
+    for note in metrics["notes"]:
+        console.print(f"Note: {note}", highlight=False)
+    console.print(f"Results in [bold]{folder}[/]: metrics.json, utterances.jsonl")

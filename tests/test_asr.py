@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from svae.assets import asset_path
+from svae.audio import load_audio
+from svae.errors import ConfigError
+from svae.evaluation.asr import load_asr
+from svae.evaluation.metrics import word_errors
+
+
+@pytest.fixture(scope="module")
+def clips():
+    rows = [json.loads(line) for line in asset_path("sample", "metadata.jsonl").read_text().splitlines()]
+    chosen = [row for row in rows if "rms" in row["speaker"]][:3]
+    waveforms = [load_audio(asset_path("sample", row["audio"]), sample_rate=16000)[0][0] for row in chosen]
+    return waveforms, [row["text"] for row in chosen]
+
+
+@pytest.fixture(scope="module")
+def whisper_folder(tmp_path_factory):
+    """A Whisper of the real class with random weights and a vocabulary of bytes."""
+    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    folder = tmp_path_factory.mktemp("whisper")
+    specials = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>"]
+    specials += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
+    symbols = [*bytes_to_unicode().values(), *specials]
+    vocabulary = {symbol: i for i, symbol in enumerate(symbols)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = WhisperTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor(feature_size=80).save_pretrained(folder)
+    start, end = vocabulary["<|startoftranscript|>"], vocabulary["<|endoftext|>"]
+    config = WhisperConfig(
+        vocab_size=len(symbols), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, max_target_positions=24,
+        decoder_start_token_id=start, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config.max_length = 12
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ctc_folder(tmp_path_factory):
+    from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+
+    folder = tmp_path_factory.mktemp("ctc")
+    symbols = ["<pad>", "<unk>", "|", *"abc"]
+    (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(symbols)}))
+    Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    config = Wav2Vec2Config(
+        vocab_size=len(symbols), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        conv_dim=(8,) * 7, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    Wav2Vec2ForCTC(config).save_pretrained(folder)
+    return folder
+
+
+def test_pocketsphinx_hears_most_of_clean_synthetic_speech(clips):
+    waveforms, texts = clips
+    heard = load_asr("pocketsphinx").transcribe(waveforms)
+    rates = [word_errors(text, hypothesis).rate for text, hypothesis in zip(texts, heard, strict=True)]
+    assert sum(rates) / len(rates) < 0.5
+
+
+def test_pocketsphinx_does_not_depend_on_what_it_heard_before(clips):
+    waveforms, _ = clips
+    recognizer = load_asr("pocketsphinx")
+    forward, backward = recognizer.transcribe(waveforms), recognizer.transcribe(waveforms[::-1])
+    assert forward == backward[::-1]
+
+
+def test_recognisers_hear_16_khz_whatever_comes_in(clips):
+    from svae.audio import resample
+    from svae.evaluation.asr import _prepare
+
+    clip = clips[0][0]
+    heard = _prepare(resample(clip[None], 16000, 32000)[0], 32000)
+    assert heard.shape == clip.shape
+    assert (heard - clip).square().mean() < 1e-3 * clip.square().mean()
+
+
+def test_silence_and_nothing_are_transcribed_as_nothing():
+    assert load_asr("pocketsphinx").transcribe([torch.zeros(0), torch.zeros(16000)]) == ["", ""]
+
+
+def test_whisper_loads_from_a_folder_and_transcribes_any_length(whisper_folder):
+    recognizer = load_asr(f"whisper:{whisper_folder}")
+    tone = 0.1 * torch.sin(torch.arange(31 * 16000) / 20)
+    texts = recognizer.transcribe([tone[:16000], tone])
+    assert len(texts) == 2 and all(isinstance(text, str) for text in texts)
+    assert texts == recognizer.transcribe([tone[:16000], tone])
+    assert recognizer.description["decoding"]["num_beams"] == 5
+
+
+def test_ctc_loads_from_a_folder_and_equals_greedy_decoding_by_hand(ctc_folder):
+    from transformers import AutoModelForCTC
+
+    recognizer = load_asr(f"ctc:{ctc_folder}")
+    tone = 0.1 * torch.sin(torch.arange(16000) / 20)
+    model = AutoModelForCTC.from_pretrained(ctc_folder).eval()
+    normal = (tone - tone.mean()) / torch.sqrt(tone.var(correction=0) + 1e-7)
+    with torch.no_grad():
+        path = model(normal[None]).logits[0].argmax(-1)
+    symbols = ["", "", " ", *"abc"]
+    by_hand = "".join(symbols[i] for i in torch.unique_consecutive(path).tolist()).strip()
+    assert recognizer.transcribe([tone])[0].split() == by_hand.split()
+
+
+@pytest.mark.parametrize("spec", ["", "whisper", "whisper:", "sphinx", "ctc:"])
+def test_an_unknown_spec_lists_the_forms(spec):
+    with pytest.raises(ConfigError, match="pocketsphinx"):
+        load_asr(spec)
+
+
+def test_a_hub_model_without_a_network_names_what_works_offline(monkeypatch):
+    import huggingface_hub
+
+    def no_network(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", no_network)
+    with pytest.raises(ConfigError, match=r"(?s)not in the local hub cache.*--asr pocketsphinx"):
+        load_asr("whisper:nobody/nothing-at-all")
+
+
+def test_a_folder_that_holds_no_model_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_asr(f"ctc:{tmp_path}")

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from svae.assets import asset_path
+from svae.audio import load_audio
+from svae.errors import ConfigError
+from svae.evaluation.speaker import load_speaker_model
+
+HYPERPARAMS = """
+pretrained_path: elsewhere/not-here
+sample_rate: 16000
+compute_features: !new:speechbrain.lobes.features.Fbank
+    n_mels: 20
+mean_var_norm: !new:speechbrain.processing.features.InputNormalization
+    norm_type: sentence
+    std_norm: False
+embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN
+    input_size: 20
+    channels: [8, 8, 8, 8, 24]
+    kernel_sizes: [5, 3, 3, 3, 1]
+    dilations: [1, 2, 3, 4, 1]
+    attention_channels: 8
+    res2net_scale: 2
+    se_channels: 8
+    lin_neurons: 12
+classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
+    input_size: 12
+    out_neurons: 3
+mean_var_norm_emb: !new:speechbrain.processing.features.InputNormalization
+    norm_type: global
+    std_norm: False
+modules:
+    compute_features: !ref <compute_features>
+    mean_var_norm: !ref <mean_var_norm>
+    embedding_model: !ref <embedding_model>
+    mean_var_norm_emb: !ref <mean_var_norm_emb>
+    classifier: !ref <classifier>
+label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+    loadables:
+        embedding_model: !ref <embedding_model>
+    paths:
+        embedding_model: !ref <pretrained_path>/embedding_model.ckpt
+"""
+
+
+@pytest.fixture(scope="module")
+def ecapa_folder(tmp_path_factory):
+    """A folder in the layout of speechbrain/spkrec-ecapa-voxceleb, with a tiny random network."""
+    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+
+    folder = tmp_path_factory.mktemp("ecapa")
+    (folder / "hyperparams.yaml").write_text(HYPERPARAMS)
+    torch.manual_seed(0)
+    model = ECAPA_TDNN(
+        20, lin_neurons=12, channels=[8, 8, 8, 8, 24], kernel_sizes=[5, 3, 3, 3, 1], dilations=[1, 2, 3, 4, 1],
+        attention_channels=8, res2net_scale=2, se_channels=8,
+    )  # fmt: skip
+    torch.save(model.state_dict(), folder / "embedding_model.ckpt")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def voices():
+    """Two clips of each of two voices."""
+    rows = [json.loads(line) for line in asset_path("sample", "metadata.jsonl").read_text().splitlines()]
+    chosen = {}
+    for row in rows:
+        chosen.setdefault(row["speaker"], []).append(row)
+    return {
+        name: [load_audio(asset_path("sample", row["audio"]), sample_rate=16000)[0][0] for row in chosen[name][:2]]
+        for name in sorted(chosen)[:3]
+    }
+
+
+def test_a_local_speechbrain_folder_loads_through_pretrained_path(ecapa_folder):
+    model = load_speaker_model(f"ecapa:{ecapa_folder}")
+    noise = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
+    vectors = model.embed(list(noise))
+    assert vectors.shape == (2, 12)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert torch.allclose(model.embed([noise[1]])[0], vectors[1], atol=1e-6)
+
+
+def test_the_embedded_model_tells_the_sample_voices_apart(voices):
+    model = load_speaker_model("embedded")
+    vectors = {name: model.embed(clips) for name, clips in voices.items()}
+    same = [float(v[0] @ v[1]) for v in vectors.values()]
+    different = [float(vectors[a][0] @ vectors[b][0]) for a in vectors for b in vectors if a < b]
+    assert min(same) > max(different)
+    assert 0 <= model.description["held_out_equal_error_rate"] < 0.5
+
+
+def test_embeddings_do_not_depend_on_neighbours_or_on_the_rate(voices):
+    from svae.audio import resample
+
+    model = load_speaker_model("embedded")
+    clip = next(iter(voices.values()))[0]
+    alone = model.embed([clip])[0]
+    assert torch.allclose(model.embed([clip[:8000], clip])[1], alone, atol=1e-6)
+    assert float(model.embed([resample(clip[None], 16000, 24000)[0]], 24000)[0] @ alone) > 0.95
+
+
+def test_a_very_short_clip_has_an_embedding():
+    assert load_speaker_model("embedded").embed([torch.full((10,), 0.1)]).isfinite().all()
+
+
+@pytest.mark.parametrize("spec", ["", "ecapa", "ecapa:", "x-vector"])
+def test_an_unknown_spec_lists_the_forms(spec):
+    with pytest.raises(ConfigError, match="embedded"):
+        load_speaker_model(spec)
+
+
+def test_a_hub_model_without_a_network_names_what_works_offline(monkeypatch):
+    import huggingface_hub
+
+    def no_network(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", no_network)
+    with pytest.raises(ConfigError, match=r"(?s)not in the local hub cache.*--speaker embedded"):
+        load_speaker_model("ecapa:nobody/nothing-at-all")
+
+
+def test_a_folder_that_holds_no_model_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_speaker_model(f"ecapa:{tmp_path}")
