@@ -67,3 +67,19 @@ def write_tone_shards(root: Path, *, shards: int = 2, per_shard: int = 4, second
 def tone_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of waveform shards that takes no time to make."""
     return write_tone_shards(tmp_path_factory.mktemp("tones"))
+
+
+@pytest.fixture(scope="session")
+def toy_tts(tone_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A TTS run of two steps on a VAE of two steps: it says nothing, but everything in it is of the real classes."""
+    from test_resume import TTS, VAE, tts_config, vae_config
+
+    from svae.training.loop import TrainOptions
+    from svae.training.tts import train_tts
+    from svae.training.vae import train_vae
+
+    folder = tmp_path_factory.mktemp("toy")
+    vae = vae_config(tone_shards, trainer=VAE["trainer"] | {"steps": 2})
+    train_vae(TrainOptions(vae, folder / "vae", device="cpu"))
+    tts = tts_config(tone_shards, folder / "vae", trainer=TTS["trainer"] | {"steps": 2})
+    return train_tts(TrainOptions(tts, folder / "tts", device="cpu"))

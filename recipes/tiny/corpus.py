@@ -55,7 +55,7 @@ class Job:
 # ----------------------------------------------------------------------------------------------- one utterance
 
 
-def synthesize(text: str, voice: Voice, tempo: float = 1.0) -> np.ndarray:
+def synthesize(text: str, voice: Voice, tempo: float = 1.0) -> tuple[np.ndarray, list[tuple[str, float]]]:
     """Speak one sentence.
 
     Args:
@@ -64,27 +64,31 @@ def synthesize(text: str, voice: Voice, tempo: float = 1.0) -> np.ndarray:
         tempo: Speaking rate, 1 = the synthesizer's own.
 
     Returns:
-        Mono float32 samples at 16 kHz, silence trimmed to 60 ms at both ends, RMS -23 dBFS.
+        Mono float32 samples at 16 kHz, silence trimmed to 60 ms at both ends, RMS -23 dBFS; and the phones that were
+        spoken with their ends in seconds, where the synthesizer tells them (flite does, espeak-ng does not).
     """
     rate = tempo / voice.warp  # resampling by the warp will speed the speech up by the warp
     with tempfile.TemporaryDirectory() as folder:
         wav = f"{folder}/speech.wav"
         if voice.synthesizer == "flite":
-            options = ["-voice", voice.voice, "--setf", f"duration_stretch={1 / rate:.4f}", "-t", text, "-o", wav]
-            command = ["flite", *options]
+            options = ["-voice", voice.voice, "--setf", f"duration_stretch={1 / rate:.4f}", "-psdur"]
+            command = ["flite", *options, "-t", text, "-o", wav]
         else:
             words_per_minute = str(max(80, round(165 * rate)))
             command = ["espeak-ng", "-v", voice.voice, "-p", str(voice.pitch), "-s", words_per_minute, "-w", wav, text]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         samples, source_rate = soundfile.read(wav, dtype="float32")
     played_at = 20 * round(source_rate * voice.warp / 20)  # a round number keeps the resampling kernel small
     resampled = torchaudio.functional.resample(torch.from_numpy(samples), played_at, SAMPLE_RATE).numpy()
-    return _level(_trim(resampled))
+    start, end = _speech_bounds(resampled)
+    phones = [piece.rsplit(":", 1) for piece in printed.split()] if voice.synthesizer == "flite" else []
+    timed = [(phone, float(until) / voice.warp - start / SAMPLE_RATE) for phone, until in phones]
+    return _level(resampled[start:end]), [(phone, round(until, 3)) for phone, until in timed if until > 0]
 
 
-def _trim(samples: np.ndarray, *, margin: int = 960, threshold: float = 0.01) -> np.ndarray:
+def _speech_bounds(samples: np.ndarray, *, margin: int = 960, threshold: float = 0.01) -> tuple[int, int]:
     loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max())
-    return samples[max(0, loud[0] - margin) : loud[-1] + margin]
+    return max(0, loud[0] - margin), loud[-1] + margin
 
 
 def _level(samples: np.ndarray, *, rms: float = 10 ** (-23 / 20), peak: float = 0.9) -> np.ndarray:
@@ -92,15 +96,15 @@ def _level(samples: np.ndarray, *, rms: float = 10 ** (-23 / 20), peak: float = 
     return samples * min(gain, peak / np.abs(samples).max())
 
 
-def _make(job: Job) -> float:
+def _make(job: Job) -> tuple[float, list[tuple[str, float]]]:
     torch.set_num_threads(1)
-    samples = synthesize(job.text, job.voice, job.tempo)
+    samples, phones = synthesize(job.text, job.voice, job.tempo)
     if job.path.suffix == ".ogg":
         soundfile.write(job.path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL)
         job.path.write_bytes(with_ogg_serial(job.path.read_bytes(), 1))
     else:
         soundfile.write(job.path, samples, SAMPLE_RATE, subtype="PCM_16")
-    return len(samples) / SAMPLE_RATE
+    return len(samples) / SAMPLE_RATE, phones
 
 
 def with_ogg_serial(stream: bytes, serial: int) -> bytes:
@@ -139,38 +143,41 @@ def _crc_table() -> list[int]:
 # ----------------------------------------------------------------------------------------------- a corpus
 
 
-def make_corpus(out: Path, pairs: list[tuple[Voice, str]], *, seed: int, workers: int, suffix: str) -> float:
+def make_corpus(
+    out: Path, pairs: list[tuple[Voice, str]], *, seed: int, workers: int, suffix: str, phones: bool = False
+) -> float:
     """Speak every (voice, sentence) pair into a new folder.
 
     Args:
-        out: Folder to make; an old one is replaced only when it holds a corpus.
+        out: Folder to make. It is built beside its place under another name and renamed, so it is whole or absent.
         pairs: Who says what.
         seed: Draws each utterance's tempo, 0.9 to 1.15.
         workers: Processes; the result does not depend on their number.
         suffix: `.flac` or `.ogg`.
+        phones: Give flite's rows a field `phones`: [phone, end in seconds], in order.
 
     Returns:
         Seconds of speech.
 
     Raises:
-        FileExistsError: `out` holds something that is not a corpus.
+        FileExistsError: `out` holds something.
     """
-    if out.exists():
-        if any(out.iterdir()) and not (out / "metadata.jsonl").exists():
-            raise FileExistsError(f"{out} is not empty and holds no metadata.jsonl; choose another --out")
-        shutil.rmtree(out / "audio", ignore_errors=True)
-    (out / "audio").mkdir(parents=True)
+    if out.exists() and any(out.iterdir()):
+        raise FileExistsError(f"{out} is not empty: delete it or choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f"{out.name}.partial-", dir=out.parent))
+    (building / "audio").mkdir()
     jobs, counts = [], {}
     for voice, text in pairs:
         counts[voice.name] = number = counts.get(voice.name, 0) + 1
         tempo = random.Random(f"tempo-{seed}-{voice.name}-{number}").uniform(0.9, 1.15)
-        path = out / "audio" / f"{voice.name}-{number:04d}{suffix}"
+        path = building / "audio" / f"{voice.name}-{number:04d}{suffix}"
         jobs.append(Job(path=path, text=text, voice=voice, tempo=tempo))
     with ProcessPoolExecutor(workers) as pool:
-        seconds = list(pool.map(_make, jobs, chunksize=16))
+        made = list(pool.map(_make, jobs, chunksize=16))
     rows = [
         {
-            "audio": str(job.path.relative_to(out)),
+            "audio": str(job.path.relative_to(building)),
             "text": job.text,
             "speaker": job.voice.name,
             "language": "en",
@@ -178,11 +185,14 @@ def make_corpus(out: Path, pairs: list[tuple[Voice, str]], *, seed: int, workers
             "synthetic": True,
             "duration_seconds": round(duration, 3),
         }
-        for job, duration in zip(jobs, seconds, strict=True)
+        | ({"phones": segments} if phones and segments else {})
+        for job, (duration, segments) in zip(jobs, made, strict=True)
     ]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (out / "metadata.jsonl").write_text(lines, encoding="utf-8")
-    return sum(seconds)
+    (building / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    building.chmod(0o755)
+    building.rename(out)
+    return sum(duration for duration, _ in made)
 
 
 def deal(voices: list[Voice], utterances: int, *, texts: str, seed: int) -> list[tuple[Voice, str]]:
@@ -201,7 +211,14 @@ def make_sample() -> None:
     random.Random("speakers").shuffle(speakers)
     voices = {v.name: v for v in select_voices("sample")}
     pairs = [(voices[name], text) for name, text in zip(speakers, sentences, strict=False)]
-    seconds = make_corpus(ASSETS / "sample", pairs, seed=0, workers=1, suffix=".ogg")
+    made = ASSETS / "sample" / "new"
+    seconds = make_corpus(made, pairs, seed=0, workers=1, suffix=".ogg")
+    for part in ("audio", "metadata.jsonl"):  # the card, written by hand, stays
+        old = ASSETS / "sample" / part
+        if old.is_dir():
+            shutil.rmtree(old)
+        (made / part).replace(old)
+    made.rmdir()
     print(f"{ASSETS / 'sample'}: {len(pairs)} utterances, {seconds:.0f} s")
 
     folder = ASSETS / "references"
@@ -209,7 +226,7 @@ def make_sample() -> None:
     lines = [line.split("\t") for line in (FOLDER / "references.txt").read_text().splitlines() if "\t" in line]
     references = []
     for name, text in lines:
-        soundfile.write(folder / f"{name}.wav", synthesize(text, voices[name]), SAMPLE_RATE, subtype="PCM_16")
+        soundfile.write(folder / f"{name}.wav", synthesize(text, voices[name])[0], SAMPLE_RATE, subtype="PCM_16")
         references.append({"audio": f"{name}.wav", "text": text, "speaker": name, "language": "en", "synthetic": True})
     (folder / "references.json").write_text(json.dumps(references, indent=2) + "\n", encoding="utf-8")
     print(f"{folder}: {len(references)} clips")
@@ -225,6 +242,7 @@ def main() -> None:
     parser.add_argument("--format", default="flac", choices=("flac", "ogg"), help="FLAC, or Opus in Ogg")
     parser.add_argument("--seed", type=int, default=0, help="other sentences and tempos")
     parser.add_argument("--workers", type=int, default=2, help="processes")
+    parser.add_argument("--phones", action="store_true", help="write flite's phones and their ends into metadata.jsonl")
     parser.add_argument("--sample", action="store_true", help="remake the embedded sample and references instead")
     args = parser.parse_args()
     missing = [program for program in ("flite", "espeak-ng") if shutil.which(program) is None]
@@ -237,7 +255,8 @@ def main() -> None:
     try:
         voices = select_voices(args.voices)
         pairs = deal(voices, args.utterances, texts=args.texts, seed=args.seed)
-        seconds = make_corpus(args.out, pairs, seed=args.seed, workers=args.workers, suffix=f".{args.format}")
+        options = {"seed": args.seed, "workers": args.workers, "suffix": f".{args.format}", "phones": args.phones}
+        seconds = make_corpus(args.out, pairs, **options)
     except (ValueError, FileExistsError) as error:
         parser.error(str(error))
     print(f"{args.out}: {len(pairs)} synthetic utterances, {len(voices)} voices, {seconds / 3600:.2f} hours")

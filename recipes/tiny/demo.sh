@@ -9,7 +9,7 @@ svae() { echo; echo "\$ svae $*"; "$BIN/svae" "$@"; }
 svae prepare sample --out "$OUT/shards"
 svae train-vae tiny/vae --data "$OUT/shards" --out "$OUT/vae"
 svae train-tts tiny/tts --data "$OUT/shards" --vae "$OUT/vae" --out "$OUT/tts"
-svae synthesize --model "$OUT/tts" --ref svae/assets/references/slt.flac \
+svae synthesize --model "$OUT/tts" --ref svae/assets/references/flite-slt.wav \
   --text "The quick brown fox jumps over the lazy dog." --out "$OUT/hello.wav"
 svae evaluate --model "$OUT/tts" --data "$OUT/shards" --limit 8 --out "$OUT/report"
 

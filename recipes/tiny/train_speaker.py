@@ -87,7 +87,7 @@ def draw_batch(speakers: dict[str, list[Tensor]], size: int, samples: int, rng: 
 
 
 def augment(waveform: Tensor) -> Tensor:
-    """Add, each to a part of the crops (B, S): a room, a microphone's colour, noise or other talkers; then any level."""
+    """Add, each to a part of the crops (B, S): a room, a microphone's colour, noise or talkers; then any level."""
     count, samples = waveform.shape
     chosen = torch.rand(4, count, 1)
     seconds = torch.arange(4000) / SAMPLE_RATE

@@ -1,5 +1,9 @@
 """Train the embedded teacher: a small wav2vec2 with CTC on characters, on SYNTHETIC speech, on one CPU core.
 
+CTC alone learns its first filters slowly, and a core is slow too. So a linear layer on the output of transformer layer
+`PHONE_LAYER` also learns, frame by frame, the phones that flite says it spoke (espeak-ng tells none; its utterances
+have only the CTC loss). That layer is dropped at the end: what ships is an ordinary CTC model.
+
     python recipes/tiny/train_teacher.py                       # makes data/teacher if missing, trains, writes the asset
     python recipes/tiny/train_teacher.py --steps 300 --out out/teacher     # a trial
 
@@ -27,7 +31,7 @@ import jiwer
 import soundfile
 import torch
 from torch import Tensor
-from torch.nn.functional import ctc_loss
+from torch.nn.functional import cross_entropy, ctc_loss
 from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -36,6 +40,16 @@ from voices import select_voices  # noqa: E402
 
 SYMBOLS = ("<pad>", "|", "'", *"abcdefghijklmnopqrstuvwxyz", "<unk>")
 """Output classes: the CTC blank, the word border, letters. `<unk>` is there for the tokenizer and never occurs."""
+
+PHONES = (
+    "pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh"
+).split()
+"""flite's phones."""
+PHONE_LAYER = 3
+"""Index into `hidden_states`: the output of the third of four layers."""
+FRAME_SECONDS = 0.02
+FRAME_CENTRE_SECONDS = 0.0125
+"""Frame n of the encoder is a function of the samples within 12.5 ms of 0.0125 + 0.02 n seconds."""
 
 
 # ----------------------------------------------------------------------------------------------- data
@@ -56,20 +70,32 @@ def make_data(root: Path, utterances: int, workers: int) -> None:
     for name, (speakers, count, texts, seed) in parts.items():
         if not (root / name / "metadata.jsonl").exists():
             pairs = deal(speakers, count, texts=texts, seed=seed)
-            seconds = make_corpus(root / name, pairs, seed=seed, workers=workers, suffix=".flac")
+            seconds = make_corpus(root / name, pairs, seed=seed, workers=workers, suffix=".flac", phones=True)
             print(f"{root / name}: {count} utterances, {seconds / 3600:.2f} hours", flush=True)
 
 
-def load_corpus(root: Path) -> list[tuple[Tensor, str, str]]:
-    """Read a corpus into memory: (samples int16 (S,), spoken letters, speaker) per utterance."""
+def load_corpus(root: Path) -> list[tuple[Tensor, str, str, Tensor]]:
+    """Read a corpus into memory: (samples int16 (S,), spoken letters, speaker, phone of each frame) per utterance."""
     rows = [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
     items = []
     for row in rows:
         samples, rate = soundfile.read(root / row["audio"], dtype="int16")
         if rate != SAMPLE_RATE:
             raise ValueError(f"{root / row['audio']}: {rate} Hz, expected {SAMPLE_RATE}")
-        items.append((torch.from_numpy(samples), letters(row["text"]), row["speaker"]))
+        phones = phone_frames(row.get("phones", []))
+        items.append((torch.from_numpy(samples), letters(row["text"]), row["speaker"], phones))
     return items
+
+
+def phone_frames(phones: list[tuple[str, float]]) -> Tensor:
+    """Return the phone number of each frame (T,) int64; empty where the phones are not known."""
+    if not phones:
+        return torch.zeros(0, dtype=torch.int64)
+    ends = torch.tensor([end for _, end in phones])
+    count = max(0, math.floor((float(ends[-1]) - FRAME_CENTRE_SECONDS) / FRAME_SECONDS))
+    centres = FRAME_CENTRE_SECONDS + FRAME_SECONDS * torch.arange(count)
+    numbers = torch.tensor([PHONES.index(phone) for phone, _ in phones])
+    return numbers[torch.searchsorted(ends, centres, right=True).clamp_max(len(phones) - 1)]
 
 
 def letters(text: str) -> str:
@@ -129,18 +155,24 @@ def build_model() -> Wav2Vec2ForCTC:
     return Wav2Vec2ForCTC(config)
 
 
-def loss_of(model: Wav2Vec2ForCTC, group: list, *, training: bool) -> Tensor:
-    """Return the CTC loss per character of a batch."""
+def losses_of(model: Wav2Vec2ForCTC, phone_head: torch.nn.Linear, group: list) -> tuple[Tensor, Tensor]:
+    """Return the CTC loss per character and the phone cross entropy per known frame of a batch."""
     waveform, mask = collate(group)
-    if training:
-        waveform = augment(waveform, mask)
-    log_probs = model(waveform, attention_mask=mask).logits.float().log_softmax(-1).transpose(0, 1)
+    output = model(augment(waveform, mask), attention_mask=mask, output_hidden_states=True)
+    log_probs = output.logits.float().log_softmax(-1).transpose(0, 1)
     frames = model._get_feat_extract_output_lengths(mask.sum(1))
-    targets = [[SYMBOLS.index("|" if c == " " else c) for c in text] for _, text, _ in group]
+    targets = [[SYMBOLS.index("|" if c == " " else c) for c in text] for _, text, *_ in group]
     target_lengths = torch.tensor([len(target) for target in targets])
     flat = torch.tensor(list(itertools.chain(*targets)))
     total = ctc_loss(log_probs, flat, frames, target_lengths, blank=0, reduction="sum", zero_infinity=True)
-    return total / target_lengths.sum()
+    phone_logits = phone_head(output.hidden_states[PHONE_LAYER])
+    phones = torch.full(phone_logits.shape[:2], -100)
+    for row, (*_, known) in enumerate(group):
+        length = min(len(known), int(frames[row]))
+        phones[row, :length] = known[:length]
+    known_frames = (phones >= 0).sum().clamp_min(1)
+    phone_loss = cross_entropy(phone_logits.transpose(1, 2), phones, ignore_index=-100, reduction="sum") / known_frames
+    return total / target_lengths.sum(), phone_loss
 
 
 @torch.no_grad()
@@ -161,7 +193,7 @@ def error_rates(model: Wav2Vec2ForCTC, items: list) -> dict:
     model.eval()
     references, hypotheses = [], []
     for group in batches(items, 60, None):
-        references += [text for _, text, _ in group]
+        references += [text for _, text, *_ in group]
         hypotheses += transcribe(model, group)
     return {
         "utterances": len(items),
@@ -173,8 +205,10 @@ def error_rates(model: Wav2Vec2ForCTC, items: list) -> dict:
 
 def train(model: Wav2Vec2ForCTC, items: list, held_out: list, args: argparse.Namespace) -> None:
     """Run AdamW for `args.steps` steps: linear warm-up, then a cosine down to zero."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
+    phone_head = torch.nn.Linear(model.config.hidden_size, len(PHONES))
+    parameters = [*model.parameters(), *phone_head.parameters()]
+    decayed = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
@@ -189,15 +223,16 @@ def train(model: Wav2Vec2ForCTC, items: list, held_out: list, args: argparse.Nam
         for group in batches(items, args.batch_seconds, rng if epoch else None):
             for settings in optimizer.param_groups:
                 settings["lr"] = args.learning_rate * factor(step)
-            loss = loss_of(model, group, training=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            ctc, phone = losses_of(model, phone_head, group)
+            (ctc + args.phone_weight * phone).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            recent.append(loss.item())
+            recent.append([ctc.item(), phone.item()])
             step += 1
             if step % 50 == 0:
-                print(f"step {step} loss {sum(recent) / len(recent):.3f} {time.time() - started:.0f} s", flush=True)
+                means = [sum(values) / len(values) for values in zip(*recent, strict=True)]
+                print(f"step {step} ctc {means[0]:.3f} phone {means[1]:.3f} {time.time() - started:.0f} s", flush=True)
                 recent = []
             if step % 500 == 0:
                 scores = error_rates(model, held_out[:64])
@@ -240,6 +275,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--batch-seconds", type=float, default=16.0)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--phone-weight", type=float, default=1.0, help="of the auxiliary loss; 0: CTC alone")
     parser.add_argument("--workers", type=int, default=2, help="processes that make the corpora")
     parser.add_argument("--threads", type=int, default=1, help="of the training")
     parser.add_argument("--seed", type=int, default=0)
@@ -265,7 +301,7 @@ def main() -> None:
         "data": "synthetic speech by flite and espeak-ng (recipes/tiny/corpus.py)",
         "utterances": len(items),
         "hours": round(sum(len(samples) for samples, *_ in items) / SAMPLE_RATE / 3600, 2),
-        "voices": len({speaker for *_, speaker in items}),
+        "voices": len({speaker for _, _, speaker, _ in items}),
         "steps": args.steps,
         "minutes": round(minutes, 1),
         "hardware": f"{args.threads} CPU thread(s), {platform.machine()}",

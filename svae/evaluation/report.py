@@ -22,10 +22,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
 """Key of a summary → heading and form. WER without a word is the mean of the utterances' rates."""
 
 
-def summary_table(title: str, rows: dict[str, dict[str, Any]]) -> Table:
+def summary_table(rows: dict[str, dict[str, Any]]) -> Table:
     """Return a table with one line for each system; what a row does not have is shown as a dash."""
-    table = Table(title=title)
-    table.add_column("")
+    table = Table()
+    table.add_column("", no_wrap=True)
     shown = [key for key in COLUMNS if any(row.get(key) is not None for row in rows.values())]
     for key in shown:
         table.add_column(COLUMNS[key][0], justify="right")
@@ -69,7 +69,9 @@ def print_results(console: Console, metrics: dict[str, Any], folder: Path) -> No
     rows = {metrics["system_name"]: metrics["system"]}
     if metrics["originals"] is not None:
         rows = {"original recordings": metrics["originals"]} | rows
-    console.print(summary_table(f"{metrics['list']['utterances']} utterances: {metrics['list']['list']}", rows))
+    items = metrics["list"]
+    console.print(f"{items['utterances']} utterances, {items['list']}", highlight=False, soft_wrap=True)
+    console.print(summary_table(rows))
     for note in metrics["notes"]:
         console.print(f"Note: {note}", highlight=False)
-    console.print(f"Results in [bold]{folder}[/]: metrics.json, utterances.jsonl")
+    console.print(f"Results in [bold]{folder}[/]: metrics.json, utterances.jsonl", soft_wrap=True)

@@ -87,16 +87,17 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     out = writable_folder(options.out, option="--out")
     device = select_device(options.device)
     judges = Judges(load_asr(options.asr, device), load_speaker_model(options.speaker, device))
-    console.print(f"Judges on {describe_device(device)}; results go to {out}")
+    console.print(f"Judges on {describe_device(device)}")
     if options.wavs is not None:
         made = existing_wavs(items.items, options.wavs)
         system: dict[str, Any] = {"wavs": str(options.wavs)}
-        name, factors = str(options.wavs), {}
+        name, factors = f"{options.wavs.name}/", []
     else:
         tts = load_tts(options.model, device)
+        console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.identity['hash'][:12]}…)", soft_wrap=True)
         made, factors = synthesize_items(tts, items.items, options, out, console)
         system = {"model": tts.identity, "seed": options.seed, "steps": options.steps, "guidance": options.guidance}
-        name = f"{tts.identity['path']} (seed {options.seed})"
+        name = f"synthesised, seed {options.seed}"
     rows = score(items.items, made, judges, console)
     metrics = {
         "format": 1,

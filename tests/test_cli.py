@@ -1,0 +1,154 @@
+"""The command line: help, exit statuses, and one wrong input of each kind."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from typer.testing import CliRunner
+
+from svae.assets import asset_path
+from svae.cli import app
+
+COMMANDS = ["prepare", "train-vae", "train-tts", "encode", "synthesize", "evaluate"]
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def _call(*arguments: object):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return _call
+
+
+@pytest.fixture
+def fails(call):
+    """Run a command that must end with status 2 and one message on one screen, without a traceback."""
+
+    def _fails(*arguments: object, match: str):
+        result = call(*arguments)
+        text = result.stderr
+        assert result.exit_code == 2, (result.exit_code, text, result.exception)
+        assert "Traceback" not in text and 0 < len(text.splitlines()) < 25
+        assert re.search(match, text), text
+        return text
+
+    return _fails
+
+
+def test_help_lists_the_commands(call):
+    text = call("--help").stdout
+    assert all(command in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_an_example_that_can_be_copied(call, command):
+    result = call(command, "--help")
+    assert result.exit_code == 0 and f"svae {command} " in result.stdout
+
+
+def test_the_version_is_printed(call):
+    import svae
+
+    assert call("--version").stdout.strip() == f"svae {svae.__version__}"
+
+
+def test_a_missing_corpus_says_how_to_get_it(fails):
+    text = fails("prepare", "libritts", match="data/LibriTTS")
+    assert "openslr" in text and "CC BY 4.0" in text and "normalized.txt" in text
+
+
+def test_unknown_key_wrong_type_and_unknown_recipe(fails):
+    fails("train-vae", "tiny/vae", "--set", "vae.latnt_dim=3", match="did you mean `latent_dim`")
+    fails("train-vae", "tiny/vae", "--set", "trainer.steps=many", match="trainer.steps.*integer")
+    fails("train-vae", "tiny/vea", match="Did you mean 'tiny/vae'")
+    fails("train-tts", "tiny/vae", match="unknown key")
+
+
+def test_missing_shards_and_missing_vae(fails, tone_shards):
+    fails("train-vae", "--data", "nowhere", match="nowhere: no such folder")
+    fails("train-tts", "--data", tone_shards, match="no VAE given")
+    fails("train-tts", "--data", tone_shards, "--vae", "nowhere", match="no vae checkpoint here")
+
+
+def test_too_few_shards_for_the_workers(fails, tone_shards):
+    arguments = ("train-vae", "--data", tone_shards, "--set", "loader.num_workers=5", "--set", "loss.alignment=null")
+    text = fails(*arguments, match="2 shards, but world_size 1 × num_workers 5 needs at least 5")
+    assert "--shards" in text and "num_workers" in text
+
+
+def test_a_truncated_shard(fails, tone_shards, tmp_path):
+    broken = tmp_path / "broken"
+    shutil.copytree(tone_shards, broken)
+    tar = broken / "shard-00001.tar"
+    tar.write_bytes(tar.read_bytes()[:-3000])
+    fails("train-vae", "--data", broken, match=r"shard-00001\.tar: truncated")
+
+
+def test_a_folder_that_cannot_be_written(fails, tone_shards, tmp_path):
+    (tmp_path / "file").write_text("")
+    acoustic = ("--set", "loss.alignment=null")
+    fails("train-vae", "--data", tone_shards, *acoustic, "--out", tmp_path / "file" / "run", match="cannot write there")
+    fails("prepare", "sample", "--out", tmp_path / "file" / "shards", match="file/shards")
+
+
+def test_a_device_that_is_not_there(fails, tone_shards):
+    fails("train-vae", "--data", tone_shards, "--device", "cuda:99", match="--device")
+
+
+class TestSynthesize:
+    """Wrong references, texts and models."""
+
+    @pytest.fixture
+    def wav(self, tmp_path):
+        def _wav(name: str, samples: np.ndarray):
+            soundfile.write(tmp_path / name, samples, 16000, subtype="FLOAT")
+            return tmp_path / name
+
+        return _wav
+
+    @pytest.fixture
+    def speak(self, fails, toy_tts):
+        def _speak(ref: object, match: str, text: str = "one", model: object = toy_tts, ref_text: str = "two"):
+            return fails(
+                "synthesize", "--ref", ref, "--text", text, "--model", model, "--ref-text", ref_text, match=match
+            )
+
+        return _speak
+
+    def test_references(self, speak, wav, tmp_path):
+        (tmp_path / "text.wav").write_text("I am not audio")
+        speak(tmp_path / "none.wav", "none.wav: .*no such file|none.wav.*not found|does not exist")
+        speak(tmp_path / "text.wav", "text.wav")
+        speak(wav("empty.wav", np.zeros(0)), "empty.wav.*(empty|no samples|zero)")
+        speak(wav("nan.wav", np.full(16000, np.nan)), "nan.wav.*NaN")
+        speak(tmp_path, "folder|directory")
+
+    def test_texts(self, speak, wav):
+        good = asset_path("references", "flite-slt.wav")
+        speak(good, "empty", text="  ")
+        speak(good, "'ß'", text="Straße")
+        speak(good, "empty", ref_text=" ")
+
+    def test_models(self, speak, toy_tts, tmp_path):
+        good = asset_path("references", "flite-slt.wav")
+        speak(good, "no tts checkpoint here", model=tmp_path / "nowhere")
+        speak(good, "this is a vae checkpoint", model=toy_tts / "vae")
+        broken = tmp_path / "broken"
+        shutil.copytree(toy_tts, broken)
+        weights = next(broken.glob("checkpoints/step-*/model.safetensors"))
+        weights.write_bytes(weights.read_bytes()[:-10])
+        speak(good, "damaged", model=broken)
+
+
+def test_evaluate_needs_something_to_evaluate(fails, tmp_path):
+    fails("evaluate", match="--model DIR")
+    (tmp_path / "list.jsonl").write_text("{}\n")
+    fails("evaluate", "--model", tmp_path, "--list", tmp_path / "list.jsonl", match="line 1: field 'id' is missing")
+    fails("evaluate", "--model", tmp_path, "--reconstruction", match="no vae checkpoint here")

@@ -1,0 +1,52 @@
+"""Two processes over gloo make the step that one process makes on the whole batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from svae.distributed import World, any_rank, open_world, select_device, sum_over_ranks
+from svae.errors import ConfigError
+
+STEP = Path(__file__).with_name("distributed_step.py")
+
+
+def gradients(kind: str, processes: int, data: Path, folder: Path) -> dict[str, torch.Tensor]:
+    out = folder / f"{kind}-{processes}.pt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    result = subprocess.run(
+        [*command, str(STEP), kind, str(data), str(out)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    return torch.load(out, weights_only=True)
+
+
+@pytest.mark.parametrize("kind", ["vae", "tts"])
+def test_two_processes_agree_with_one_on_the_double_batch(kind, tone_shards, tmp_path):
+    one, two = (gradients(kind, processes, tone_shards, tmp_path) for processes in (1, 2))
+    assert one.keys() == two.keys() and len(one) > 10
+    scale = max(float(g.abs().max()) for g in one.values())
+    for name, gradient in one.items():
+        assert torch.allclose(gradient, two[name], rtol=1e-3, atol=1e-5 * scale), name
+
+
+def test_one_process_needs_no_process_group():
+    with open_world("cpu") as world:
+        assert world == World(rank=0, world_size=1, device=torch.device("cpu"))
+        assert any_rank(True, world) and not any_rank(False, world)
+        assert sum_over_ranks(torch.tensor(3.0), world) == 3
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "cpu:x"])
+def test_a_device_that_is_not_there_is_an_error(name):
+    with pytest.raises(ConfigError, match="--device"):
+        select_device(name)

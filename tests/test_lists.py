@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import soundfile
+import torch
+
+from svae.errors import DataError
+from svae.evaluation.lists import held_out_list, read_list
+
+ROW = {"id": "a", "text": "Hello there.", "ref": "a.wav", "ref_text": "Reference.", "target": "b.wav"}
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(*rows: object, name: str = "list.jsonl"):
+        path = tmp_path / name
+        path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+        return path
+
+    return _write
+
+
+def test_paths_are_relative_to_the_list(write, tmp_path):
+    soundfile.write(tmp_path / "a.wav", torch.full((1600,), 0.25).numpy(), 16000)
+    items = read_list(write(ROW)).items
+    assert items[0].prompt.load(8000).shape == (800,)
+    assert items[0].target.name == str(tmp_path / "b.wav")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["{"], "line 1: not JSON"),
+        ([ROW, {**ROW, "id": "b", "text": "?!"}], "line 2: the text has no word"),
+        ([ROW, ROW], "line 2: id 'a' appeared before"),
+        ([{**ROW, "id": "../a"}], "cannot name a file"),
+        ([{k: v for k, v in ROW.items() if k != "text"}], "field 'text' is missing"),
+        ([{**ROW, "text": 3}], "must be text"),
+        (["[1]"], "expected an object"),
+        ([], "no row"),
+    ],
+)
+def test_a_bad_row_is_named_by_its_number(write, rows, message):
+    with pytest.raises(DataError, match=message):
+        read_list(write(*rows))
+
+
+def test_a_missing_list_is_an_error(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_list(tmp_path / "none.jsonl")
+
+
+def test_the_librispeech_pc_list_is_read_whole(shared):
+    path = shared / "data" / "librispeech_pc_test_clean_cross_sentence.lst"
+    found = read_list(path, shared)
+    assert len(found.items) == 1127
+    first = found.items[0]
+    assert not first.text.endswith("\r") and first.speaker == first.id.split("-")[0]
+    assert first.target.name.endswith(f"{first.speaker}/{first.id.split('-')[1]}/{first.id}.flac")
+    with pytest.raises(DataError, match="--audio-root"):
+        read_list(path)
+
+
+def test_held_out_utterances_are_prompted_by_another_of_their_speaker(tone_shards):
+    found = held_out_list(tone_shards)
+    assert [item.id for item in found.items] == ["tone-000"]
+    item = found.items[0]
+    assert item.speaker == "s0" and item.prompt.name != item.target.name
+    assert item.prompt_text != ""
+    again = held_out_list(tone_shards)
+    assert again.items[0].prompt.name == item.prompt.name and again.description == found.description
