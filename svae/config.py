@@ -127,6 +127,14 @@ class VAEConfig:
     """Product = hop length in samples (400 = 40 Hz at 16 kHz)."""
     attention_heads: int = 8
     attention_mlp_ratio: int = 2
+    initial_gain: float = 1.0
+    """Factor on the convolutions' magnitudes before the first step; other than 1 it also zeroes their biases.
+
+    PyTorch's default initialisation, which the official code has, shrinks a signal by sqrt(3) in every layer, so that a
+    deep network starts out knowing little of its input. sqrt(3) undoes that, which short runs need; the last convolution
+    gets a tenth of it, for an output of speech's loudness."""
+    initial_logvar: float = 0.0
+    """Where the posterior's log-variance starts. Negative: short runs learn to reconstruct before they meet much noise."""
     regulator_layers: int = 2
     """Convolution stages of the regulator that projects teacher features; 0 = a single 1x1 convolution."""
     decoder: BigVGANConfig = field(default_factory=BigVGANConfig)
@@ -237,6 +245,17 @@ class FlowConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TTSOptimizerConfig(OptimizerConfig):
+    """AdamW with F5-TTS's defaults (section 2 of its recipe: no exponential decay, a long warm-up)."""
+
+    learning_rate: float = 7.5e-5
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = 1.0
+    warmup_steps: int = 20000
+    schedule: Literal["constant", "exponential", "linear"] = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
 class TTSTrainConfig:
     """A recipe of `svae train-tts`."""
 
@@ -247,11 +266,7 @@ class TTSTrainConfig:
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
-    optimizer: OptimizerConfig = field(
-        default_factory=lambda: OptimizerConfig(
-            learning_rate=7.5e-5, betas=(0.9, 0.999), max_grad_norm=1.0, warmup_steps=20000, schedule="linear"
-        )
-    )
+    optimizer: TTSOptimizerConfig = field(default_factory=TTSOptimizerConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
     batch_frames: int = 131072
     """Latent frames per step over all ranks, padding included."""

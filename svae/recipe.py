@@ -21,7 +21,7 @@ POSITIVE = frozenset(
     "steps batch_size batch_frames segment_seconds learning_rate max_grad_norm log_every validate_every checkpoint_every "
     "keep_checkpoints sample_rate latent_dim encoder_channels attention_heads attention_mlp_ratio initial_channels dim "
     "depth heads ff_mult text_dim conv_pos_kernel conv_pos_groups prefetch shuffle_shards every max_seconds eps "
-    "encoder_strides upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult".split()
+    "encoder_strides upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult initial_gain".split()
 )
 NOT_NEGATIVE = frozenset(
     "num_workers warmup_steps weight_decay context_seconds min_seconds start_step adversarial_start_step "

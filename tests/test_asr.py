@@ -1,6 +1,9 @@
+"""Recognisers: what they hear, from where they load, and what is said when they do not."""
+
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -23,7 +26,13 @@ def clips():
 @pytest.fixture(scope="module")
 def whisper_folder(tmp_path_factory):
     """A Whisper of the real class with random weights and a vocabulary of bytes."""
-    from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperForConditionalGeneration, WhisperTokenizer
+    from transformers import (
+        GenerationConfig,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     folder = tmp_path_factory.mktemp("whisper")
@@ -45,7 +54,12 @@ def whisper_folder(tmp_path_factory):
     )  # fmt: skip
     torch.manual_seed(0)
     model = WhisperForConditionalGeneration(config)
-    model.generation_config.max_length = 12
+    model.generation_config = GenerationConfig(  # what a multilingual Whisper's generation_config.json says
+        max_length=12, decoder_start_token_id=start, bos_token_id=end, eos_token_id=end, pad_token_id=end,
+        is_multilingual=True, lang_to_id={"<|en|>": vocabulary["<|en|>"]},
+        task_to_id={"transcribe": vocabulary["<|transcribe|>"]},
+        no_timestamps_token_id=vocabulary["<|notimestamps|>"],
+    )  # fmt: skip
     model.save_pretrained(folder)
     return folder
 
@@ -68,18 +82,24 @@ def ctc_folder(tmp_path_factory):
     return folder
 
 
-def test_pocketsphinx_hears_most_of_clean_synthetic_speech(clips):
-    waveforms, texts = clips
-    heard = load_asr("pocketsphinx").transcribe(waveforms)
+@pytest.fixture(scope="module")
+def sphinx():
+    return load_asr("pocketsphinx")
+
+
+@pytest.fixture(scope="module")
+def heard(sphinx, clips):
+    return sphinx.transcribe(clips[0])
+
+
+def test_pocketsphinx_hears_most_of_clean_synthetic_speech(clips, heard):
+    _, texts = clips
     rates = [word_errors(text, hypothesis).rate for text, hypothesis in zip(texts, heard, strict=True)]
     assert sum(rates) / len(rates) < 0.5
 
 
-def test_pocketsphinx_does_not_depend_on_what_it_heard_before(clips):
-    waveforms, _ = clips
-    recognizer = load_asr("pocketsphinx")
-    forward, backward = recognizer.transcribe(waveforms), recognizer.transcribe(waveforms[::-1])
-    assert forward == backward[::-1]
+def test_pocketsphinx_does_not_depend_on_what_it_heard_before(clips, heard, sphinx):
+    assert sphinx.transcribe(clips[0][::-1]) == heard[::-1]
 
 
 def test_recognisers_hear_16_khz_whatever_comes_in(clips):
@@ -92,8 +112,10 @@ def test_recognisers_hear_16_khz_whatever_comes_in(clips):
     assert (heard - clip).square().mean() < 1e-3 * clip.square().mean()
 
 
-def test_silence_and_nothing_are_transcribed_as_nothing():
-    assert load_asr("pocketsphinx").transcribe([torch.zeros(0), torch.zeros(16000)]) == ["", ""]
+def test_silence_and_nothing_are_transcribed_as_nothing(sphinx, ctc_folder, whisper_folder):
+    assert sphinx.transcribe([torch.zeros(0), torch.zeros(16000), torch.full((200,), 0.5)]) == ["", "", ""]
+    for spec in (f"ctc:{ctc_folder}", f"whisper:{whisper_folder}"):
+        assert load_asr(spec).transcribe([torch.zeros(0)]) == [""]
 
 
 def test_whisper_loads_from_a_folder_and_transcribes_any_length(whisper_folder):
@@ -103,6 +125,16 @@ def test_whisper_loads_from_a_folder_and_transcribes_any_length(whisper_folder):
     assert len(texts) == 2 and all(isinstance(text, str) for text in texts)
     assert texts == recognizer.transcribe([tone[:16000], tone])
     assert recognizer.description["decoding"]["num_beams"] == 5
+    assert recognizer.description["decoding"]["language"] == "en"
+    assert len(recognizer.description["sha256"]) == 64
+
+
+def test_a_long_clip_is_what_its_windows_are(whisper_folder):
+    recognizer = load_asr(f"whisper:{whisper_folder}")
+    heard = []
+    recognizer._piece = lambda piece: heard.append(piece.shape[0]) or f"<{len(heard)}>"
+    assert recognizer.transcribe([torch.ones(70 * 16000)]) == ["<1> <2> <3>"]
+    assert heard == [480000, 480000, 160000]
 
 
 def test_ctc_loads_from_a_folder_and_equals_greedy_decoding_by_hand(ctc_folder):
@@ -115,8 +147,25 @@ def test_ctc_loads_from_a_folder_and_equals_greedy_decoding_by_hand(ctc_folder):
     with torch.no_grad():
         path = model(normal[None]).logits[0].argmax(-1)
     symbols = ["", "", " ", *"abc"]
+    assert len(torch.unique_consecutive(path)) > 1
     by_hand = "".join(symbols[i] for i in torch.unique_consecutive(path).tolist()).strip()
     assert recognizer.transcribe([tone])[0].split() == by_hand.split()
+
+
+def test_ctc_merges_repeats_before_blanks_and_leaves_special_tokens_out(ctc_folder):
+    recognizer = load_asr(f"ctc:{ctc_folder}")
+    a, b, blank, unknown, border = 3, 4, 0, 1, 2
+    path = torch.tensor([a, a, blank, a, unknown, unknown, b, border, b, b])
+
+    class Scripted:
+        def __call__(self, **inputs):
+            class Output:
+                logits = torch.nn.functional.one_hot(path, 6)[None].float()
+
+            return Output()
+
+    recognizer._model = Scripted()
+    assert recognizer.transcribe([torch.ones(16000)]) == ["aab b"]
 
 
 @pytest.mark.parametrize("spec", ["", "whisper", "whisper:", "sphinx", "ctc:"])
@@ -134,6 +183,21 @@ def test_a_hub_model_without_a_network_names_what_works_offline(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "get_session", no_network)
     with pytest.raises(ConfigError, match=r"(?s)not in the local hub cache.*--asr pocketsphinx"):
         load_asr("whisper:nobody/nothing-at-all")
+
+
+def test_a_cached_hub_model_loads_without_a_network_and_names_its_revision(ctc_folder, tmp_path, monkeypatch):
+    import huggingface_hub
+
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    repository = tmp_path / "models--nobody--tiny"
+    shutil.copytree(ctc_folder, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    recognizer = load_asr("ctc:nobody/tiny")
+    assert recognizer.description["revision"] == commit and recognizer.description["model"] == "nobody/tiny"
+    tone = 0.1 * torch.sin(torch.arange(16000) / 20)
+    assert recognizer.transcribe([tone]) == load_asr(f"ctc:{ctc_folder}").transcribe([tone])
 
 
 def test_a_folder_that_holds_no_model_is_an_error(tmp_path):

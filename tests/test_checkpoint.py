@@ -1,3 +1,5 @@
+"""Checkpoints are written whole, and damage is found."""
+
 from __future__ import annotations
 
 import json

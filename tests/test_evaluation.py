@@ -1,15 +1,21 @@
+"""`evaluate` with judges whose answers are known."""
+
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 import soundfile
 import torch
+from conftest import write_tone_shards
 
-from svae.errors import ConfigError, DataError
-from svae.evaluation import run
+from svae.checkpoint import write_checkpoint
+from svae.errors import CheckpointError, ConfigError, DataError
+from svae.evaluation import reconstruction, run
 from svae.evaluation.metrics import normalize_for_wer
 from svae.evaluation.run import EvaluateOptions, evaluate
+from svae.text import Vocabulary
 
 
 class FakeASR:
@@ -36,8 +42,9 @@ class FakeSpeaker:
 @pytest.fixture
 def judged(monkeypatch):
     def _judged(table):
-        monkeypatch.setattr(run, "load_asr", lambda spec, device: FakeASR(table))
-        monkeypatch.setattr(run, "load_speaker_model", lambda spec, device: FakeSpeaker())
+        for module in (run, reconstruction):
+            monkeypatch.setattr(module, "load_asr", lambda spec, device: FakeASR(table))
+            monkeypatch.setattr(module, "load_speaker_model", lambda spec, device: FakeSpeaker())
 
     return _judged
 
@@ -49,7 +56,13 @@ def clip(path, samples, level=0.5):
 @pytest.fixture
 def wav_task(tmp_path):
     """Two items: one said right, one wrong in one word of two; originals both right; the second in another voice."""
-    for name, samples, level in (("a", 3000, 0.5), ("b", 4000, -0.5), ("a0", 5000, 0.5), ("b0", 6000, 0.5), ("p", 7000, 0.5)):
+    for name, samples, level in (
+        ("a", 3000, 0.5),
+        ("b", 4000, -0.5),
+        ("a0", 5000, 0.5),
+        ("b0", 6000, 0.5),
+        ("p", 7000, 0.5),
+    ):
         (tmp_path / "wavs").mkdir(exist_ok=True)
         clip(tmp_path / ("wavs" if len(name) == 1 and name != "p" else "") / f"{name}.wav", samples, level)
     rows = [
@@ -73,7 +86,7 @@ def test_wavs_are_scored_beside_the_originals(wav_task, judged, capsys):
     assert metrics["system"]["similarity"] == pytest.approx(0.0)  # one is the prompt's voice, one the opposite
     assert metrics["originals"]["wer"] == 0 and metrics["originals"]["similarity"] == pytest.approx(1.0)
     assert metrics["judges"]["asr"]["asr"] == "fake"
-    assert "original recordings" in capsys.readouterr().out
+    assert "originals" in capsys.readouterr().out
     rows = [json.loads(line) for line in (options.out / "utterances.jsonl").read_text().splitlines()]
     assert rows[1]["system"]["hypothesis"] == "four nine" and rows[1]["system"]["substitutions"] == 1
     assert json.loads((options.out / "metrics.json").read_text()) == metrics
@@ -104,6 +117,36 @@ def test_an_item_without_an_original_is_noted_not_hidden(wav_task, judged):
     assert any("1 of 2 items name no original" in note for note in metrics["notes"])
 
 
+def test_without_any_original_the_table_has_a_dash_and_says_why(wav_task, judged, capsys):
+    options, table = wav_task
+    judged(table)
+    rows = [json.loads(line) for line in options.list_file.read_text().splitlines()]
+    options.list_file.write_text("".join(json.dumps({**row, "target": None}) + "\n" for row in rows))
+    metrics = evaluate(options)
+    assert metrics["originals"] is None
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("originals"))
+    assert line.count("—") >= 3
+    assert "no item names an original recording" in printed
+
+
+def test_missing_recordings_of_the_list_stop_the_evaluation_before_the_judges_load(wav_task, judged, monkeypatch):
+    options, table = wav_task
+    judged(table)
+    monkeypatch.setattr(run, "load_asr", lambda spec, device: pytest.fail("loaded a judge"))
+    (options.list_file.parent / "b0.wav").unlink()
+    with pytest.raises(DataError, match=r"(?s)1 of 3 recordings.*b0\.wav"):
+        evaluate(options)
+
+
+@pytest.mark.parametrize("change", [{"limit": 0}, {"reconstruction": True}])
+def test_options_that_make_no_sense_are_refused(wav_task, judged, change):
+    options, table = wav_task
+    judged(table)
+    with pytest.raises(ConfigError):
+        evaluate(replace(options, **change))
+
+
 class FakeTTS:
     """Says everything as a constant of a length that depends on the text."""
 
@@ -111,22 +154,22 @@ class FakeTTS:
     identity = {"path": "fake", "hash": "0" * 64}
     device = torch.device("cpu")
 
-    class vocabulary:  # noqa: N801
-        @staticmethod
-        def unknown(text):
-            return [c for c in text if c == "ß"]
+    vocabulary = Vocabulary.from_characters("abcdefghijklmnopqrstuvwxyzFOS.")
 
     def __init__(self):
         self.said = []
+        self.fails_at = None
 
     def generate(self, text, prompt_waveform, prompt_text, **settings):
+        if text == self.fails_at:
+            raise DataError("text: too long")
         self.said.append(text)
         size = 8000 + 100 * len(normalize_for_wer(text))
 
         class Result:
             waveform = torch.full((1, 1, size), 0.5)
             sample_rate = 16000
-            real_time_factors = {"total": 0.5}
+            real_time_factors = {"total": float(len(self.said))}
 
         return Result()
 
@@ -146,13 +189,43 @@ def tts_task(wav_task, judged, monkeypatch):
 def test_synthesis_is_kept_and_only_redone_when_its_settings_change(tts_task):
     options, tts = tts_task
     first = evaluate(options)
-    assert first["system"]["wer"] == 0 and first["system"]["real_time_factor"] == 0.5
+    assert first["system"]["wer"] == 0 and first["system"]["real_time_factor"] == 1.5
     assert tts.said == ["One two three.", "Four five."]
+    assert first["settings"]["seeds"] == [0] and first["settings"]["model"]["hash"] == "0" * 64
+    assert evaluate(options)["system"] == first["system"] and len(tts.said) == 2
     (options.out / "wavs" / "b.wav").unlink()
     evaluate(options)
     assert tts.said[2:] == ["Four five."]
-    evaluate(EvaluateOptions(**{**options.__dict__, "seed": 1}))
+    evaluate(replace(options, seed=1))
     assert len(tts.said) == 5
+
+
+@pytest.mark.parametrize("damage", ["other wav", "torn sidecar", "other prompt"])
+def test_a_wav_that_is_not_the_one_that_was_made_is_made_again(tts_task, damage):
+    options, tts = tts_task
+    evaluate(options)
+    if damage == "other wav":
+        clip(options.out / "wavs" / "a.wav", 5000)
+    elif damage == "torn sidecar":
+        (options.out / "wavs" / "a.json").write_text('{"made_wi')
+    else:
+        clip(options.list_file.parent / "p.wav", 7000, level=0.4)
+    metrics = evaluate(options)
+    assert tts.said[2:] == (["One two three.", "Four five."] if damage == "other prompt" else ["One two three."])
+    assert metrics["system"]["wer"] == 0
+
+
+def test_an_interrupted_run_continues_and_equals_an_uninterrupted_one(tts_task):
+    options, tts = tts_task
+    tts.fails_at = "Four five."
+    with pytest.raises(DataError, match="item 'b': text: too long"):
+        evaluate(options)
+    tts.fails_at = None
+    continued = evaluate(options)
+    assert tts.said == ["One two three.", "Four five."]
+    tts.said.clear()
+    whole = evaluate(replace(options, out=options.out.with_name("whole")))
+    assert continued["system"] == whole["system"] and continued["originals"] == whole["originals"]
 
 
 def test_texts_the_model_cannot_say_stop_the_evaluation_before_it_begins(tts_task):
@@ -165,6 +238,88 @@ def test_texts_the_model_cannot_say_stop_the_evaluation_before_it_begins(tts_tas
 
 def test_limit_takes_the_first_items_and_says_so(tts_task):
     options, tts = tts_task
-    metrics = evaluate(EvaluateOptions(**{**options.__dict__, "limit": 1}))
+    metrics = evaluate(replace(options, limit=1))
     assert tts.said == ["One two three."]
     assert metrics["list"]["utterances"] == 1 and metrics["list"]["limited_to_first"] == 1
+
+
+@pytest.fixture
+def vae_folder(tmp_path, tiny_vae_config):
+    from svae.models.vae import SpeechVAE
+
+    torch.manual_seed(0)
+    vae = SpeechVAE(tiny_vae_config)
+    config = {"kind": "vae", "model": asdict(tiny_vae_config), "step": 3, "teacher_dim": None, "latent_mean": None}
+    write_checkpoint(tmp_path / "vae", config=config | {"latent_std": None}, model_state=vae.state_dict())
+    return tmp_path / "vae"
+
+
+def test_reconstruction_scores_the_held_out_utterances_against_themselves(vae_folder, tone_shards, judged, tmp_path):
+    judged(dict.fromkeys(range(1, 20000), "one tone b"))
+    options = EvaluateOptions(
+        model=vae_folder, data=tone_shards, reconstruction=True, out=tmp_path / "out", device="cpu"
+    )
+    metrics = evaluate(options)
+    assert metrics["settings"]["model"]["step"] == 3 and metrics["list"]["utterances"] == 1
+    assert metrics["system"]["wer"] == metrics["originals"]["wer"] == pytest.approx(1 / 3)  # said: one tone a
+    row = json.loads((options.out / "utterances.jsonl").read_text())
+    assert row["system"]["mel_distance"] > 0 and abs(row["system"]["similarity_to_original"]) == 1
+    wav, _ = soundfile.read(options.out / "wavs" / "tone-000.wav")
+    assert wav.shape[0] == row["original"]["seconds"] * 16000
+    for name in ("stoi", "pesq"):
+        assert (row["system"][name] is None) == (name in row["system"]["undefined"])
+        assert (row["system"][name] is None) == any(note.startswith(f"{name} is undef") for note in metrics["notes"])
+
+
+def test_a_perfect_codec_scores_best(vae_folder, tone_shards, judged, tmp_path, monkeypatch):
+    judged(dict.fromkeys(range(1, 20000), "one tone a"))
+
+    class Perfect:
+        sample_rate, latent_mean = 16000, torch.zeros(1)
+
+        def encode(self, waveform):
+            self.mean = waveform
+            return self
+
+        def decode(self, latents):
+            return torch.nn.functional.pad(latents, (0, 77))  # whole frames
+
+    monkeypatch.setattr(reconstruction, "load_vae", lambda path, device: Perfect())
+    options = EvaluateOptions(
+        model=vae_folder, data=tone_shards, reconstruction=True, out=tmp_path / "out", device="cpu"
+    )
+    system = evaluate(options)["system"]
+    assert system["mel_distance"] == 0 and system["wer"] == 0 and system["similarity_to_original"] == pytest.approx(1)
+
+
+def test_reconstruction_keeps_utterances_without_text_or_neighbours(vae_folder, judged, tmp_path):
+    from svae.data.shards import ShardItem, read_index, read_member, write_index, write_shard
+
+    first = read_index(write_tone_shards(tmp_path / "tones"))
+    flac = read_member(first, first.samples[0], "flac")
+    item = ShardItem("alone", {"flac": flac}, first.samples[0].num_samples, 16000, "nobody", "en", "")
+    root = tmp_path / "textless"
+    root.mkdir()
+    write_index(
+        root, kind="waveforms", corpus="t", sample_rate=16000, shards=[write_shard(root, 0, [item])],
+        validation=["alone"],
+    )  # fmt: skip
+    judged(dict.fromkeys(range(1, 20000), "anything"))
+    options = EvaluateOptions(model=vae_folder, data=root, reconstruction=True, out=tmp_path / "out", device="cpu")
+    metrics = evaluate(options)
+    assert metrics["system"]["wer"] is None and metrics["system"]["similarity"] is None
+    assert metrics["system"]["utterances"] == 1 and metrics["system"]["mel_distance"] > 0
+    assert any("no text" in note for note in metrics["notes"]) and any("no prompt" in n for n in metrics["notes"])
+    with pytest.raises(DataError, match="nothing to evaluate among 1 held-out"):
+        evaluate(replace(options, reconstruction=False, model=None, wavs=tmp_path))
+
+
+def test_reconstruction_takes_the_vae_inside_a_tts_checkpoint(vae_folder, tmp_path):
+    inside = write_checkpoint(
+        tmp_path / "tts", config={"kind": "tts", "model": {}, "step": 1}, model_state={"a": torch.zeros(1)},
+        vae_folder=vae_folder,
+    )  # fmt: skip
+    found = reconstruction.find_vae(inside.folder)
+    assert found.kind == "vae" and found.folder == tmp_path / "tts" / "vae"
+    with pytest.raises(CheckpointError, match="no vae checkpoint"):
+        reconstruction.find_vae(tmp_path)  # its subfolder vae/ is not asked for

@@ -187,9 +187,10 @@ def test_variants_map_one_to_one(official, change):
     from svae.importing import _constants, _official_key
 
     vae = SpeechVAE(config, teacher_dim)
-    names = {key: _official_key(key, config) for key in vae.state_dict()}
+    ours = vae.state_dict()
+    names = {key: _official_key(key, config) for key in ours}
     assert len(set(names.values())) == len(names)
     assert not any("stages" in n or "dilated" in n or "plain" in n or "snake" in n for n in names.values())
-    official_state = {name: vae.state_dict()[key] for key, name in names.items()} | _constants(vae, config)
+    official_state = {name: ours[key] for key, name in names.items()} | _constants(vae, config)
     converted = convert_semantic_vae(official_state, config, teacher_dim)
-    assert all(torch.equal(converted[key], value) for key, value in vae.state_dict().items())
+    assert all(torch.equal(converted[key], value) for key, value in ours.items())

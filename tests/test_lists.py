@@ -1,3 +1,5 @@
+"""Lists: every bad row is named, every missing recording counted."""
+
 from __future__ import annotations
 
 import json
@@ -7,7 +9,7 @@ import soundfile
 import torch
 
 from svae.errors import DataError
-from svae.evaluation.lists import held_out_list, read_list
+from svae.evaluation.lists import Item, check_recordings, held_out_list, read_list
 
 ROW = {"id": "a", "text": "Hello there.", "ref": "a.wav", "ref_text": "Reference.", "target": "b.wav"}
 
@@ -37,6 +39,7 @@ def test_paths_are_relative_to_the_list(write, tmp_path):
         ([ROW, ROW], "line 2: id 'a' appeared before"),
         ([{**ROW, "id": "../a"}], "cannot name a file"),
         ([{k: v for k, v in ROW.items() if k != "text"}], "field 'text' is missing"),
+        ([{**ROW, "text": None}], "field 'text' is missing"),
         ([{**ROW, "text": 3}], "must be text"),
         (["[1]"], "expected an object"),
         ([], "no row"),
@@ -45,6 +48,20 @@ def test_paths_are_relative_to_the_list(write, tmp_path):
 def test_a_bad_row_is_named_by_its_number(write, rows, message):
     with pytest.raises(DataError, match=message):
         read_list(write(*rows))
+
+
+def test_texts_may_hold_any_unicode_line_separator_and_the_file_a_byte_order_mark(write):
+    row = {**ROW, "text": "Hello\u2028there\x85now."}
+    path = write("\ufeff" + json.dumps(row, ensure_ascii=False) + "\r", {**ROW, "id": "b"})
+    assert [item.id for item in read_list(path).items] == ["a", "b"]
+
+
+def test_missing_recordings_are_counted_before_anything_is_computed(write, tmp_path):
+    soundfile.write(tmp_path / "a.wav", torch.full((1600,), 0.25).numpy(), 16000)
+    items = read_list(write(ROW, {**ROW, "id": "b", "target": "c.wav"})).items
+    with pytest.raises(DataError, match=r"(?s)--list x: 2 of 3 recordings.*b\.wav.*c\.wav"):
+        check_recordings(items, option="--list x")
+    check_recordings([Item("a", "t", items[0].prompt, "t", None)], option="--list x")
 
 
 def test_a_missing_list_is_an_error(tmp_path):

@@ -1,9 +1,12 @@
+"""Measures against cases computed by hand."""
+
 from __future__ import annotations
 
 import pytest
 import torch
 
 from svae.evaluation.metrics import (
+    UndefinedScoreError,
     WordErrors,
     mean_or_none,
     mel_distance,
@@ -84,7 +87,31 @@ def test_mel_distance_of_a_gain_is_the_logarithm_of_the_gain(speech):
     assert mel_distance(loud, 2 * loud, 16000) == pytest.approx(0.6931, abs=1e-3)
 
 
-def test_silence_and_clips_too_short_are_undefined_not_zero(speech):
+@pytest.mark.parametrize("measure", [stoi, pesq_wide_band])
+def test_silence_and_clips_too_short_are_undefined_not_zero(speech, measure):
     silence = torch.zeros(16000)
-    assert pesq_wide_band(silence, silence, 16000) is None
-    assert stoi(speech[:800], speech[:800], 16000) is None
+    for reference, other in ((silence, speech[:16000]), (silence, silence), (speech[:800], speech[:800])):
+        with pytest.raises(UndefinedScoreError):
+            measure(reference, other, 16000)
+
+
+def test_an_undefined_score_is_null_and_says_why(speech):
+    scores = reconstruction_scores(speech[:800], speech[:800], 16000)
+    assert scores["stoi"] is None and scores["pesq"] is None and scores["mel_distance"] == 0
+    assert "1/4 of a second" in scores["undefined"]["pesq"] and "STOI" in scores["undefined"]["stoi"]
+    assert reconstruction_scores(speech, speech, 16000)["undefined"] == {}
+
+
+def test_scores_know_the_sample_rate(speech):
+    from svae.audio import resample
+
+    noisy = speech + 0.05 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0))
+    up = [resample(clip[None], 16000, 32000)[0] for clip in (speech, noisy)]
+    assert pesq_wide_band(*up, 32000) == pytest.approx(pesq_wide_band(speech, noisy, 16000), abs=0.1)
+    assert stoi(*up, 32000) == pytest.approx(stoi(speech, noisy, 16000), abs=0.02)
+
+
+def test_every_ascii_punctuation_character_is_deleted():
+    import string
+
+    assert normalize_for_wer("a" + string.punctuation + "b") == "ab"

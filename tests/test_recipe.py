@@ -1,3 +1,5 @@
+"""Recipes are read strictly, and every problem is named."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Speaker models: voices are told apart, folders load, clips do not influence each other."""
+
 from __future__ import annotations
 
 import json
@@ -8,7 +10,7 @@ import torch
 from svae.assets import asset_path
 from svae.audio import load_audio
 from svae.errors import ConfigError
-from svae.evaluation.speaker import load_speaker_model
+from svae.evaluation.speaker import EmbeddedECAPA, load_speaker_model
 
 HYPERPARAMS = """
 pretrained_path: elsewhere/not-here
@@ -33,34 +35,55 @@ classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
 mean_var_norm_emb: !new:speechbrain.processing.features.InputNormalization
     norm_type: global
     std_norm: False
+label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
 modules:
     compute_features: !ref <compute_features>
     mean_var_norm: !ref <mean_var_norm>
     embedding_model: !ref <embedding_model>
     mean_var_norm_emb: !ref <mean_var_norm_emb>
     classifier: !ref <classifier>
-label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
 pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
     loadables:
         embedding_model: !ref <embedding_model>
+        mean_var_norm_emb: !ref <mean_var_norm_emb>
+        classifier: !ref <classifier>
+        label_encoder: !ref <label_encoder>
     paths:
         embedding_model: !ref <pretrained_path>/embedding_model.ckpt
+        mean_var_norm_emb: !ref <pretrained_path>/mean_var_norm_emb.ckpt
+        classifier: !ref <pretrained_path>/classifier.ckpt
+        label_encoder: !ref <pretrained_path>/label_encoder.txt
 """
+
+
+SMALL = {
+    "input_size": 20, "channels": [8, 8, 8, 8, 24], "kernel_sizes": [5, 3, 3, 3, 1], "dilations": [1, 2, 3, 4, 1],
+    "attention_channels": 8, "res2net_scale": 2, "se_channels": 8, "lin_neurons": 12,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def ecapa_folder(tmp_path_factory):
     """A folder in the layout of speechbrain/spkrec-ecapa-voxceleb, with a tiny random network."""
-    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
+    from speechbrain.dataio.encoder import CategoricalEncoder
+    from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
+    from speechbrain.processing.features import InputNormalization
+    from speechbrain.utils.checkpoints import Checkpointer
 
     folder = tmp_path_factory.mktemp("ecapa")
     (folder / "hyperparams.yaml").write_text(HYPERPARAMS)
     torch.manual_seed(0)
-    model = ECAPA_TDNN(
-        20, lin_neurons=12, channels=[8, 8, 8, 8, 24], kernel_sizes=[5, 3, 3, 3, 1], dilations=[1, 2, 3, 4, 1],
-        attention_channels=8, res2net_scale=2, se_channels=8,
-    )  # fmt: skip
-    torch.save(model.state_dict(), folder / "embedding_model.ckpt")
+    encoder = CategoricalEncoder()
+    encoder.update_from_iterable(["id1", "id2", "id3"])
+    parts = {
+        "embedding_model": ECAPA_TDNN(20, **{k: v for k, v in SMALL.items() if k != "input_size"}),
+        "mean_var_norm_emb": InputNormalization(norm_type="global", std_norm=False),
+        "classifier": Classifier(12, out_neurons=3),
+        "label_encoder": encoder,
+    }
+    saved = Checkpointer(folder / "saved", recoverables=parts).save_checkpoint()
+    for name, path in saved.paramfiles.items():
+        path.rename(folder / f"{name}{'.txt' if name == 'label_encoder' else '.ckpt'}")
     return folder
 
 
@@ -84,6 +107,20 @@ def test_a_local_speechbrain_folder_loads_through_pretrained_path(ecapa_folder):
     assert vectors.shape == (2, 12)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
     assert torch.allclose(model.embed([noise[1]])[0], vectors[1], atol=1e-6)
+    assert len(model.description["sha256"]) == 64 and model.description["spec"] == f"ecapa:{ecapa_folder}"
+
+
+def test_speechbrains_folder_and_ours_are_the_same_network(ecapa_folder, tmp_path):
+    from safetensors.torch import save_file
+
+    state = torch.load(ecapa_folder / "embedding_model.ckpt", weights_only=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "embedding_model.safetensors")
+    config = {"model": SMALL, "features": {"class": "Fbank", "n_mels": 20}, "held_out_eer": 0.25}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ours, theirs = EmbeddedECAPA(tmp_path), load_speaker_model(f"ecapa:{ecapa_folder}")
+    noise = torch.randn(12000, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(ours.embed([noise]), theirs.embed([noise]), atol=1e-5)
+    assert ours.description["held_out_equal_error_rate"] == 0.25
 
 
 def test_the_embedded_model_tells_the_sample_voices_apart(voices):

@@ -11,6 +11,7 @@ many workers there are. Needs: apt-get install flite espeak-ng
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 import shutil
@@ -29,7 +30,7 @@ import torch
 import torchaudio.functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from texts import FOLDER, composed_sentences, own_sentences  # noqa: E402
+from texts import FOLDER, composed_sentences, lines, own_sentences  # noqa: E402
 from voices import Voice, select_voices  # noqa: E402
 
 SAMPLE_RATE = 16000
@@ -211,6 +212,8 @@ def make_sample() -> None:
     random.Random("speakers").shuffle(speakers)
     voices = {v.name: v for v in select_voices("sample")}
     pairs = [(voices[name], text) for name, text in zip(speakers, sentences, strict=False)]
+    twice = [text for text in lines("sample_only.txt") for _ in range(2)]
+    pairs += [(voices[name], text) for name, text in zip(itertools.cycle(SAMPLE_COUNTS), twice, strict=False)]
     made = ASSETS / "sample" / "new"
     seconds = make_corpus(made, pairs, seed=0, workers=1, suffix=".ogg")
     for part in ("audio", "metadata.jsonl"):  # the card, written by hand, stays
@@ -223,9 +226,9 @@ def make_sample() -> None:
 
     folder = ASSETS / "references"
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [line.split("\t") for line in (FOLDER / "references.txt").read_text().splitlines() if "\t" in line]
+    clips = [line.split("\t") for line in lines("references.txt")]
     references = []
-    for name, text in lines:
+    for name, text in clips:
         soundfile.write(folder / f"{name}.wav", synthesize(text, voices[name])[0], SAMPLE_RATE, subtype="PCM_16")
         references.append({"audio": f"{name}.wav", "text": text, "speaker": name, "language": "en", "synthetic": True})
     (folder / "references.json").write_text(json.dumps(references, indent=2) + "\n", encoding="utf-8")

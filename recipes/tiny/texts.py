@@ -43,7 +43,7 @@ def is_held_out(text: str) -> bool:
 
 def own_sentences(part: str = "all") -> list[str]:
     """Return the sentences of sentences.txt in order; `part` is `train`, `held-out` or `all`."""
-    return [text for text in _lines("sentences.txt") if _belongs(text, part)]
+    return [text for text in lines("sentences.txt") if _belongs(text, part)]
 
 
 def composed_sentences(count: int, *, seed: int, part: str = "all") -> list[str]:
@@ -54,7 +54,7 @@ def composed_sentences(count: int, *, seed: int, part: str = "all") -> list[str]
         seed: Another seed gives other sentences.
         part: `train` leaves the held-out sentences out, `held-out` takes only those, `all` takes both.
     """
-    templates, words = _lines("templates.txt"), _word_lists()
+    templates, words = lines("templates.txt"), _word_lists()
     rng = random.Random(f"texts-{seed}")
     found: dict[str, None] = {}
     while len(found) < count:
@@ -79,11 +79,12 @@ def _belongs(text: str, part: str) -> bool:
     return part == "all" or is_held_out(text) == (part == "held-out")
 
 
-def _lines(name: str) -> list[str]:
-    lines = (FOLDER / name).read_text(encoding="utf-8").splitlines()
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+def lines(name: str) -> list[str]:
+    """Return the lines of a text file beside this script, without blank lines and comments."""
+    text = (FOLDER / name).read_text(encoding="utf-8")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
 
 
 def _word_lists() -> dict[str, list[str]]:
-    slots = (line.split(":", 1) for line in _lines("words.txt"))
+    slots = (line.split(":", 1) for line in lines("words.txt"))
     return {slot: [word.strip() for word in words.split(",")] for slot, words in slots}

@@ -197,7 +197,9 @@ def save(model: ECAPA_TDNN, folder: Path, **extra: object) -> None:
     """Write the float16 weights and config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
-    save_file({k: v.contiguous() for k, v in state.items()}, folder / "embedding_model.safetensors")
+    weights = folder / "embedding_model.safetensors"
+    save_file({k: v.contiguous() for k, v in state.items()}, weights)
+    weights.chmod(0o644)  # written readable by its owner only
     config = {
         "class": "speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN",
         "model": MODEL,

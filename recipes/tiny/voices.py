@@ -70,9 +70,7 @@ def all_voices() -> list[Voice]:
             accent = ACCENTS[(number + 3 * row) % len(ACCENTS)]
             name = f"espeak-{variant.lower()}" + ("" if warp == 1 else f"-x{round(100 * warp)}")
             family, voice = f"espeak-{variant}", f"{accent}+{variant}"
-            voices.append(
-                Voice(name=name, synthesizer="espeak-ng", voice=voice, family=family, warp=warp, pitch=pitch)
-            )
+            voices.append(Voice(name=name, synthesizer="espeak-ng", voice=voice, family=family, warp=warp, pitch=pitch))
     return voices
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import resample
 from svae.errors import ConfigError
-from svae.evaluation.hub import load_pretrained
+from svae.evaluation.hub import load_pretrained, revision, weights_sha256
 
 SAMPLE_RATE = 16000
 FORMS = "pocketsphinx (offline), ctc:embedded (offline, small), whisper:ID_OR_FOLDER, ctc:ID_OR_FOLDER"
@@ -70,9 +70,11 @@ class PocketSphinx:
 
         self._decoder = Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
         self.description = {
+            "spec": "pocketsphinx",
             "asr": "pocketsphinx",
             "model": "en-us (in the package)",
-            "version": metadata.version("pocketsphinx"),
+            "decoding": "the package's defaults, trigram language model, state reset before each utterance",
+            "pocketsphinx": metadata.version("pocketsphinx"),
         }
 
     def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> list[str]:
@@ -85,8 +87,10 @@ class PocketSphinx:
         pcm = (waveform.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
         self._decoder.reinit_feat()  # else the transcript depends, a little, on what was heard before
         self._decoder.start_utt()
-        self._decoder.process_raw(pcm, full_utt=True)
-        self._decoder.end_utt()
+        try:
+            self._decoder.process_raw(pcm, full_utt=True)
+        finally:
+            self._decoder.end_utt()
         hypothesis = self._decoder.hyp()
         return "" if hypothesis is None else hypothesis.hypstr
 
@@ -112,11 +116,13 @@ class Whisper:
         if getattr(model.generation_config, "lang_to_id", None):  # English-only models know neither
             self._settings |= {"language": "en", "task": "transcribe"}
         self.description = {
+            "spec": f"whisper:{source}",
             "asr": "whisper",
             "model": source,
-            "revision": getattr(model.config, "_commit_hash", None),
+            "revision": revision(source),
+            "sha256": weights_sha256(source),
             "dtype": str(self.dtype).removeprefix("torch."),
-            "decoding": dict(self._settings),
+            "decoding": {**self._settings, "window_seconds": WHISPER_WINDOW_SECONDS},
             "transformers": metadata.version("transformers"),
         }
 
@@ -143,7 +149,7 @@ class Whisper:
 
 
 class CTC:
-    """Any transformers CTC model (wav2vec2, HuBERT, WavLM, w2v-BERT 2.0 …), decoded greedily, one utterance at a time."""
+    """Any transformers CTC model (wav2vec2, HuBERT, WavLM, w2v-BERT 2.0 …), decoded greedily, one by one."""
 
     def __init__(self, source: str, device: str | torch.device = "cpu", spec: str | None = None) -> None:
         from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
@@ -163,9 +169,11 @@ class CTC:
         )
         self._model = model.to(self.device).eval()
         self.description = {
+            "spec": spec or f"ctc:{source}",
             "asr": "ctc",
             "model": "embedded" if spec == "ctc:embedded" else source,
-            "revision": getattr(model.config, "_commit_hash", None),
+            "revision": revision(source),
+            "sha256": weights_sha256(source),
             "decoding": "greedy",
             "transformers": metadata.version("transformers"),
         }
@@ -180,4 +188,9 @@ class CTC:
             return ""
         inputs = self._extractor(waveform.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
         logits = self._model(**{name: value.to(self.device) for name, value in inputs.items()}).logits
-        return self._tokenizer.batch_decode(logits.argmax(dim=-1))[0].strip()
+        # Not skip_special_tokens: it removes blanks before repeats are merged, and "hello" loses an l.
+        text = self._tokenizer.batch_decode(logits.argmax(dim=-1))[0]
+        for token in self._tokenizer.all_special_tokens:
+            if len(token) > 1:  # "<unk>" is no word; "|" has become a space
+                text = text.replace(token, "")
+        return text.strip()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from svae.checkpoint import file_sha256
 from svae.errors import ConfigError
 
 T = TypeVar("T")
@@ -45,6 +47,27 @@ def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offl
         raise ConfigError(
             f"{option}: {source} is not in the local hub cache, and the download failed: {first_line(error)}\n{offline}"
         ) from None
+
+
+def revision(source: str, file: str = "config.json") -> str | None:
+    """Return the commit of a hub repository in the local cache, where it was loaded from; None for a folder."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(source).is_dir():
+        return None
+    found = try_to_load_from_cache(source, file)  # …/snapshots/COMMIT/FILE
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def weights_sha256(source: str | Path) -> str | None:
+    """Return the sha256 over the weight files of a local folder, in the order of their names; None for a hub id."""
+    folder = Path(source)
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".ckpt")):
+        digest.update(file_sha256(path).encode())
+    return digest.hexdigest()
 
 
 def first_line(error: BaseException) -> str:

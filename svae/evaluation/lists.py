@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ class Recording:
 
     name: str
     """Where it lies, for messages and results."""
+    path: Path
+    """The file, or the shard, that must exist."""
     _read: Callable[[int], Tensor] = field(repr=False)
 
     def load(self, sample_rate: int) -> Tensor:
@@ -62,7 +64,7 @@ class ItemList:
 
 def recording_from_file(path: Path) -> Recording:
     """Return a recording that lies in a file of its own."""
-    return Recording(str(path), partial(_read_file, path))
+    return Recording(str(path), path, partial(_read_file, path))
 
 
 def _read_file(path: Path, sample_rate: int) -> Tensor:
@@ -71,7 +73,8 @@ def _read_file(path: Path, sample_rate: int) -> Tensor:
 
 def recording_from_shards(index: ShardIndex, sample: Sample) -> Recording:
     """Return an utterance of a folder of shards."""
-    return Recording(index.describe(sample), partial(_read_sample, index, sample))
+    shard = index.root / index.shards[sample.shard]["name"]
+    return Recording(index.describe(sample), shard, partial(_read_sample, index, sample))
 
 
 def _read_sample(index: ShardIndex, sample: Sample, sample_rate: int) -> Tensor:
@@ -92,7 +95,8 @@ def read_list(path: Path, audio_root: Path | None = None) -> ItemList:
     if not path.is_file():
         raise DataError(f"--list {path}: no such file")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines(): it also cuts at U+2028 and its like, which may stand inside a text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
     parse = partial(_jsonl_item, path.parent) if path.suffix == ".jsonl" else partial(_lst_item, audio_root)
@@ -127,6 +131,9 @@ def _jsonl_item(folder: Path, line: str) -> Item:
     for name in ("id", "text", "ref", "ref_text", "target", "speaker"):
         if row.get(name) is not None and not isinstance(row[name], str):
             raise ValueError(f"field {name!r} must be text, got {row[name]!r}")
+    for name in ("id", "text"):
+        if row.get(name) is None:
+            raise KeyError(name)
     if not row["id"] or any(c in "/\\" or c.isspace() for c in row["id"]) or row["id"].startswith("."):
         raise ValueError(f"id {row['id']!r} cannot name a file")
     return Item(
@@ -156,11 +163,32 @@ def _lst_item(audio_root: Path | None, line: str) -> Item:
     return Item(target_id, text, find(prompt_id), prompt_text, find(target_id), target_id.split("-")[0])
 
 
-def held_out_list(root: Path) -> ItemList:
-    """Make a list of the utterances that `svae prepare` held out, each prompted by another of its speaker.
+def check_recordings(items: Sequence[Item], *, option: str) -> None:
+    """Make sure that every file an evaluation will read is there, before anything is computed.
 
     Raises:
-        DataError: no such shards, nothing held out, or no speaker has two utterances.
+        DataError: some are not; they are counted and the first are named.
+    """
+    files = {recording.path for item in items for recording in (item.prompt, item.target) if recording is not None}
+    missing = sorted(str(path) for path in files if not path.is_file())
+    if missing:
+        some = "\n".join(f"  {name}" for name in missing[:5]) + ("\n  …" if len(missing) > 5 else "")
+        raise DataError(
+            f"{option}: {len(missing)} of {len(files)} recordings that it names are missing:\n{some}\n"
+            "Paths are relative to the list's folder, those of a .lst to --audio-root."
+        )
+
+
+def held_out_list(root: Path, *, need_prompts: bool = True) -> ItemList:
+    """Make a list of the utterances that `svae prepare` held out, each prompted by another of its speaker.
+
+    Args:
+        root: waveform shards.
+        need_prompts: leave out, and count, utterances without words or without another one by their speaker; else
+            keep all, some without text or prompt.
+
+    Raises:
+        DataError: no such shards, nothing held out, or nothing is left.
     """
     index = read_index(root)
     if index.kind != "waveforms":
@@ -172,22 +200,26 @@ def held_out_list(root: Path) -> ItemList:
     items, alone = [], 0
     for sample in index.validation:
         others = [s for s in by_speaker[sample.speaker] if s.key != sample.key]
-        if not others or not normalize_for_wer(sample.text):
+        if need_prompts and (not others or not normalize_for_wer(sample.text)):
             alone += 1
             continue
-        prompt = min(others, key=partial(_prompt_rank, sample.key))
+        prompt = min(others, key=partial(_prompt_rank, sample.key), default=None)
         items.append(
             Item(
                 id=sample.key,
                 text=sample.text,
-                prompt=recording_from_shards(index, prompt),
-                prompt_text=prompt.text,
+                prompt=None if prompt is None else recording_from_shards(index, prompt),
+                prompt_text=None if prompt is None else prompt.text,
                 target=recording_from_shards(index, sample),
                 speaker=sample.speaker,
             )
         )
     if not items:
-        raise DataError(f"--data {root}: nothing to evaluate: no held-out utterance has another one by its speaker")
+        reason = "none of them has words and another utterance by its speaker" if index.validation else "there are none"
+        raise DataError(
+            f"--data {root}: nothing to evaluate among {len(index.validation)} held-out utterances: {reason}. "
+            "Pass --list FILE, or prepare the corpus with a larger --validation share."
+        )
     description = {
         "list": f"held-out utterances of {root}",
         "sha256": hashlib.sha256("\n".join(f"{i.id}\t{i.text}" for i in items).encode()).hexdigest(),
@@ -197,7 +229,8 @@ def held_out_list(root: Path) -> ItemList:
     return ItemList(items, description)
 
 
-def _prompt_rank(key: str, sample: Sample) -> tuple[bool, str]:
-    """Order prompts: those of a good length first, then in an order that looks random but depends on the keys alone."""
+def _prompt_rank(key: str, sample: Sample) -> tuple[float, str]:
+    """Order prompts: those nearest to a good length first, equals as if at random but by the keys alone."""
     low, high = PROMPT_SECONDS
-    return not low <= sample.duration_seconds <= high, hashlib.sha256(f"{key}/{sample.key}".encode()).hexdigest()
+    misfit = max(low - sample.duration_seconds, sample.duration_seconds - high, 0.0)
+    return misfit, hashlib.sha256(f"{key}/{sample.key}".encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,41 +81,76 @@ def mel_distance(reference: Tensor, degraded: Tensor, sample_rate: int) -> float
     return float((a - b).abs().mean())
 
 
-def stoi(reference: Tensor, degraded: Tensor, sample_rate: int) -> float | None:
-    """Return short-time objective intelligibility in [0, 1] (pystoi); None where too little of the clip is speech."""
-    import warnings
+class UndefinedScoreError(ValueError):
+    """A measure does not exist for this pair of clips; the message says why."""
 
+
+def stoi(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
+    """Return short-time objective intelligibility, at most 1 (pystoi), of two waveforms (S,) of equal length.
+
+    Raises:
+        UndefinedScoreError: less than about 0.4 s of the reference is above its noise floor.
+    """
     import pystoi
 
+    if not reference.any():
+        raise UndefinedScoreError("the reference is silent")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # pystoi warns and returns 1e-5 where it has too few frames
+        warnings.simplefilter("error", RuntimeWarning)  # pystoi warns and returns 1e-5 where it has too few frames
         try:
-            return float(pystoi.stoi(reference.double().numpy(), degraded.double().numpy(), sample_rate))
-        except (RuntimeWarning, ValueError):
-            return None
+            value = float(pystoi.stoi(reference.double().numpy(), degraded.double().numpy(), sample_rate))
+        except (RuntimeWarning, ValueError, IndexError) as error:
+            raise UndefinedScoreError(f"too little speech for STOI ({type(error).__name__})") from None
+    return _finite(value, "STOI")
 
 
-def pesq_wide_band(reference: Tensor, degraded: Tensor, sample_rate: int) -> float | None:
-    """Return PESQ (ITU-T P.862.2, wide band, 16 kHz); None where the reference code finds no utterance."""
+def pesq_wide_band(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
+    """Return PESQ (ITU-T P.862.2, wide band, at 16 kHz; about 1.0 to 4.64) of two waveforms (S,).
+
+    Raises:
+        UndefinedScoreError: shorter than 1/4 s, or the reference code finds no utterance in it.
+    """
     import pesq
 
     clips = [
         resample(w.reshape(1, -1), sample_rate, 16000)[0].numpy().astype(np.float64) for w in (reference, degraded)
     ]
+    for name, clip in zip(("reference", "other clip"), clips, strict=True):
+        if not clip.any():
+            raise UndefinedScoreError(f"the {name} is silent")
     try:
-        return float(pesq.pesq(16000, clips[0], clips[1], "wb"))
-    except (pesq.PesqError, ValueError):
-        return None
+        value = float(pesq.pesq(16000, clips[0], clips[1], "wb"))
+    except (pesq.PesqError, ValueError) as error:
+        raise UndefinedScoreError(f"PESQ: {_pesq_message(error)}") from None
+    return _finite(value, "PESQ")
+
+
+def _pesq_message(error: Exception) -> str:
+    text = error.args[0] if error.args else type(error).__name__
+    return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _finite(value: float, name: str) -> float:
+    if not np.isfinite(value):
+        raise UndefinedScoreError(f"{name} is {value}")
+    return value
 
 
 def reconstruction_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> dict[str, Any]:
-    """Return mel distance, STOI and PESQ of one pair of waveforms (S,) of equal length."""
+    """Return mel distance, STOI and PESQ of one pair of waveforms (S,) of equal length.
+
+    Returns:
+        `mel_distance`, `stoi`, `pesq` (None where a score is undefined), and `undefined`: the reason of each None.
+    """
     reference, degraded = reference.detach().cpu(), degraded.detach().cpu()
-    return {
-        "mel_distance": mel_distance(reference, degraded, sample_rate),
-        "stoi": stoi(reference, degraded, sample_rate),
-        "pesq": pesq_wide_band(reference, degraded, sample_rate),
-    }
+    scores: dict[str, Any] = {"mel_distance": mel_distance(reference, degraded, sample_rate)}
+    undefined: dict[str, str] = {}
+    for name, measure in (("stoi", stoi), ("pesq", pesq_wide_band)):
+        try:
+            scores[name] = measure(reference, degraded, sample_rate)
+        except UndefinedScoreError as error:
+            scores[name], undefined[name] = None, str(error)
+    return {**scores, "undefined": undefined}
 
 
 def cosine(a: Tensor, b: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,21 @@ from svae.distributed import describe_device, select_device
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.evaluation.asr import load_asr
 from svae.evaluation.lists import Recording, recording_from_file
-from svae.evaluation.metrics import mean_or_none, reconstruction_scores
+from svae.evaluation.metrics import cosine, mean_or_none, reconstruction_scores
 from svae.evaluation.report import print_results, write_results
-from svae.evaluation.run import JUDGE_RATE, EvaluateOptions, Judges, judge, open_list, summarize
+from svae.evaluation.run import JUDGE_RATE, EvaluateOptions, Judges, judge, notes_on, open_list, summarize
 from svae.evaluation.speaker import load_speaker_model
 from svae.models.vae import SpeechVAE, load_vae
 from svae.tracking import environment
 
-SCORES = ("mel_distance", "stoi", "pesq")
+SCORES = ("similarity_to_original", "mel_distance", "stoi", "pesq")
 
 
 def evaluate_reconstruction(options: EvaluateOptions) -> dict[str, Any]:
     """Encode and decode the list's original recordings and score what comes out.
 
-    Similarity is that of a recording to the prompt where the list has one (another utterance of the speaker); the
-    row of the originals says what the judges make of real speech.
+    `similarity` is that of a recording to the prompt where the list has one (another utterance of the speaker), so
+    that the originals have a row to compare with; `similarity_to_original` is what is common for codecs.
 
     Raises:
         ConfigError, DataError, CheckpointError: before anything is computed, wherever possible.
@@ -51,13 +52,14 @@ def evaluate_reconstruction(options: EvaluateOptions) -> dict[str, Any]:
     for item in track(items.items, "Reconstructing", console=console):
         assert item.target is not None
         decoded, scores = reconstruct(vae, item.target, wavs / f"{item.id}.wav")
+        pair = judges.speaker.embed([decoded.load(JUDGE_RATE), item.target.load(JUDGE_RATE)])
+        scores["similarity_to_original"] = cosine(pair[0], pair[1])
         prompt = None if item.prompt is None else judges.speaker.embed([item.prompt.load(JUDGE_RATE)])[0]
         row = {"id": item.id, "speaker": item.speaker, "text": item.text}
         row["system"] = judge(decoded, item.text, prompt, judges) | scores
         row["original"] = judge(item.target, item.text, prompt, judges)
         rows.append(row)
     averages = {name: mean_or_none([row["system"][name] for row in rows]) for name in SCORES}
-    undefined = {name: n for name in SCORES if (n := sum(row["system"][name] is None for row in rows))}
     metrics = {
         "format": 1,
         "task": "reconstruction",
@@ -67,15 +69,23 @@ def evaluate_reconstruction(options: EvaluateOptions) -> dict[str, Any]:
         "list": items.description,
         "system": (summarize(rows, "system") or {}) | averages,
         "originals": summarize(rows, "original"),
-        "notes": [
-            f"{name} is undefined for {n} of {len(rows)} utterances (too short or silent)"
-            for name, n in undefined.items()
-        ],
+        "notes": notes_on(items.items, rows) + undefined_notes(rows),
         "environment": environment(device),
     }
     write_results(out, metrics, rows)
     print_results(console, metrics, out)
     return metrics
+
+
+def undefined_notes(rows: list[dict[str, Any]]) -> list[str]:
+    """Say of how many utterances a score does not exist, and why."""
+    notes = []
+    for name in SCORES:
+        reasons = Counter(r for row in rows if (r := row["system"]["undefined"].get(name)) is not None)
+        if reasons:
+            why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))
+            notes.append(f"{name} is undefined for {reasons.total()} of {len(rows)} utterances: {why}")
+    return notes
 
 
 def find_vae(path: Path) -> Checkpoint:
@@ -85,7 +95,7 @@ def find_vae(path: Path) -> Checkpoint:
         CheckpointError: there is none.
     """
     for folder in (path, latest_checkpoint(path)):
-        if folder is not None and (folder / "vae" / "config.json").is_file():
+        if folder is not None and all((folder / name).is_file() for name in ("config.json", "vae/config.json")):
             return open_checkpoint(folder / "vae", kind="vae")
     try:
         return open_checkpoint(path, kind="vae")

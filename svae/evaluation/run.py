@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +14,27 @@ from rich.progress import track
 from torch import Tensor
 
 from svae.audio import save_audio
-from svae.checkpoint import writable_folder
+from svae.checkpoint import file_sha256, writable_folder
 from svae.distributed import describe_device, select_device
 from svae.errors import ConfigError, DataError
 from svae.evaluation.asr import Recognizer, load_asr
-from svae.evaluation.lists import Item, ItemList, Recording, held_out_list, read_list, recording_from_file
-from svae.evaluation.metrics import WordErrors, cosine, mean_or_none, summarize_word_errors, word_errors
+from svae.evaluation.lists import (
+    Item,
+    ItemList,
+    Recording,
+    check_recordings,
+    held_out_list,
+    read_list,
+    recording_from_file,
+)
+from svae.evaluation.metrics import (
+    WordErrors,
+    cosine,
+    mean_or_none,
+    normalize_for_wer,
+    summarize_word_errors,
+    word_errors,
+)
 from svae.evaluation.report import print_results, write_results
 from svae.evaluation.speaker import SpeakerModel, load_speaker_model
 from svae.text import normalize_text
@@ -26,6 +42,7 @@ from svae.tracking import environment
 from svae.tts import TTS, load_tts
 
 JUDGE_RATE = 16000
+COUNTS = ("substitutions", "deletions", "insertions", "words")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +93,8 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     Raises:
         ConfigError, DataError, CheckpointError: before anything is computed, wherever possible.
     """
+    if options.reconstruction and options.wavs is not None:
+        raise ConfigError("evaluate: --wavs and --reconstruction exclude each other")
     if options.reconstruction:
         from svae.evaluation.reconstruction import evaluate_reconstruction
 
@@ -91,12 +110,12 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
     if options.wavs is not None:
         made = existing_wavs(items.items, options.wavs)
         system: dict[str, Any] = {"wavs": str(options.wavs)}
-        name, factors = f"{options.wavs.name}/", []
+        name, factors = f"{options.wavs.resolve().name}/", []
     else:
         tts = load_tts(options.model, device)
         console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.identity['hash'][:12]}…)", soft_wrap=True)
         made, factors = synthesize_items(tts, items.items, options, out, console)
-        system = {"model": tts.identity, "seed": options.seed, "steps": options.steps, "guidance": options.guidance}
+        system = {"model": tts.identity, "seeds": [options.seed], "steps": options.steps, "guidance": options.guidance}
         name = f"synthesised, seed {options.seed}"
     rows = score(items.items, made, judges, console)
     metrics = {
@@ -108,7 +127,7 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
         "list": items.description,
         "system": summarize(rows, "system") | ({"real_time_factor": mean_or_none([*factors])} if factors else {}),
         "originals": summarize(rows, "original"),
-        "notes": notes_on(items.items, rows),
+        "notes": notes_on(items.items, rows) + list_notes(items),
         "environment": environment(device),
     }
     write_results(out, metrics, rows)
@@ -117,15 +136,24 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 
 def open_list(options: EvaluateOptions) -> ItemList:
-    """Return the items that the options name."""
+    """Return the items that the options name; every recording that they name exists.
+
+    Raises:
+        ConfigError: `limit` is below 1.
+        DataError: from reading the list, or recordings are missing.
+    """
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit {options.limit}: must be at least 1")
     if options.list_file is not None:
         items = read_list(options.list_file, options.audio_root)
     else:
-        items = held_out_list(options.data)
-    if options.limit is None or options.limit >= len(items.items):
-        return items
-    kept = items.items[: options.limit]
-    return ItemList(kept, items.description | {"utterances": len(kept), "limited_to_first": options.limit})
+        items = held_out_list(options.data, need_prompts=not options.reconstruction)
+    if options.limit is not None and options.limit < len(items.items):
+        kept = items.items[: options.limit]
+        items = ItemList(kept, items.description | {"utterances": len(kept), "limited_to_first": options.limit})
+    named_by = f"--data {options.data}" if options.list_file is None else f"--list {options.list_file}"
+    check_recordings(items.items, option=named_by)
+    return items
 
 
 def existing_wavs(items: Sequence[Item], folder: Path) -> dict[str, Recording]:
@@ -155,8 +183,11 @@ def synthesize_items(
 ) -> tuple[dict[str, Recording], list[float]]:
     """Synthesise every item into OUT/wavs/ID.wav; those an earlier run made in the same way are kept.
 
+    What made a wav, and the wav's sha256, stand in ID.json beside it, written after it: a wav that is half written,
+    replaced by another, or made with another model, seed, prompt or setting is made again.
+
     Returns:
-        The recordings by id, and the real-time factors of those made now.
+        The recordings by id, and the real-time factor of each, measured when it was made.
 
     Raises:
         DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
@@ -167,32 +198,42 @@ def synthesize_items(
     for item in track(items, "Synthesising", console=console):
         wav, sidecar = folder / f"{item.id}.wav", folder / f"{item.id}.json"
         assert item.prompt is not None and item.prompt_text is not None
+        prompt = item.prompt.load(tts.sample_rate)
         made_with = {
             "model": tts.identity["hash"],
             "seed": options.seed,
             "steps": options.steps,
             "guidance": options.guidance,
             "text": item.text,
-            "prompt": item.prompt.name,
+            "prompt_sha256": hashlib.sha256(prompt.numpy().tobytes()).hexdigest(),
             "prompt_text": item.prompt_text,
             "device": tts.device.type,
         }
-        if wav.is_file() and sidecar.is_file() and _read_json(sidecar).get("made_with") == made_with:
-            continue
+        row = _read_json(sidecar)
+        if row.get("made_with") != made_with or not wav.is_file() or row.get("sha256") != file_sha256(wav):
+            sidecar.unlink(missing_ok=True)  # a wav of another setting must not be taken for this one's
+            factors_of = _synthesize(tts, item, prompt, options, wav)
+            row = {"made_with": made_with, "sha256": file_sha256(wav), "real_time_factors": factors_of}
+            sidecar.write_text(json.dumps(row) + "\n", encoding="utf-8")
+        factors.append(row["real_time_factors"]["total"])
+    return {item.id: recording_from_file(folder / f"{item.id}.wav") for item in items}, factors
+
+
+def _synthesize(tts: TTS, item: Item, prompt: Tensor, options: EvaluateOptions, wav: Path) -> dict[str, float]:
+    """Speak one item into a file; return the real-time factors."""
+    try:
         result = tts.generate(
             item.text,
-            item.prompt.load(tts.sample_rate),
-            item.prompt_text,
+            prompt,
+            item.prompt_text or "",
             seed=options.seed,
             num_steps=options.steps,
             guidance_scale=options.guidance,
         )
-        sidecar.unlink(missing_ok=True)  # a wav of another setting must not be taken for this one's
-        save_audio(wav, result.waveform, result.sample_rate)
-        row = {"made_with": made_with, "real_time_factors": result.real_time_factors}
-        sidecar.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        factors.append(result.real_time_factors["total"])
-    return {item.id: recording_from_file(folder / f"{item.id}.wav") for item in items}, factors
+    except DataError as error:
+        raise DataError(f"item {item.id!r}: {error}") from None
+    save_audio(wav, result.waveform, result.sample_rate)
+    return result.real_time_factors
 
 
 def check_items(tts: TTS, items: Sequence[Item]) -> None:
@@ -241,21 +282,15 @@ def score(items: Sequence[Item], made: dict[str, Recording], judges: Judges, con
 
 
 def judge(recording: Recording, text: str, prompt: Tensor | None, judges: Judges) -> dict[str, Any]:
-    """Return what the judges say of one recording; `prompt` is an embedding (E,)."""
+    """Return what the judges say of one recording; `prompt` is an embedding (E,). Text without words: no WER."""
     waveform = recording.load(JUDGE_RATE)
-    hypothesis = judges.asr.transcribe([waveform])[0]
-    errors = word_errors(text, hypothesis)
-    return {
-        "audio": recording.name,
-        "seconds": waveform.shape[0] / JUDGE_RATE,
-        "hypothesis": hypothesis,
-        "wer": errors.rate,
-        "substitutions": errors.substitutions,
-        "deletions": errors.deletions,
-        "insertions": errors.insertions,
-        "words": errors.words,
-        "similarity": None if prompt is None else cosine(judges.speaker.embed([waveform])[0], prompt),
-    }
+    row: dict[str, Any] = {"audio": recording.name, "seconds": waveform.shape[0] / JUDGE_RATE}
+    row["similarity"] = None if prompt is None else cosine(judges.speaker.embed([waveform])[0], prompt)
+    row["hypothesis"] = judges.asr.transcribe([waveform])[0]
+    if not normalize_for_wer(text):
+        return row | {"wer": None}
+    errors = word_errors(text, row["hypothesis"])
+    return row | {"wer": errors.rate} | {name: getattr(errors, name) for name in COUNTS}
 
 
 def summarize(rows: Sequence[dict[str, Any]], which: str) -> dict[str, Any] | None:
@@ -263,22 +298,33 @@ def summarize(rows: Sequence[dict[str, Any]], which: str) -> dict[str, Any] | No
     judged = [row[which] for row in rows if row[which] is not None]
     if not judged:
         return None
-    counts = ("substitutions", "deletions", "insertions", "words")
+    with_words = [WordErrors(**{name: row[name] for name in COUNTS}) for row in judged if row["wer"] is not None]
     return {
-        **summarize_word_errors([WordErrors(**{name: row[name] for name in counts}) for row in judged]),
+        **(summarize_word_errors(with_words) if with_words else {"wer": None, "wer_corpus": None}),
         "similarity": mean_or_none([row["similarity"] for row in judged]),
         "utterances": len(judged),
         "seconds": sum(row["seconds"] for row in judged),
     }
 
 
+def list_notes(items: ItemList) -> list[str]:
+    """Return what the list itself left out."""
+    count = items.description.get("left_out_without_prompt")
+    return [f"{count} held-out utterances are left out: no words, or no other one by the speaker"] if count else []
+
+
 def notes_on(items: Sequence[Item], rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return what a reader of the table has to know."""
     notes = []
     without = sum(row["original"] is None for row in rows)
-    if without:
+    if without == len(rows):
+        notes.append("no item names an original recording (`target`), so there is nothing to compare with")
+    elif without:
         notes.append(f"{without} of {len(rows)} items name no original recording (`target`); its row is over the rest")
     alone = sum(item.prompt is None for item in items)
     if alone:
-        notes.append(f"{alone} items have no prompt, so no similarity")
+        notes.append(f"{alone} of {len(rows)} items have no prompt, so no similarity to it")
+    wordless = sum(row["system"]["wer"] is None for row in rows)
+    if wordless:
+        notes.append(f"{wordless} of {len(rows)} items have no text, so no WER")
     return notes

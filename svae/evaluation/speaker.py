@@ -16,7 +16,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import resample
 from svae.errors import ConfigError
-from svae.evaluation.hub import first_line, load_pretrained
+from svae.evaluation.hub import first_line, load_pretrained, revision, weights_sha256
 
 SAMPLE_RATE = 16000
 FORMS = "embedded (offline, small, synthetic voices), ecapa:ID_OR_FOLDER, e.g. ecapa:speechbrain/spkrec-ecapa-voxceleb"
@@ -81,8 +81,10 @@ class EmbeddedECAPA:
         self._model.to(self.device).eval()
         self._features.to(self.device).eval()
         self.description = {
+            "spec": "embedded",
             "speaker": "ecapa",
             "model": "embedded",
+            "sha256": weights_sha256(folder),
             "note": "small, trained on synthetic voices; not comparable with published similarities",
             "held_out_equal_error_rate": config.get("held_out_eer"),
             "speechbrain": metadata.version("speechbrain"),
@@ -125,8 +127,11 @@ class SpeechBrainECAPA:
         self._model = load_pretrained(load, source, option=option, offline=OFFLINE, probe="hyperparams.yaml")
         self._model.eval()
         self.description = {
+            "spec": f"ecapa:{source}",
             "speaker": "ecapa",
             "model": source,
+            "revision": revision(source, "hyperparams.yaml"),
+            "sha256": weights_sha256(self._links.name),
             "speechbrain": metadata.version("speechbrain"),
         }
 

@@ -129,8 +129,22 @@ class SpeechVAE(nn.Module):
         self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim)
         self.decoder = BigVGAN(cfg.decoder, cfg.latent_dim)
         self.regulator = None if teacher_dim is None else Regulator(teacher_dim, cfg.latent_dim, cfg.regulator_layers)
+        self._initialize(cfg)
         self.register_buffer("latent_mean", torch.zeros(cfg.latent_dim), persistent=False)
         self.register_buffer("latent_std", torch.ones(cfg.latent_dim), persistent=False)
+
+    @torch.no_grad()
+    def _initialize(self, cfg: VAEConfig) -> None:
+        """Apply the options that differ from PyTorch's default initialisation."""
+        self.logvar.bias += cfg.initial_logvar
+        if cfg.initial_gain == 1.0:
+            return
+        for name, parameter in (*self.encoder.named_parameters(), *self.decoder.named_parameters()):
+            if name.endswith("weight.original0"):  # the magnitude of weight norm
+                # The output starts quiet: where it is clamped to [-1, 1] it has no gradient.
+                parameter *= cfg.initial_gain * (0.1 if name.startswith("conv_post") else 1.0)
+            elif name.endswith("bias"):
+                parameter.zero_()
 
     def encode(self, waveform: Tensor, lengths: Tensor | None = None) -> Posterior:
         """Encode a waveform (B, 1, S), S > 0, into the posterior of ceil(S / hop) frames.

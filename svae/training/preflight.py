@@ -66,7 +66,7 @@ def _plan_vae(
             "discriminators": Discriminators(config.discriminator, config.vae.sample_rate),
         }
     if teacher is not None:
-        networks["teacher (frozen)"] = teacher
+        networks["teacher (frozen)"] = teacher.model
     crops, samples = config.batch_size // world_size, vae.segment_samples(config)
     hop = math.prod(config.vae.encoder_strides)
     text = (

@@ -168,7 +168,11 @@ def context_samples(config: VAETrainConfig) -> int:
 def build_state(config: VAETrainConfig, world: World) -> VAEState:
     """Build networks and optimizers with weights that depend on the seed only."""
     device = world.device
-    teacher = None if config.loss.alignment is None else load_teacher(config.teacher, device)
+    teacher = (
+        None
+        if config.loss.alignment is None
+        else load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
+    )
     torch.manual_seed(config.trainer.seed)
     model = SpeechVAE(config.vae, teacher_dim=None if teacher is None else teacher.feature_dim).to(device)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)

@@ -1,0 +1,181 @@
+"""The embedded files: complete, within their limits, loadable without a network, and as good as they say."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors import safe_open
+
+from svae.assets import asset_path
+
+SAMPLE = asset_path("sample")
+ROWS = [json.loads(line) for line in (SAMPLE / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def megabytes(folder: Path) -> float:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+
+
+def config_of(name: str) -> dict:
+    return json.loads((asset_path(name) / "config.json").read_text(encoding="utf-8"))
+
+
+def audio_of(row: dict) -> torch.Tensor:
+    return torch.from_numpy(soundfile.read(SAMPLE / row["audio"], dtype="float32")[0])
+
+
+@pytest.mark.parametrize("name, limit", [("sample", 4.0), ("references", 1.0), ("teacher", 4.0), ("speaker", 2.0)])
+def test_folder_stays_within_its_size(name, limit):
+    assert 0 < megabytes(asset_path(name)) <= limit
+
+
+# ----------------------------------------------------------------------------------------------- sample, references
+
+
+def test_sample_has_enough_utterances_and_voices_and_says_that_it_is_synthetic():
+    assert len(ROWS) >= 100
+    assert len({row["speaker"] for row in ROWS}) >= 4
+    assert all(row["synthetic"] is True and row["language"] == "en" and row["synthesizer"] for row in ROWS)
+    assert "SYNTHETIC" in (SAMPLE / "README.md").read_text(encoding="utf-8")
+
+
+def test_every_sample_file_is_described_once_and_every_row_has_its_file():
+    described = [row["audio"] for row in ROWS]
+    assert sorted(described) == sorted(f"audio/{path.name}" for path in (SAMPLE / "audio").iterdir())
+    assert len(set(described)) == len(described)
+
+
+def test_sample_texts_are_sentences_without_digits_whose_characters_cover_ordinary_english():
+    texts = [row["text"] for row in ROWS]
+    assert len(set(texts)) >= len(texts) - 6  # a few are spoken by two voices
+    assert all(re.fullmatch(r"[A-Z\"][A-Za-z ,;:'\"()!?.-]+[.?!\"]", text) for text in texts)
+    assert set(string.ascii_letters + " ,;:'\"()!?.-") <= set("".join(texts))
+
+
+def test_sample_audio_is_16_khz_mono_of_the_stated_length_and_not_silent_or_clipped():
+    for row in ROWS:
+        samples, rate = soundfile.read(SAMPLE / row["audio"], dtype="float32")
+        assert rate == 16000 and samples.ndim == 1, row["audio"]
+        assert len(samples) / rate == pytest.approx(row["duration_seconds"], abs=0.002), row["audio"]
+        assert 1.5 <= len(samples) / rate <= 6.0, row["audio"]
+        assert 0.02 < np.sqrt(np.mean(samples**2)) and np.abs(samples).max() < 1.0, row["audio"]
+
+
+def test_references_are_two_voices_with_transcripts_that_the_sample_does_not_contain():
+    folder = asset_path("references")
+    rows = json.loads((folder / "references.json").read_text(encoding="utf-8"))
+    assert len({row["speaker"] for row in rows}) == len(rows) == 2
+    assert not {row["text"] for row in rows} & {row["text"] for row in ROWS}
+    for row in rows:
+        samples, rate = soundfile.read(folder / row["audio"])
+        assert rate == 16000 and 3 <= len(samples) / rate <= 5 and row["synthetic"] is True
+
+
+# ----------------------------------------------------------------------------------------------- teacher
+
+
+@pytest.fixture(scope="module")
+def offline(monkeypatch_module):
+    monkeypatch_module.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def teacher(offline):
+    from transformers import AutoModelForCTC
+
+    return AutoModelForCTC.from_pretrained(asset_path("teacher")).eval()
+
+
+@pytest.mark.parametrize("name, file", [("teacher", "model"), ("speaker", "embedding_model")])
+def test_weights_are_stored_in_half_precision(name, file):
+    with safe_open(asset_path(name) / f"{file}.safetensors", framework="pt") as weights:
+        assert {weights.get_slice(key).get_dtype() for key in weights.keys()} <= {"F16", "I64"}  # noqa: SIM118
+
+
+def test_teacher_loads_as_float32_and_gives_fifty_features_a_second(offline):
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    model = AutoModel.from_pretrained(asset_path("teacher")).eval()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert AutoFeatureExtractor.from_pretrained(asset_path("teacher")).sampling_rate == 16000
+    with torch.no_grad():
+        features = model(torch.randn(1, 16000 * 2 + 80)).last_hidden_state
+    assert features.shape == (1, 100, model.config.hidden_size)
+
+
+def test_teacher_features_vary_over_time_in_every_layer(teacher):
+    with torch.no_grad():
+        states = teacher(audio_of(ROWS[0])[None], output_hidden_states=True).hidden_states
+    for state in states:
+        deviation = state[0].std(0)
+        assert torch.isfinite(state).all()
+        assert (deviation > 1e-3 * deviation.max()).float().mean() > 0.95  # no dead channels
+        spectrum = torch.linalg.svdvals(state[0] - state[0].mean(0)) ** 2
+        assert spectrum[0] / spectrum.sum() < 0.8  # not one direction alone
+
+
+def test_teacher_padded_batch_equals_single_utterances(teacher):
+    clips = [audio_of(ROWS[i]) for i in (0, 1, 2)]
+    batch = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+    mask = torch.stack([torch.arange(batch.shape[1]) < len(clip) for clip in clips]).long()
+    with torch.no_grad():
+        together = teacher(batch, attention_mask=mask).logits
+        for row, clip in zip(together, clips, strict=True):
+            alone = teacher(clip[None]).logits[0]
+            torch.testing.assert_close(row[: len(alone)], alone, atol=1e-3, rtol=1e-3)
+
+
+def test_teacher_reads_the_sample_about_as_well_as_its_config_states(teacher):
+    from transformers import AutoProcessor
+
+    stated = config_of("teacher")["svae"]["held_out_cer"]
+    assert 0 < stated < 0.6
+    processor = AutoProcessor.from_pretrained(asset_path("teacher"))
+    said, read = [], []
+    for row in ROWS[:24]:
+        with torch.no_grad():
+            best = teacher(audio_of(row)[None]).logits.argmax(-1)
+        said.append(re.sub(r"[^a-z']+", " ", row["text"].lower()).strip())
+        read.append(processor.batch_decode(best)[0])
+    assert jiwer.cer(said, read) < 1.3 * stated + 0.08  # other sentences than the templates' that it was scored on
+
+
+# ----------------------------------------------------------------------------------------------- speaker
+
+
+def test_speaker_config_states_its_equal_error_rate_and_where_it_was_measured():
+    config = config_of("speaker")
+    assert 0 < config["held_out_eer"] < 0.2
+    assert config["scores"]["held_out_voices"]["voices"] >= 20
+    assert config["training"]["command"].startswith("python recipes/tiny/train_speaker.py")
+
+
+def test_speaker_model_tells_the_sample_voices_apart():
+    from svae.evaluation.speaker import load_speaker_model
+
+    rows = [
+        row for name in sorted({r["speaker"] for r in ROWS}) for row in [r for r in ROWS if r["speaker"] == name][:5]
+    ]
+    vectors = load_speaker_model("embedded", "cpu").embed([audio_of(row) for row in rows])
+    assert vectors.shape == (len(rows), config_of("speaker")["embedding_dim"])
+    scores = vectors @ vectors.T
+    voices = [row["speaker"] for row in rows]
+    same = torch.tensor([[a == b for b in voices] for a in voices])
+    other = ~torch.eye(len(rows), dtype=torch.bool)
+    assert scores[same & other].mean() > scores[~same].mean() + 0.3
+    nearest = (scores - 2 * torch.eye(len(rows))).argmax(1)
+    assert sum(voices[i] == voices[int(j)] for i, j in enumerate(nearest)) / len(rows) > 0.9
