@@ -21,7 +21,7 @@ lint: $(VENV)/.installed      ## ruff: errors, imports, docstrings, formatting
 	$(BIN)/ruff format --check .
 
 test: $(VENV)/.installed      ## the default tests: CPU, offline, a few minutes on two cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(VENV)/.installed  ## also the slow and GPU tests
 	$(BIN)/python -m pytest -m ''

@@ -124,7 +124,7 @@ def test_the_evaluation_stands_beside_the_originals(chain, svae):
     assert found["system"]["utterances"] == found["originals"]["utterances"] == 2
     assert found["originals"]["wer"] < 0.7 and -1 <= found["system"]["similarity"] <= 1
     assert found["judges"]["asr"]["asr"] == "pocketsphinx"
-    assert "original recordings" in chain["evaluate"]
+    assert "originals" in chain["evaluate"]
 
 
 def test_the_reconstruction_has_its_measures(chain, svae):

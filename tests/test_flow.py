@@ -301,3 +301,15 @@ def test_network_passes_per_step_and_one_run_of_the_text_tower(
         handle.remove()
     assert passes == [rows] * (5 if solver == "euler" else 10)
     assert len(towers) == (1 if guidance == 0 else 2)
+
+
+def test_what_is_drawn_does_not_depend_on_how_the_latents_lie_in_memory():
+    from svae.config import FlowConfig
+    from svae.models.flow import draw_training
+
+    latents, lengths = torch.zeros(2, 5, 7), torch.tensor([7, 4])
+    draws = []
+    for each in (latents, latents.transpose(1, 2).contiguous().transpose(1, 2)):
+        torch.manual_seed(0)
+        draws.append(draw_training(each, lengths, FlowConfig()).noise)
+    assert torch.equal(*draws)

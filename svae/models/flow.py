@@ -108,7 +108,8 @@ def draw_training(latents: Tensor, lengths: Tensor, cfg: FlowConfig) -> FlowDraw
     low, high = cfg.mask_ratio
     drop_both = both < cfg.drop_both
     return FlowDraw(
-        noise=torch.randn_like(latents),
+        # Not randn_like, whose values would depend on how the latents lie in memory: encoded now, or read from shards.
+        noise=torch.randn(latents.shape, device=latents.device, dtype=latents.dtype),
         t=t,
         span=infilling_span(lengths, low + (high - low) * ratio, position, num_frames),
         drop_audio=(audio < cfg.drop_audio) | drop_both,
