@@ -229,7 +229,8 @@ def test_a_killed_reader_is_an_error_that_says_what_to_lower(waveforms):
 
 def test_ctrl_c_and_sigterm_do_not_end_the_readers_and_closing_does(waveforms):
     stream = open_stream("crops", waveforms, workers=2)
-    next(stream)
+    for _ in range(2):  # one from each: now both have set their signal handlers
+        next(stream)
     processes = list(stream._iterator._workers)
     for process in processes:
         os.kill(process.pid, signal.SIGINT)
