@@ -21,6 +21,7 @@ LAYERS = {
     "svae.checkpoint": 2,
     "svae.tracking": 2,
     "svae.losses": 2,
+    "svae.pretrained": 2,
     "svae.data": 3,
     "svae.models": 3,
     "svae.importing": 3,

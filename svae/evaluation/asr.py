@@ -12,7 +12,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import resample
 from svae.errors import ConfigError
-from svae.evaluation.hub import load_pretrained, revision, weights_sha256
+from svae.pretrained import load_pretrained, revision, weights_sha256
 
 SAMPLE_RATE = 16000
 FORMS = "pocketsphinx (offline), ctc:embedded (offline, small), whisper:ID_OR_FOLDER, ctc:ID_OR_FOLDER"

@@ -16,7 +16,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import resample
 from svae.errors import ConfigError
-from svae.evaluation.hub import first_line, load_pretrained, revision, weights_sha256
+from svae.pretrained import first_line, load_pretrained, revision, weights_sha256
 
 SAMPLE_RATE = 16000
 FORMS = "embedded (offline, small, synthetic voices), ecapa:ID_OR_FOLDER, e.g. ecapa:speechbrain/spkrec-ecapa-voxceleb"

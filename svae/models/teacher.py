@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +10,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.config import TeacherConfig
 from svae.errors import ConfigError
+from svae.pretrained import load_pretrained, quiet_transformers
 
 WAVEFORM_TYPES = ("wavlm", "hubert", "wav2vec2")
 FILTERBANK_TYPES = ("wav2vec2-bert",)
@@ -131,51 +128,19 @@ def load_teacher(cfg: TeacherConfig, device: str | torch.device = "cpu", *, samp
         ConfigError: nothing loadable under that name, another kind of model, a layer or rate it does not have.
     """
     where = f"teacher.model {cfg.model!r}"
-    if cfg.model == "embedded" or Path(cfg.model).is_dir():
-        model, extractor, depth = _load_folder(cfg, where)
-    elif re.fullmatch(r"[\w.-]+/[\w.-]+", cfg.model) and not cfg.model.startswith("."):
-        model, extractor, depth = _load_hub(cfg, where)
-    else:
-        raise ConfigError(f"{where}: no such folder, and not a hub id like microsoft/wavlm-large. {OFFLINE_ADVICE}")
+    source = str(asset_path("teacher")) if cfg.model == "embedded" else cfg.model
+    model, extractor, depth = load_pretrained(
+        lambda local: _load(source, cfg.layer, where, local_files_only=local),
+        source,
+        option=where,
+        offline=OFFLINE_ADVICE,
+        probe="config.json",
+    )
     if extractor.sampling_rate != sample_rate:
         raise ConfigError(f"{where}: it hears {extractor.sampling_rate} Hz, but the VAE runs at {sample_rate} Hz")
     layer = model.config.num_hidden_layers
     description = f"{cfg.model} ({model.config.model_type}), layer {layer} of {depth}, {model.config.hidden_size} wide"
     return Teacher(model.to(device).eval().requires_grad_(False), extractor, description)
-
-
-def _load_folder(cfg: TeacherConfig, where: str) -> tuple[Any, Any, int]:
-    """Load from the embedded or a local transformers folder, without a network."""
-    folder = asset_path("teacher") if cfg.model == "embedded" else Path(cfg.model)
-    if not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"{where}: {folder} has no config.json; expected a transformers folder (config.json, model.safetensors, "
-            "preprocessor_config.json)"
-        )
-    try:
-        return _load(str(folder), cfg.layer, where, local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{where}: {folder} cannot be loaded: {_first_line(error)}") from None
-
-
-def _load_hub(cfg: TeacherConfig, where: str) -> tuple[Any, Any, int]:
-    """Load from the hub's cache, and from the network only what is not there."""
-    try:
-        return _load(cfg.model, cfg.layer, where, local_files_only=True)
-    except (OSError, ValueError):
-        pass  # not, or not completely, in the cache
-    try:
-        from huggingface_hub import get_session, hf_hub_url
-
-        # One bare request first: without a network this fails once and soon, not after retries for every file.
-        get_session().head(hf_hub_url(cfg.model, "config.json"), timeout=5)
-        return _load(cfg.model, cfg.layer, where, local_files_only=False)
-    except ConfigError:
-        raise
-    except Exception as error:  # the hub, the HTTP client and transformers each raise classes of their own
-        raise ConfigError(
-            f"{where}: not in the local hub cache, and the download failed: {_first_line(error)}\n{OFFLINE_ADVICE}"
-        ) from None
 
 
 def _load(source: str, layer: int, where: str, *, local_files_only: bool) -> tuple[Any, Any, int]:
@@ -192,7 +157,7 @@ def _load(source: str, layer: int, where: str, *, local_files_only: bool) -> tup
     config.num_hidden_layers = layer if layer >= 0 else depth + 1 + layer
     config.add_adapter = False
     config.use_intermediate_ffn_before_adapter = False
-    with _quiet():
+    with quiet_transformers():
         extractor = AutoFeatureExtractor.from_pretrained(source, local_files_only=local_files_only)
         model, info = AutoModel.from_pretrained(
             source, config=config, dtype=torch.float32, local_files_only=local_files_only, output_loading_info=True
@@ -203,23 +168,3 @@ def _load(source: str, layer: int, where: str, *, local_files_only: bool) -> tup
     if getattr(config, "do_stable_layer_norm", False) and config.num_hidden_layers < depth:
         model.encoder.layer_norm = torch.nn.Identity()  # normalises the last layer's output only
     return model, extractor, depth
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from listing the heads and layers that are left out on purpose."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Load a judge from a local folder or from the Hugging Face hub, with an error that helps where there is no network."""
+"""Load a teacher or a judge from a local folder or from the Hugging Face hub, with an error that helps where there is no network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offl
     """Load a local folder, the hub's cache, or the hub, in this order.
 
     Args:
-        load: called with `local_files_only`.
+        load: called with `local_files_only`. A ConfigError it raises is passed on.
         source: folder or hub id.
         option: what the user typed, for the message.
         offline: what works without a network, for the message.
@@ -35,14 +35,21 @@ def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offl
                 return load(True)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise ConfigError(f"{option}: {source} cannot be loaded: {first_line(error)}. {offline}") from None
-    with contextlib.suppress(Exception), quiet_transformers():  # not, or not completely, in the cache
-        return load(True)
+    try:
+        with quiet_transformers():
+            return load(True)
+    except ConfigError:
+        raise  # it is there, and is not what is needed
+    except Exception:  # not, or not completely, in the cache; every library has its own class for it
+        pass
     try:
         from huggingface_hub import get_session, hf_hub_url
 
         # One bare request first: without a network this fails once and soon, not after retries for every file.
         get_session().head(hf_hub_url(source, probe), timeout=5)
         return load(False)
+    except ConfigError:
+        raise
     except Exception as error:  # the hub, the HTTP client and transformers each raise classes of their own
         raise ConfigError(
             f"{option}: {source} is not in the local hub cache, and the download failed: {first_line(error)}\n{offline}"
@@ -72,7 +79,7 @@ def weights_sha256(source: str | Path) -> str | None:
 
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 @contextlib.contextmanager
