@@ -163,7 +163,7 @@ def test_another_kind_of_model_rate_or_folder_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(ConfigError, match="bert model; teachers can be wavlm"):
         load_teacher(TeacherConfig(model=str(tmp_path), layer=0))
-    with pytest.raises(ConfigError, match="no such folder, and not a hub id"):
+    with pytest.raises(ConfigError, match="neither a folder nor a hub id"):
         load_teacher(TeacherConfig(model="./no/such/folder", layer=0))
     save_random(tmp_path, "wavlm", stable=False, normalize=True)
     with pytest.raises(ConfigError, match="hears 16000 Hz, but the VAE runs at 24000 Hz"):
