@@ -85,7 +85,11 @@ class Checkpoint:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises a different class for each kind of damage
-            raise CheckpointError(f"{path}: damaged, cannot resume from it: {error}") from None
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise CheckpointError(
+                f"{path}: damaged, cannot resume from it ({reason}).\n"
+                "Use an earlier checkpoint with --resume PATH, or start anew with another --out."
+            ) from None
 
 
 def file_sha256(path: Path) -> str:

@@ -104,3 +104,11 @@ def test_a_path_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot write there"):
         writable_folder(tmp_path / "file" / "run", option="--out")
+
+
+def test_a_damaged_training_state_is_one_short_message(tmp_path):
+    checkpoint = write(tmp_path / "c")
+    (checkpoint.folder / "training" / "state.pt").write_bytes(b"garbage")
+    with pytest.raises(CheckpointError, match="cannot resume from it") as error:
+        checkpoint.training_state()
+    assert len(str(error.value).splitlines()) <= 3
