@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import signal
 import weakref
@@ -78,7 +79,9 @@ class BatchStream(Generic[Batch]):
             died = isinstance(error, (OSError, EOFError)) or "DataLoader worker" in str(error)
             if not died or str(error).startswith("Caught"):
                 raise
-            self.close()
+            # DataLoader's handler of SIGCHLD may say it a second time while the readers are being ended.
+            with contextlib.suppress(RuntimeError):
+                self.close()
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise DataError(
                 f"a data reader process died ({reason}). Usually the memory or /dev/shm is full: "
