@@ -1,0 +1,73 @@
+"""The application that the commands register with: errors become messages, options that several commands share."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import svae
+from svae.errors import SvaeError
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EIO})
+
+
+class Commands(TyperGroup):
+    """Turns errors that are the user's into one message on stderr and exit status 2."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        """Run the command; see the class."""
+        try:
+            return super().invoke(ctx)
+        except SvaeError as error:
+            _fail(str(error))
+        except OSError as error:
+            if error.errno not in DISK_ERRORS:
+                raise
+            _fail(f"{error.filename or 'disk'}: {error.strerror}. Choose another folder or make room.")
+        except KeyboardInterrupt:
+            print("\nInterrupted. Finished parts are kept; the same command continues.", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
+def _fail(message: str) -> None:
+    rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    print(f"error{rank}: {message}", file=sys.stderr)
+    raise typer.Exit(2) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="Speech synthesis over semantically aligned latents: prepare, train-vae, train-tts, synthesize, evaluate.",
+    epilog="Start with: svae prepare sample, then svae train-vae",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; what is used is printed.")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"svae {svae.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+    ] = False,
+) -> None:
+    """Hold the options before the command."""
+
+
+def example(text: str) -> str:
+    """Return a command's epilog: examples that can be copied."""
+    return "[bold]Examples[/]\n\n" + "\n\n".join(line.strip() for line in text.strip().splitlines())
