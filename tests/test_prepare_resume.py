@@ -22,13 +22,14 @@ STALLING = """
 import os, sys, time
 from pathlib import Path
 import svae.data.prepare as prepare
+from svae.data import pool
 
 read = prepare._read
 
 def stalling_read(utterance, raw_text, options):
     Path(sys.argv[3], str(os.getpid())).touch()
     finished = len(list(options.out.glob("*.tar")))
-    while finished >= 2 and not prepare._stop.is_set():
+    while finished >= 2 and not pool._stop.is_set():
         time.sleep(0.01)
     return read(utterance, raw_text, options)
 

@@ -7,26 +7,16 @@ rejected utterances; index.json comes last. A run therefore makes exactly the sh
 from __future__ import annotations
 
 import json
-import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
-import signal
-import sys
-import threading
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import soundfile
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 from svae.audio import AudioError, encode_flac, load_audio
 from svae.data.corpora import Utterance
@@ -39,6 +29,7 @@ from svae.data.plan import (
     enter_folder,
     make_plan,
 )
+from svae.data.pool import Tick, run_jobs
 from svae.data.shards import ShardIndex, ShardItem, describe_shard, read_index, shard_name, write_index, write_shard
 from svae.data.tarfiles import write_text
 from svae.errors import DataError
@@ -95,49 +86,30 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
 def _make_shards(plan: Plan, missing: list[int], console: Console) -> list[dict[str, Any]]:
     """Make the missing shards in a process pool; return the entries of all shards for index.json."""
     total = sum(map(len, plan.shards))
-    if not missing:
-        return [describe_shard(plan.out, number) for number in range(len(plan.shards))]
-    (plan.out / ".rejected").mkdir(exist_ok=True)
-    # Fork where it is safe to: starting afresh costs each process the seconds that importing torch takes.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    stop, counter = context.Event(), context.Value("q", total - sum(len(plan.shards[n]) for n in missing))
-    workers = min(plan.options.workers if plan.options.workers is not None else _cores(), len(missing))
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, counter))
-    entries: dict[int, dict[str, Any]] = {}
-    futures: dict[Future[dict[str, Any]], int] = {}
+    if missing:
+        (plan.out / ".rejected").mkdir(exist_ok=True)
+    jobs = {}
+    for number in missing:
+        raw = {u.key: plan.raw_texts[u.key] for u in plan.shards[number] if u.key in plan.raw_texts}
+        jobs[number] = (plan.out, number, plan.shards[number], raw, plan.options)
     try:
-        for number in missing:
-            raw = {u.key: plan.raw_texts[u.key] for u in plan.shards[number] if u.key in plan.raw_texts}
-            futures[pool.submit(_make_shard, plan.out, number, plan.shards[number], raw, plan.options)] = number
-        with _progress(console) as progress:
-            task = progress.add_task("Preparing", total=total, completed=counter.value)
-            pending = set(futures)
-            while pending:
-                done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                entries |= {futures[future]: future.result() for future in done}
-                progress.update(task, completed=counter.value)
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process died, most likely for want of memory. Finished shards are kept: run the same command "
-            f"again with fewer than --workers {workers}."
-        ) from error
+        entries = run_jobs(
+            _make_shard,
+            jobs,
+            workers=plan.options.workers,
+            description="Preparing",
+            console=console,
+            total=total,
+            completed=total - sum(len(plan.shards[n]) for n in missing),
+        )
     except KeyboardInterrupt:
-        _end(pool, stop)
         finished = sum(_is_finished(plan.out, number) for number in range(len(plan.shards)))
         console.print(
             f"Interrupted: {finished} of {len(plan.shards)} shards are finished; the same command continues.",
             highlight=False,
         )
         raise
-    finally:
-        _end(pool, stop)
     return [entries[n] if n in entries else describe_shard(plan.out, n) for n in range(len(plan.shards))]
-
-
-def _end(pool: ProcessPoolExecutor, stop: Any) -> None:
-    """Wait until the workers have left what they were at; each looks at `stop` before every utterance."""
-    stop.set()
-    pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _is_finished(out: Path, number: int) -> bool:
@@ -223,68 +195,28 @@ def _listed(counts: dict[str, int]) -> str:
     return ", ".join(f"{count} {reason}" for reason, count in counts.items())
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class _Rate(ProgressColumn):
-    """Utterances per second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f}/s" if task.speed else "")
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    return Progress(*columns, console=console)
-
-
 # ----------------------------------------------------------------------------------------------- in the workers
 
 
-class _Interrupted(Exception):
-    """The parent wants the worker to end."""
-
-
-_stop: Any = None
-_counter: Any = None
-
-
-def _start_worker(stop: Any, counter: Any) -> None:
-    """Leave Ctrl-C to the parent, die with it, and use one thread, whatever the number of workers."""
-    global _stop, _counter
-    _stop, _counter = stop, counter
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        # A parent that was killed cannot end its workers, and two runs must not write the same shards.
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
 def _make_shard(
-    out: Path, number: int, utterances: list[Utterance], raw_texts: dict[str, str], options: PrepareOptions
+    out: Path,
+    number: int,
+    utterances: list[Utterance],
+    raw_texts: dict[str, str],
+    options: PrepareOptions,
+    tick: Tick,
 ) -> dict[str, Any]:
     """Write one shard and, before it, the list of what was rejected from it."""
     rejections: list[Rejection] = []
 
     def items() -> Iterator[ShardItem]:
         for utterance in utterances:
-            if _stop.is_set():
-                raise _Interrupted
             item = _read(utterance, raw_texts.get(utterance.key), options)
             if isinstance(item, Rejection):
                 rejections.append(item)
             else:
                 yield item
-            with _counter.get_lock():
-                _counter.value += 1
+            tick()
         # Here, so that it lies there when the shard gets its name.
         lines = (json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in rejections)
         _write_whole(_rejected_path(out, number), "".join(lines))
