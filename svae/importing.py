@@ -7,19 +7,22 @@ An official checkpoint is a folder with `metainfo.json` (constructor arguments a
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
+from svae.checkpoint import Checkpoint, file_sha256, writable_folder, write_checkpoint
 from svae.config import VAEConfig, VAETrainConfig
 from svae.errors import CheckpointError, ConfigError
 from svae.models.layers import AntiAliasedActivation, kaiser_sinc_taps
 from svae.models.vae import SpeechVAE
-from svae.recipe import build
+from svae.recipe import build, to_tree
 
 EMA_PREFIX = "ema_model."
 EMA_COUNTERS = frozenset({"initted", "step"})
@@ -32,6 +35,60 @@ class ImportedVAE:
     config: VAEConfig
     teacher_dim: int
     state: dict[str, Tensor]
+    step: int
+    """Training steps as the average counted them; 0 where the file does not say."""
+    weights: Path
+
+
+def import_semantic_vae(source: str | Path, out: str | Path, *, ema: bool = True) -> Checkpoint:
+    """Write an official Semantic-VAE checkpoint as a checkpoint of svae; see `svae import semantic-vae --help`.
+
+    Args:
+        source: see `read_semantic_vae`.
+        out: the checkpoint folder; must not exist, or be empty.
+        ema: see `read_semantic_vae`.
+
+    Raises:
+        ConfigError: `out` holds something.
+        CheckpointError: see `read_semantic_vae`.
+    """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out}: is there already and not empty; choose another --out")
+    imported = read_semantic_vae(source, ema=ema)
+    writable_folder(out, option="--out")
+    config = imported.config
+    checkpoint = write_checkpoint(
+        out,
+        config={
+            "kind": "vae",
+            "step": imported.step,
+            "model": to_tree(config),
+            "teacher_dim": imported.teacher_dim,
+            "teacher": None,  # metainfo.json does not say whose features they were
+            "sample_rate": config.sample_rate,
+            "hop_length": math.prod(config.encoder_strides),
+            "latent_mean": None,
+            "latent_std": None,
+            "imported": {
+                "format": "semantic-vae",
+                "file": str(imported.weights),
+                "sha256": file_sha256(imported.weights),
+            },
+        },
+        model_state=imported.state,
+    )
+    console = Console()
+    count = sum(tensor.numel() for tensor in imported.state.values())
+    console.print(
+        f"Semantic-VAE in [bold]{out}[/]: {config.latent_dim} dimensions at "
+        f"{config.sample_rate / checkpoint.config['hop_length']:g} Hz, {count / 1e6:.1f} M parameters, "
+        f"{'averaged (EMA)' if ema else 'raw'} weights of {imported.weights}",
+        highlight=False,
+    )
+    console.print("Its latents have no statistics yet: `svae encode` and `svae train-tts` measure them on your data.")
+    console.print(f"Next: svae encode DATA --vae {out} --out LATENTS, or svae evaluate --reconstruction --model {out}")
+    return checkpoint
 
 
 def read_semantic_vae(folder: str | Path, *, ema: bool = True) -> ImportedVAE:
@@ -57,10 +114,11 @@ def read_semantic_vae(folder: str | Path, *, ema: bool = True) -> ImportedVAE:
         raise CheckpointError(f"{path}: not valid JSON: {error}") from None
     config, teacher_dim = semantic_vae_config(metainfo, where=str(path))
     weights = folder / "dac" / ("ema_state_dict.pth" if ema else "weights.pth")
-    official = _read_state(weights)
+    official, step = _read_state(weights, ema=ema), 0
     if ema:
-        official = _strip_ema(official, weights)
-    return ImportedVAE(config, teacher_dim, convert_semantic_vae(official, config, teacher_dim, where=str(weights)))
+        official, step = _strip_ema(official, weights), int(official.get("step", torch.zeros(())).sum())
+    state = convert_semantic_vae(official, config, teacher_dim, where=str(weights))
+    return ImportedVAE(config, teacher_dim, state, step, weights)
 
 
 def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple[VAEConfig, int]:
@@ -216,10 +274,13 @@ def _constants(model: SpeechVAE, cfg: VAEConfig) -> dict[str, Tensor]:
     return constants
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
+def _read_state(path: Path, *, ema: bool) -> dict[str, Tensor]:
     """Read a .pth of plain tensors; nothing in it is executed."""
     if not path.is_file():
-        raise CheckpointError(f"{path}: missing; an official checkpoint has dac/weights.pth and dac/ema_state_dict.pth")
+        raise CheckpointError(
+            f"{path}: missing; an official checkpoint has dac/weights.pth and dac/ema_state_dict.pth. "
+            f"{'--no-ema reads the former' if ema else '--ema reads the latter'}."
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different class for each kind of damage

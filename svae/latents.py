@@ -1,39 +1,36 @@
-"""Latents of a frozen VAE: their statistics, and storing them in shards.
+"""Latents of a frozen VAE in shards: their statistics, and decoding them; `svae.encoding` writes them.
 
-A latent shard holds `key.npy`, an array (2, D, T) with the posterior's mean and log-variance, beside `key.json`
-with the text. Whether a TTS run learns means or samples (`flow.posterior`) is decided at training time.
+A latent shard holds `key.npy` beside `key.json` with the text: (2, D, T), the posterior's mean and log-variance, or
+(1, D, T), one sample of it seeded by the utterance's key. `index.json` says which, and names the VAE by the hash of
+its weights; `vae/` is a copy of it. Everything that reads latents compares the hashes.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import shutil
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 
-from svae.checkpoint import open_checkpoint, writable_folder
-from svae.data.reading import read_waveform
-from svae.data.shards import (
-    Sample,
-    ShardIndex,
-    ShardItem,
-    describe_shard,
-    read_index,
-    shard_name,
-    write_index,
-    write_shard,
-)
-from svae.distributed import select_device
-from svae.errors import DataError
+from svae.audio import save_audio
+from svae.checkpoint import Checkpoint, open_checkpoint, writable_folder
+from svae.data.pool import Tick, cores, progress_bar, run_jobs
+from svae.data.reading import read_latents, read_waveform
+from svae.data.shards import Sample, ShardIndex, read_index
+from svae.distributed import World, barrier, describe_device, open_world
+from svae.errors import CheckpointError, DataError
 from svae.models.vae import SpeechVAE, load_vae
+
+STATISTICS_UTTERANCES = 5000
+"""At most this many training utterances, spread over the shards, measure the latents' mean and deviation."""
+
+
+# ----------------------------------------------------------------------------------------------- statistics
 
 
 def spread(samples: list[Sample], limit: int) -> list[Sample]:
@@ -49,6 +46,13 @@ def measure_statistics(
 ) -> dict[str, object]:
     """Measure the per-channel mean and standard deviation of posterior means over training utterances.
 
+    Args:
+        vae: encodes waveform shards; its latents may also be in the shards already.
+        index: waveform shards, or latent shards of this VAE.
+        limit: at most so many utterances.
+        device: where the VAE is.
+        console: where the bar is drawn and skipped utterances are named.
+
     Returns:
         `latent_mean` and `latent_std` (lists of D numbers) and `latent_statistics` (what they were measured on).
 
@@ -59,11 +63,14 @@ def measure_statistics(
     squares, frames, used = torch.zeros_like(total), 0, 0
     for sample in track(spread(index.train, limit), "Latent statistics", console=console, transient=True):
         try:
-            waveform = read_waveform(index, sample)
+            if index.kind == "latents":
+                mean = read_latents(index, sample, vae.hop_length)[0].double()
+            else:
+                waveform = read_waveform(index, sample)
+                mean = vae.encode(waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
             continue
-        mean = vae.encode(waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
         total += mean.sum(dim=1)
         squares += mean.square().sum(dim=1)
         frames, used = frames + mean.shape[1], used + 1
@@ -71,101 +78,138 @@ def measure_statistics(
         raise DataError(f"{index.root}: no training utterance could be read, so the latents cannot be measured")
     centre = total / frames
     deviation = (squares / frames - centre.square()).clamp_min(1e-12).sqrt()
+    kind = "mean" if index.kind == "waveforms" else {"posterior": "mean"}.get(content_of(index), "sample")
     return {
         "latent_mean": centre.tolist(),
         "latent_std": deviation.tolist(),
-        "latent_statistics": {"utterances": used, "frames": frames, "of": len(index.train), "posterior": "mean"},
+        "latent_statistics": {"utterances": used, "frames": frames, "of": len(index.train), "posterior": kind},
     }
+
+
+# ----------------------------------------------------------------------------------------------- work on shards
+
+
+def for_shards(
+    job: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    index: ShardIndex,
+    *,
+    finished: Callable[[int], bool],
+    world: World,
+    workers: int | None,
+    description: str,
+    console: Console,
+) -> None:
+    """Call `job(*arguments, number, device, tick)` for this rank's unfinished shards, and wait for the other ranks."""
+    sizes = {n: shard["utterances"] for n, shard in enumerate(index.shards) if n % world.world_size == world.rank}
+    missing = [number for number in sizes if not finished(number)]
+    total, done = sum(sizes.values()), sum(sizes[n] for n in sizes if n not in missing)
+    if world.device.type == "cpu":
+        jobs = {number: (*arguments, number, "cpu") for number in missing}
+        workers = max(1, cores() // world.world_size) if workers is None else workers
+        run_jobs(job, jobs, workers=workers, description=description, console=console, total=total, completed=done)
+    else:
+        with progress_bar(console) as progress:
+            task = progress.add_task(description, total=total, completed=done)
+            for number in missing:
+                job(*arguments, number, str(world.device), lambda: progress.advance(task))
+    barrier(world)
+
+
+cached_vae = functools.lru_cache(maxsize=1)(load_vae)
+cached_index = functools.lru_cache(maxsize=1)(read_index)
+
+
+# ----------------------------------------------------------------------------------------------- reading and decoding
+
+
+def content_of(index: ShardIndex) -> str:
+    """Return what the latent shards hold: `posterior` or `sample`."""
+    return index.metadata["latents"].get("content", "posterior")
+
+
+def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
+    """Return the VAE that made stored latents: the one given, or the copy that lies beside them.
+
+    Raises:
+        DataError: the folder does not hold latents.
+        CheckpointError: the VAE is unusable, or not the one that made them.
+    """
+    if index.kind != "latents":
+        raise DataError(f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`")
+    checkpoint = open_checkpoint(index.root / "vae" if vae is None else vae, kind="vae")
+    stored = index.metadata["latents"]["vae_hash"]
+    if stored != checkpoint.hash:
+        raise CheckpointError(
+            f"{index.root}: latents of VAE {stored[:12]}…, but {checkpoint.folder} is VAE {checkpoint.hash[:12]}….\n"
+            "Pass the VAE that made them, or run `svae encode` again."
+        )
+    return checkpoint
 
 
 @dataclass(frozen=True)
-class EncodeOptions:
-    """Options of `svae encode`."""
+class DecodeOptions:
+    """Options of `svae decode`."""
 
-    data: Path
-    vae: Path
+    latents: Path
     out: Path
-    dtype: Literal["float16", "float32"] = "float16"
+    vae: Path | None = None
+    """None: the copy beside the latents."""
+    format: Literal["wav", "flac"] = "wav"
+    workers: int | None = None
+    """Processes on the CPU; None: one per core."""
     device: str = "auto"
 
 
-def encode_shards(options: EncodeOptions) -> Path:
-    """Write latent shards beside the text: the same shards, utterances and held-out set as the waveform shards.
+def decode_shards(options: DecodeOptions) -> Path:
+    """Write the waveform of every utterance in latent shards as OUT/KEY.wav, as long as the original was.
 
-    One utterance at a time, so the result does not depend on any batch. Finished shards are kept when the command
-    is run again after an interruption.
+    Stored means are decoded as they are, and so are stored samples. Files that are there already are kept.
 
     Raises:
-        DataError: the data are not waveform shards, or the folder holds latents of another VAE or type.
-        CheckpointError: the VAE is unusable.
+        DataError: the folder does not hold latents, or one of them is damaged.
+        CheckpointError: the VAE is unusable, or not the one that made the latents.
     """
-    console = Console()
-    index, device = read_index(options.data), select_device(options.device)
-    if index.kind != "waveforms":
-        raise DataError(f"{options.data}: holds {index.kind}; `svae encode` needs waveform shards from `svae prepare`")
-    checkpoint = open_checkpoint(options.vae, kind="vae")
-    if index.sample_rate != checkpoint.config["sample_rate"]:
-        raise DataError(
-            f"{options.data}: audio at {index.sample_rate} Hz, but the VAE works at {checkpoint.config['sample_rate']} Hz"
+    index = read_index(options.latents)
+    checkpoint = vae_of_latents(index, options.vae)
+    with open_world(options.device) as world:
+        console = Console(quiet=not world.is_main)
+        out = writable_folder(options.out, option="--out")
+        console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(world.device)}")
+
+        def finished(number: int) -> bool:
+            return all(_decoded(out, s, options).is_file() for s in index.samples if s.shard == number)
+
+        for_shards(
+            _decode_shard,
+            (index.root, checkpoint.folder, out, options),
+            index,
+            finished=finished,
+            world=world,
+            workers=options.workers,
+            description="Decoding",
+            console=console,
         )
-    vae = load_vae(checkpoint.folder, device)
-    out = writable_folder(options.out, option="--out")
-    description = {
-        "vae_hash": checkpoint.hash,
-        "dtype": options.dtype,
-        "latent_dim": vae.latent_dim,
-        "hop_length": vae.hop_length,
-        "source": [shard["sha256"] for shard in index.shards],
-    }
-    _check_same_encoding(out, description)
-    if not (out / "vae").is_dir():
-        shutil.copytree(checkpoint.folder, out / "vae", ignore=shutil.ignore_patterns("training"))
-    by_shard: dict[int, list[Sample]] = {}
-    for sample in index.samples:
-        by_shard.setdefault(sample.shard, []).append(sample)
-    shards = []
-    for number, samples in track(sorted(by_shard.items()), "Encoding shards", console=console):
-        finished = (out / shard_name(number)).is_file()
-        items = _encode(vae, index, samples, options.dtype)
-        shards.append(describe_shard(out, number) if finished else write_shard(out, number, items))
-    write_index(
-        out,
-        kind="latents",
-        corpus=index.metadata["corpus"],
-        sample_rate=index.sample_rate,
-        shards=shards,
-        validation=index.metadata["validation"],
-        rejected=index.metadata["rejected"],
-        extra={"latents": description},
-    )
-    console.print(f"Latents in [bold]{out}[/] ({len(index.samples)} utterances, {options.dtype})")
-    console.print(f"Next: svae train-tts --data {out}")
+        console.print(f"{len(index.samples)} waveforms ({content_of(index)}) in [bold]{out}[/]")
+        console.print(f"Next: svae evaluate --wavs {out} --list LIST", highlight=False)
     return out
 
 
-def _check_same_encoding(out: Path, description: dict[str, object]) -> None:
-    plan = out / "plan.json"
-    if plan.is_file():
-        before = json.loads(plan.read_text(encoding="utf-8"))
-        changed = [key for key in description if before.get(key) != description[key]]
-        if changed:
-            raise DataError(f"{out}: holds latents made otherwise ({', '.join(changed)} differ); choose another --out")
-    plan.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+def _decoded(out: Path, sample: Sample, options: DecodeOptions) -> Path:
+    return out / f"{sample.key}.{options.format}"
 
 
 @torch.inference_mode()
-def _encode(vae: SpeechVAE, index: ShardIndex, samples: list[Sample], dtype: str) -> Iterator[ShardItem]:
-    for sample in samples:
-        posterior = vae.encode(read_waveform(index, sample).unsqueeze(0).to(vae.latent_mean.device))
-        buffer = io.BytesIO()
-        array = torch.stack([posterior.mean[0], posterior.logvar[0]]).cpu().numpy().astype(dtype)
-        np.save(buffer, array, allow_pickle=False)
-        yield ShardItem(
-            key=sample.key,
-            members={"npy": buffer.getvalue()},
-            num_samples=sample.num_samples,
-            sample_rate=index.sample_rate,
-            speaker=sample.speaker,
-            language=sample.language,
-            text=sample.text,
-        )
+def _decode_shard(
+    data: Path, vae_folder: Path, out: Path, options: DecodeOptions, number: int, device: str, tick: Tick
+) -> None:
+    vae, index = cached_vae(vae_folder, device), cached_index(data)
+    for sample in index.samples:
+        if sample.shard != number:
+            continue
+        path = _decoded(out, sample, options)
+        if not path.is_file():
+            mean, _ = read_latents(index, sample, vae.hop_length)
+            waveform = vae.decode(mean[None].to(device))[0, :, : sample.num_samples].cpu()
+            save_audio(path, waveform, index.sample_rate)
+        tick()

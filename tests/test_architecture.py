@@ -27,6 +27,7 @@ LAYERS = {
     "svae.importing": 3,
     "svae.importing_f5": 3,
     "svae.latents": 4,
+    "svae.encoding": 4,
     "svae.tts": 4,
     "svae.training": 5,
     "svae.synthesis": 5,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from svae.assets import asset_path
 from svae.cli import app
 
-COMMANDS = ["prepare", "train-vae", "train-tts", "encode", "synthesize", "evaluate"]
+COMMANDS = ["prepare", "train-vae", "train-tts", "synthesize", "evaluate", "encode", "decode", "import semantic-vae"]
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ def fails(call):
 
 def test_help_lists_the_commands(call):
     text = call("--help").stdout
-    assert all(command in text for command in COMMANDS)
+    assert all(command.split()[0] in text for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example_that_can_be_copied(call, command):
-    result = call(command, "--help")
+    result = call(*command.split(), "--help")
     assert result.exit_code == 0 and f"svae {command} " in result.stdout
 
 

@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from svae.checkpoint import file_sha256, open_checkpoint
 from svae.errors import CheckpointError
 from svae.importing import convert_semantic_vae, read_semantic_vae, semantic_vae_config
 from svae.losses import MultiScaleMelLoss, alignment_loss, kl_loss
-from svae.models.vae import SpeechVAE
+from svae.models.vae import SpeechVAE, load_vae
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +126,26 @@ def test_damaged_files_are_refused(copy):
     weights.unlink()
     with pytest.raises(CheckpointError, match="missing"):
         read_semantic_vae(copy, ema=False)
+
+
+def test_the_command_writes_a_checkpoint_that_everything_reads(official, reference, tmp_path):
+    from typer.testing import CliRunner
+
+    from svae.cli import app
+
+    out = tmp_path / "runs" / "imported"
+    result = CliRunner().invoke(app, ["import", "semantic-vae", str(official), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    vae = load_vae(out)
+    close(vae.encode(reference["waveform"]).mean.transpose(1, 2), reference["mean"])
+    close(vae.decode(reference["mean"].transpose(1, 2)), reference["decoded_from_mean"])
+    config = open_checkpoint(out, kind="vae").config
+    assert config["imported"]["sha256"] == file_sha256(official / "dac" / "ema_state_dict.pth")
+    again = CliRunner().invoke(app, ["import", "semantic-vae", str(official), "--out", str(out), "--no-ema"])
+    assert again.exit_code == 2 and "not empty" in again.output
+    elsewhere = CliRunner().invoke(app, ["import", "semantic-vae", str(tmp_path), "--out", str(tmp_path / "new")])
+    assert elsewhere.exit_code == 2 and "metainfo.json: No such file" in elsewhere.output
+    assert not (tmp_path / "new").exists()
 
 
 class Code:

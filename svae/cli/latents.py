@@ -18,10 +18,30 @@ class LatentType(StrEnum):
     float32 = "float32"
 
 
+class Content(StrEnum):
+    """What is stored of an utterance."""
+
+    posterior = "posterior"
+    sample = "sample"
+
+
+class AudioFormat(StrEnum):
+    """Files that `svae decode` writes."""
+
+    wav = "wav"
+    flac = "flac"
+
+
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Processes on the CPU; default: one per core. GPUs: torchrun.")
+]
+
+
 @app.command(
     epilog=example("""
         svae encode data/shards/sample --vae runs/tiny-vae --out data/latents/sample
         svae train-tts --data data/latents/sample
+        torchrun --nproc-per-node 8 -m svae encode data/shards/libritts --vae runs/vae --out data/latents/libritts
     """)
 )
 def encode(
@@ -29,9 +49,81 @@ def encode(
     vae: Annotated[Path, typer.Option(help="Run or checkpoint folder of the VAE.")],
     out: Annotated[Path, typer.Option(help="Where latent shards go.")],
     dtype: Annotated[LatentType, typer.Option(help="Storage.")] = LatentType.float16,
+    content: Annotated[
+        Content, typer.Option(help="Mean and log-variance, or one sample of the posterior per utterance.")
+    ] = Content.posterior,
+    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Utterances at once on a GPU; on the CPU each goes alone.")
+    ] = 16,
+    workers: Workers = None,
     device: Device = "auto",
 ) -> None:
-    """Encode waveform shards once into latent shards, so that train-tts need not run the encoder."""
-    from svae.latents import EncodeOptions, encode_shards
+    """Encode waveform shards once into latent shards, so that train-tts need not run the encoder.
 
-    encode_shards(EncodeOptions(data=data, vae=vae, out=out, dtype=dtype.value, device=device))
+    On the CPU the bytes depend on data, VAE, --dtype, --content and --seed alone.
+    """
+    from svae.encoding import EncodeOptions, encode_shards
+
+    encode_shards(
+        EncodeOptions(
+            data=data,
+            vae=vae,
+            out=out,
+            dtype=dtype.value,
+            content=content.value,
+            seed=seed,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+        )
+    )
+
+
+@app.command(
+    epilog=example("""
+        svae decode data/latents/sample --out out/decoded
+        svae decode data/latents/sample --out out/decoded --format flac --workers 2
+    """)
+)
+def decode(
+    latents: Annotated[Path, typer.Argument(help="Latent shards from `svae encode`.")],
+    out: Annotated[Path, typer.Option(help="Where OUT/KEY.wav go; files that are there are kept.")],
+    vae: Annotated[Path | None, typer.Option(help="The VAE that made them; default: the copy beside them.")] = None,
+    audio: Annotated[AudioFormat, typer.Option("--format", help="Of the files.")] = AudioFormat.wav,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Decode latent shards into waveforms of the original lengths."""
+    from svae.latents import DecodeOptions, decode_shards
+
+    decode_shards(DecodeOptions(latents=latents, out=out, vae=vae, format=audio.value, workers=workers, device=device))
+
+
+importer = typer.Typer(
+    help="Turn published checkpoints into svae's.",
+    no_args_is_help=True,
+    epilog=example("svae import semantic-vae ckpts/semantic_vae --out runs/semantic-vae"),
+)
+app.add_typer(importer, name="import")
+
+
+@importer.command(
+    "semantic-vae",
+    epilog=example("""
+        svae import semantic-vae ckpts/semantic_vae --out runs/semantic-vae
+        svae evaluate --reconstruction --model runs/semantic-vae
+        svae encode data/shards/libritts --vae runs/semantic-vae --out data/latents/libritts
+    """),
+)
+def import_semantic_vae(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with metainfo.json and dac/.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write; must not exist.")],
+    ema: Annotated[
+        bool, typer.Option("--ema/--no-ema", help="Averaged weights (dac/ema_state_dict.pth) or raw (dac/weights.pth).")
+    ] = True,
+) -> None:
+    """Turn an official Semantic-VAE checkpoint into one of svae's, every key accounted for."""
+    from svae.importing import import_semantic_vae as run
+
+    run(source, out, ema=ema)

@@ -117,8 +117,12 @@ def read_waveform(index: ShardIndex, sample: Sample, start: int = 0, length: int
 def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Tensor, Tensor]:
     """Read the stored posterior of an utterance: mean and logvar, (D, T) float32 each.
 
+    Where a sample of the posterior was stored, it comes as the mean, with the log-variance -inf of a value that is
+    certain: a sample of it is itself.
+
     Raises:
-        DataError: the shard is truncated or corrupt, or the array is not (2, D, T) of finite float16 or float32.
+        DataError: the shard is truncated or corrupt, or the array is not (2, D, T) or (1, D, T) of finite float16 or
+            float32.
     """
     data = read_member(index, sample, "npy")
     frames = num_frames(sample.num_samples, hop_length)
@@ -129,17 +133,17 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
     if (
         array.dtype not in (np.float16, np.float32)
         or array.ndim != 3
-        or array.shape[0] != 2
+        or array.shape[0] not in (1, 2)
         or array.shape[2] != frames
     ):
         raise DataError(
             f"{index.describe(sample)}: .npy is {array.dtype} of shape {array.shape}. Expected float16 or float32 of "
-            f"shape (2, D, {frames}): {sample.num_samples} samples at hop length {hop_length}."
+            f"shape (2, D, {frames}) or (1, D, {frames}): {sample.num_samples} samples at hop length {hop_length}."
         )
     if not np.isfinite(array).all():
         raise DataError(f"{index.describe(sample)}: .npy holds NaN or infinite values. Run `svae encode` again.")
-    mean, logvar = torch.from_numpy(array.astype(np.float32))
-    return mean, logvar
+    stored = torch.from_numpy(array.astype(np.float32))
+    return (stored[0], stored[1]) if len(stored) == 2 else (stored[0], torch.full_like(stored[0], -torch.inf))
 
 
 def read_crops(index: ShardIndex, crops: Sequence[Crop], *, segment_samples: int, context_samples: int) -> CropBatch:

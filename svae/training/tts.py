@@ -19,7 +19,7 @@ from svae.data.reading import UtteranceBatch
 from svae.data.shards import ShardIndex, read_index
 from svae.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
 from svae.errors import CheckpointError, ConfigError, DataError
-from svae.latents import measure_statistics
+from svae.latents import STATISTICS_UTTERANCES, content_of, measure_statistics, vae_of_latents
 from svae.models.dit import DiT
 from svae.models.flow import VALIDATION_TIMES, flow_matching_loss, posterior_latents, validation_error
 from svae.models.vae import SpeechVAE, load_vae
@@ -136,15 +136,16 @@ def find_vae(config: TTSTrainConfig, index: ShardIndex) -> Checkpoint:
     """
     if config.vae is None and index.kind == "waveforms":
         raise ConfigError("train-tts: no VAE given; pass --vae DIR (a run or checkpoint folder of `svae train-vae`)")
-    checkpoint = open_checkpoint(config.vae if config.vae is not None else index.root / "vae", kind="vae")
     if index.kind == "latents":
-        stored = index.metadata["latents"]["vae_hash"]
-        if stored != checkpoint.hash:
-            raise CheckpointError(
-                f"{index.root}: latents of VAE {stored[:12]}…, but {checkpoint.folder} is VAE {checkpoint.hash[:12]}….\n"
-                "Pass the VAE that made them, or run `svae encode` again."
+        if content_of(index) == "sample" and config.flow.posterior != "sample":
+            raise ConfigError(
+                f"{index.root}: holds samples of the posterior, but flow.posterior is {config.flow.posterior}.\n"
+                "Pass --set flow.posterior=sample, or run `svae encode` without --content sample."
             )
-    elif index.sample_rate != checkpoint.config["sample_rate"]:
+        return vae_of_latents(index, None if config.vae is None else Path(config.vae))
+    assert config.vae is not None
+    checkpoint = open_checkpoint(config.vae, kind="vae")
+    if index.sample_rate != checkpoint.config["sample_rate"]:
         raise ConfigError(
             f"{index.root}: audio at {index.sample_rate} Hz, but the VAE works at {checkpoint.config['sample_rate']} Hz.\n"
             f"Run `svae prepare … --sample-rate {checkpoint.config['sample_rate']}` into another folder."
@@ -183,7 +184,7 @@ def _measure_into(folder: Path, session: Session, source: Checkpoint, index: Sha
         raise CheckpointError(f"{source.folder}: has no latent statistics; finish its training before `svae encode`")
     session.console.print("This VAE comes from an unfinished run: measuring its latents over the training set.")
     vae = load_vae(source.folder, session.world.device)
-    limit, device = 5000, session.world.device
+    limit, device = STATISTICS_UTTERANCES, session.world.device
     statistics = measure_statistics(vae, index, limit=limit, device=device, console=session.console)
     (folder / "config.json").write_text(json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8")
 
