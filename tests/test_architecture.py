@@ -31,6 +31,8 @@ LAYERS = {
     "svae.tts": 4,
     "svae.training": 5,
     "svae.synthesis": 5,
+    "svae.inspection": 5,
+    "svae.doctor": 5,
     "svae.evaluation": 5,
     "svae.cli": 6,
 }

@@ -100,6 +100,29 @@ def decode(
     decode_shards(DecodeOptions(latents=latents, out=out, vae=vae, format=audio.value, workers=workers, device=device))
 
 
+@app.command(
+    epilog=example("""
+        svae inspect data/latents/sample
+        svae inspect runs/tiny-vae --data data/shards/sample
+        svae inspect runs/semantic-vae --data data/shards/libritts --teacher microsoft/wavlm-large --layer 24
+    """)
+)
+def inspect(
+    path: Annotated[Path, typer.Argument(help="Latent shards, or run or checkpoint folder of a VAE.")],
+    data: Annotated[Path | None, typer.Option(help="Waveform shards; a checkpoint and the teacher need them.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for inspection.json and .png.")] = Path("out/inspection"),
+    teacher: Annotated[str | None, typer.Option(help="Hub id or folder; default: what the checkpoint names.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Of --teacher; index into hidden_states.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Utterances.")] = 200,
+    device: Device = "auto",
+) -> None:
+    """Measure and draw what decides whether a flow model can learn these latents."""
+    from svae.inspection import InspectOptions
+    from svae.inspection import inspect as run
+
+    run(InspectOptions(path, data, out, teacher, layer, limit, device))
+
+
 importer = typer.Typer(
     help="Turn published checkpoints into svae's.",
     no_args_is_help=True,
