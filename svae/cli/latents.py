@@ -123,6 +123,19 @@ def inspect(
     run(InspectOptions(path, data, out, teacher, layer, limit, device))
 
 
+@app.command(
+    epilog=example("""
+        svae doctor
+        svae doctor --device cuda
+    """)
+)
+def doctor(device: Device = "auto") -> None:
+    """Print what this machine has and lacks, and test whether its arithmetic is right."""
+    from svae.doctor import doctor as run
+
+    run(device)
+
+
 importer = typer.Typer(
     help="Turn published checkpoints into svae's.",
     no_args_is_help=True,
