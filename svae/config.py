@@ -158,8 +158,9 @@ class TeacherConfig:
 
     model: str = "microsoft/wavlm-large"
     """`embedded` (the small CTC model in svae/assets), a local folder, or a Hugging Face hub id."""
-    layer: int = 23
-    """Index into transformers' `hidden_states`: 0 is the input of the first layer, n the output of layer n, -1 the last."""
+    layer: int | Literal["average"] = 23
+    """Index into transformers' `hidden_states`: 0 is the input of the first layer, n the output of layer n, -1 the last;
+    `average`: the mean over the outputs of all layers (1 to n)."""
     context_seconds: float = 0.5
     """Real audio on both sides of the crop that the teacher hears too, so that its edge frames are not at an edge."""
 
@@ -175,7 +176,9 @@ class VAELossConfig:
     kl: float = 0.01
     """Summed over channels, averaged over frames and batch."""
     alignment: float | None = 1.0
-    """Minus the cosine similarity to the projected teacher features. null: no teacher (the acoustic baseline)."""
+    """Of the distance to the projected teacher features. null: no teacher (the acoustic baseline)."""
+    alignment_form: Literal["cosine", "l1", "mse"] = "cosine"
+    """cosine: minus the cosine similarity (the paper's). l1, mse: mean absolute or squared difference over channels."""
     adversarial_start_step: int = 0
     """Before this step there is no discriminator: neither trained nor felt by the generator."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -35,22 +36,33 @@ def kl_loss(mean: Tensor, logvar: Tensor, mask: Tensor | None = None) -> Tensor:
     return (torch.where(mask, per_frame, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
 
 
-def alignment_loss(latents: Tensor, projected: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return minus the cosine similarity of latents and projected teacher features, in [-1, 1].
+def alignment_loss(
+    latents: Tensor,
+    projected: Tensor,
+    mask: Tensor | None = None,
+    form: Literal["cosine", "l1", "mse"] = "cosine",
+) -> Tensor:
+    """Return the distance of latents and projected teacher features, averaged over an item's valid frames, then items.
 
-    Averaged over the valid frames of each item, then over items. Source: Semantic-VAE (arXiv 2509.22167), semantic
-    alignment; its code minimises -cos (not 1 - cos), on the sampled latents.
+    Source: Semantic-VAE (arXiv 2509.22167), semantic alignment; its code minimises -cos (not 1 - cos), on the sampled
+    latents.
 
     Args:
         latents: (B, D, T).
         projected: Teacher features after the regulator (B, D, T).
         mask: (B, T), True where a frame is valid; None: all are.
+        form: `cosine`: minus the cosine over channels, in [-1, 1]; `l1`, `mse`: the mean over channels of the
+            absolute or squared difference.
     """
-    similarity = F.cosine_similarity(latents.float(), projected.float(), dim=1, eps=1e-8)
+    latents, projected = latents.float(), projected.float()
+    if form == "cosine":
+        distance = -F.cosine_similarity(latents, projected, dim=1, eps=1e-8)
+    else:
+        difference = latents - projected
+        distance = (difference.abs() if form == "l1" else difference.square()).mean(dim=1)
     if mask is None:
-        return -similarity.mean(dim=1).mean()
-    per_item = torch.where(mask, similarity, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-    return -per_item.mean()
+        return distance.mean(dim=1).mean()
+    return (torch.where(mask, distance, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
 
 
 # ----------------------------------------------------------------------------------------------- spectra

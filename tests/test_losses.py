@@ -45,6 +45,16 @@ def test_alignment_is_minus_one_for_scaled_copies_and_one_for_opposites(posterio
     torch.testing.assert_close(alignment_loss(latents, -0.1 * latents), torch.tensor(1.0))
 
 
+def test_other_forms_of_alignment_are_mean_differences(posterior):
+    latents = posterior[0]
+    torch.testing.assert_close(alignment_loss(latents, latents + 0.5, form="l1"), torch.tensor(0.5))
+    torch.testing.assert_close(alignment_loss(latents, latents - 0.5, form="mse"), torch.tensor(0.25))
+    mask = torch.ones(latents.shape[0], latents.shape[2], dtype=torch.bool)
+    mask[:, 2:] = False
+    broken = torch.where(mask[:, None], latents + 2.0, torch.nan)
+    torch.testing.assert_close(alignment_loss(latents, broken, mask, "mse"), torch.tensor(4.0))
+
+
 def test_alignment_averages_valid_frames_of_each_item_then_items(posterior):
     latents, projected = posterior
     lengths = [7, 3, 5]

@@ -73,6 +73,10 @@ def test_every_layer_equals_transformers_own_states(tmp_path, waveform, kind, st
         teacher = load_teacher(TeacherConfig(model=str(tmp_path), layer=layer))
         assert teacher.feature_dim == 16
         torch.testing.assert_close(teacher.features(waveform), target, atol=2e-5, rtol=1e-4)
+    average = load_teacher(TeacherConfig(model=str(tmp_path), layer="average"))
+    expected_average = torch.stack(expected.hidden_states[1:]).mean(dim=0)
+    torch.testing.assert_close(average.features(waveform), expected_average, atol=2e-5, rtol=1e-4)
+    assert "average of 3 layers" in average.description
     if stable:  # the two candidates for "the last layer" do differ, so the assertion above decides between them
         assert (encoder.encoder.layer_norm(expected.hidden_states[2]) - expected.hidden_states[2]).abs().max() > 0.1
 

@@ -54,10 +54,12 @@ class Teacher:
         model: transformers encoder whose `last_hidden_state` is the chosen layer.
         extractor: Its feature extractor, which says how the input is normalised.
         description: What was loaded, for printing.
+        average: Give the mean over the outputs of all of the model's layers instead.
     """
 
-    def __init__(self, model: Any, extractor: Any, description: str) -> None:
+    def __init__(self, model: Any, extractor: Any, description: str, *, average: bool = False) -> None:
         self.model = model
+        self.average = average
         self.extractor = extractor
         self.description = description
         self.feature_dim: int = model.config.hidden_size
@@ -85,7 +87,10 @@ class Teacher:
             inputs = (x - mean) * torch.rsqrt(variance + 1e-7)
         else:
             inputs = x
-        return self.model(inputs).last_hidden_state.float()
+        if not self.average:
+            return self.model(inputs).last_hidden_state.float()
+        states = self.model(inputs, output_hidden_states=True).hidden_states[1:]
+        return torch.stack([state.float() for state in states]).mean(dim=0)
 
     @torch.no_grad()
     def aligned_features(self, waveform: Tensor, context_samples: int, num_frames: int, hop_length: int) -> Tensor:
@@ -114,7 +119,7 @@ def load_teacher(cfg: TeacherConfig, device: str | torch.device = "cpu", *, samp
     -1 the last. Below the last this is transformers' `hidden_states[layer]`; the last is its `last_hidden_state`. The
     difference matters in the large models that normalise before each layer (`do_stable_layer_norm`, e.g. WavLM-large):
     lower indices (23 of 24) are the raw residual stream, the last (24, or -1) has passed the encoder's final LayerNorm.
-    (transformers 4 put that normalised state into `hidden_states[-1]` too, transformers 5 puts the raw one there.)
+    `average` is the mean of `hidden_states[1:]`, as transformers gives them. (transformers 4 put that normalised state into `hidden_states[-1]` too, transformers 5 puts the raw one there.)
     Adapters on top of the encoder are left out. Layers above the chosen one are not built.
 
     Source: Semantic-VAE (arXiv 2509.22167) aligns with WavLM-large and names layer 23; its script extracts -1.
@@ -138,12 +143,13 @@ def load_teacher(cfg: TeacherConfig, device: str | torch.device = "cpu", *, samp
     )
     if extractor.sampling_rate != sample_rate:
         raise ConfigError(f"{where}: it hears {extractor.sampling_rate} Hz, but the VAE runs at {sample_rate} Hz")
-    layer = model.config.num_hidden_layers
-    description = f"{cfg.model} ({model.config.model_type}), layer {layer} of {depth}, {model.config.hidden_size} wide"
-    return Teacher(model.to(device).eval().requires_grad_(False), extractor, description)
+    average = cfg.layer == "average"
+    chosen = f"average of {depth} layers" if average else f"layer {model.config.num_hidden_layers} of {depth}"
+    description = f"{cfg.model} ({model.config.model_type}), {chosen}, {model.config.hidden_size} wide"
+    return Teacher(model.to(device).eval().requires_grad_(False), extractor, description, average=average)
 
 
-def _load(source: str, layer: int, where: str, *, local_files_only: bool) -> tuple[Any, Any, int]:
+def _load(source: str, layer: int | str, where: str, *, local_files_only: bool) -> tuple[Any, Any, int]:
     """Return the encoder cut off after `layer`, its feature extractor, and how many layers it has in full."""
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -152,6 +158,8 @@ def _load(source: str, layer: int, where: str, *, local_files_only: bool) -> tup
         known = ", ".join(WAVEFORM_TYPES + FILTERBANK_TYPES)
         raise ConfigError(f"{where}: a {config.model_type} model; teachers can be {known}")
     depth = config.num_hidden_layers
+    if isinstance(layer, str):
+        layer = depth
     if not -depth - 1 <= layer <= depth:
         raise ConfigError(f"teacher.layer {layer}: {source} has {depth} layers; use 0 to {depth}, or -1 for the last")
     config.num_hidden_layers = layer if layer >= 0 else depth + 1 + layer

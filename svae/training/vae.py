@@ -208,7 +208,7 @@ def guidance_of(state: VAEState, batch: CropBatch, config: VAETrainConfig) -> Te
     return state.teacher.aligned_features(batch.waveform, context_samples(config), frames, state.model.hop_length)
 
 
-def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor) -> dict[str, Tensor]:
+def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor, form: str) -> dict[str, Tensor]:
     """Return the losses that need no discriminator, unweighted, in float32. Padding enters none of them."""
     posterior = output.posterior
     losses = {
@@ -216,7 +216,7 @@ def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor) -> dict[str, Te
         "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
     }
     if output.projected_guidance is not None:
-        losses["alignment"] = alignment_loss(output.latents, output.projected_guidance.float(), posterior.mask)
+        losses["alignment"] = alignment_loss(output.latents, output.projected_guidance, posterior.mask, form)
     return losses
 
 
@@ -249,7 +249,7 @@ def train_step(state: VAEState, batch: CropBatch, config: VAETrainConfig, world:
             rate,
         )
 
-    losses |= vae_losses(state, output, crop)
+    losses |= vae_losses(state, output, crop, config.loss.alignment_form)
     if adversarial:
         state.discriminator.requires_grad_(False)
         with precision:
@@ -288,7 +288,7 @@ def validate(session: Session, state: VAEState, batches: list[CropBatch], config
         batch = batch.to(session.world.device)
         crop = crop_of(batch, config)
         output = state.ema.module(crop, batch.lengths, guidance_of(state, batch, config), use_mean=True)
-        for name, value in vae_losses(state, output, crop).items():
+        for name, value in vae_losses(state, output, crop, config.loss.alignment_form).items():
             sums[name] = sums.get(name, 0) + value * len(batch.keys)
         count += len(batch.keys)
         for item in range(min(len(batch.keys), AUDIO_SAMPLES - shown)):
