@@ -161,6 +161,8 @@ class TeacherConfig:
     layer: int | Literal["average"] = 23
     """Index into transformers' `hidden_states`: 0 is the input of the first layer, n the output of layer n, -1 the last;
     `average`: the mean over the outputs of all layers (1 to n)."""
+    cache: str | None = None
+    """Folder of `svae cache-teacher`: features stored once, instead of the teacher running in training."""
     context_seconds: float = 0.5
     """Real audio on both sides of the crop that the teacher hears too, so that its edge frames are not at an edge."""
 

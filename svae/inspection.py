@@ -42,7 +42,7 @@ class InspectOptions:
     out: Path = Path("out/inspection")
     teacher: str | None = None
     """Hub id, folder or `embedded`; None: the one the checkpoint names."""
-    layer: int | None = None
+    layer: int | str | None = None
     limit: int = 200
     """Training utterances, spread over the shards."""
     device: str = "auto"

@@ -26,7 +26,7 @@ from svae.training import tts, vae
 def vae_gradients(index, world) -> dict[str, torch.Tensor]:
     """Run a VAE step on four crops, one of them with padding."""
     config = recipe.build(VAETrainConfig, {"data": {"root": str(index.root)}} | VAE | {"batch_size": 4}, where="test")
-    state = vae.build_state(config, world)
+    state = vae.build_state(config, None, world)
     state.step = 1  # the discriminator takes part
     Posterior.sample = lambda self, generator=None: self.mean
     size = vae.segment_samples(config)

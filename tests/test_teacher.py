@@ -14,9 +14,10 @@ from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtracto
 from transformers.models.wav2vec2_bert import Wav2Vec2BertConfig, Wav2Vec2BertModel
 from transformers.models.wavlm import WavLMConfig, WavLMForCTC, WavLMModel
 
+from svae.alignment import interpolate_frames
 from svae.config import TeacherConfig
 from svae.errors import ConfigError
-from svae.models.teacher import Teacher, interpolate_frames, load_teacher
+from svae.models.teacher import Teacher, load_teacher
 
 SMALL = {
     "hidden_size": 16,

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import Device, app, example
+from svae.config import TeacherConfig
+from svae.errors import ConfigError
 
 
 class LatentType(StrEnum):
@@ -101,6 +103,41 @@ def decode(
 
 
 @app.command(
+    "cache-teacher",
+    epilog=example("""
+        svae cache-teacher data/shards/sample --teacher embedded --layer 3 --out data/features/sample
+        svae train-vae --set teacher.cache=data/features/sample
+        torchrun --nproc-per-node 8 -m svae cache-teacher data/shards/libritts --out data/features/libritts
+    """),
+)
+def cache_teacher(
+    data: Annotated[Path, typer.Argument(help="Waveform shards from `svae prepare`.")],
+    out: Annotated[Path, typer.Option(help="Where feature shards go.")],
+    teacher: Annotated[str, typer.Option(help="Hub id, folder or `embedded`.")] = TeacherConfig.model,
+    layer: Annotated[str, typer.Option(help="Index into hidden_states, or `average`.")] = str(TeacherConfig.layer),
+    dtype: Annotated[LatentType, typer.Option(help="Storage.")] = LatentType.float16,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Store a teacher's features once, so that train-vae need not run the teacher."""
+    from svae.caching import CacheOptions
+    from svae.caching import cache_teacher as run
+
+    cfg = TeacherConfig(model=teacher, layer=parse_layer(layer))
+    run(CacheOptions(data=data, out=out, teacher=cfg, dtype=dtype.value, workers=workers, device=device))
+
+
+def parse_layer(text: str) -> int | str:
+    """Read `--layer`. Raises ConfigError for anything but an integer or `average`."""
+    if text == "average":
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"--layer {text!r}: expected an integer (an index into hidden_states) or `average`") from None
+
+
+@app.command(
     epilog=example("""
         svae inspect data/latents/sample
         svae inspect runs/tiny-vae --data data/shards/sample
@@ -112,7 +149,7 @@ def inspect(
     data: Annotated[Path | None, typer.Option(help="Waveform shards; a checkpoint and the teacher need them.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for inspection.json and .png.")] = Path("out/inspection"),
     teacher: Annotated[str | None, typer.Option(help="Hub id or folder; default: what the checkpoint names.")] = None,
-    layer: Annotated[int | None, typer.Option(help="Of --teacher; index into hidden_states.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Of --teacher; index into hidden_states, or `average`.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="Utterances.")] = 200,
     device: Device = "auto",
 ) -> None:
@@ -120,7 +157,7 @@ def inspect(
     from svae.inspection import InspectOptions
     from svae.inspection import inspect as run
 
-    run(InspectOptions(path, data, out, teacher, layer, limit, device))
+    run(InspectOptions(path, data, out, teacher, None if layer is None else parse_layer(layer), limit, device))
 
 
 @app.command(

@@ -21,7 +21,7 @@ from svae.data.batching import (
     unfit_utterances,
     utterance_batches,
 )
-from svae.data.reading import CropBatch, UtteranceBatch, read_crops, read_utterances
+from svae.data.reading import CachedGuidance, CropBatch, UtteranceBatch, read_crops, read_utterances
 from svae.data.shards import Sample, ShardIndex
 from svae.data.stream import BatchStream, SlotDataset
 from svae.errors import DataError
@@ -50,6 +50,7 @@ def crop_loader(
     rank: int,
     world_size: int,
     loader: LoaderConfig,
+    guidance: CachedGuidance | None = None,
     pin_memory: bool = False,
 ) -> BatchStream[CropBatch]:
     """Stream random crops of the training utterances for one rank, one crop of each utterance an epoch.
@@ -64,6 +65,7 @@ def crop_loader(
         rank: this process.
         world_size: number of processes.
         loader: how to read.
+        guidance: stored teacher features to read with the crops.
         pin_memory: page-lock the batches for non-blocking copies; for training on an accelerator.
 
     Raises:
@@ -75,7 +77,7 @@ def crop_loader(
         )
     samples = index.train
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = _CropPlan(batch_size, segment_samples, context_samples)
+    plan = _CropPlan(batch_size, segment_samples, context_samples, guidance)
     return BatchStream(
         SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader), loader, pin_memory
     )
@@ -143,6 +145,7 @@ def validation_crops(
     rank: int = 0,
     world_size: int = 1,
     samples: Sequence[Sample] | None = None,
+    guidance: CachedGuidance | None = None,
 ) -> Iterator[CropBatch]:
     """Yield the same crops at every call, in batches: those of this rank (rank::world_size).
 
@@ -158,6 +161,7 @@ def validation_crops(
         rank: this process.
         world_size: number of processes.
         samples: what to crop; None: what the index holds out. Nothing held out gives no batches.
+        guidance: stored teacher features to read with the crops.
     """
     chosen = list(index.validation if samples is None else samples)
     crops: list[Crop] = []
@@ -175,6 +179,7 @@ def validation_crops(
             mine[first : first + batch_size],
             segment_samples=segment_samples,
             context_samples=context_samples,
+            guidance=guidance,
         )
 
 
@@ -226,12 +231,19 @@ class _CropPlan:
     batch_size: int
     segment_samples: int
     context_samples: int
+    guidance: CachedGuidance | None
 
     def batches(self, order: SlotOrder, start: int) -> Iterator[list[Crop]]:
         return crop_batches(order, batch_size=self.batch_size, segment_samples=self.segment_samples, start=start)
 
     def read(self, index: ShardIndex, crops: list[Crop]) -> CropBatch:
-        return read_crops(index, crops, segment_samples=self.segment_samples, context_samples=self.context_samples)
+        return read_crops(
+            index,
+            crops,
+            segment_samples=self.segment_samples,
+            context_samples=self.context_samples,
+            guidance=self.guidance,
+        )
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from svae.data.batching import Crop, num_frames
+from svae.data.features import FeatureCache
 from svae.data.shards import Sample, ShardIndex, read_member
 from svae.errors import DataError
 from svae.text import PADDING_ID, Vocabulary
@@ -51,8 +52,18 @@ class CropBatch(_TensorBatch):
     """(B,) int64: valid samples of the crop itself, at most S."""
     starts: Tensor
     """(B,) int64: where the crop begins in its utterance, in samples."""
+    guidance: Tensor | None = None
+    """(B, T, C) float32: stored teacher features at the crop's latent frames; None without a cache."""
     failures: list[str] = field(default_factory=list)
     """One message for each planned sample that could not be read and is missing here."""
+
+
+@dataclass(frozen=True)
+class CachedGuidance:
+    """Where a crop's teacher features come from, and at which frames they are wanted."""
+
+    cache: FeatureCache
+    hop_length: int
 
 
 @dataclass
@@ -146,15 +157,25 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
     return (stored[0], stored[1]) if len(stored) == 2 else (stored[0], torch.full_like(stored[0], -torch.inf))
 
 
-def read_crops(index: ShardIndex, crops: Sequence[Crop], *, segment_samples: int, context_samples: int) -> CropBatch:
+def read_crops(
+    index: ShardIndex,
+    crops: Sequence[Crop],
+    *,
+    segment_samples: int,
+    context_samples: int,
+    guidance: CachedGuidance | None = None,
+) -> CropBatch:
     """Read planned crops into a batch; unreadable ones are named in `failures`."""
     width = segment_samples + 2 * context_samples
-    rows, kept, failures = [], [], []
+    rows, features, kept, failures = [], [], [], []
     for crop in crops:
         first = max(crop.start - context_samples, 0)
         last = min(crop.start + segment_samples + context_samples, crop.sample.num_samples)
         try:
             audio = read_waveform(index, crop.sample, first, last - first)
+            if guidance is not None:
+                frames = segment_samples // guidance.hop_length
+                features.append(guidance.cache.read(crop.sample.key, crop.start, frames, guidance.hop_length))
         except DataError as error:
             failures.append(str(error))
             continue
@@ -168,6 +189,7 @@ def read_crops(index: ShardIndex, crops: Sequence[Crop], *, segment_samples: int
         waveform=torch.stack(rows) if rows else torch.zeros(0, 1, width),
         lengths=torch.tensor([crop.length for crop in kept], dtype=torch.int64),
         starts=torch.tensor([crop.start for crop in kept], dtype=torch.int64),
+        guidance=torch.stack(features) if features else None,
         failures=failures,
     )
 

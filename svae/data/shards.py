@@ -1,7 +1,7 @@
 """Folders of shards: plain tar files that webdataset reads, and what is needed to read any sample without scanning.
 
     index.json           format, kind, corpus, statistics, list of shards with sha256, held-out keys; written last
-    shard-00000.tar      key.flac + key.json (kind "waveforms"), key.npy + key.json (kind "latents"), …
+    shard-00000.tar      key.flac + key.json (kind "waveforms"), key.npy + key.json (kinds "latents" and "features")
     shard-00000.jsonl    one row a sample: metadata, and offset, size and crc32 of its members in the tar
 
 A folder without index.json is not finished. The same samples give the same bytes on any machine.
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-KINDS = ("waveforms", "latents")
+KINDS = ("waveforms", "latents", "features")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class ShardIndex:
 
     root: Path
     kind: str
-    """`waveforms` or `latents`."""
+    """`waveforms`, `latents` or `features`."""
     sample_rate: int
     """Hz, of the waveforms (for latents: of the waveforms they stand for)."""
     metadata: dict[str, Any]
@@ -119,7 +119,7 @@ def write_index(
 
     Args:
         root: the folder.
-        kind: `waveforms` or `latents`.
+        kind: `waveforms`, `latents` or `features`.
         corpus: its name.
         sample_rate: in Hz.
         shards: what `write_shard` returned, in order of number.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svae.alignment import interpolate_frames, teacher_positions
 from svae.assets import asset_path
 from svae.config import TeacherConfig
 from svae.errors import ConfigError
@@ -35,16 +36,6 @@ def frame_geometry(config: Any, stacked: int = 1) -> tuple[int, int]:
         receptive_field += (kernel - 1) * hop
         hop *= stride
     return hop, receptive_field
-
-
-def interpolate_frames(features: Tensor, positions: Tensor) -> Tensor:
-    """Read features (B, K, C) at fractional frame positions (T,), linearly, as (B, T, C); the ends are repeated."""
-    positions = positions.clamp(0, features.shape[1] - 1)
-    left = positions.floor().long().clamp(max=max(features.shape[1] - 2, 0))
-    right = (left + 1).clamp(max=features.shape[1] - 1)
-    weight = (positions - left).to(device=features.device, dtype=features.dtype)[:, None]
-    left, right = left.to(features.device), right.to(features.device)
-    return torch.lerp(features[:, left], features[:, right], weight)
 
 
 class Teacher:
@@ -96,10 +87,9 @@ class Teacher:
     def aligned_features(self, waveform: Tensor, context_samples: int, num_frames: int, hop_length: int) -> Tensor:
         """Return one teacher feature per latent frame, (B, num_frames, feature_dim), without gradient.
 
-        The centre of latent frame j lies hop_length * j + (hop_length - 1) / 2 samples into the crop, that of teacher
-        frame k at self.hop_length * k + (self.receptive_field - 1) / 2 of what the teacher hears. The features are
-        interpolated linearly between the two teacher frames around each latent frame. (The official code stretches
-        the teacher's frames over the crop instead, off by up to a frame and by the random start of the crop.)
+        The features are interpolated linearly between the two teacher frames around the centre of each latent frame
+        (`svae.alignment`). The official code stretches the teacher's frames over the crop instead, off by up to a
+        frame and by the random start of the crop.
 
         Args:
             waveform: (B, 1, context_samples + crop + context_samples), real audio on both sides of the crop.
@@ -108,8 +98,14 @@ class Teacher:
             hop_length: Samples per latent frame.
         """
         features = self.features(waveform)
-        centres = context_samples + hop_length * torch.arange(num_frames, dtype=torch.float64) + (hop_length - 1) / 2
-        return interpolate_frames(features, (centres - (self.receptive_field - 1) / 2) / self.hop_length)
+        positions = teacher_positions(
+            context_samples,
+            num_frames,
+            hop_length=hop_length,
+            teacher_hop=self.hop_length,
+            receptive_field=self.receptive_field,
+        )
+        return interpolate_frames(features, positions)
 
 
 def load_teacher(cfg: TeacherConfig, device: str | torch.device = "cpu", *, sample_rate: int = 16000) -> Teacher:

@@ -19,7 +19,7 @@ from svae.models.dit import DiT
 from svae.models.teacher import load_teacher
 from svae.models.vae import SpeechVAE
 from svae.text import Vocabulary
-from svae.training import tts, vae
+from svae.training import crops, tts, vae
 from svae.training.loop import TrainOptions, find_resume
 
 
@@ -57,21 +57,27 @@ def dry_run(options: TrainOptions) -> None:
 def _plan_vae(
     config: VAETrainConfig, world_size: int, console: Console
 ) -> tuple[ShardIndex, dict[str, nn.Module], str]:
-    index, _ = vae.open_data(config)
-    teacher = None if config.loss.alignment is None else load_teacher(config.teacher, torch.device("cpu"))
-    console.print(f"Teacher: {teacher.description if teacher else 'none (acoustic baseline)'}")
+    index, _ = crops.open_data(config)
+    guidance = crops.open_guidance(config, index)
+    online = config.loss.alignment is not None and guidance is None
+    rate = config.vae.sample_rate
+    teacher = load_teacher(config.teacher, torch.device("cpu"), sample_rate=rate) if online else None
+    teacher_dim = None if teacher is None else teacher.feature_dim
+    if guidance is not None:
+        teacher_dim = guidance.cache.description["feature_dim"]
+    console.print(f"Teacher: {vae.describe_teacher(teacher, guidance)}")
     with torch.device("meta"):
         networks: dict[str, nn.Module] = {
-            "VAE": SpeechVAE(config.vae, teacher_dim=None if teacher is None else teacher.feature_dim),
+            "VAE": SpeechVAE(config.vae, teacher_dim),
             "discriminators": Discriminators(config.discriminator, config.vae.sample_rate),
         }
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
-    crops, samples = config.batch_size // world_size, vae.segment_samples(config)
+    count, samples = config.batch_size // world_size, crops.segment_samples(config)
     hop = math.prod(config.vae.encoder_strides)
     text = (
-        f"{crops} crops of {samples / config.vae.sample_rate:g} s ({samples} samples, {samples // hop} latent frames), "
-        f"{crops * samples / config.vae.sample_rate:g} s of audio"
+        f"{count} crops of {samples / config.vae.sample_rate:g} s ({samples} samples, {samples // hop} latent frames), "
+        f"{count * samples / config.vae.sample_rate:g} s of audio"
     )
     return index, networks, text
 

@@ -120,6 +120,8 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
     """
     index = read_index(config.data.root)
     validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
+    if index.kind == "features":
+        raise ConfigError(f"{index.root}: holds teacher features; train-tts needs waveform or latent shards")
     if not index.metadata["characters"]:
         raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
     if validation.kind != index.kind:

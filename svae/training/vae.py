@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from svae import recipe
 from svae.checkpoint import load_strict, publish, write_checkpoint
 from svae.config import VAETrainConfig
 from svae.data.loading import crop_loader, validation_crops
-from svae.data.reading import CropBatch
-from svae.data.shards import ShardIndex, read_index
+from svae.data.reading import CachedGuidance, CropBatch
+from svae.data.shards import ShardIndex
 from svae.distributed import World, barrier, data_parallel, open_world
-from svae.errors import ConfigError
 from svae.latents import measure_statistics
 from svae.losses import (
     MultiScaleMelLoss,
@@ -29,6 +27,15 @@ from svae.losses import (
 from svae.models.discriminators import Discriminators
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae import SpeechVAE, VAEOutput
+from svae.training.crops import (
+    check_batch,
+    context_samples,
+    crop_of,
+    guidance_of,
+    open_data,
+    open_guidance,
+    segment_samples,
+)
 from svae.training.loop import (
     Session,
     StepResult,
@@ -82,8 +89,9 @@ def train_vae(options: TrainOptions) -> Path:
     index, validation = open_data(config)
     with open_world(options.device) as world, open_session(options, "vae", world) as session:
         check_batch(config, world)
-        state = build_state(config, world)
-        session.console.print(f"Teacher: {state.teacher.description if state.teacher else 'none (acoustic baseline)'}")
+        guidance = open_guidance(config, index)
+        state = build_state(config, guidance, world)
+        session.console.print(f"Teacher: {describe_teacher(state.teacher, guidance)}")
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
         loader = crop_loader(
@@ -96,6 +104,7 @@ def train_vae(options: TrainOptions) -> Path:
             rank=world.rank,
             world_size=world.world_size,
             loader=config.loader,
+            guidance=guidance,
             pin_memory=world.device.type == "cuda",
         )
         held_out = list(
@@ -106,6 +115,7 @@ def train_vae(options: TrainOptions) -> Path:
                 segment_samples=segment_samples(config),
                 context_samples=context_samples(config),
                 samples=None if config.data.validation_root is None else validation.samples,
+                guidance=guidance,
             )
         )
         finished = run_loop(
@@ -122,59 +132,24 @@ def train_vae(options: TrainOptions) -> Path:
     return options.out
 
 
-def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
-    """Return the training index and the index validation reads.
-
-    Raises:
-        DataError: a folder is missing or damaged.
-        ConfigError: the shards are not waveforms at the model's sample rate.
-    """
-    index = read_index(config.data.root)
-    validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
-    for each in (index, validation):
-        if each.kind != "waveforms":
-            raise ConfigError(
-                f"{each.root}: holds {each.kind}, but train-vae needs waveform shards from `svae prepare`"
-            )
-        if each.sample_rate != config.vae.sample_rate:
-            raise ConfigError(
-                f"{each.root}: audio at {each.sample_rate} Hz, but vae.sample_rate is {config.vae.sample_rate}.\n"
-                f"Run `svae prepare … --sample-rate {config.vae.sample_rate}` into another folder."
-            )
-    return index, validation
+def describe_teacher(teacher: Teacher | None, guidance: CachedGuidance | None) -> str:
+    """Return in words where the guidance comes from."""
+    if guidance is not None:
+        stored = guidance.cache.description
+        return f"{stored['model']}, layer {stored['layer']}, features stored in {guidance.cache.index.root}"
+    return "none (acoustic baseline)" if teacher is None else teacher.description
 
 
-def check_batch(config: VAETrainConfig, world: World) -> None:
-    """Raise ConfigError where the global batch cannot be split evenly over the ranks."""
-    if config.batch_size % world.world_size:
-        raise ConfigError(
-            f"batch_size {config.batch_size} is over all ranks and must be a multiple of {world.world_size}"
-        )
-
-
-def segment_samples(config: VAETrainConfig) -> int:
-    """Return the crop length in samples, a multiple of the hop."""
-    hop = math.prod(config.vae.encoder_strides)
-    return round(config.segment_seconds * config.vae.sample_rate / hop) * hop
-
-
-def context_samples(config: VAETrainConfig) -> int:
-    """Return the samples on each side of the crop that only the teacher hears."""
-    if config.loss.alignment is None:
-        return 0
-    return round(config.teacher.context_seconds * config.vae.sample_rate)
-
-
-def build_state(config: VAETrainConfig, world: World) -> VAEState:
+def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: World) -> VAEState:
     """Build networks and optimizers with weights that depend on the seed only."""
-    device = world.device
-    teacher = (
-        None
-        if config.loss.alignment is None
-        else load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
-    )
+    device, teacher, teacher_dim = world.device, None, None
+    if guidance is not None:
+        teacher_dim = guidance.cache.description["feature_dim"]
+    elif config.loss.alignment is not None:
+        teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
+        teacher_dim = teacher.feature_dim
     torch.manual_seed(config.trainer.seed)
-    model = SpeechVAE(config.vae, teacher_dim=None if teacher is None else teacher.feature_dim).to(device)
+    model = SpeechVAE(config.vae, teacher_dim).to(device)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
@@ -192,20 +167,6 @@ def build_state(config: VAETrainConfig, world: World) -> VAEState:
         network=data_parallel(model, world),
         discriminator_network=data_parallel(discriminator, world),
     )
-
-
-def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
-    """Return the crop (B, 1, S) without the context that only the teacher hears."""
-    context = context_samples(config)
-    return batch.waveform[..., context : context + segment_samples(config)]
-
-
-def guidance_of(state: VAEState, batch: CropBatch, config: VAETrainConfig) -> Tensor | None:
-    """Return the teacher's features at the latents' frames, (B, T, C), or None without alignment."""
-    if state.teacher is None:
-        return None
-    frames = segment_samples(config) // state.model.hop_length
-    return state.teacher.aligned_features(batch.waveform, context_samples(config), frames, state.model.hop_length)
 
 
 def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor, form: str) -> dict[str, Tensor]:
@@ -232,7 +193,7 @@ def train_step(state: VAEState, batch: CropBatch, config: VAETrainConfig, world:
     precision = torch.autocast(world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16")
     crop = crop_of(batch, config)
     with precision:
-        output = state.network(crop, batch.lengths, guidance_of(state, batch, config))
+        output = state.network(crop, batch.lengths, guidance_of(state.teacher, batch, config))
     norms: dict[str, Tensor | None] = {}
     losses: dict[str, Tensor] = {}
 
@@ -287,7 +248,7 @@ def validate(session: Session, state: VAEState, batches: list[CropBatch], config
     for batch in batches if session.world.is_main else ():
         batch = batch.to(session.world.device)
         crop = crop_of(batch, config)
-        output = state.ema.module(crop, batch.lengths, guidance_of(state, batch, config), use_mean=True)
+        output = state.ema.module(crop, batch.lengths, guidance_of(state.teacher, batch, config), use_mean=True)
         for name, value in vae_losses(state, output, crop, config.loss.alignment_form).items():
             sums[name] = sums.get(name, 0) + value * len(batch.keys)
         count += len(batch.keys)
@@ -323,8 +284,8 @@ def save(
                 "kind": "vae",
                 "step": state.step,
                 "model": recipe.to_tree(config.vae),
-                "teacher_dim": None if state.teacher is None else state.teacher.feature_dim,
-                "teacher": None if state.teacher is None else recipe.to_tree(config.teacher),
+                "teacher_dim": state.model.teacher_dim,
+                "teacher": None if state.model.teacher_dim is None else recipe.to_tree(config.teacher),
                 "sample_rate": config.vae.sample_rate,
                 "hop_length": state.model.hop_length,
                 **statistics,

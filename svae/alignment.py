@@ -1,0 +1,28 @@
+"""Frames at one rate read at the moments of frames at another: teacher features for latent frames."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def teacher_positions(
+    start_sample: int, num_frames: int, *, hop_length: int, teacher_hop: int, receptive_field: int
+) -> Tensor:
+    """Return where latent frames lie on the teacher's time axis, in its frames, (num_frames,) float64.
+
+    The centre of latent frame j lies at start_sample + hop_length * j + (hop_length - 1) / 2 samples of what the
+    teacher hears, that of its frame k at teacher_hop * k + (receptive_field - 1) / 2.
+    """
+    centres = start_sample + hop_length * torch.arange(num_frames, dtype=torch.float64) + (hop_length - 1) / 2
+    return (centres - (receptive_field - 1) / 2) / teacher_hop
+
+
+def interpolate_frames(features: Tensor, positions: Tensor) -> Tensor:
+    """Read features (B, K, C) at fractional frame positions (T,), linearly, as (B, T, C); the ends are repeated."""
+    positions = positions.clamp(0, features.shape[1] - 1)
+    left = positions.floor().long().clamp(max=max(features.shape[1] - 2, 0))
+    right = (left + 1).clamp(max=features.shape[1] - 1)
+    weight = (positions - left).to(device=features.device, dtype=features.dtype)[:, None]
+    left, right = left.to(features.device), right.to(features.device)
+    return torch.lerp(features[:, left], features[:, right], weight)
