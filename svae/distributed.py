@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from svae.errors import ConfigError
+from svae.errors import ConfigError, SvaeError
 
 TIMEOUT = timedelta(minutes=30)
 """A collective that waits longer than this ends the job; long enough for validation on rank 0."""
@@ -79,8 +79,21 @@ def open_world(device_name: str) -> Iterator[World]:
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         yield World(rank=dist.get_rank(), world_size=world_size, device=device)
+    except RuntimeError as error:
+        if not _lost_contact(error):
+            raise
+        raise SvaeError(
+            f"lost contact with another rank ({str(error).splitlines()[0][-120:]}).\n"
+            "It was killed or failed; torchrun names it below, as the root cause. The same command resumes."
+        ) from None
     finally:
         dist.destroy_process_group()
+
+
+def _lost_contact(error: RuntimeError) -> bool:
+    """Return whether a collective failed because a peer went away: gloo and NCCL say it in words only."""
+    signs = ("gloo/transport", "Connection reset by peer", "Connection closed by peer", "remote process exited", "NCCL")
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
 
 
 def data_parallel(module: nn.Module, world: World) -> nn.Module:

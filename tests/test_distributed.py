@@ -39,6 +39,46 @@ def test_two_processes_agree_with_one_on_the_double_batch(kind, tone_shards, tmp
         assert torch.allclose(gradient, two[name], rtol=1e-3, atol=1e-5 * scale), name
 
 
+KILLED = """
+import os, signal
+import torch
+from svae.cli.app import Commands
+from svae.distributed import open_world, sum_over_ranks
+import typer
+
+app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
+
+@app.callback()
+def options(): pass
+
+@app.command()
+def collectives():
+    with open_world("cpu") as world:
+        for step in range(10**6):
+            if world.rank == 1 and step == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
+            sum_over_ranks(torch.ones(3), world)
+
+app()
+"""
+
+
+def test_a_killed_rank_ends_the_job_with_a_message_that_names_it(tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    root = str(Path(__file__).parents[1])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    result = subprocess.run(
+        [*command, str(script), "collectives"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode != 0
+    assert "error (rank 0): lost contact with another rank" in result.stderr
+    assert "[rank0]: Traceback" not in result.stderr
+    root_cause = result.stderr.split("Root Cause")[1]
+    assert "rank      : 1" in root_cause and "SIGKILL" in root_cause
+
+
 def test_one_process_needs_no_process_group():
     with open_world("cpu") as world:
         assert world == World(rank=0, world_size=1, device=torch.device("cpu"))
