@@ -33,6 +33,7 @@ from svae.data.shards import (
 )
 from svae.distributed import select_device
 from svae.errors import DataError
+from svae.models import streaming
 from svae.models.vae import SpeechVAE, load_vae
 
 
@@ -63,7 +64,7 @@ def measure_statistics(
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
             continue
-        mean = vae.encode(waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
+        mean = streaming.encode(vae, waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
         total += mean.sum(dim=1)
         squares += mean.square().sum(dim=1)
         frames, used = frames + mean.shape[1], used + 1
@@ -156,7 +157,7 @@ def _check_same_encoding(out: Path, description: dict[str, object]) -> None:
 @torch.inference_mode()
 def _encode(vae: SpeechVAE, index: ShardIndex, samples: list[Sample], dtype: str) -> Iterator[ShardItem]:
     for sample in samples:
-        posterior = vae.encode(read_waveform(index, sample).unsqueeze(0).to(vae.latent_mean.device))
+        posterior = streaming.encode(vae, read_waveform(index, sample).unsqueeze(0).to(vae.latent_mean.device))
         buffer = io.BytesIO()
         array = torch.stack([posterior.mean[0], posterior.logvar[0]]).cpu().numpy().astype(dtype)
         np.save(buffer, array, allow_pickle=False)
