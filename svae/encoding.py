@@ -31,6 +31,7 @@ from svae.data.shards import (
 from svae.distributed import barrier, describe_device, open_world
 from svae.errors import DataError
 from svae.latents import STATISTICS_UTTERANCES, cached_index, cached_vae, for_shards, measure_statistics
+from svae.models import streaming
 from svae.models.flow import posterior_latents
 from svae.models.vae import SpeechVAE, load_vae
 
@@ -167,7 +168,10 @@ def _encode(vae: SpeechVAE, index: ShardIndex, batches: list[list[Sample]]) -> I
         for row, sample in zip(waveform, batch, strict=True):
             row[:, : sample.num_samples] = read_waveform(index, sample)
         device = vae.latent_mean.device
-        posterior = vae.encode(waveform.to(device), None if len(batch) == 1 else lengths.to(device))
+        if len(batch) == 1:
+            posterior = streaming.encode(vae, waveform.to(device))
+        else:
+            posterior = vae.encode(waveform.to(device), lengths.to(device))
         mean, logvar = posterior.mean.cpu(), posterior.logvar.cpu()
         for row, (sample, frames) in enumerate(zip(batch, posterior.lengths.tolist(), strict=True)):
             yield sample, mean[row, :, :frames], logvar[row, :, :frames]

@@ -21,6 +21,7 @@ from svae.data.shards import Sample, ShardIndex, read_index
 from svae.distributed import describe_device, select_device
 from svae.errors import ConfigError, DataError
 from svae.latents import content_of, spread, vae_of_latents
+from svae.models import streaming
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae import SpeechVAE, load_vae
 from svae.recipe import from_tree
@@ -232,7 +233,7 @@ def _posterior(
     if latents is not None:
         return read_latents(latents, sample, vae.hop_length)
     assert data is not None
-    posterior = vae.encode(read_waveform(data, sample)[None].to(vae.latent_mean.device))
+    posterior = streaming.encode(vae, read_waveform(data, sample)[None].to(vae.latent_mean.device))
     return posterior.mean[0].cpu(), posterior.logvar[0].cpu()
 
 

@@ -24,6 +24,7 @@ from svae.data.reading import read_latents, read_waveform
 from svae.data.shards import Sample, ShardIndex, read_index
 from svae.distributed import World, barrier, describe_device, open_world
 from svae.errors import CheckpointError, DataError
+from svae.models import streaming
 from svae.models.vae import SpeechVAE, load_vae
 
 STATISTICS_UTTERANCES = 5000
@@ -67,7 +68,7 @@ def measure_statistics(
                 mean = read_latents(index, sample, vae.hop_length)[0].double()
             else:
                 waveform = read_waveform(index, sample)
-                mean = vae.encode(waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
+                mean = streaming.encode(vae, waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
             continue
@@ -210,6 +211,6 @@ def _decode_shard(
         path = _decoded(out, sample, options)
         if not path.is_file():
             mean, _ = read_latents(index, sample, vae.hop_length)
-            waveform = vae.decode(mean[None].to(device))[0, :, : sample.num_samples].cpu()
+            waveform = streaming.decode(vae, mean[None].to(device))[0, :, : sample.num_samples].cpu()
             save_audio(path, waveform, index.sample_rate)
         tick()

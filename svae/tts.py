@@ -20,6 +20,7 @@ from torch import Tensor
 from svae.checkpoint import load_strict, open_checkpoint
 from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
+from svae.models import streaming
 from svae.models.dit import DiT
 from svae.models.flow import sample_latents
 from svae.models.vae import SpeechVAE, load_vae
@@ -197,7 +198,7 @@ class TTS:
             )
         with self._timed(timings, "decode"):
             context = min(DECODER_CONTEXT_FRAMES, kept)
-            waveform = self.vae.decode(self.vae.denormalize(latents[..., kept - context :]))
+            waveform = streaming.decode(self.vae, self.vae.denormalize(latents[..., kept - context :]))
             waveform = (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
         return Synthesis(
             waveform=waveform,

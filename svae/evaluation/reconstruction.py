@@ -20,6 +20,7 @@ from svae.evaluation.metrics import cosine, mean_or_none, reconstruction_scores
 from svae.evaluation.report import print_results, write_results
 from svae.evaluation.run import JUDGE_RATE, EvaluateOptions, Judges, judge, notes_on, open_list, summarize
 from svae.evaluation.speaker import load_speaker_model
+from svae.models import streaming
 from svae.models.vae import SpeechVAE, load_vae
 from svae.tracking import environment
 
@@ -107,8 +108,8 @@ def find_vae(path: Path) -> Checkpoint:
 def reconstruct(vae: SpeechVAE, original: Recording, path: Path) -> tuple[Recording, dict[str, Any]]:
     """Encode and decode one recording with the posterior's mean; write it; return it and its scores at 16 kHz."""
     waveform = original.load(vae.sample_rate)
-    device = vae.latent_mean.device
-    decoded = vae.decode(vae.encode(waveform[None, None].to(device)).mean)[0, 0, : waveform.shape[0]].cpu()
+    latents = streaming.encode(vae, waveform[None, None].to(vae.latent_mean.device)).mean
+    decoded = streaming.decode(vae, latents)[0, 0, : waveform.shape[0]].cpu()
     save_audio(path, decoded[None], vae.sample_rate)
     clips = [resample(clip[None], vae.sample_rate, JUDGE_RATE)[0] for clip in (waveform, decoded)]
     return recording_from_file(path), reconstruction_scores(clips[0], clips[1], JUDGE_RATE)

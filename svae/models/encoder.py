@@ -113,10 +113,18 @@ class CausalAttention(nn.Module):
 
         Right padding needs no mask: the keys of padded frames lie to the right of every valid frame.
         """
+        query, key, value = self.project(x)
+        return self.combine(F.scaled_dot_product_attention(query, key, value, is_causal=True))
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries, keys and values, each (B, heads, T, head width), of x (B, T, width)."""
         bias = torch.cat([self.query_bias, torch.zeros_like(self.query_bias), self.value_bias])
         qkv = F.linear(x, self.qkv.weight, bias).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(query, key, value, is_causal=True)  # (B, heads, T, head width)
+        return query, key, value
+
+    def combine(self, y: Tensor) -> Tensor:
+        """Map what each head attended to, (B, heads, T, head width), to (B, T, out_width)."""
         if self.narrow:
             y = F.adaptive_avg_pool1d(y.mean(dim=1), self.out_width)
         else:
@@ -158,5 +166,9 @@ class AttentionProjection(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, T, width) to (B, T, out_width)."""
-        x = self.shortcut(self.norm_shortcut(x)) + self.attention(self.norm_attention(x))
+        return self.finish(x, self.attention(self.norm_attention(x)))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add the shortcut of x (B, T, width) to the attention's output (B, T, out_width) and apply the MLP."""
+        x = self.shortcut(self.norm_shortcut(x)) + attended
         return x + self.mlp(self.norm_mlp(x))

@@ -164,15 +164,18 @@ class SpeechVAE(nn.Module):
             waveform = waveform.masked_fill(~length_mask(lengths, samples)[:, None], 0.0)
             frames = (lengths + self.hop_length - 1) // self.hop_length
         waveform = F.pad(waveform, (0, -samples % self.hop_length))
-        x = self.projection(self.encoder(waveform, frames).transpose(1, 2))
-        mean = self.mean(x).transpose(1, 2).float()
-        logvar = self.logvar(x).transpose(1, 2).float().clamp(*LOGVAR_RANGE)
+        mean, logvar = self.parameters_of(self.projection(self.encoder(waveform, frames).transpose(1, 2)))
         if frames is None:
             frames = torch.full((mean.shape[0],), mean.shape[-1], dtype=torch.int64, device=mean.device)
         else:
             valid = length_mask(frames, mean.shape[-1])[:, None]
             mean, logvar = mean * valid, logvar * valid
         return Posterior(mean, logvar, frames)
+
+    def parameters_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map projected frames (B, T, D) to the posterior's mean and logvar, each (B, D, T), float32."""
+        mean = self.mean(x).transpose(1, 2).float()
+        return mean, self.logvar(x).transpose(1, 2).float().clamp(*LOGVAR_RANGE)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, D, T), not normalised, to a waveform (B, 1, T * hop) in [-1, 1], float32."""
