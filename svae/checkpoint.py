@@ -58,11 +58,17 @@ class Checkpoint:
         Raises:
             CheckpointError: the file does not have the recorded sha256, or is not safetensors.
         """
-        path = self.folder / "model.safetensors"
+        return self.state("model.safetensors")
+
+    def state(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of one of the checkpoint's safetensors files; raises as `model_state`."""
+        path, expected = self.folder / name, self.config["files"][name]
+        if not path.is_file():
+            raise CheckpointError(f"{path}: missing, but config.json lists it; copy the checkpoint again")
         found = file_sha256(path)
-        if found != self.hash:
+        if found != expected:
             raise CheckpointError(
-                f"{path}: damaged: sha256 {found[:12]}… differs from {self.hash[:12]}… in config.json.\n"
+                f"{path}: damaged: sha256 {found[:12]}… differs from {expected[:12]}… in config.json.\n"
                 "Copy the checkpoint again, or use another step of the run."
             )
         try:
@@ -128,6 +134,7 @@ def write_checkpoint(
     model_state: dict[str, Tensor],
     training_state: dict[str, Any] | None = None,
     vae_folder: Path | None = None,
+    more: dict[str, dict[str, Tensor]] | None = None,
 ) -> Checkpoint:
     """Write a checkpoint under a temporary name, flush it to disk, and rename it into place.
 
@@ -137,17 +144,20 @@ def write_checkpoint(
         model_state: the weights to publish; stored in float32 unless they come in half precision.
         training_state: tensors and plain values for resuming.
         vae_folder: a VAE checkpoint to copy in (without its training state).
+        more: file name → tensors of further safetensors files.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous() for k, v in model_state.items()}, temporary / "model.safetensors")
+    states = {"model.safetensors": model_state} | (more or {})
+    for name, state in states.items():
+        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / name)
     if training_state is not None:
         (temporary / "training").mkdir()
         torch.save(training_state, temporary / "training" / "state.pt")
     if vae_folder is not None:
         shutil.copytree(vae_folder, temporary / "vae", ignore=shutil.ignore_patterns("training"))
-    files = {"model.safetensors": file_sha256(temporary / "model.safetensors")}
+    files = {name: file_sha256(temporary / name) for name in states}
     config = {"format": FORMAT, **config, "files": files}
     (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for file in temporary.rglob("*"):

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from svae.errors import ConfigError
-from svae.text import normalize_text
+from svae.errors import ConfigError, DataError
+from svae.text import Vocabulary, normalize_text
 
 SPOKEN_LANGUAGES = ("en", "zh", "ja")
 """Languages that can be spelled out; any other is only split into sentences."""
@@ -121,3 +124,69 @@ def split_sentences(text: str, language: str | None) -> list[str]:
             if sentence.strip():
                 found.append(sentence.strip())
     return found
+
+
+# ----------------------------------------------------------------------------------------------- text in
+
+
+def read_text(text: str | None, file: Path | None) -> str:
+    """Return a text given as such, or the content of a UTF-8 file (`-`: of standard input).
+
+    Raises:
+        ConfigError: none or two of them were given.
+        DataError: it is empty, or the file cannot be read as UTF-8.
+    """
+    if (text is None) == (file is None):
+        raise ConfigError("pass either --text or --text-file FILE (- for standard input)")
+    name = "--text"
+    if file is not None:
+        name = "standard input" if str(file) == "-" else str(file)
+        try:
+            data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+            text = data.decode("utf-8-sig")
+        except OSError as error:
+            raise DataError(f"{name}: {error.strerror}. Expected a UTF-8 text file.") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{name}: not UTF-8 at byte {error.start}; convert it to UTF-8.") from None
+    assert text is not None
+    if not normalize_text(text):
+        raise DataError(f"{name}: empty. Expected at least one character that is not white space.")
+    return text
+
+
+def prepare_sentences(
+    text: str,
+    vocabulary: Vocabulary,
+    *,
+    language: str | None,
+    skip_unknown: bool = False,
+    show: Callable[[str], object] | None = None,
+) -> tuple[list[str], list[str]]:
+    """Split a text into sentences as they are spoken, in characters a model knows.
+
+    Args:
+        text: any length.
+        vocabulary: of the model.
+        language: see `spoken_form`.
+        skip_unknown: leave unknown characters out instead of refusing.
+        show: called with a line for each sentence: what became of it.
+
+    Returns:
+        The sentences, and the characters that were left out.
+
+    Raises:
+        DataError: unknown characters that are not to be skipped, or nothing else is left.
+    """
+    written = split_sentences(text, language)
+    spoken = [spoken_form(sentence, language) for sentence in written]
+    for before, after in zip(written, spoken, strict=True) if show is not None else ():
+        show(f"  {before}" if after == before else f"  {before}\n  → {after}")
+    unknown = vocabulary.unknown(" ".join(spoken))
+    if unknown and skip_unknown:
+        gone = str.maketrans(dict.fromkeys(unknown, " "))
+        spoken = [plain for sentence in spoken if (plain := normalize_text(sentence.translate(gone)))]
+        if not spoken:
+            raise DataError("text: nothing is left of it without the characters that the model does not know")
+        return spoken, unknown
+    vocabulary.encode(" ".join(spoken))  # names unknown characters before anything slow happens
+    return spoken, []

@@ -1,56 +1,77 @@
-"""`svae synthesize`: a text and a reference recording to an audio file with a JSON beside it."""
+"""`svae synthesize`: a text of any length and a voice to an audio file with a JSON beside it."""
 
 from __future__ import annotations
 
+import itertools
 import json
-import unicodedata
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from svae.audio import load_audio, resample, save_audio
+from svae.audio import resample
 from svae.checkpoint import writable_folder
 from svae.distributed import describe_device, select_device
-from svae.errors import ConfigError, DataError
-from svae.text import Vocabulary, normalize_text
+from svae.errors import ConfigError
+from svae.longform import chunk_text, join_chunks
+from svae.prompts import ASR_SAMPLE_RATE, OpenedPrompt, load_voice, open_reference
+from svae.speech import Prompt, Sampling, Synthesis
+from svae.spoken import prepare_sentences, read_text
 from svae.tracking import environment
-from svae.tts import TTS, Synthesis, load_tts
+from svae.tts import MAX_TOTAL_SECONDS, TTS, load_tts
 
-__all__ = ["TTS", "Synthesis", "SynthesizeOptions", "load_tts", "synthesize_file"]
+__all__ = ["TTS", "Synthesis", "SynthesizeOptions", "load_tts", "speak_long", "synthesize_file"]
 
-ASR_SAMPLE_RATE = 16000
+TRAINED_SECONDS = 30.0
+"""Longest utterance of a model that does not say what it was trained on."""
+MIN_CHUNK_SECONDS = 3.0
+"""New speech gets at least this much room beside a long reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizeOptions:
     """Options of `svae synthesize`."""
 
-    ref: Path
-    """Recording of the voice: any format, rate and number of channels that libsndfile reads."""
-    text: str
     model: Path
     """Checkpoint or run folder of `svae train-tts`."""
+    text: str | None = None
+    text_file: Path | None = None
+    """UTF-8; `-`: standard input."""
+    ref: Path | None = None
+    """Recording of the voice: any format, rate and number of channels that libsndfile reads."""
     ref_text: str | None = None
     """What is said in the recording. None: the recogniser `asr` transcribes it."""
+    voice: str | None = None
+    """A saved voice instead of `ref`."""
     out: Path = Path("out.wav")
     """.wav or .flac."""
-    seed: int = 0
-    steps: int = 32
-    guidance: float = 2.0
-    speed: float = 1.0
-    duration: float | None = None
-    """Seconds of new speech; None: predicted."""
+    sampling: Sampling = field(default_factory=Sampling)
+    language: str | None = "en"
+    """Numbers and symbols are spelled out in it; None: not at all."""
+    skip_unknown: bool = False
+    """Leave out characters the model does not know, and say so, instead of refusing."""
+    verify: int = 0
+    """Transcribe each chunk and try again with up to so many other seeds where it is not understood."""
+    verify_wer: float = 0.3
+    """Understood means a word error rate of at most this."""
+    stream: bool = False
+    """Speak sentence by sentence, and write each into `out` as soon as it is there."""
+    verbose: bool = False
     device: str = "auto"
     asr: str = "pocketsphinx"
-    """Recogniser for the reference: pocketsphinx, whisper:ID_OR_PATH or ctc:ID_OR_PATH."""
+    """Recogniser for the reference and for `verify`: pocketsphinx, whisper:ID_OR_PATH or ctc:ID_OR_PATH."""
 
 
 def synthesize_file(options: SynthesizeOptions) -> Path:
-    """Speak a text in the voice of a recording; write the audio and, under the same name, a JSON that says how.
+    """Speak a text in a voice; write the audio and, under the same name, a JSON that says how.
 
     Returns:
         The audio file.
@@ -60,113 +81,270 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         CheckpointError: the model is unusable.
         DataError: the recording or a text is unusable.
     """
-    console = Console()
-    _check_output(options)
-    if not normalize_text(options.text):
-        raise DataError("--text: empty. Expected at least one character that is not white space.")
-    device = select_device(options.device)
-    reference, rate = load_audio(options.ref)
-    tts = load_tts(options.model, device)
-    console.print(
-        f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.identity['hash'][:12]}…) on {describe_device(device)}"
-    )
-    prompt = tts.check_prompt(resample(reference, rate, tts.sample_rate))
-    prompt_text, recognizer = options.ref_text, None
-    if prompt_text is None:
-        prompt_text, recognizer = transcribe_reference(tts, resample(reference, rate, ASR_SAMPLE_RATE), options)
-        console.print(
-            f"Transcript by {options.asr}: [bold]{escape(prompt_text)}[/] (wrong? pass --ref-text)", highlight=False
-        )
-    result = tts.generate(
-        options.text,
-        prompt,
-        prompt_text,
-        seed=options.seed,
-        num_steps=options.steps,
-        guidance_scale=options.guidance,
-        speed=options.speed,
-        duration_seconds=options.duration,
-    )
-    save_audio(options.out, result.waveform, result.sample_rate)
-    report = options.out.with_suffix(".json")
-    row = {**describe(result, tts), "reference": str(options.ref), "audio": options.out.name}
-    row |= {"prompt_text_from": "given" if recognizer is None else "asr", "asr": recognizer}
-    report.write_text(json.dumps(row, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    _print_result(console, result, options, report)
+    console, started = Console(), time.perf_counter()
+    check_output(options.out)
+    if (options.ref is None) == (options.voice is None):
+        raise ConfigError("pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)")
+    text = read_text(options.text, options.text_file)
+    tts = load_model(options, console)
+    opened = open_prompt(options, tts, console)
+    recognize = recognizer(options, tts) if options.verify else None
+    sentences = sentences_of(text, tts, options, console)
+    report = speak_into(options.out, tts, opened, sentences, options, recognize, console, started)
+    row = {"model": tts.identity, **opened.description, "audio": options.out.name, **report}
+    row["environment"] = environment(tts.device)
+    path = options.out.with_suffix(".json")
+    path.write_text(json.dumps(row, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _print_result(console, row, options, path)
     return options.out
 
 
-def describe(result: Synthesis, tts: TTS) -> dict[str, Any]:
-    """Return everything about a result but the samples, for JSON."""
+def sentences_of(text: str, tts: TTS, options: SynthesizeOptions, console: Console) -> list[str]:
+    """Return a text's sentences as they are spoken; print what was changed where that was asked for or lost."""
+    show = (lambda line: console.print(line, highlight=False, markup=False)) if options.verbose else None
+    sentences, lost = prepare_sentences(
+        text, tts.vocabulary, language=options.language, skip_unknown=options.skip_unknown, show=show
+    )
+    if lost:
+        names = escape(", ".join(map(repr, lost)))
+        console.print(f"[yellow]Left out: {names} (the model does not know them)[/]", highlight=False)
+    return sentences
+
+
+def load_model(options: SynthesizeOptions, console: Console) -> TTS:
+    """Load the model and print which one it is."""
+    options.sampling.check()
+    tts = load_tts(options.model, select_device(options.device))
+    console.print(
+        f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.identity['hash'][:12]}…) on {describe_device(tts.device)}; "
+        f"durations: {tts.duration_rule(options.sampling)}"
+    )
+    return tts
+
+
+def open_prompt(options: SynthesizeOptions, tts: TTS, console: Console) -> OpenedPrompt:
+    """Return the voice that the options name.
+
+    Raises:
+        ConfigError: no such saved voice.
+        DataError: the recording is unusable.
+    """
+    if options.voice is not None:
+        return load_voice(options.voice, tts, console)
+    assert options.ref is not None
+    return open_reference(tts, options.ref, options.ref_text, asr=options.asr, console=console)
+
+
+# ----------------------------------------------------------------------------------------------- speech
+
+
+def speak_long(
+    tts: TTS,
+    sentences: Sequence[str],
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    by_sentence: bool = False,
+    speak: Callable[[str], Synthesis] | None = None,
+) -> Iterator[Synthesis]:
+    """Speak sentences in chunks that, beside the prompt, are no longer than what the model was trained on.
+
+    The noise of a chunk depends on (seed, its text) alone, so changing one sentence leaves other chunks as they are.
+
+    Args:
+        tts: the model.
+        sentences: in order, as spoken.
+        prompt: the voice.
+        sampling: `duration_seconds` is possible where the text is one chunk.
+        by_sentence: every sentence is a chunk of its own, so that the first one is there soon.
+        speak: speaks one chunk; None: `tts.speak`.
+
+    Raises:
+        DataError: as `TTS.generate`.
+    """
+    trained = tts.identity.get("max_seconds")
+    limit = min(TRAINED_SECONDS if trained is None else trained, MAX_TOTAL_SECONDS)
+    free = replace(sampling, duration_seconds=None)
+    room = max(limit - prompt.seconds, MIN_CHUNK_SECONDS)
+    if sampling.duration_seconds is not None:
+        chunks: Iterator[str] = iter([" ".join(sentences)])
+    else:
+        groups = [[sentence] for sentence in sentences] if by_sentence else [sentences]
+        parts = (chunk_text(group, lambda text: tts.new_seconds(text, prompt, free), room) for group in groups)
+        chunks = itertools.chain.from_iterable(parts)
+    for chunk in chunks:
+        yield tts.speak([chunk], [prompt], sampling)[0] if speak is None else speak(chunk)
+
+
+def speak_into(
+    out: Path,
+    tts: TTS,
+    opened: OpenedPrompt,
+    sentences: Sequence[str],
+    options: SynthesizeOptions,
+    recognize: Callable[[Tensor], str] | None,
+    console: Console,
+    started: float,
+) -> dict[str, Any]:
+    """Speak sentences into an audio file, chunk by chunk; return the report.
+
+    The file appears under its name when complete; with `stream`, at once, growing.
+    """
+    chunks: list[dict[str, Any]] = []
+
+    def speak(text: str) -> Synthesis:
+        result, attempts = speak_verified(tts, text, opened.prompt, options, recognize)
+        chunks.append(describe(result) | ({"attempts": attempts} if attempts else {}))
+        return result
+
+    path = out if options.stream else out.with_name(f".{out.name}.tmp{out.suffix}")
+    first_audio = None
+    columns = (TextColumn("Speaking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    try:
+        with (
+            Progress(*columns, console=console, transient=True, disable=len(sentences) < 2) as progress,
+            soundfile.SoundFile(path, "w", tts.sample_rate, 1, "PCM_16") as file,
+        ):
+            task, total = progress.add_task("", total=sum(map(len, sentences))), sum(map(len, sentences))
+
+            def waveforms() -> Iterator[Tensor]:
+                for result in speak_long(
+                    tts, sentences, opened.prompt, options.sampling, by_sentence=options.stream, speak=speak
+                ):
+                    progress.update(task, completed=min(total, progress.tasks[0].completed + len(result.text)))
+                    yield result.waveform.reshape(-1)
+
+            for piece in join_chunks(waveforms(), tts.sample_rate):
+                file.write(_pcm16(piece))
+                if options.stream:
+                    file.flush()
+                first_audio = time.perf_counter() - started if first_audio is None else first_audio
+            seconds = file.frames / tts.sample_rate
+        path.replace(out)
+    finally:
+        if path != out:
+            path.unlink(missing_ok=True)
+    return _summary(chunks, seconds, first_audio, tts, opened, options)
+
+
+def _pcm16(waveform: Tensor) -> np.ndarray:
+    return np.round(waveform.clamp(-1, 1).numpy() * 32767).astype(np.int16)
+
+
+def speak_verified(
+    tts: TTS,
+    text: str,
+    prompt: Prompt,
+    options: SynthesizeOptions,
+    recognize: Callable[[Tensor], str] | None,
+) -> tuple[Synthesis, list[dict[str, Any]]]:
+    """Speak one chunk; with a recogniser, try other seeds while it is misunderstood, and keep the best attempt.
+
+    Returns:
+        The speech, and for each attempt its seed, what was heard, and the word error rate.
+    """
+    attempts: list[dict[str, Any]] = []
+    best: tuple[float, Synthesis] | None = None
+    for number in range(options.verify + 1 if recognize is not None else 1):
+        sampling = replace(options.sampling, seed=options.sampling.seed + number)
+        result = tts.speak([text], [prompt], sampling)[0]
+        if recognize is None:
+            return result, []
+        heard = recognize(resample(result.waveform[0], tts.sample_rate, ASR_SAMPLE_RATE)[0])
+        wer = _word_error_rate(text, heard)
+        attempts.append({"seed": sampling.seed, "wer": wer, "heard": heard})
+        if best is None or wer < best[0]:
+            best = (wer, result)
+        if wer <= options.verify_wer:
+            break
+    assert best is not None
+    return best[1], attempts
+
+
+def _word_error_rate(text: str, heard: str) -> float:
+    from svae.evaluation.metrics import normalize_for_wer, word_errors
+
+    return word_errors(text, heard).rate if normalize_for_wer(text) else 0.0
+
+
+def recognizer(options: SynthesizeOptions, tts: TTS) -> Callable[[Tensor], str]:
+    """Return what transcribes a waveform (S,) at 16 kHz, as `--asr` names it."""
+    from svae.evaluation.asr import load_asr
+
+    judge = load_asr(options.asr, str(tts.device))
+    return lambda waveform: judge.transcribe([waveform])[0]
+
+
+# ----------------------------------------------------------------------------------------------- report
+
+
+def describe(result: Synthesis) -> dict[str, Any]:
+    """Return everything about a chunk but the samples, for JSON."""
     return {
-        "model": tts.identity,
-        "seed": result.seed,
-        "steps": result.num_steps,
-        "guidance": result.guidance_scale,
-        "speed": result.speed,
         "text": result.text,
-        "prompt_text": result.prompt_text,
-        "sample_rate": result.sample_rate,
-        "prompt_seconds": result.prompt_seconds,
+        "seed": result.sampling.seed,
         "generated_seconds": result.generated_seconds,
         "seconds_by_stage": result.timings,
-        "real_time_factors": result.real_time_factors,
-        "environment": environment(tts.device),
     }
 
 
-def transcribe_reference(tts: TTS, waveform: Tensor, options: SynthesizeOptions) -> tuple[str, dict[str, Any]]:
-    """Return what is said in a reference (1, S) at 16 kHz, in the model's characters, and which recogniser heard it.
-
-    Raises:
-        DataError: nothing was recognised, or it cannot be spelled with the model's characters.
-    """
-    from svae.evaluation.asr import load_asr  # only this path needs a recogniser
-
-    recognizer = load_asr(options.asr, str(tts.device))
-    heard = normalize_text(recognizer.transcribe([waveform.reshape(-1)])[0])
-    if not heard:
-        raise DataError(f"{options.ref}: {options.asr} recognised no words in it. Pass what is said with --ref-text.")
-    fitted = fit_transcript(heard, tts.vocabulary)
-    unknown = tts.vocabulary.unknown(fitted)
-    if unknown or not fitted:
-        raise DataError(
-            f"{options.ref}: {options.asr} heard {heard!r}, but the model does not know "
-            f"{', '.join(map(repr, unknown))}. Pass what is said, spelled with the model's characters, with --ref-text."
-        )
-    return fitted, dict(recognizer.description)
-
-
-def fit_transcript(text: str, vocabulary: Vocabulary) -> str:
-    """Spell a recogniser's text with a model's characters as far as that loses no sound.
-
-    Punctuation the model does not know goes (dashes become spaces); letters change case, all of them, if only the
-    other case is known.
-    """
-    kept = []
-    for char in text:
-        if char in vocabulary or not unicodedata.category(char).startswith("P"):
-            kept.append(char)
-        elif unicodedata.category(char) == "Pd":
-            kept.append(" ")
-    text = normalize_text("".join(kept))
-    return next((t for t in (text, text.lower(), text.upper()) if not vocabulary.unknown(t)), text)
+def _summary(
+    chunks: list[dict[str, Any]],
+    seconds: float,
+    first_audio: float | None,
+    tts: TTS,
+    opened: OpenedPrompt,
+    options: SynthesizeOptions,
+) -> dict[str, Any]:
+    stages, sampling = {"encode": opened.encode_seconds}, options.sampling
+    for chunk in chunks:
+        for stage, value in chunk["seconds_by_stage"].items():
+            stages[stage] = stages.get(stage, 0.0) + value
+    factors = {stage: value / seconds for stage, value in stages.items()}
+    return {
+        "seed": sampling.seed,
+        "steps": sampling.num_steps,
+        "guidance": sampling.guidance_scale,
+        "solver": sampling.solver,
+        "sway": sampling.sway,
+        "speed": sampling.speed,
+        "duration_rule": tts.duration_rule(sampling),
+        "language": options.language,
+        "text": " ".join(chunk["text"] for chunk in chunks),
+        "prompt_text": opened.prompt.text.rstrip(),
+        "prompt_seconds": opened.prompt.seconds,
+        "sample_rate": tts.sample_rate,
+        "generated_seconds": seconds,
+        "first_audio_seconds": first_audio,
+        "seconds_by_stage": stages,
+        "real_time_factors": factors | {"total": sum(factors.values())},
+        "chunks": chunks,
+    }
 
 
-def _check_output(options: SynthesizeOptions) -> None:
-    if options.out.suffix.lower() not in (".wav", ".flac"):
-        raise ConfigError(f"--out {options.out}: must end in .wav or .flac")
-    if options.out.is_dir():
-        raise ConfigError(f"--out {options.out}: is a folder; name a file in it")
-    writable_folder(options.out.parent, option="--out")
+def check_output(out: Path) -> None:
+    """Raise ConfigError where `out` is not a .wav or .flac that can be written."""
+    if out.suffix.lower() not in (".wav", ".flac"):
+        raise ConfigError(f"--out {out}: must end in .wav or .flac")
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; name a file in it")
+    writable_folder(out.parent, option="--out")
 
 
-def _print_result(console: Console, result: Synthesis, options: SynthesizeOptions, report: Path) -> None:
-    stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in result.real_time_factors.items())
+def _print_result(console: Console, row: dict[str, Any], options: SynthesizeOptions, report: Path) -> None:
+    stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items())
     console.print(
-        f"Reference {result.prompt_seconds:.2f} s, new speech {result.generated_seconds:.2f} s, "
-        f"{result.num_steps} steps, guidance {result.guidance_scale:g}, seed {result.seed}"
+        f"Reference {row['prompt_seconds']:.2f} s, new speech {row['generated_seconds']:.2f} s in "
+        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, guidance {row['guidance']:g}, seed {row['seed']}"
     )
-    console.print(f"Real-time factor: {stages}")
+    first = f"; first audio after {row['first_audio_seconds']:.1f} s" if options.stream else ""
+    console.print(f"Real-time factor: {stages}{first}")
+    for chunk in row["chunks"]:
+        attempts = chunk.get("attempts", [])
+        if attempts and min(a["wer"] for a in attempts) > options.verify_wer:
+            console.print(
+                f"[yellow]Not understood after {len(attempts)} attempt(s): {escape(chunk['text'])} "
+                f"(heard: {escape(attempts[-1]['heard'])})[/]"
+            )
     console.print(f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(report))}")
     console.print(f"Next: svae evaluate --model {escape(str(options.model))}", highlight=False, soft_wrap=True)

@@ -6,26 +6,29 @@ follow. Durations count latent frames (`hop_length` samples each).
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from svae.checkpoint import load_strict, open_checkpoint
+from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig
+from svae.durations import end_sentence, predict_frames, predict_with
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models import streaming
 from svae.models.dit import DiT
+from svae.models.duration import DurationPredictor
 from svae.models.flow import sample_latents
 from svae.models.vae import SpeechVAE, load_vae
 from svae.recipe import from_tree
-from svae.text import Vocabulary, normalize_text
+from svae.speech import Prompt, Sampling, Synthesis
+from svae.text import PADDING_ID, Vocabulary, normalize_text
 
 MAX_PROMPT_SECONDS = 30.0
 """Longer references are refused."""
@@ -35,71 +38,10 @@ PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
 SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
-SHORT_TEXT_BYTES = 10
-SHORT_TEXT_SPEED = 0.3
-"""Texts of fewer bytes than the former are spoken no faster than the latter, since the byte rule fails on them."""
+DURATION_FILE = "duration.safetensors"
+"""Of a checkpoint: the weights of the duration predictor."""
 DECODER_CONTEXT_FRAMES = 16
 """Reference frames decoded with the new ones and cut off, so that the decoder does not start from nothing."""
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """An encoded reference, usable for any number of texts."""
-
-    latents: Tensor
-    """(1, D, P), normalised."""
-    text: str
-    """Ends in sentence punctuation and a space."""
-    gain: float
-    """What the waveform was multiplied by before encoding."""
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Synthesis:
-    """New speech and how it was made."""
-
-    waveform: Tensor
-    """(1, 1, S) on the CPU, float32, without the reference."""
-    sample_rate: int
-    text: str
-    prompt_text: str
-    seed: int
-    num_steps: int
-    guidance_scale: float
-    speed: float
-    prompt_seconds: float
-    generated_seconds: float
-    timings: dict[str, float]
-    """Wall-clock seconds of `encode`, `sample` and `decode`."""
-
-    @property
-    def real_time_factors(self) -> dict[str, float]:
-        """Seconds of computing per second of new speech: by stage, and `total`."""
-        factors = {stage: seconds / self.generated_seconds for stage, seconds in self.timings.items()}
-        return {**factors, "total": sum(factors.values())}
-
-
-def end_sentence(text: str, vocabulary: Vocabulary) -> str:
-    """Return prompt text that ends in sentence punctuation and one space.
-
-    A full stop is added where there is none and the model knows it, as F5-TTS does.
-    """
-    bare = text.rstrip("\"')]”’ ")
-    ended = bare.endswith((".", "!", "?", "。", "！", "？"))
-    return text + (" " if ended or "." not in vocabulary else ". ")
-
-
-def predict_frames(prompt_frames: int, prompt_text: str, text: str, *, speed: float = 1.0) -> int:
-    """Return the total frames, prompt included, if both texts are spoken at one rate of UTF-8 bytes per frame.
-
-    Source: F5-TTS's rule. Never fewer frames than characters, nor than one beyond the prompt.
-    """
-    size = len(text.encode())
-    if size < SHORT_TEXT_BYTES:
-        speed = min(speed, SHORT_TEXT_SPEED)
-    total = prompt_frames + int(prompt_frames / len(prompt_text.encode()) * size / speed)
-    return max(total, max(len(prompt_text) + len(text), prompt_frames) + 1)
 
 
 class TTS:
@@ -110,109 +52,107 @@ class TTS:
         vae: on the same device, in eval mode.
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
+        predictor: of durations; None leaves the byte rule.
     """
 
     def __init__(
-        self, model: DiT, vae: SpeechVAE, vocabulary: Vocabulary, identity: dict[str, Any] | None = None
+        self,
+        model: DiT,
+        vae: SpeechVAE,
+        vocabulary: Vocabulary,
+        identity: dict[str, Any] | None = None,
+        predictor: DurationPredictor | None = None,
     ) -> None:
-        self.model, self.vae, self.vocabulary = model, vae, vocabulary
+        self.model, self.vae, self.vocabulary, self.predictor = model, vae, vocabulary, predictor
         self.identity: dict[str, Any] = {} if identity is None else identity
         self.sample_rate, self.hop_length = vae.sample_rate, vae.hop_length
         self.device = next(model.parameters()).device
 
-    def synthesize(
-        self,
-        text: str,
-        prompt_waveform: Tensor,
-        prompt_text: str,
-        *,
-        seed: int = 0,
-        num_steps: int = 32,
-        guidance_scale: float = 2.0,
-        speed: float = 1.0,
-        duration_seconds: float | None = None,
-    ) -> Tensor:
+    def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
         """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
 
         Returns:
             The waveform (1, 1, S) on the CPU, without the prompt.
         """
-        return self.generate(
-            text,
-            prompt_waveform,
-            prompt_text,
-            seed=seed,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            speed=speed,
-            duration_seconds=duration_seconds,
-        ).waveform
+        return self.generate(text, prompt_waveform, prompt_text, **sampling).waveform
 
-    @torch.no_grad()
-    def generate(
-        self,
-        text: str,
-        prompt_waveform: Tensor,
-        prompt_text: str,
-        *,
-        seed: int = 0,
-        num_steps: int = 32,
-        guidance_scale: float = 2.0,
-        speed: float = 1.0,
-        duration_seconds: float | None = None,
-    ) -> Synthesis:
+    def generate(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Synthesis:
         """Speak `text` in the voice of the prompt, and say how long everything took.
 
         Args:
-            text: what to say.
+            text: what to say; one utterance (`svae.synthesis.speak_long` takes any length).
             prompt_waveform: the reference, (S,), (1, S) or (1, 1, S), at `sample_rate`.
             prompt_text: what is said in the reference.
-            seed: decides the noise; on the CPU the same arguments give the same samples.
-            num_steps: solver steps.
-            guidance_scale: g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in half the time.
-            speed: of speaking, relative to the reference.
-            duration_seconds: of the new speech alone; None predicts it from the texts' lengths.
+            **sampling: fields of `Sampling`.
 
         Raises:
             ConfigError: a number is out of range.
             DataError: a text is empty or has unknown characters; the prompt or the result is unusable or too long.
         """
-        _check_numbers(num_steps, guidance_scale, speed, duration_seconds)
+        settings = Sampling(**sampling)
+        settings.check()
         text = self._clean(text, "text")
         timings: dict[str, float] = {}
         with self._timed(timings, "encode"):
             prompt = self.encode_prompt(prompt_waveform, prompt_text)
-        kept = prompt.latents.shape[2]
-        total = self._total_frames(prompt, text, speed, duration_seconds)
-        tokens = torch.tensor([self.vocabulary.encode(prompt.text + text)], device=self.device)
+        result = self.speak([text], [prompt], settings)[0]
+        return replace(result, timings=timings | result.timings)
+
+    @torch.no_grad()
+    def speak(self, texts: Sequence[str], prompts: Sequence[Prompt], sampling: Sampling) -> list[Synthesis]:
+        """Speak texts, each in the voice of its prompt, as one batch; errors as in `generate`.
+
+        The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
+        """
+        sampling.check()
+        texts = [self._clean(text, "text") for text in texts]
+        totals = [self._total_frames(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
+        rows = [torch.tensor(self.vocabulary.encode(p.text + t)) for p, t in zip(prompts, texts, strict=True)]
+        kept = [prompt.frames for prompt in prompts]
+        latents = torch.zeros(len(texts), self.vae.latent_dim, max(kept), device=self.device)
+        for row, prompt in zip(latents, prompts, strict=True):
+            row[:, : prompt.frames] = prompt.latents[0]
+        timings: dict[str, float] = {}
         with self._timed(timings, "sample"):
             latents = sample_latents(
                 self.model,
-                prompt.latents,
-                torch.tensor([kept], device=self.device),
-                tokens,
-                torch.tensor([total], device=self.device),
-                seed=seed,
-                num_steps=num_steps,
-                guidance_scale=guidance_scale,
+                latents,
+                torch.tensor(kept, device=self.device),
+                pad_sequence(rows, batch_first=True, padding_value=PADDING_ID).to(self.device),
+                torch.tensor(totals, device=self.device),
+                seed=sampling.seed,
+                keys=texts,
+                num_steps=sampling.num_steps,
+                guidance_scale=sampling.guidance_scale,
+                solver=sampling.solver,
+                sway=sampling.sway,
             )
-        with self._timed(timings, "decode"):
-            context = min(DECODER_CONTEXT_FRAMES, kept)
-            waveform = streaming.decode(self.vae, self.vae.denormalize(latents[..., kept - context :]))
-            waveform = (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
-        return Synthesis(
-            waveform=waveform,
-            sample_rate=self.sample_rate,
-            text=text,
-            prompt_text=prompt.text.rstrip(),
-            seed=seed,
-            num_steps=num_steps,
-            guidance_scale=guidance_scale,
-            speed=speed,
-            prompt_seconds=prompt.seconds,
-            generated_seconds=waveform.shape[-1] / self.sample_rate,
-            timings=timings,
-        )
+        sample_seconds = timings["sample"]
+        results = []
+        for row, text, prompt, total in zip(latents, texts, prompts, totals, strict=True):
+            with self._timed(timings, "decode"):
+                waveform = self._decode(row[None, :, :total], prompt)
+            seconds = waveform.shape[-1] / self.sample_rate
+            share = (total - prompt.frames) / (sum(totals) - sum(kept))
+            results.append(
+                Synthesis(
+                    waveform=waveform,
+                    sample_rate=self.sample_rate,
+                    text=text,
+                    prompt_text=prompt.text.rstrip(),
+                    sampling=sampling,
+                    prompt_seconds=prompt.seconds,
+                    generated_seconds=seconds,
+                    timings={"sample": sample_seconds * share, "decode": timings["decode"]},
+                )
+            )
+        return results
+
+    def _decode(self, latents: Tensor, prompt: Prompt) -> Tensor:
+        """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
+        context = min(DECODER_CONTEXT_FRAMES, prompt.frames)
+        waveform = streaming.decode(self.vae, self.vae.denormalize(latents[..., prompt.frames - context :]))
+        return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
 
     @torch.no_grad()
     def encode_prompt(self, waveform: Tensor, text: str) -> Prompt:
@@ -221,13 +161,17 @@ class TTS:
         Raises:
             DataError: see `generate`.
         """
-        text = end_sentence(self._clean(text, "prompt text"), self.vocabulary)
+        text = self.end_prompt_text(text)
         waveform = self.check_prompt(waveform).to(self.device)
         rms = float(waveform.square().mean().sqrt())
         gain = max(PROMPT_RMS / rms, 1.0)
         mean = self.vae.encode(waveform * gain).mean
         seconds = waveform.shape[-1] / self.sample_rate
         return Prompt(self.vae.normalize(mean), text, gain, seconds)
+
+    def end_prompt_text(self, text: str) -> str:
+        """Return prompt text as the model gets it: normalised, ended like a sentence. Raises as `generate`."""
+        return end_sentence(self._clean(text, "prompt text"), self.vocabulary)
 
     def check_prompt(self, waveform: Tensor) -> Tensor:
         """Return the reference as (1, 1, S), float32.
@@ -261,16 +205,39 @@ class TTS:
         self.vocabulary.encode(plain)  # names unknown characters before anything slow happens
         return plain
 
-    def _total_frames(self, prompt: Prompt, text: str, speed: float, duration_seconds: float | None) -> int:
-        kept, rate = prompt.latents.shape[2], self.sample_rate / self.hop_length
-        if duration_seconds is None:
-            total = predict_frames(kept, prompt.text, text, speed=speed)
+    def new_seconds(self, text: str, prompt: Prompt, sampling: Sampling) -> float:
+        """Return how long the speech of a text is predicted to be, without the prompt."""
+        frames = self._predict(prompt, normalize_text(text), sampling) - prompt.frames
+        return frames * self.hop_length / self.sample_rate
+
+    def _predict(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
+        if self.duration_rule(sampling) == "bytes":
+            return predict_frames(prompt.frames, prompt.text, text, speed=sampling.speed)
+        assert self.predictor is not None
+        return predict_with(self.predictor, self.vocabulary, prompt.frames, prompt.text, text, speed=sampling.speed)
+
+    def duration_rule(self, sampling: Sampling) -> str:
+        """Return which rule decides durations: `bytes`, `predictor` or `given`.
+
+        Raises:
+            ConfigError: the predictor is asked for and the checkpoint has none.
+        """
+        if sampling.duration_seconds is not None:
+            return "given"
+        if sampling.duration_rule == "predictor" and self.predictor is None:
+            raise ConfigError("duration rule `predictor`: this checkpoint has none; use `bytes` or `auto`")
+        return "bytes" if sampling.duration_rule == "bytes" or self.predictor is None else "predictor"
+
+    def _total_frames(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
+        kept, rate = prompt.frames, self.sample_rate / self.hop_length
+        if sampling.duration_seconds is None:
+            total = self._predict(prompt, text, sampling)
         else:
-            total, characters = kept + max(1, round(duration_seconds * rate)), len(prompt.text) + len(text)
+            total, characters = kept + max(1, round(sampling.duration_seconds * rate)), len(prompt.text) + len(text)
             if total < characters:
                 raise DataError(
-                    f"duration {duration_seconds:g} s: {characters} characters do not fit in {total} frames of reference "
-                    f"and new speech; at least {(characters - kept) / rate:.2f} s are needed"
+                    f"duration {sampling.duration_seconds:g} s: {characters} characters do not fit in {total} frames "
+                    f"of reference and new speech; at least {(characters - kept) / rate:.2f} s are needed"
                 )
         if total / rate > MAX_TOTAL_SECONDS:
             trained = self.identity.get("max_seconds")
@@ -288,16 +255,6 @@ class TTS:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         timings[stage] = time.perf_counter() - start
-
-
-def _check_numbers(num_steps: int, guidance_scale: float, speed: float, duration_seconds: float | None) -> None:
-    if num_steps < 1:
-        raise ConfigError(f"steps: must be at least 1, got {num_steps}")
-    if not math.isfinite(guidance_scale) or guidance_scale < 0:
-        raise ConfigError(f"guidance: must be a number from 0 (none) up, got {guidance_scale}")
-    for name, value in (("speed", speed), ("duration", duration_seconds)):
-        if value is not None and (not math.isfinite(value) or value <= 0):
-            raise ConfigError(f"{name}: must be greater than 0, got {value}")
 
 
 def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
@@ -329,4 +286,16 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     load_strict(model, checkpoint.model_state(), folder)
     identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": inner.hash, "step": checkpoint.step}
     identity["max_seconds"] = config.get("max_seconds")
-    return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity)
+    predictor = load_predictor(checkpoint, vocabulary, device)
+    return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity, predictor)
+
+
+def load_predictor(
+    checkpoint: Checkpoint, vocabulary: Vocabulary, device: str | torch.device
+) -> DurationPredictor | None:
+    """Return the checkpoint's duration predictor, or None where it has none."""
+    if DURATION_FILE not in checkpoint.config["files"]:
+        return None
+    predictor = DurationPredictor(len(vocabulary))
+    load_strict(predictor, checkpoint.state(DURATION_FILE), checkpoint.folder)
+    return predictor.to(device).eval().requires_grad_(False)

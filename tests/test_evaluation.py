@@ -275,7 +275,7 @@ def test_a_perfect_codec_scores_best(vae_folder, tone_shards, judged, tmp_path, 
     judged(dict.fromkeys(range(1, 20000), "one tone a"))
 
     class Perfect:
-        sample_rate, latent_mean = 16000, torch.zeros(1)
+        sample_rate, hop_length, latent_mean = 16000, 1, torch.zeros(1)
 
         def encode(self, waveform):
             self.mean = waveform

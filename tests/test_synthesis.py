@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -15,7 +16,9 @@ from test_tts import PROMPT_TEXT, TEXT, speech, write_tts
 from svae.audio import save_audio
 from svae.config import VAEConfig
 from svae.errors import CheckpointError, ConfigError, DataError
-from svae.synthesis import SynthesizeOptions, fit_transcript, synthesize_file
+from svae.prompts import fit_transcript
+from svae.speech import Sampling
+from svae.synthesis import SynthesizeOptions, synthesize_file
 from svae.text import Vocabulary
 
 
@@ -26,12 +29,19 @@ def options(tmp_path: Path, tiny_vae_config: VAEConfig) -> SynthesizeOptions:
     model = write_tts(tmp_path / "model", tiny_vae_config)
     out = tmp_path / "new" / "hello.wav"
     return SynthesizeOptions(
-        ref=reference, text=TEXT, model=model, ref_text=PROMPT_TEXT, out=out, steps=2, seed=5, device="cpu"
+        ref=reference,
+        text=TEXT,
+        model=model,
+        ref_text=PROMPT_TEXT,
+        out=out,
+        sampling=Sampling(num_steps=2, seed=5),
+        device="cpu",
     )
 
 
 def changed(options: SynthesizeOptions, **changes: object) -> SynthesizeOptions:
-    return SynthesizeOptions(**{**options.__dict__, **changes})
+    settings = {name: changes.pop(name) for name in list(changes) if name in Sampling.__dataclass_fields__}
+    return replace(options, sampling=replace(options.sampling, **settings), **changes)
 
 
 @pytest.fixture
@@ -118,8 +128,13 @@ def test_wrong_inputs_are_refused(options: SynthesizeOptions, tmp_path: Path) ->
         ({"model": options.model / "vae"}, CheckpointError, "vae checkpoint"),
         ({"out": tmp_path / "x.mp3"}, ConfigError, ".wav or .flac"),
         ({"out": text_file / "x.wav"}, ConfigError, "--out"),
+        ({"ref": None}, ConfigError, "--ref RECORDING or --voice"),
+        ({"voice": "anna"}, ConfigError, "--ref RECORDING or --voice"),
+        ({"text_file": text_file}, ConfigError, "--text or --text-file"),
+        ({"text": None, "text_file": tmp_path / "no.txt"}, DataError, "no.txt: No such file"),
+        ({"language": "tlh"}, ConfigError, "en, zh, ja"),
         ({"device": "abacus"}, ConfigError, "abacus"),
-        ({"steps": 0}, ConfigError, "steps"),
+        ({"num_steps": 0}, ConfigError, "steps"),
     ]
     for changes, error, message in cases:
         with pytest.raises(error) as caught:

@@ -1,0 +1,85 @@
+"""What goes into synthesis and what comes out of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from svae.durations import DurationRule
+from svae.errors import ConfigError
+from svae.models.flow import Solver
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An encoded reference, usable for any number of texts."""
+
+    latents: Tensor
+    """(1, D, P), normalised."""
+    text: str
+    """Ends in sentence punctuation and a space."""
+    gain: float
+    """What the waveform was multiplied by before encoding."""
+    seconds: float
+
+    @property
+    def frames(self) -> int:
+        """P."""
+        return self.latents.shape[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How speech is generated from a text and a prompt."""
+
+    seed: int = 0
+    """With the text it decides the noise; on the CPU the same arguments give the same samples."""
+    num_steps: int = 32
+    """Solver steps."""
+    guidance_scale: float = 2.0
+    """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in half the time."""
+    solver: Solver = "euler"
+    """`midpoint` takes two network evaluations a step."""
+    sway: float = -1.0
+    """Negative values put more steps near the noise; 0: even steps."""
+    speed: float = 1.0
+    """Of speaking, relative to the reference."""
+    duration_seconds: float | None = None
+    """Of the new speech alone; None: by `duration_rule`."""
+    duration_rule: DurationRule = "auto"
+
+    def check(self) -> None:
+        """Raise ConfigError where a number is out of range."""
+        if self.num_steps < 1:
+            raise ConfigError(f"steps: must be at least 1, got {self.num_steps}")
+        if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
+            raise ConfigError(f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}")
+        if not -1.0 <= self.sway <= 2 / (math.pi - 2):
+            raise ConfigError(f"sway: must be from -1 to {2 / (math.pi - 2):.2f}, got {self.sway}")
+        for name, value in (("speed", self.speed), ("duration", self.duration_seconds)):
+            if value is not None and (not math.isfinite(value) or value <= 0):
+                raise ConfigError(f"{name}: must be greater than 0, got {value}")
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """New speech and how it was made."""
+
+    waveform: Tensor
+    """(1, 1, S) on the CPU, float32, without the reference."""
+    sample_rate: int
+    text: str
+    prompt_text: str
+    sampling: Sampling
+    prompt_seconds: float
+    generated_seconds: float
+    timings: dict[str, float]
+    """Wall-clock seconds of `encode`, `sample` and `decode`."""
+
+    @property
+    def real_time_factors(self) -> dict[str, float]:
+        """Seconds of computing per second of new speech: by stage, and `total`."""
+        factors = {stage: seconds / self.generated_seconds for stage, seconds in self.timings.items()}
+        return {**factors, "total": sum(factors.values())}
