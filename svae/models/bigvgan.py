@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from svae.config import BigVGANConfig
+from svae.models.cpu import in_tiles
 from svae.models.layers import AntiAliasedActivation, Snake, SnakeBeta, conv1d, conv_transpose1d
 
 
@@ -27,15 +28,21 @@ class AMPBlock(nn.Module):
         self.dilated = nn.ModuleList(conv1d(channels, channels, kernel_size, dilation=d) for d in dilations)
         self.plain = nn.ModuleList(conv1d(channels, channels, kernel_size) for _ in dilations * (per_step - 1))
         self.activations = nn.ModuleList(_activation(cfg, channels) for _ in range(per_step * len(dilations)))
+        reach = kernel_size // 2
+        self.halo = sum(reach * d + (per_step - 1) * reach for d in dilations)
+        self.halo += len(self.activations) * AntiAliasedActivation.halo
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x (B, channels, T); the shape stays."""
+        return in_tiles(self._apply_steps, x, halo=self.halo)
+
+    def _apply_steps(self, x: Tensor) -> Tensor:
         activations = iter(self.activations)
         for step, dilated in enumerate(self.dilated):
             y = dilated(next(activations)(x))
             if self.plain:
                 y = self.plain[step](next(activations)(y))
-            x = x + y
+            x = y.add_(x)
         return x
 
 
