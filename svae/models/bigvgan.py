@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -34,9 +36,6 @@ class AMPBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x (B, channels, T); the shape stays."""
-        return in_tiles(self._apply_steps, x, halo=self.halo)
-
-    def _apply_steps(self, x: Tensor) -> Tensor:
         activations = iter(self.activations)
         for step, dilated in enumerate(self.dilated):
             y = dilated(next(activations)(x))
@@ -44,6 +43,13 @@ class AMPBlock(nn.Module):
                 y = self.plain[step](next(activations)(y))
             x = y.add_(x)
         return x
+
+
+def _average(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    total = blocks[0](x)
+    for block in blocks[1:]:
+        total = total + block(x)
+    return total / len(blocks)
 
 
 class BigVGAN(nn.Module):
@@ -78,9 +84,6 @@ class BigVGAN(nn.Module):
         x = self.conv_pre(latents)
         for upsample, blocks in zip(self.upsamplers, self.stages, strict=True):
             x = upsample(x)
-            total = blocks[0](x)
-            for block in blocks[1:]:
-                total = total + block(x)
-            x = total / len(blocks)
+            x = in_tiles(partial(_average, blocks), x, halo=max(block.halo for block in blocks))
         x = self.conv_post(self.activation_post(x))
         return torch.tanh(x) if self.cfg.tanh_at_final else torch.clamp(x, -1.0, 1.0)

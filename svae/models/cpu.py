@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TILE = 2**18
-"""Numbers in a piece of a signal (1 MiB): the handful of pieces that a layer works on stay in the cache."""
+TILE = 2**19
+"""Numbers in a piece of a signal (2 MiB); the handful of pieces that a layer works on stay in the cache."""
 
 
 def without_gradient(x: Tensor) -> bool:
@@ -26,7 +26,7 @@ def convolve(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0, dilation: int = 1
 ) -> Tensor:
     """Return what F.conv1d does, in memory order (B, T, C); depthwise if `weight` (out, 1, K) has one input channel."""
-    if weight.shape[-1] == stride == 1 and padding == 0:
+    if weight.shape[-1] == stride == 1 and padding == 0 and weight.shape[1] == x.shape[1]:
         return F.linear(x.transpose(1, 2), weight[:, :, 0], bias).transpose(1, 2)
     x = x[:, :, None].contiguous(memory_format=torch.channels_last)
     groups = x.shape[1] // weight.shape[1]
@@ -56,27 +56,34 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         return y[:, :, 0]
 
 
-def in_tiles(layer: Callable[[Tensor], Tensor], x: Tensor, *, halo: int, stride: int = 1) -> Tensor:
+def pack_weight(conv: Conv1d | ConvTranspose1d) -> None:
+    """Lay the weight out as CPU inference reads it; values and shape stay. Without it, every call copies the weight."""
+    conv.weight.data = conv.weight.data.transpose(1, 2).contiguous().transpose(1, 2)
+
+
+def in_tiles(
+    layer: Callable[[Tensor], Tensor], x: Tensor, *, halo: int, stride: int = 1, out_channels: int | None = None
+) -> Tensor:
     """Return layer(x), in CPU inference computed piece by piece: less memory, and less of it outside the cache.
 
     The result is that of one call, since every piece is computed with `halo` more positions to either side.
 
     Args:
-        layer: Maps (B, C, T) to (B, any, T / stride), sees at most `halo` positions to either side, and treats the ends
-            of what it gets as the ends of the signal.
+        layer: Maps (B, C, T) to (B, out_channels, T / stride), sees at most `halo` positions to either side, and treats
+            the ends of what it gets as the ends of the signal.
         x: (B, C, T), T a multiple of `stride`.
         halo: A multiple of `stride`; where pieces would be short beside it, all is computed at once.
         stride: See `layer`.
+        out_channels: See `layer`; None: C.
     """
-    length = x.shape[-1]
-    size = TILE // (x.shape[0] * x.shape[1]) // stride * stride
+    batch, channels, length = x.shape
+    size = TILE // (batch * channels) // stride * stride
     if not without_gradient(x) or length < 2 * size or size < 16 * halo:
         return layer(x)
-    y, window = None, size + 2 * halo  # the same for all pieces: oneDNN compiles and keeps code for every length it sees
+    window = size + 2 * halo  # for all pieces: oneDNN compiles and keeps code for every length that it sees
+    y = x.new_empty(batch, length // stride, channels if out_channels is None else out_channels).transpose(1, 2)
     for start in range(0, length, size):
         left, stop = min(max(start - halo, 0), length - window), min(start + size, length)
-        piece = layer(x[..., left : left + window])[..., (start - left) // stride : (stop - left) // stride]
-        if y is None:
-            y = piece.new_empty(piece.shape[0], length // stride, piece.shape[1]).transpose(1, 2)
-        y[..., start // stride : stop // stride] = piece
+        piece = layer(x[..., left : left + window])
+        y[..., start // stride : stop // stride] = piece[..., (start - left) // stride : (stop - left) // stride]
     return y

@@ -56,8 +56,9 @@ class EncoderBlock(nn.Module):
             x = residual(x)
             if mask is not None:
                 x = x * mask
-        stride = self.downsample.stride[0]
-        return in_tiles(lambda piece: self.downsample(self.snake(piece)), x, halo=2 * stride, stride=stride)
+        stride, out_channels = self.downsample.stride[0], self.downsample.out_channels
+        last = lambda piece: self.downsample(self.snake(piece))  # noqa: E731
+        return in_tiles(last, x, halo=2 * stride, stride=stride, out_channels=out_channels)
 
 
 class Encoder(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from svae.models.cpu import Conv1d, ConvTranspose1d, convolve, in_tiles, without_gradient
+from svae.models.cpu import Conv1d, ConvTranspose1d, convolve, in_tiles, pack_weight, without_gradient
 
 # ----------------------------------------------------------------------------------------------- weight norm
 
@@ -56,16 +56,22 @@ def conv2d(
     return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=padding))
 
 
-def fold_weight_norm(module: nn.Module) -> nn.Module:
+def fold_weight_norm(module: nn.Module, *, packed: bool = False) -> nn.Module:
     """Replace every parametrized weight below `module` by its present value, in place, and return `module`.
 
     The output does not change; the weight is no longer recomputed at each call, and can no longer be trained as
     magnitude and direction. State-dict keys change (`weight` instead of `parametrizations.weight.original0/1`).
+
+    Args:
+        module: What to change.
+        packed: Also lay the weights out for inference on a CPU.
     """
     for child in module.modules():
         if parametrize.is_parametrized(child):
             for name in list(child.parametrizations):
                 parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+        if packed and isinstance(child, (Conv1d, ConvTranspose1d)):
+            pack_weight(child)
     return module
 
 
