@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import string
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +12,7 @@ import torch
 from torch import Tensor
 
 from svae.audio import log_mel, resample
-
-_DELETE = str.maketrans("", "", string.punctuation + "“”‘’…–—")
-
-
-def normalize_for_wer(text: str) -> str:
-    """Lower the case, delete punctuation (apostrophes and hyphens too, without a space), collapse white space.
-
-    Source: F5-TTS's English evaluation; it deletes the same characters and lowers the case.
-    """
-    return " ".join(text.translate(_DELETE).lower().split())
+from svae.evaluation.normalizers import normalize_for_wer
 
 
 @dataclass(frozen=True)
@@ -46,19 +36,20 @@ class WordErrors:
         return self.errors / self.words
 
 
-def word_errors(reference: str, hypothesis: str) -> WordErrors:
-    """Align a hypothesis with a reference (jiwer), both after `normalize_for_wer`.
+def word_errors(reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_for_wer) -> WordErrors:
+    """Align a hypothesis with a reference (jiwer, its default transforms), both after `normalize`.
 
     Raises:
         ValueError: the reference has no word.
     """
     import jiwer
 
-    reference, hypothesis = normalize_for_wer(reference), normalize_for_wer(hypothesis)
-    if not reference:
+    reference = normalize(reference)
+    if not reference.strip():
         raise ValueError("the reference text has no word")
-    result = jiwer.process_words(reference, hypothesis)
-    return WordErrors(result.substitutions, result.deletions, result.insertions, len(reference.split()))
+    found = jiwer.process_words(reference, normalize(hypothesis))
+    words = found.hits + found.substitutions + found.deletions
+    return WordErrors(found.substitutions, found.deletions, found.insertions, words)
 
 
 def summarize_word_errors(errors: Sequence[WordErrors]) -> dict[str, float]:
