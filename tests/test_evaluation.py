@@ -112,7 +112,7 @@ def test_a_missing_or_unreadable_wav_is_an_error_that_counts(wav_task, judged, c
     entry = rows[1]["recordings"]["wavs"]
     assert entry["wer"] == 1 and entry["deletions"] == 2 and "b.wav" in entry["error"]
     printed = capsys.readouterr().out
-    assert "missing, unreadable" in printed and "wavs/b" in printed
+    assert "missing or bad" in printed and "wavs/b" in printed
     clip(options.wavs / "b.wav", 4000, -0.5)
     assert evaluate(options)["errors"] == []  # what failed is not remembered
 

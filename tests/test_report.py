@@ -42,7 +42,7 @@ def test_the_originals_stand_before_the_system_with_intervals_in_percent(tmp_pat
     assert cells(lines, "WER %*") == ["WER %*", "10.00", "25.00 [20.00, 30.00]"]
     assert cells(lines, "WER %, corpus") == ["WER %, corpus", "8.00", "20.00"]
     assert cells(lines, "sim_ecapa") == ["sim_ecapa", "0.900", "0.500"]
-    assert cells(lines, "missing") == ["missing, unreadable", "0", "1"]
+    assert cells(lines, "missing") == ["missing or bad", "0", "1"]
 
 
 def test_judges_list_and_notes_are_printed_as_they_are(tmp_path):

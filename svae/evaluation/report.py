@@ -53,7 +53,7 @@ def table_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "utterances", [str(summary.get("utterances", "—")) for summary in systems]
     yield "seconds", [_number(summary.get("seconds"), "seconds") for summary in systems]
     if any(summary.get("errors") for summary in systems):
-        yield "missing, unreadable", [str(summary.get("errors", "—")) for summary in systems]
+        yield "missing or bad", [str(summary.get("errors", "—")) for summary in systems]
 
 
 def cell(summary: dict[str, Any], key: str, form: str) -> str:

@@ -14,6 +14,7 @@ from svae.evaluation.codec import add_codec_scores, codec_notes
 from svae.evaluation.judging import Bench, Judges
 from svae.evaluation.making import existing_seeds, existing_wavs, find_vae, reconstruct_items, synthesize_items
 from svae.evaluation.options import EvaluateOptions, Plan, batch_size, load_judges, make_plan
+from svae.evaluation.page import write_page
 from svae.evaluation.report import print_results, write_results
 from svae.evaluation.scoring import (
     ORIGINALS,
@@ -93,6 +94,9 @@ def _evaluate(
         if made.real_time_factors:
             timings["real_time_factor"] = sum(made.real_time_factors) / len(made.real_time_factors)
         write_results(out, metrics, rows, timings)
+        if options.report_megabytes:
+            normalize = plan.protocol.normalize
+            write_page(out, metrics, rows, items, systems, normalize, megabytes=options.report_megabytes)
         print_results(console, metrics, timings, out)
     return metrics
 
