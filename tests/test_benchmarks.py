@@ -54,6 +54,14 @@ def test_numerics_benchmark_has_float32_first(tmp_path):
     assert rows[0]["decode"] < 1e-4 < rows[1]["decode"]
 
 
+def test_long_audio_benchmark_processes_all_of_it_in_both_directions(tmp_path):
+    rows = run(tmp_path, "long_audio.py", "--minutes", "0.1", "--chunk-seconds", "1", "--threads", "1")["results"]
+    assert [(row["direction"], row["audio_s"]) for row in rows] == [("encode", 6.0), ("decode", 6.0)]
+    for row in rows:
+        assert [point["audio_s"] for point in row["course"]] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+        assert row["rtf"] > 0 and 0.1 < row["base_gib"] <= row["peak_gib"] < 10
+
+
 def test_baseline_is_the_same_model_in_both_directions():
     code = """
 import torch, vae_cpu
