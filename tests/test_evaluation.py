@@ -244,6 +244,55 @@ def test_a_wav_that_is_not_the_one_that_was_made_is_made_again(tts_task, damage)
     assert metrics["system"]["wer"] == 0
 
 
+def test_several_seeds_are_averaged_with_their_spread(tts_task, monkeypatch):
+    """Seed 0 says both right; seed 1 says the second as if it were the first, two errors in two words."""
+    options, tts = tts_task
+    said = tts.generate
+
+    def generate(text, prompt, prompt_text, seed, **settings):
+        result = said(text, prompt, prompt_text, **settings)
+        if seed == 1 and text.startswith("Four"):
+            result.waveform = torch.full((1, 1, 8000 + 1300), 0.5)
+        return result
+
+    monkeypatch.setattr(tts, "generate", generate)
+    metrics = evaluate(replace(options, seeds=(0, 1)))
+    assert metrics["system_recordings"] == ["seed 0", "seed 1"] and len(tts.said) == 4
+    assert metrics["seeds"]["seed 0"]["wer"] == 0 and metrics["seeds"]["seed 1"]["wer"] == pytest.approx(1.5 / 2)
+    assert metrics["system"]["wer"] == pytest.approx(0.375)
+    assert metrics["system"]["wer_corpus"] == pytest.approx(3 / 10)
+    assert metrics["spread"]["wer"] == {
+        "mean": pytest.approx(0.375), "sd": pytest.approx(0.75 / 2**0.5), "min": 0, "max": pytest.approx(0.75)
+    }  # fmt: skip
+    assert metrics["system"]["utterances"] == 2 and metrics["settings"]["seeds"] == [0, 1]
+    again = evaluate(replace(options, model=None, wavs=options.out / "wavs", out=options.out.with_name("again")))
+    assert again["system"] == metrics["system"] and again["spread"] == metrics["spread"]
+
+
+def test_another_codecs_wavs_get_a_row_with_the_same_scores(vae_folder, tone_shards, judged, tmp_path):
+    judged(dict.fromkeys(range(1, 20000), "one tone a"))
+    from svae.evaluation.lists import held_out_list
+
+    original = held_out_list(tone_shards).items[0].target
+    (tmp_path / "codec").mkdir()
+    waveform, rate = original.load_native()
+    soundfile.write(tmp_path / "codec" / "tone-000.wav", torch.nn.functional.pad(waveform, (0, 4000)).numpy(), rate)
+    options = EvaluateOptions(
+        model=vae_folder, data=tone_shards, reconstruction=True, out=tmp_path / "out", device="cpu",
+        others=(("copy", tmp_path / "codec"),),
+    )  # fmt: skip
+    metrics = evaluate(options)
+    copy = metrics["others"]["copy"]
+    assert copy["mel_distance"] < 1e-3 < metrics["system"]["mel_distance"] and copy["wer"] == 0
+    assert copy["sim_ecapa_to_original"] == pytest.approx(1)
+    assert any(note.startswith("copy: 1 of 1 recordings are not as long") for note in metrics["notes"])
+    assert "copy" in (options.out / "table.md").read_text()
+    with pytest.raises(ConfigError, match="--other originals"):
+        evaluate(replace(options, others=(("originals", tmp_path),)))
+    with pytest.raises(DataError, match="--other x .*no such folder"):
+        evaluate(replace(options, others=(("x", tmp_path / "none"),)))
+
+
 def test_an_interrupted_run_continues_and_equals_an_uninterrupted_one(tts_task):
     options, tts = tts_task
     tts.fails_at = "Four five."

@@ -37,13 +37,13 @@ def add_codec_scores(rows: Rows, items: Sequence[Item], systems: Systems, judges
             a, b = found[made.name], found[target.name]
             entry[f"{kind}_to_original"] = 0.0 if isinstance(a, dict) or isinstance(b, dict) else cosine(a, b)
     with bench.stages.measure("signal"):
-        answers = _ask_pairs(bench, [(made, target) for entry, made, target in pairs if "error" not in entry])
+        answers = ask_pairs(bench, [(made, target) for entry, made, target in pairs if "error" not in entry])
     for entry, made, target in pairs:
         missing = {"undefined": dict.fromkeys(SIGNAL_SCORES, "the recording cannot be read")}
         entry |= dict.fromkeys(SIGNAL_SCORES) | answers.get((made.name, target.name), missing)
 
 
-def _ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tuple[str, str], dict[str, Any]]:
+def ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the scores by the names of a pair; remembered by content, divided over ranks."""
     cache = AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
     keys: dict[tuple[str, str], str] = {}

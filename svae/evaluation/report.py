@@ -151,7 +151,7 @@ def print_results(console: Console, metrics: dict[str, Any], timings: dict[str, 
     console.print(summary_table(metrics))
     console.print()
     for line in footnotes(metrics):
-        console.print(escape(line), highlight=False)
+        console.print(escape(line), highlight=False, soft_wrap=True)
     if "real_time_factor" in timings:
         console.print(f"Real-time factor when made: {timings['real_time_factor']:.3f}", highlight=False)
     names = ["report.html", "table.md", "metrics.json", "utterances.jsonl"]

@@ -128,8 +128,8 @@ def summarize(rows: Rows, names: Sequence[str], *, cluster: bool = False) -> dic
     counts = resampling_counts(len(kept), groups=speakers_of(kept) if cluster else None)
     found = {column: r for column in SCORES if (r := ratio(kept, names, column)) is not None}
     entries = [row["recordings"][name] for row in kept for name in names if name in row["recordings"]]
-    columns = ["wer", "wer_corpus", *(kind for kind in SIMILARITIES if any(kind in entry for entry in entries))]
-    summary: dict[str, Any] = dict.fromkeys(columns)
+    columns = [column for column in SCORES if column == "wer_corpus" or any(column in entry for entry in entries)]
+    summary: dict[str, Any] = dict.fromkeys(columns)  # None: asked for, but defined for no utterance
     summary |= {column: r.value for column, r in found.items()}
     return summary | {
         "intervals": {column: i for column, r in found.items() if (i := _rounded(interval(r, counts))) is not None},
