@@ -18,9 +18,9 @@ from svae.models.discriminators import Discriminators
 from svae.models.dit import DiT
 from svae.models.teacher import load_teacher
 from svae.models.vae import SpeechVAE
-from svae.text import Vocabulary
-from svae.training import crops, tts, vae
+from svae.training import crops, representation, vae
 from svae.training.loop import TrainOptions, find_resume
+from svae.training.start import choose_vocabulary, open_start
 
 
 def dry_run(options: TrainOptions) -> None:
@@ -85,11 +85,15 @@ def _plan_vae(
 def _plan_tts(
     config: TTSTrainConfig, world_size: int, console: Console
 ) -> tuple[ShardIndex, dict[str, nn.Module], str]:
-    index, _ = tts.open_data(config)
-    checkpoint = tts.find_vae(config, index)
-    latent_dim, hop = checkpoint.config["model"]["latent_dim"], checkpoint.config["hop_length"]
-    console.print(f"VAE: {checkpoint.folder} (step {checkpoint.step}, {checkpoint.hash[:12]}…)")
-    vocabulary = Vocabulary.from_characters(index.metadata["characters"])
+    index, _ = representation.open_data(config)
+    start = open_start(config)
+    source = representation.find_vae(config, index, start)
+    latent_dim, hop = representation.frame_sizes(source)
+    if source is None:
+        console.print(f"Representation: mel frames, {latent_dim} bins, decoded by {config.vocoder}")
+    else:
+        console.print(f"VAE: {source.folder} (step {source.step}, {source.hash[:12]}…)")
+    vocabulary = choose_vocabulary(index, start)
     with torch.device("meta"):
         networks: dict[str, nn.Module] = {"DiT": DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)}
     budget = config.batch_frames // world_size

@@ -1,9 +1,7 @@
-"""`svae train-tts`: a diffusion transformer that learns, by flow matching, the latents of a frozen VAE."""
+"""`svae train-tts`: a diffusion transformer that learns, by flow matching, a frozen VAE's latents or mel frames."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from svae import recipe
-from svae.checkpoint import Checkpoint, load_strict, open_checkpoint, publish, write_checkpoint
+from svae.checkpoint import load_strict, open_checkpoint, publish, write_checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.batching import unfit_utterances
 from svae.data.loading import utterance_loader, validation_batches
 from svae.data.reading import UtteranceBatch
-from svae.data.shards import ShardIndex, read_index
+from svae.data.shards import ShardIndex
 from svae.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
-from svae.errors import CheckpointError, ConfigError, DataError
-from svae.latents import STATISTICS_UTTERANCES, content_of, measure_statistics, vae_of_latents
+from svae.errors import CheckpointError, DataError
 from svae.models.dit import DiT
 from svae.models.flow import VALIDATION_TIMES, flow_matching_loss, posterior_latents, validation_error
-from svae.models.vae import SpeechVAE, load_vae
+from svae.models.mel import MelFrames
+from svae.models.vae import SpeechVAE
 from svae.text import Vocabulary
 from svae.training.loop import (
     Session,
@@ -35,17 +33,19 @@ from svae.training.loop import (
     run_loop,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.representation import find_vae, open_data, open_representation
+from svae.training.start import choose_vocabulary, open_start, take_weights
 
 
 @dataclass
 class TTSState:
-    """Everything a training step changes, plus the frozen VAE it needs."""
+    """Everything a training step changes, plus what makes its latents."""
 
     step: int
     model: DiT
     optimizer: torch.optim.Optimizer
     ema: ExponentialMovingAverage
-    vae: SpeechVAE
+    vae: SpeechVAE | MelFrames
     vocabulary: Vocabulary
     network: nn.Module
     """`model`, averaged over ranks in its backward pass."""
@@ -63,11 +63,15 @@ def train_tts(options: TrainOptions) -> Path:
     """
     config: TTSTrainConfig = options.config
     index, validation = open_data(config)
-    source = find_vae(config, index)
-    vocabulary = Vocabulary.from_characters(index.metadata["characters"])
+    start = open_start(config)
+    source = find_vae(config, index, start)
+    vocabulary = choose_vocabulary(index, start)
     with open_world(options.device) as world, open_session(options, "tts", world) as session:
-        vae = keep_vae(session, source, index, config)
+        vae = open_representation(session, source, index, config)
         state = build_state(config, vae, vocabulary, world)
+        if start is not None and session.checkpoint is None:
+            take_weights(state.model, start, config.dit, state.vocabulary, session.console)
+            state.ema = ExponentialMovingAverage(state.model, config.ema)
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
         budget = config.batch_frames // world.world_size
@@ -112,86 +116,7 @@ def train_tts(options: TrainOptions) -> Path:
     return options.out
 
 
-def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
-    """Return the training index and the index validation reads.
-
-    Raises:
-        DataError: a folder is missing, damaged or has no texts.
-    """
-    index = read_index(config.data.root)
-    validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
-    if index.kind == "features":
-        raise ConfigError(f"{index.root}: holds teacher features; train-tts needs waveform or latent shards")
-    if not index.metadata["characters"]:
-        raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
-    if validation.kind != index.kind:
-        raise ConfigError(f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}")
-    return index, validation
-
-
-def find_vae(config: TTSTrainConfig, index: ShardIndex) -> Checkpoint:
-    """Return the VAE named by `vae`, or the copy that stored latents carry; check that it fits the data.
-
-    Raises:
-        ConfigError: none is named, or its sample rate is not that of the shards.
-        CheckpointError: unusable, or not the VAE that made the stored latents.
-    """
-    if config.vae is None and index.kind == "waveforms":
-        raise ConfigError("train-tts: no VAE given; pass --vae DIR (a run or checkpoint folder of `svae train-vae`)")
-    if index.kind == "latents":
-        if content_of(index) == "sample" and config.flow.posterior != "sample":
-            raise ConfigError(
-                f"{index.root}: holds samples of the posterior, but flow.posterior is {config.flow.posterior}.\n"
-                "Pass --set flow.posterior=sample, or run `svae encode` without --content sample."
-            )
-        return vae_of_latents(index, None if config.vae is None else Path(config.vae))
-    assert config.vae is not None
-    checkpoint = open_checkpoint(config.vae, kind="vae")
-    if index.sample_rate != checkpoint.config["sample_rate"]:
-        raise ConfigError(
-            f"{index.root}: audio at {index.sample_rate} Hz, but the VAE works at {checkpoint.config['sample_rate']} Hz.\n"
-            f"Run `svae prepare … --sample-rate {checkpoint.config['sample_rate']}` into another folder."
-        )
-    return checkpoint
-
-
-def keep_vae(session: Session, source: Checkpoint, index: ShardIndex, config: TTSTrainConfig) -> SpeechVAE:
-    """Copy the VAE into the run, so that the run stays whole; measure its latents if its training was cut short.
-
-    Raises:
-        CheckpointError: the run already holds another VAE.
-    """
-    folder = session.run / "vae"
-    if session.world.is_main:
-        if folder.is_dir():
-            kept = open_checkpoint(folder, kind="vae")
-            if kept.hash != source.hash:
-                raise CheckpointError(
-                    f"{session.run}: was trained on VAE {kept.hash[:12]}…, but {source.folder} is {source.hash[:12]}….\n"
-                    "Choose another --out, or pass the VAE it started with."
-                )
-        else:
-            temporary = session.run / ".vae.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(source.folder, temporary, ignore=shutil.ignore_patterns("training"))
-            if source.config["latent_mean"] is None:
-                _measure_into(temporary, session, source, index)
-            temporary.rename(folder)
-    barrier(session.world)
-    return load_vae(folder, session.world.device)
-
-
-def _measure_into(folder: Path, session: Session, source: Checkpoint, index: ShardIndex) -> None:
-    if index.kind != "waveforms":
-        raise CheckpointError(f"{source.folder}: has no latent statistics; finish its training before `svae encode`")
-    session.console.print("This VAE comes from an unfinished run: measuring its latents over the training set.")
-    vae = load_vae(source.folder, session.world.device)
-    limit, device = STATISTICS_UTTERANCES, session.world.device
-    statistics = measure_statistics(vae, index, limit=limit, device=device, console=session.console)
-    (folder / "config.json").write_text(json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8")
-
-
-def build_state(config: TTSTrainConfig, vae: SpeechVAE, vocabulary: Vocabulary, world: World) -> TTSState:
+def build_state(config: TTSTrainConfig, vae: SpeechVAE | MelFrames, vocabulary: Vocabulary, world: World) -> TTSState:
     """Build the network and its optimizer with weights that depend on the seed only."""
     torch.manual_seed(config.trainer.seed)
     model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=vae.latent_dim).to(world.device)
@@ -231,7 +156,7 @@ def report_unfit(session: Session, index: ShardIndex, config: TTSTrainConfig, ho
 
 
 @torch.no_grad()
-def latents_of(vae: SpeechVAE, batch: UtteranceBatch, config: TTSTrainConfig) -> tuple[Tensor, Tensor]:
+def latents_of(vae: SpeechVAE | MelFrames, batch: UtteranceBatch, config: TTSTrainConfig) -> tuple[Tensor, Tensor]:
     """Return normalised latents (B, D, T), zero at padding, and their lengths (B,): encoded now, or read from shards."""
     if batch.latent_mean is not None:
         mean, logvar, lengths = batch.latent_mean, batch.latent_logvar, batch.latent_lengths
@@ -287,7 +212,7 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
     """Write a checkpoint on rank 0, the VAE inside it."""
     world = session.world
     if world.is_main:
-        vae = open_checkpoint(session.run / "vae", kind="vae")
+        vae = None if config.representation == "mel" else open_checkpoint(session.run / "vae", kind="vae")
         write_checkpoint(
             new_checkpoint_folder(session, state),
             config={
@@ -299,7 +224,9 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
                 "sample_rate": state.vae.sample_rate,
                 "hop_length": state.vae.hop_length,
                 "max_seconds": config.max_seconds,
-                "vae_hash": vae.hash,
+                "representation": config.representation,
+                "vae_hash": None if vae is None else vae.hash,
+                "vocoder": None if vae is not None else config.vocoder,
             },
             model_state=state.ema.module.state_dict(),
             training_state=state.training_state()
@@ -307,7 +234,7 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
                 "data": data_fingerprint(index),
                 "layout": {"world_size": world.world_size, "num_workers": config.loader.num_workers},
             },
-            vae_folder=vae.folder,
+            vae_folder=None if vae is None else vae.folder,
         )
         publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
     barrier(world)
