@@ -21,6 +21,7 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
     """Return the training index and the index validation reads.
 
     Raises:
+        ConfigError: a folder holds another kind of shards; prompts for `trainer.synthesize_every` are nowhere.
         DataError: a folder is missing, damaged or has no texts.
     """
     index = read_index(config.data.root)
@@ -31,7 +32,25 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
         raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
     if validation.kind != index.kind:
         raise ConfigError(f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}")
+    if config.trainer.synthesize_every:
+        waveform_root(config, index)
     return index, validation
+
+
+def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:
+    """Return the waveform shards that prompts are taken from.
+
+    Raises:
+        ConfigError: the run reads stored latents and the recipe does not name them.
+    """
+    if config.data.waveform_root is not None:
+        return Path(config.data.waveform_root)
+    if index.kind == "waveforms":
+        return index.root
+    raise ConfigError(
+        f"trainer.synthesize_every: {index.root} holds {index.kind}, and prompts are recordings. Pass "
+        "--set data.waveform_root=DIR (the shards that were encoded), or --set trainer.synthesize_every=0."
+    )
 
 
 def find_vae(config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None = None) -> Checkpoint | None:

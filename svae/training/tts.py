@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,8 +33,10 @@ from svae.training.loop import (
     open_session,
     run_loop,
 )
+from svae.training.memory import longest_batch, try_batch, wants_trial
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
 from svae.training.representation import find_vae, open_data, open_representation
+from svae.training.speaking import Speaking, open_speaking
 from svae.training.start import choose_vocabulary, open_start, take_weights
 
 
@@ -74,15 +77,21 @@ def train_tts(options: TrainOptions) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
-        budget = config.batch_frames // world.world_size
-        report_unfit(session, index, config, vae.hop_length, budget)
+        limits = {
+            "batch_frames": config.batch_frames // world.world_size,
+            "hop_length": vae.hop_length,
+            "min_seconds": config.min_seconds,
+            "max_seconds": config.max_seconds,
+        }
+        report_unfit(session, index, limits)
+        if wants_trial(config, world):
+            batch = longest_batch(index, **limits, latent_dim=vae.latent_dim)
+            trial = try_batch(batch, lambda b: forward(state, b, config, world)[0], state.optimizer, world)
+            session.console.print(trial, highlight=False)
         loader = utterance_loader(
             index,
-            batch_frames=budget,
-            hop_length=vae.hop_length,
+            **limits,
             vocabulary=vocabulary,
-            min_seconds=config.min_seconds,
-            max_seconds=config.max_seconds,
             seed=config.trainer.seed,
             start_step=state.step,
             rank=world.rank,
@@ -90,18 +99,10 @@ def train_tts(options: TrainOptions) -> Path:
             loader=config.loader,
             pin_memory=world.device.type == "cuda",
         )
-        held_out = list(
-            validation_batches(
-                validation,
-                count=config.validation_utterances,
-                batch_frames=budget,
-                hop_length=vae.hop_length,
-                vocabulary=vocabulary,
-                min_seconds=config.min_seconds,
-                max_seconds=config.max_seconds,
-                samples=None if config.data.validation_root is None else validation.samples,
-            )
-        )
+        samples = None if config.data.validation_root is None else validation.samples
+        count = config.validation_utterances
+        held_out = list(validation_batches(validation, **limits, count=count, vocabulary=vocabulary, samples=samples))
+        speaking = open_speaking(config, index, vae, vocabulary, session)
         finished = run_loop(
             session,
             state,
@@ -109,6 +110,8 @@ def train_tts(options: TrainOptions) -> Path:
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
             validate=lambda: validate(session, state, held_out, config),
             save=lambda last: save(session, state, index, config),
+            synthesize=(lambda: synthesize(session, state, speaking)) if config.trainer.synthesize_every else None,
+            synthesize_every=config.trainer.synthesize_every,
         )
         if finished:
             session.console.print(f"TTS model in [bold]{session.run}[/] (step {state.step})")
@@ -134,19 +137,13 @@ def build_state(config: TTSTrainConfig, vae: SpeechVAE | MelFrames, vocabulary: 
     )
 
 
-def report_unfit(session: Session, index: ShardIndex, config: TTSTrainConfig, hop_length: int, budget: int) -> None:
-    """Print how many utterances no batch will hold, by reason.
+def report_unfit(session: Session, index: ShardIndex, limits: dict[str, Any]) -> None:
+    """Print how many utterances no batch will hold, by reason; `limits` as `unfit_utterances` takes them.
 
     Raises:
         DataError: none is left.
     """
-    reasons = unfit_utterances(
-        index,
-        batch_frames=budget,
-        hop_length=hop_length,
-        min_seconds=config.min_seconds,
-        max_seconds=config.max_seconds,
-    )
+    reasons = unfit_utterances(index, **limits)
     left = len(index.train) - sum(reasons.values())
     if reasons:
         text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
@@ -168,21 +165,26 @@ def latents_of(vae: SpeechVAE | MelFrames, batch: UtteranceBatch, config: TTSTra
     return vae.normalize(latents) * mask[:, None], lengths
 
 
-def train_step(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> StepResult:
-    """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
-    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
+def forward(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> tuple[Tensor, Tensor, int]:
+    """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
     latents, lengths = latents_of(state.vae, batch, config)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"):
         error, count = flow_matching_loss(state.network, latents, lengths, batch.tokens, config.flow)
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
-    loss = error * world.world_size / sum_over_ranks(count, world)
+    return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
+
+
+def train_step(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> StepResult:
+    """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
+    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
+    loss, lengths, num_frames = forward(state, batch, config, world)
     norm = update(state.optimizer, loss, list(state.model.parameters()), config.optimizer, rate)
     state.step += 1
     if norm is not None:
         state.ema.update(state.model, state.step)
     values = {"loss/flow": loss.detach(), "learning_rate": torch.tensor(rate)}
     values |= {} if norm is None else {"gradient_norm": norm}
-    values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * latents.shape[2])
+    values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * num_frames)
     seconds = float(lengths.sum()) * state.vae.hop_length / state.vae.sample_rate
     return StepResult(values, seconds, batch.keys, batch.failures, skipped=norm is None)
 
@@ -204,6 +206,15 @@ def validate(
         by_time = (sums / count.clamp_min(1)).tolist()
         row = {"loss/flow": sum(by_time) / len(by_time)}
         row |= {f"loss/t={time:g}": value for time, value in zip(VALIDATION_TIMES, by_time, strict=True)}
+    barrier(session.world)
+    return row
+
+
+def synthesize(session: Session, state: TTSState, speaking: Speaking | None) -> dict[str, float]:
+    """Return what the judges say of the EMA weights' speech; rank 0 does it, the others wait."""
+    row: dict[str, float] = {}
+    if speaking is not None:
+        row = speaking(session, state.step, state.ema.module, state.vae, state.vocabulary)
     barrier(session.world)
     return row
 
