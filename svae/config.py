@@ -223,7 +223,7 @@ class DiTConfig:
     dropout: float = 0.1
     text_dim: int = 512
     text_conv_layers: int = 4
-    """ConvNeXt-V2 blocks on the text; 0 = embeddings only."""
+    """ConvNeXt-V2 blocks on the text; 0 = embeddings only, as in E2-TTS: the control that tells what the blocks do."""
     text_conv_mult: int = 2
     conv_pos_kernel: int = 31
     conv_pos_groups: int = 16
@@ -245,6 +245,8 @@ class FlowConfig:
     """Probability, per sample, of training without the audio condition."""
     drop_both: float = 0.2
     """Probability, per sample, of training without audio and without text."""
+    drop_text: float = 0.0
+    """Probability, per sample, of training without text, drawn apart from the others (F5-TTS never drops text alone)."""
     posterior: Literal["mean", "sample"] = "mean"
     """What is learned: posterior means, or one sample per utterance, seeded by its key."""
 
@@ -261,20 +263,48 @@ class TTSOptimizerConfig(OptimizerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TTSDataConfig(DataConfig):
+    """Where the shards are, also those that stored latents come from."""
+
+    waveform_root: str | None = None
+    """Waveform shards that `trainer.synthesize_every` takes prompts from, where `root` holds latents."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TTSTrainerConfig(TrainerConfig):
+    """What the TTS loop has besides: the longest batch tried first, and speech judged while training."""
+
+    try_longest_batch: Literal["cuda", "always", "never"] = "cuda"
+    """Compute the worst-case batch once before step 0, so that too little memory shows at once. cuda: only on a GPU."""
+    synthesize_every: int = 0
+    """Steps between syntheses of held-out utterances, scored by the offline judges; 0 = never."""
+    synthesize_utterances: int = 8
+    """The first so many utterances held out of the waveform shards, prompted by others of the speaker."""
+    synthesize_steps: int = 16
+    """Solver steps of these."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TTSTrainConfig:
     """A recipe of `svae train-tts`."""
 
-    data: DataConfig
-    trainer: TrainerConfig
+    data: TTSDataConfig
+    trainer: TTSTrainerConfig
+    representation: Literal["latents", "mel"] = "latents"
+    """What is generated: a VAE's latents, or F5-TTS's log-mel frames (24 kHz, hop 256, 100 bins), the baseline."""
     vae: str | None = None
     """Checkpoint or run folder of the VAE; `--vae` sets it. Needed unless the data are stored latents with a copy of it."""
+    vocoder: str = "charactr/vocos-mel-24khz"
+    """Turns mel frames into a waveform: hub id or folder of Vocos, or `griffin-lim` (no weights, metallic)."""
+    init: str | None = None
+    """Run or checkpoint folder of another TTS run whose weights are the start; `--init` sets it."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     optimizer: TTSOptimizerConfig = field(default_factory=TTSOptimizerConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
     batch_frames: int = 131072
-    """Latent frames per step over all ranks, padding included."""
+    """Frames of the representation per step over all ranks, padding included."""
     min_seconds: float = 0.3
     max_seconds: float = 30.0
     """Utterances outside these are left out, counted and printed."""

@@ -21,13 +21,15 @@ POSITIVE = frozenset(
     "steps batch_size batch_frames segment_seconds learning_rate max_grad_norm log_every validate_every checkpoint_every "
     "keep_checkpoints sample_rate latent_dim encoder_channels attention_heads attention_mlp_ratio initial_channels dim "
     "depth heads ff_mult text_dim conv_pos_kernel conv_pos_groups prefetch shuffle_shards every max_seconds eps "
-    "encoder_strides upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult initial_gain".split()
+    "encoder_strides upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult initial_gain "
+    "synthesize_utterances synthesize_steps".split()
 )
 NOT_NEGATIVE = frozenset(
     "num_workers warmup_steps weight_decay context_seconds min_seconds start_step adversarial_start_step "
-    "max_nonfinite_steps mel feature_matching adversarial kl alignment text_conv_layers regulator_layers seed".split()
+    "max_nonfinite_steps mel feature_matching adversarial kl alignment text_conv_layers regulator_layers seed "
+    "synthesize_every".split()
 )
-FRACTION = frozenset("dropout drop_audio drop_both mask_ratio betas decay power".split())
+FRACTION = frozenset("dropout drop_audio drop_both drop_text mask_ratio betas decay power".split())
 
 
 def recipe_folders() -> list[Path]:
@@ -213,6 +215,10 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
     low, high = config.flow.mask_ratio
     if low > high:
         yield f"flow.mask_ratio: the lower bound {low} is above the upper bound {high}"
+    if config.representation == "mel" and config.vae is not None:
+        yield f"vae: mel frames come from no VAE; leave out {config.vae!r} or set representation: latents"
+    if config.representation == "mel" and config.flow.posterior != "mean":
+        yield f"flow.posterior: mel frames have no posterior to draw from, got {config.flow.posterior!r}"
     if config.min_seconds >= config.max_seconds:
         yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"
 

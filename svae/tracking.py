@@ -84,7 +84,7 @@ class Tracker:
             temporary.replace(path)
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Write one row: `step`, `split` (train or validation), seconds since the epoch, and the values."""
+        """Write one row: `step`, `split` (train, validation or synthesis), seconds since the epoch, and the values."""
         if self._file is None:
             return
         row = {"step": step, "split": split, "time": round(time.time(), 3), **values}

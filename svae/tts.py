@@ -25,6 +25,7 @@ from svae.models import streaming
 from svae.models.dit import DiT
 from svae.models.duration import DurationPredictor
 from svae.models.flow import sample_latents
+from svae.models.mel import MelFrames
 from svae.models.vae import SpeechVAE, load_vae
 from svae.recipe import from_tree
 from svae.speech import Prompt, Sampling, Synthesis
@@ -49,7 +50,7 @@ class TTS:
 
     Args:
         model: the velocity network, in eval mode.
-        vae: on the same device, in eval mode.
+        vae: on the same device, in eval mode; or mel frames.
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
         predictor: of durations; None leaves the byte rule.
@@ -58,7 +59,7 @@ class TTS:
     def __init__(
         self,
         model: DiT,
-        vae: SpeechVAE,
+        vae: SpeechVAE | MelFrames,
         vocabulary: Vocabulary,
         identity: dict[str, Any] | None = None,
         predictor: DurationPredictor | None = None,
@@ -151,7 +152,8 @@ class TTS:
     def _decode(self, latents: Tensor, prompt: Prompt) -> Tensor:
         """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
         context = min(DECODER_CONTEXT_FRAMES, prompt.frames)
-        waveform = streaming.decode(self.vae, self.vae.denormalize(latents[..., prompt.frames - context :]))
+        frames = self.vae.denormalize(latents[..., prompt.frames - context :])
+        waveform = self.vae.decode(frames) if isinstance(self.vae, MelFrames) else streaming.decode(self.vae, frames)
         return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
 
     @torch.no_grad()
@@ -269,25 +271,37 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     """
     checkpoint = open_checkpoint(path, kind="tts")
     config, folder = checkpoint.config, checkpoint.folder
-    inner = open_checkpoint(folder / "vae", kind="vae")
     try:
-        if inner.hash != config["vae_hash"]:
-            raise CheckpointError(
-                f"{folder}: was trained on VAE {config['vae_hash']}, but {inner.folder} is VAE {inner.hash}.\n"
-                "Latents of another VAE mean something else; put the right VAE back, or copy the checkpoint again."
-            )
+        vae, vae_hash = load_representation(checkpoint, device)
         vocabulary = Vocabulary.from_json(config["vocabulary"])
         model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None
-    vae = load_vae(inner.folder, device)
     if config["latent_dim"] != vae.latent_dim:
         raise CheckpointError(f"{folder}: generates {config['latent_dim']} channels, its VAE has {vae.latent_dim}")
     load_strict(model, checkpoint.model_state(), folder)
-    identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": inner.hash, "step": checkpoint.step}
+    identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": vae_hash, "step": checkpoint.step}
     identity["max_seconds"] = config.get("max_seconds")
     predictor = load_predictor(checkpoint, vocabulary, device)
     return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity, predictor)
+
+
+def load_representation(checkpoint: Checkpoint, device: str | torch.device) -> tuple[SpeechVAE | MelFrames, str]:
+    """Return what turns a TTS checkpoint's frames into a waveform, and its identity: the VAE inside it, or mel frames.
+
+    Raises:
+        CheckpointError: the VAE is unusable, or not the one that the model was trained on.
+    """
+    config, folder = checkpoint.config, checkpoint.folder
+    if config.get("representation", "latents") == "mel":
+        return MelFrames(config["vocoder"], config["latent_dim"]).to(device), f"mel-{config['latent_dim']}"
+    inner = open_checkpoint(folder / "vae", kind="vae")
+    if inner.hash != config["vae_hash"]:
+        raise CheckpointError(
+            f"{folder}: was trained on VAE {config['vae_hash']}, but {inner.folder} is VAE {inner.hash}.\n"
+            "Latents of another VAE mean something else; put the right VAE back, or copy the checkpoint again."
+        )
+    return load_vae(inner.folder, device), inner.hash
 
 
 def load_predictor(

@@ -36,8 +36,10 @@ def tiny_vae_config() -> VAEConfig:
     )
 
 
-def write_tone_shards(root: Path, *, shards: int = 2, per_shard: int = 4, seconds: float = 0.6) -> Path:
-    """Write waveform shards of short gliding tones with texts; the first utterance is held out."""
+def write_tone_shards(
+    root: Path, *, shards: int = 2, per_shard: int = 4, seconds: float = 0.6, rate: int = 16000, mark: str = ""
+) -> Path:
+    """Write waveform shards of short gliding tones with texts, `mark` in each; the first is held out."""
     import io
 
     import numpy as np
@@ -48,17 +50,17 @@ def write_tone_shards(root: Path, *, shards: int = 2, per_shard: int = 4, second
     def items(shard: int):  # noqa: ANN202
         for i in range(per_shard):
             number = shard * per_shard + i
-            size = int(16000 * (seconds + 0.05 * (number % 5)))
-            time = np.arange(size) / 16000
+            size = int(rate * (seconds + 0.05 * (number % 5)))
+            time = np.arange(size) / rate
             wave = 0.3 * np.sin(2 * np.pi * (150 + 40 * number) * time * (1 + 0.2 * time))
             file = io.BytesIO()
-            soundfile.write(file, wave, 16000, format="FLAC", subtype="PCM_16")
-            text = "one two three four five six".split()[number % 6] + f" tone {'abcdefgh'[number % 8]}"
-            yield ShardItem(f"tone-{number:03d}", {"flac": file.getvalue()}, size, 16000, f"s{number % 2}", "en", text)
+            soundfile.write(file, wave, rate, format="FLAC", subtype="PCM_16")
+            text = "one two three four five six".split()[number % 6] + f" tone {'abcdefgh'[number % 8]}{mark}"
+            yield ShardItem(f"tone-{number:03d}", {"flac": file.getvalue()}, size, rate, f"s{number % 2}", "en", text)
 
     entries = [write_shard(root, shard, items(shard)) for shard in range(shards)]
     write_index(
-        root, kind="waveforms", corpus="tones", sample_rate=16000, shards=entries, validation=["tone-000"], rejected={}
+        root, kind="waveforms", corpus="tones", sample_rate=rate, shards=entries, validation=["tone-000"], rejected={}
     )
     return root
 

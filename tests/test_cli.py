@@ -26,6 +26,7 @@ COMMANDS = [
     "cache-teacher",
     "inspect",
     "import semantic-vae",
+    "import f5-tts",
     "doctor",
 ]
 

@@ -160,6 +160,31 @@ def test_without_the_leak_the_unconditional_branch_does_not_depend_on_the_text(u
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(
+    "options", [{"text_length_leak": False}, {"text_conv_layers": 0}], ids=["no_leak", "no_blocks"]
+)
+def test_guidance_against_no_text_is_the_same_for_texts_of_all_lengths(options: dict[str, object]) -> None:
+    model, frames = random_dit(variant(**options)), 24
+    g = torch.Generator().manual_seed(3)
+    x, condition, t = torch.randn(2, 1, LATENT_DIM, frames, generator=g).unbind() + (torch.tensor([0.3]),)
+    drop = torch.ones(1, dtype=torch.bool)
+    found = [
+        model(x, condition, t, torch.randint(0, VOCABULARY, (1, size), generator=g), drop_text=drop)
+        for size in (1, 2, 7, 23, 24, 60)
+    ]
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    assert not torch.equal(found[0], model(x, condition, t, torch.ones(1, 7, dtype=torch.int64)))
+
+
+@torch.no_grad()
+def test_without_text_blocks_the_text_is_embeddings_then_the_learned_filler() -> None:
+    model = random_dit(variant(text_conv_layers=0))
+    text = model.encode_text(torch.tensor([[4, 9, -1]]), 5)
+    table = model.text_tower.embedding.weight
+    assert torch.equal(text[0], table[[5, 10, 0, 0, 0]])
+
+
+@torch.no_grad()
 def test_with_the_leak_the_unconditional_branch_knows_the_text_length_and_nothing_else() -> None:
     model, batch = random_dit(), inputs((20, 13), (6, 4))
     drop = torch.ones(2, dtype=torch.bool)

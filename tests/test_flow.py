@@ -73,6 +73,19 @@ def test_spans_are_one_run_inside_each_utterance_and_of_the_drawn_size() -> None
     assert bool((~span | (torch.arange(60) < lengths[:, None])).all())
 
 
+def test_text_can_be_dropped_alone_and_the_other_draws_stay() -> None:
+    latents, lengths = torch.zeros(4000, 1, 5), torch.full((4000,), 5)
+    torch.manual_seed(0)
+    plain = draw_training(latents, lengths, FlowConfig())
+    torch.manual_seed(0)
+    found = draw_training(latents, lengths, FlowConfig(drop_text=0.25))
+    for name in ("noise", "t", "span", "drop_audio"):
+        assert torch.equal(getattr(plain, name), getattr(found, name))
+    assert bool((found.drop_text | ~plain.drop_text).all())  # both are still dropped together where they were
+    alone = (found.drop_text & ~found.drop_audio).float().mean()
+    assert abs(float(alone) - 0.25 * 0.8 * 0.7) < 0.02
+
+
 def test_drops_are_per_utterance_at_f5s_rates() -> None:
     torch.manual_seed(0)
     draw = draw_training(torch.zeros(20000, 1, 4), torch.full((20000,), 4), FlowConfig())

@@ -9,6 +9,7 @@ from svae import recipe
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.models.discriminators import Discriminators
 from svae.models.dit import DiT
+from svae.models.mel import MelFrames
 from svae.models.vae import SpeechVAE
 
 NAMES = recipe.recipe_names()
@@ -49,3 +50,27 @@ def test_a_shipped_recipe_says_nothing_that_is_a_default(name):
 
     if not name.startswith("libritts/"):  # those spell the published numbers out on purpose
         assert not list(repeated(tree, minimal))
+
+
+@pytest.mark.parametrize("size", ["small", "base"])
+def test_the_controls_differ_in_the_representation_alone_and_hear_equally_much(size):
+    latents, mel = SpeechVAE(recipe.load(VAETrainConfig, "libritts/vae-semantic64").vae, None), MelFrames()
+    seconds, rest = {}, {}
+    for kind, frames in (("semantic64", latents), ("vanilla64", latents), ("mel", mel)):
+        config = recipe.load(TTSTrainConfig, f"libritts/tts-{size}-{kind}")
+        assert config.representation == ("mel" if kind == "mel" else "latents")
+        seconds[kind] = config.batch_frames * frames.hop_length / frames.sample_rate
+        tree = recipe.to_tree(config)
+        for name in ("data", "representation", "batch_frames"):
+            del tree[name]
+        rest[kind] = tree
+    assert rest["mel"] == rest["semantic64"] == rest["vanilla64"]
+    assert seconds["mel"] == seconds["semantic64"] == seconds["vanilla64"] == 3276.8
+
+
+def test_small_and_base_are_f5s_sizes_and_otherwise_equal():
+    small, base = (
+        recipe.to_tree(recipe.load(TTSTrainConfig, f"libritts/tts-{size}-mel")) for size in ("small", "base")
+    )
+    sizes = [(tree["dit"].pop("dim"), tree["dit"].pop("depth"), tree["dit"].pop("heads")) for tree in (small, base)]
+    assert sizes == [(768, 18, 12), (1024, 22, 16)] and small == base

@@ -200,3 +200,32 @@ def import_semantic_vae(
     from svae.importing import import_semantic_vae as run
 
     run(source, out, ema=ema)
+
+
+@importer.command(
+    "f5-tts",
+    epilog=example("""
+        svae import f5-tts F5TTS_v1_Base/model_1250000.safetensors --vocab vocab.txt --out runs/f5-base
+        svae synthesize --model runs/f5-base --ref a.wav --ref-text "What is said in it." --text "Good morning."
+        svae train-tts mine --init runs/f5-base --data data/shards/mine24k
+    """),
+)
+def import_f5_tts(
+    source: Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pt of a v1 DiT.")],
+    vocab: Annotated[Path, typer.Option(help="Its vocab.txt: one symbol a line.")],
+    out: Annotated[Path, typer.Option(help="Checkpoint folder to write; must not exist.")],
+    heads: Annotated[
+        int | None, typer.Option(min=1, help="Attention heads; default: from the tensors, else of width 64.")
+    ] = None,
+    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Of a .pt with both: averaged or raw weights.")] = True,
+    average_upsampling: Annotated[
+        bool, typer.Option("--average-upsampling", help="It was trained with text spread evenly over the frames.")
+    ] = False,
+    vocoder: Annotated[
+        str, typer.Option(help="Hub id or folder of Vocos, or griffin-lim.")
+    ] = "charactr/vocos-mel-24khz",
+) -> None:
+    """Turn an F5-TTS v1 checkpoint into one of svae's, every tensor accounted for."""
+    from svae.importing_f5 import import_f5_tts as run
+
+    run(source, vocab, out, heads=heads, ema=ema, average_upsampling=average_upsampling, vocoder=vocoder)

@@ -94,7 +94,8 @@ def train_vae(
     "train-tts",
     epilog=example("""
         svae train-tts --vae runs/tiny-vae
-        svae train-tts libritts/tts-small-semantic64 --vae runs/libritts-vae-semantic64
+        svae train-tts libritts/tts-small-semantic64
+        svae train-tts mine.yaml --init runs/libritts-tts-small-semantic64 --data data/latents/mine
         svae train-tts tiny/tts --vae runs/tiny-vae --set trainer.steps=200 --dry-run
     """),
 )
@@ -103,6 +104,9 @@ def train_tts(
     vae: Annotated[
         Path | None, typer.Option(help="Run or checkpoint folder of the VAE whose latents are learned.")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="TTS run or checkpoint whose weights are the start; the vocabulary may grow.")
+    ] = None,
     data: Data = None,
     overrides: Overrides = [],  # noqa: B006
     out: RunFolder = None,
@@ -110,16 +114,15 @@ def train_tts(
     device: Device = "auto",
     dry_run: DryRun = False,
 ) -> None:
-    """Train text-to-speech on a VAE's latents by flow matching."""
+    """Train text-to-speech by flow matching, on a VAE's latents or on mel frames."""
     overrides = _with_data(overrides, data)
-    if vae is not None:
-        overrides = [*overrides, f"vae={str(vae)!r}"]
+    overrides += [f"{name}={str(path)!r}" for name, path in (("vae", vae), ("init", init)) if path is not None]
     config = recipe.load(TTSTrainConfig, name, overrides)
     _train(config, name, out, resume, device, dry_run)
 
 
 def _with_data(overrides: list[str], data: Path | None) -> list[str]:
-    return overrides if data is None else [*overrides, f"data.root={str(data)!r}"]
+    return [*overrides] if data is None else [*overrides, f"data.root={str(data)!r}"]
 
 
 def _train(

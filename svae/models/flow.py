@@ -101,19 +101,23 @@ def draw_training(latents: Tensor, lengths: Tensor, cfg: FlowConfig) -> FlowDraw
     """Draw noise, times, spans and drops for latents (B, D, T) from torch's global generator of their device.
 
     Source: F5-TTS; drop rates as there (both with `drop_both`, else the audio alone with `drop_audio`), but per
-    utterance, where F5 draws once per batch and rank.
+    utterance, where F5 draws once per batch and rank. `drop_text`, on top, is ours.
     """
     batch, _, num_frames = latents.shape
     t, ratio, position, audio, both = torch.rand(5, batch, device=latents.device)
     low, high = cfg.mask_ratio
     drop_both = both < cfg.drop_both
+    # Not randn_like, whose values would depend on how the latents lie in memory: encoded now, or read from shards.
+    noise = torch.randn(latents.shape, device=latents.device, dtype=latents.dtype)
+    drop_text = drop_both
+    if cfg.drop_text > 0:
+        drop_text = drop_both | (torch.rand(batch, device=latents.device) < cfg.drop_text)
     return FlowDraw(
-        # Not randn_like, whose values would depend on how the latents lie in memory: encoded now, or read from shards.
-        noise=torch.randn(latents.shape, device=latents.device, dtype=latents.dtype),
+        noise=noise,
         t=t,
         span=infilling_span(lengths, low + (high - low) * ratio, position, num_frames),
         drop_audio=(audio < cfg.drop_audio) | drop_both,
-        drop_text=drop_both,
+        drop_text=drop_text,
     )
 
 

@@ -91,8 +91,9 @@ def spread_evenly(x: Tensor, token_lengths: Tensor, frame_lengths: Tensor) -> Te
 class TextTower(nn.Module):
     """Embedding, position code and ConvNeXt-V2 blocks.
 
-    Without blocks (`text_conv_layers: 0`) the embeddings are used as they are, with no position code (as in E2-TTS,
-    but frames after the text get zeros where E2-TTS has a learned filler).
+    Without blocks (`text_conv_layers: 0`) the embeddings are used as they are, with no position code, and frames without
+    text get the learned filler (as in E2-TTS, and in F5-TTS without blocks): then dropped text is filler throughout and
+    never tells its length.
     """
 
     def __init__(self, cfg: DiTConfig, vocab_size: int) -> None:
@@ -116,7 +117,7 @@ class TextTower(nn.Module):
                 dropping); without it, zeros.
 
         Returns:
-            (B, T, text_dim), zeros where there is no text.
+            (B, T, text_dim), zeros where there is no text (the filler, without blocks and upsampling).
         """
         ids = F.pad((tokens + 1)[:, :num_frames], (0, max(0, num_frames - tokens.shape[1])))
         if frame_mask is not None:
@@ -129,8 +130,7 @@ class TextTower(nn.Module):
         no_text = ~has_text[..., None]
         x = self.embedding(ids)
         if len(self.blocks) > 0:
-            x = x + position_code(num_frames, x.shape[-1], x.device)
-        x = x.masked_fill(no_text, 0.0)
+            x = (x + position_code(num_frames, x.shape[-1], x.device)).masked_fill(no_text, 0.0)
         for block in self.blocks:
             x = block(x, frame_mask).masked_fill(no_text, 0.0)
         if self.average_upsampling:

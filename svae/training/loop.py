@@ -8,27 +8,28 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
 from svae import recipe
 from svae.checkpoint import Checkpoint, Kind, checkpoint_folder, latest_checkpoint, open_checkpoint, writable_folder
 from svae.config import TrainerConfig, TTSTrainConfig, VAETrainConfig
 from svae.data.shards import ShardIndex
-from svae.distributed import World, any_rank, barrier, describe_device, gather_lists, sum_over_ranks
+from svae.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.tracking import Tracker, environment
+from svae.training.meter import Meter, StepResult
 
 MAY_CHANGE = frozenset(
     "trainer.steps trainer.log_every trainer.validate_every trainer.checkpoint_every trainer.keep_checkpoints "
-    "trainer.max_nonfinite_steps trainer.compile loader.prefetch loader.num_workers data.root data.validation_root "
-    "statistics_utterances vae".split()
+    "trainer.max_nonfinite_steps trainer.compile trainer.try_longest_batch trainer.synthesize_every "
+    "trainer.synthesize_utterances trainer.synthesize_steps loader.prefetch loader.num_workers data.root "
+    "data.validation_root data.waveform_root statistics_utterances vae vocoder".split()
 )
 """Recipe fields that a resumed run may have otherwise; anything else would make it another experiment."""
 MAX_FAILURE_SHARE = 0.01
@@ -44,18 +45,6 @@ class TrainOptions:
     resume: str = "auto"
     """`auto` continues what is in `out`, `never` refuses to touch it, a path names a checkpoint to continue from."""
     device: str = "auto"
-
-
-@dataclass
-class StepResult:
-    """What a training step tells the loop. Values stay on the device until a row is logged."""
-
-    values: dict[str, Tensor]
-    audio_seconds: float
-    keys: list[str]
-    failures: list[str] = field(default_factory=list)
-    skipped: bool = False
-    """A loss or gradient was not finite; the weights did not change."""
 
 
 class State(Protocol):
@@ -196,38 +185,6 @@ class StopRequest:
             signal.signal(number, handler)
 
 
-class Meter:
-    """Sums what happened since the last logged row."""
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Start a new row."""
-        self.sums: dict[str, Tensor] = {}
-        self.steps, self.audio_seconds, self.waited, self.started = 0, 0.0, 0.0, time.perf_counter()
-
-    def add(self, result: StepResult, waited: float) -> None:
-        """Count one step."""
-        self.waited += waited
-        self.audio_seconds += result.audio_seconds
-        if not result.skipped:
-            self.steps += 1
-            for name, value in result.values.items():
-                self.sums[name] = self.sums.get(name, 0) + value.detach()
-
-    def row(self, world: World) -> dict[str, float]:
-        """Return means over steps and ranks, with throughput over all ranks. All ranks must call it."""
-        elapsed = time.perf_counter() - self.started
-        names = sorted(self.sums)
-        device = world.device
-        numbers = [self.sums[n].float().to(device) / max(self.steps, 1) for n in names]
-        numbers += [torch.tensor(x, device=device) for x in (self.audio_seconds / elapsed, self.waited / elapsed)]
-        totals = sum_over_ranks(torch.stack(numbers), world).tolist()
-        row = {n: t / world.world_size for n, t in zip(names, totals, strict=False)}
-        return row | {"audio_seconds_per_second": totals[-2], "data_wait_share": totals[-1] / world.world_size}
-
-
 def run_loop(
     session: Session,
     state: State,
@@ -236,6 +193,8 @@ def run_loop(
     train_step: Callable[[Any], StepResult],
     validate: Callable[[], dict[str, float]],
     save: Callable[[bool], None],
+    synthesize: Callable[[], dict[str, float]] | None = None,
+    synthesize_every: int = 0,
 ) -> bool:
     """Train to the last step: step, log, validate, checkpoint; stop cleanly when asked to.
 
@@ -246,6 +205,8 @@ def run_loop(
         train_step: one optimizer step.
         validate: called on every rank; returns the row to log.
         save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
+        synthesize: called on every rank like `validate`, for rows of its own.
+        synthesize_every: steps between these.
 
     Returns:
         True if the last step was reached, False if the run was stopped by a signal (a checkpoint was written).
@@ -258,7 +219,7 @@ def run_loop(
     meter, nonfinite, asked, failed = Meter(), 0, 0, 0
     stream = iter(batches)
     if state.step == 0:
-        _validate_row(session, state, validate)
+        _log_row(session, state, "validation", validate())
     with StopRequest() as stop, progress_bar(session) as progress:
         task = progress.add_task("", total=trainer.steps, completed=state.step)
         meter.reset()
@@ -280,7 +241,10 @@ def run_loop(
                 meter.reset()
             progress.update(task, completed=state.step)
             if state.step % trainer.validate_every == 0 or last:
-                _validate_row(session, state, validate)
+                _log_row(session, state, "validation", validate())
+                meter.reset()
+            if synthesize is not None and (state.step % synthesize_every == 0 or last):
+                _log_row(session, state, "synthesis", synthesize())
                 meter.reset()
             stopping = any_rank(stop.requested, world)
             if state.step % trainer.checkpoint_every == 0 or last or stopping:
@@ -292,11 +256,10 @@ def run_loop(
     return True
 
 
-def _validate_row(session: Session, state: State, validate: Callable[[], dict[str, float]]) -> None:
-    row = validate()
-    session.tracker.log(state.step, "validation", row)
+def _log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
+    session.tracker.log(state.step, split, row)
     text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
-    session.console.print(f"step {state.step:>7}  [green]validation[/]  {text}", highlight=False)
+    session.console.print(f"step {state.step:>7}  [green]{split}[/]  {text}", highlight=False)
 
 
 def _report_failures(session: Session, result: StepResult, failed: int, asked: int) -> None:

@@ -14,13 +14,15 @@ from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.batching import check_slots, unfit_utterances
 from svae.data.shards import ShardIndex
 from svae.distributed import describe_device, open_world
+from svae.evaluation.lists import held_out_list
 from svae.models.discriminators import Discriminators
 from svae.models.dit import DiT
 from svae.models.teacher import load_teacher
 from svae.models.vae import SpeechVAE
-from svae.text import Vocabulary
-from svae.training import crops, tts, vae
+from svae.training import crops, representation, vae
 from svae.training.loop import TrainOptions, find_resume
+from svae.training.memory import GIB, estimate_bytes
+from svae.training.start import choose_vocabulary, open_start
 
 
 def dry_run(options: TrainOptions) -> None:
@@ -35,9 +37,9 @@ def dry_run(options: TrainOptions) -> None:
         console.print(f"\nDevice: {describe_device(world.device)}; {world.world_size} process(es)")
         if isinstance(options.config, VAETrainConfig):
             index, networks, batch = _plan_vae(options.config, world.world_size, console)
-            kind = "vae"
+            kind, memory = "vae", {}
         else:
-            index, networks, batch = _plan_tts(options.config, world.world_size, console)
+            index, networks, batch, memory = _plan_tts(options.config, world.world_size, console)
             kind = "tts"
         check_slots(index, index.train, world_size=world.world_size, num_workers=options.config.loader.num_workers)
         checkpoint = find_resume(options, kind)
@@ -49,6 +51,10 @@ def dry_run(options: TrainOptions) -> None:
         f"{len(metadata['validation'])} utterances held out"
     )
     console.print(f"Worst-case batch per rank: {batch}")
+    if memory:
+        parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in memory.items() if size)
+        total = sum(memory.values()) / GIB
+        console.print(f"Memory per rank, estimated: {total:.1f} GiB ({parts})", highlight=False)
     console.print(
         f"Would {'start at step 0' if checkpoint is None else f'resume from {checkpoint.folder}'} in {options.out}"
     )
@@ -84,12 +90,18 @@ def _plan_vae(
 
 def _plan_tts(
     config: TTSTrainConfig, world_size: int, console: Console
-) -> tuple[ShardIndex, dict[str, nn.Module], str]:
-    index, _ = tts.open_data(config)
-    checkpoint = tts.find_vae(config, index)
-    latent_dim, hop = checkpoint.config["model"]["latent_dim"], checkpoint.config["hop_length"]
-    console.print(f"VAE: {checkpoint.folder} (step {checkpoint.step}, {checkpoint.hash[:12]}…)")
-    vocabulary = Vocabulary.from_characters(index.metadata["characters"])
+) -> tuple[ShardIndex, dict[str, nn.Module], str, dict[str, int]]:
+    index, _ = representation.open_data(config)
+    if config.trainer.synthesize_every:
+        held_out_list(representation.waveform_root(config, index))
+    start = open_start(config)
+    source = representation.find_vae(config, index, start)
+    latent_dim, hop = representation.frame_sizes(source)
+    if source is None:
+        console.print(f"Representation: mel frames, {latent_dim} bins, decoded by {config.vocoder}")
+    else:
+        console.print(f"VAE: {source.folder} (step {source.step}, {source.hash[:12]}…)")
+    vocabulary = choose_vocabulary(index, start)
     with torch.device("meta"):
         networks: dict[str, nn.Module] = {"DiT": DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)}
     budget = config.batch_frames // world_size
@@ -99,11 +111,18 @@ def _plan_tts(
         console.print("Left out of training: " + ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
     longest = min(config.max_seconds, max((s.duration_seconds for s in index.train), default=0.0))
     frames = math.ceil(longest * index.sample_rate / hop)
+    memory = estimate_bytes(
+        config.dit,
+        parameters=sum(p.numel() for p in networks["DiT"].parameters()),
+        latent_dim=latent_dim,
+        frames=budget // max(frames, 1) * frames,
+        bf16=config.trainer.precision == "bf16",
+    )
     text = (
-        f"{budget} latent frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
+        f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
         f"{longest:.1f} s ({frames} frames, {max(budget // max(frames, 1), 0)} of them in a batch)"
     )
-    return index, networks, text
+    return index, networks, text, memory
 
 
 def _print_parameters(console: Console, networks: dict[str, nn.Module]) -> None:

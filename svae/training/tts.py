@@ -1,28 +1,27 @@
-"""`svae train-tts`: a diffusion transformer that learns, by flow matching, the latents of a frozen VAE."""
+"""`svae train-tts`: a diffusion transformer that learns, by flow matching, a frozen VAE's latents or mel frames."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from svae import recipe
-from svae.checkpoint import Checkpoint, load_strict, open_checkpoint, publish, write_checkpoint
+from svae.checkpoint import load_strict, open_checkpoint, publish, write_checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.batching import unfit_utterances
 from svae.data.loading import utterance_loader, validation_batches
 from svae.data.reading import UtteranceBatch
-from svae.data.shards import ShardIndex, read_index
+from svae.data.shards import ShardIndex
 from svae.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
-from svae.errors import CheckpointError, ConfigError, DataError
-from svae.latents import STATISTICS_UTTERANCES, content_of, measure_statistics, vae_of_latents
+from svae.errors import CheckpointError, DataError
 from svae.models.dit import DiT
 from svae.models.flow import VALIDATION_TIMES, flow_matching_loss, posterior_latents, validation_error
-from svae.models.vae import SpeechVAE, load_vae
+from svae.models.mel import MelFrames
+from svae.models.vae import SpeechVAE
 from svae.text import Vocabulary
 from svae.training.loop import (
     Session,
@@ -34,18 +33,22 @@ from svae.training.loop import (
     open_session,
     run_loop,
 )
+from svae.training.memory import longest_batch, try_batch, wants_trial
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.representation import find_vae, open_data, open_representation
+from svae.training.speaking import Speaking, open_speaking
+from svae.training.start import choose_vocabulary, open_start, take_weights
 
 
 @dataclass
 class TTSState:
-    """Everything a training step changes, plus the frozen VAE it needs."""
+    """Everything a training step changes, plus what makes its latents."""
 
     step: int
     model: DiT
     optimizer: torch.optim.Optimizer
     ema: ExponentialMovingAverage
-    vae: SpeechVAE
+    vae: SpeechVAE | MelFrames
     vocabulary: Vocabulary
     network: nn.Module
     """`model`, averaged over ranks in its backward pass."""
@@ -63,22 +66,32 @@ def train_tts(options: TrainOptions) -> Path:
     """
     config: TTSTrainConfig = options.config
     index, validation = open_data(config)
-    source = find_vae(config, index)
-    vocabulary = Vocabulary.from_characters(index.metadata["characters"])
+    start = open_start(config)
+    source = find_vae(config, index, start)
+    vocabulary = choose_vocabulary(index, start)
     with open_world(options.device) as world, open_session(options, "tts", world) as session:
-        vae = keep_vae(session, source, index, config)
+        vae = open_representation(session, source, index, config)
         state = build_state(config, vae, vocabulary, world)
+        if start is not None and session.checkpoint is None:
+            take_weights(state.model, start, config.dit, state.vocabulary, session.console)
+            state.ema = ExponentialMovingAverage(state.model, config.ema)
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
-        budget = config.batch_frames // world.world_size
-        report_unfit(session, index, config, vae.hop_length, budget)
+        limits = {
+            "batch_frames": config.batch_frames // world.world_size,
+            "hop_length": vae.hop_length,
+            "min_seconds": config.min_seconds,
+            "max_seconds": config.max_seconds,
+        }
+        report_unfit(session, index, limits)
+        if wants_trial(config, world):
+            batch = longest_batch(index, **limits, latent_dim=vae.latent_dim)
+            trial = try_batch(batch, lambda b: forward(state, b, config, world)[0], state.optimizer, world)
+            session.console.print(trial, highlight=False)
         loader = utterance_loader(
             index,
-            batch_frames=budget,
-            hop_length=vae.hop_length,
+            **limits,
             vocabulary=vocabulary,
-            min_seconds=config.min_seconds,
-            max_seconds=config.max_seconds,
             seed=config.trainer.seed,
             start_step=state.step,
             rank=world.rank,
@@ -86,18 +99,10 @@ def train_tts(options: TrainOptions) -> Path:
             loader=config.loader,
             pin_memory=world.device.type == "cuda",
         )
-        held_out = list(
-            validation_batches(
-                validation,
-                count=config.validation_utterances,
-                batch_frames=budget,
-                hop_length=vae.hop_length,
-                vocabulary=vocabulary,
-                min_seconds=config.min_seconds,
-                max_seconds=config.max_seconds,
-                samples=None if config.data.validation_root is None else validation.samples,
-            )
-        )
+        samples = None if config.data.validation_root is None else validation.samples
+        count = config.validation_utterances
+        held_out = list(validation_batches(validation, **limits, count=count, vocabulary=vocabulary, samples=samples))
+        speaking = open_speaking(config, index, vae, vocabulary, session)
         finished = run_loop(
             session,
             state,
@@ -105,6 +110,8 @@ def train_tts(options: TrainOptions) -> Path:
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
             validate=lambda: validate(session, state, held_out, config),
             save=lambda last: save(session, state, index, config),
+            synthesize=(lambda: synthesize(session, state, speaking)) if config.trainer.synthesize_every else None,
+            synthesize_every=config.trainer.synthesize_every,
         )
         if finished:
             session.console.print(f"TTS model in [bold]{session.run}[/] (step {state.step})")
@@ -112,86 +119,7 @@ def train_tts(options: TrainOptions) -> Path:
     return options.out
 
 
-def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
-    """Return the training index and the index validation reads.
-
-    Raises:
-        DataError: a folder is missing, damaged or has no texts.
-    """
-    index = read_index(config.data.root)
-    validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
-    if index.kind == "features":
-        raise ConfigError(f"{index.root}: holds teacher features; train-tts needs waveform or latent shards")
-    if not index.metadata["characters"]:
-        raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
-    if validation.kind != index.kind:
-        raise ConfigError(f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}")
-    return index, validation
-
-
-def find_vae(config: TTSTrainConfig, index: ShardIndex) -> Checkpoint:
-    """Return the VAE named by `vae`, or the copy that stored latents carry; check that it fits the data.
-
-    Raises:
-        ConfigError: none is named, or its sample rate is not that of the shards.
-        CheckpointError: unusable, or not the VAE that made the stored latents.
-    """
-    if config.vae is None and index.kind == "waveforms":
-        raise ConfigError("train-tts: no VAE given; pass --vae DIR (a run or checkpoint folder of `svae train-vae`)")
-    if index.kind == "latents":
-        if content_of(index) == "sample" and config.flow.posterior != "sample":
-            raise ConfigError(
-                f"{index.root}: holds samples of the posterior, but flow.posterior is {config.flow.posterior}.\n"
-                "Pass --set flow.posterior=sample, or run `svae encode` without --content sample."
-            )
-        return vae_of_latents(index, None if config.vae is None else Path(config.vae))
-    assert config.vae is not None
-    checkpoint = open_checkpoint(config.vae, kind="vae")
-    if index.sample_rate != checkpoint.config["sample_rate"]:
-        raise ConfigError(
-            f"{index.root}: audio at {index.sample_rate} Hz, but the VAE works at {checkpoint.config['sample_rate']} Hz.\n"
-            f"Run `svae prepare … --sample-rate {checkpoint.config['sample_rate']}` into another folder."
-        )
-    return checkpoint
-
-
-def keep_vae(session: Session, source: Checkpoint, index: ShardIndex, config: TTSTrainConfig) -> SpeechVAE:
-    """Copy the VAE into the run, so that the run stays whole; measure its latents if its training was cut short.
-
-    Raises:
-        CheckpointError: the run already holds another VAE.
-    """
-    folder = session.run / "vae"
-    if session.world.is_main:
-        if folder.is_dir():
-            kept = open_checkpoint(folder, kind="vae")
-            if kept.hash != source.hash:
-                raise CheckpointError(
-                    f"{session.run}: was trained on VAE {kept.hash[:12]}…, but {source.folder} is {source.hash[:12]}….\n"
-                    "Choose another --out, or pass the VAE it started with."
-                )
-        else:
-            temporary = session.run / ".vae.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            shutil.copytree(source.folder, temporary, ignore=shutil.ignore_patterns("training"))
-            if source.config["latent_mean"] is None:
-                _measure_into(temporary, session, source, index)
-            temporary.rename(folder)
-    barrier(session.world)
-    return load_vae(folder, session.world.device)
-
-
-def _measure_into(folder: Path, session: Session, source: Checkpoint, index: ShardIndex) -> None:
-    if index.kind != "waveforms":
-        raise CheckpointError(f"{source.folder}: has no latent statistics; finish its training before `svae encode`")
-    session.console.print("This VAE comes from an unfinished run: measuring its latents over the training set.")
-    vae = load_vae(source.folder, session.world.device)
-    limit, device = STATISTICS_UTTERANCES, session.world.device
-    statistics = measure_statistics(vae, index, limit=limit, device=device, console=session.console)
-    (folder / "config.json").write_text(json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8")
-
-
-def build_state(config: TTSTrainConfig, vae: SpeechVAE, vocabulary: Vocabulary, world: World) -> TTSState:
+def build_state(config: TTSTrainConfig, vae: SpeechVAE | MelFrames, vocabulary: Vocabulary, world: World) -> TTSState:
     """Build the network and its optimizer with weights that depend on the seed only."""
     torch.manual_seed(config.trainer.seed)
     model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=vae.latent_dim).to(world.device)
@@ -209,19 +137,13 @@ def build_state(config: TTSTrainConfig, vae: SpeechVAE, vocabulary: Vocabulary, 
     )
 
 
-def report_unfit(session: Session, index: ShardIndex, config: TTSTrainConfig, hop_length: int, budget: int) -> None:
-    """Print how many utterances no batch will hold, by reason.
+def report_unfit(session: Session, index: ShardIndex, limits: dict[str, Any]) -> None:
+    """Print how many utterances no batch will hold, by reason; `limits` as `unfit_utterances` takes them.
 
     Raises:
         DataError: none is left.
     """
-    reasons = unfit_utterances(
-        index,
-        batch_frames=budget,
-        hop_length=hop_length,
-        min_seconds=config.min_seconds,
-        max_seconds=config.max_seconds,
-    )
+    reasons = unfit_utterances(index, **limits)
     left = len(index.train) - sum(reasons.values())
     if reasons:
         text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
@@ -231,7 +153,7 @@ def report_unfit(session: Session, index: ShardIndex, config: TTSTrainConfig, ho
 
 
 @torch.no_grad()
-def latents_of(vae: SpeechVAE, batch: UtteranceBatch, config: TTSTrainConfig) -> tuple[Tensor, Tensor]:
+def latents_of(vae: SpeechVAE | MelFrames, batch: UtteranceBatch, config: TTSTrainConfig) -> tuple[Tensor, Tensor]:
     """Return normalised latents (B, D, T), zero at padding, and their lengths (B,): encoded now, or read from shards."""
     if batch.latent_mean is not None:
         mean, logvar, lengths = batch.latent_mean, batch.latent_logvar, batch.latent_lengths
@@ -243,21 +165,26 @@ def latents_of(vae: SpeechVAE, batch: UtteranceBatch, config: TTSTrainConfig) ->
     return vae.normalize(latents) * mask[:, None], lengths
 
 
-def train_step(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> StepResult:
-    """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
-    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
+def forward(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> tuple[Tensor, Tensor, int]:
+    """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
     latents, lengths = latents_of(state.vae, batch, config)
     with torch.autocast(world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"):
         error, count = flow_matching_loss(state.network, latents, lengths, batch.tokens, config.flow)
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
-    loss = error * world.world_size / sum_over_ranks(count, world)
+    return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
+
+
+def train_step(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> StepResult:
+    """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
+    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
+    loss, lengths, num_frames = forward(state, batch, config, world)
     norm = update(state.optimizer, loss, list(state.model.parameters()), config.optimizer, rate)
     state.step += 1
     if norm is not None:
         state.ema.update(state.model, state.step)
     values = {"loss/flow": loss.detach(), "learning_rate": torch.tensor(rate)}
     values |= {} if norm is None else {"gradient_norm": norm}
-    values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * latents.shape[2])
+    values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * num_frames)
     seconds = float(lengths.sum()) * state.vae.hop_length / state.vae.sample_rate
     return StepResult(values, seconds, batch.keys, batch.failures, skipped=norm is None)
 
@@ -283,11 +210,20 @@ def validate(
     return row
 
 
+def synthesize(session: Session, state: TTSState, speaking: Speaking | None) -> dict[str, float]:
+    """Return what the judges say of the EMA weights' speech; rank 0 does it, the others wait."""
+    row: dict[str, float] = {}
+    if speaking is not None:
+        row = speaking(session, state.step, state.ema.module, state.vae, state.vocabulary)
+    barrier(session.world)
+    return row
+
+
 def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig) -> None:
     """Write a checkpoint on rank 0, the VAE inside it."""
     world = session.world
     if world.is_main:
-        vae = open_checkpoint(session.run / "vae", kind="vae")
+        vae = None if config.representation == "mel" else open_checkpoint(session.run / "vae", kind="vae")
         write_checkpoint(
             new_checkpoint_folder(session, state),
             config={
@@ -299,7 +235,9 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
                 "sample_rate": state.vae.sample_rate,
                 "hop_length": state.vae.hop_length,
                 "max_seconds": config.max_seconds,
-                "vae_hash": vae.hash,
+                "representation": config.representation,
+                "vae_hash": None if vae is None else vae.hash,
+                "vocoder": None if vae is not None else config.vocoder,
             },
             model_state=state.ema.module.state_dict(),
             training_state=state.training_state()
@@ -307,7 +245,7 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
                 "data": data_fingerprint(index),
                 "layout": {"world_size": world.world_size, "num_workers": config.loader.num_workers},
             },
-            vae_folder=vae.folder,
+            vae_folder=None if vae is None else vae.folder,
         )
         publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
     barrier(world)

@@ -1,0 +1,72 @@
+"""`svae train-tts --init`: start from the weights of another run, with a vocabulary that may have grown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
+from svae.config import DiTConfig, TTSTrainConfig
+from svae.data.shards import ShardIndex
+from svae.errors import CheckpointError
+from svae.models.dit import DiT
+from svae.recipe import to_tree
+from svae.text import Vocabulary
+
+EMBEDDING = "text_tower.embedding.weight"
+MAY_DIFFER = frozenset({"dropout", "text_length_leak"})
+"""Options that a network can be trained on with another value of."""
+
+
+def open_start(config: TTSTrainConfig) -> Checkpoint | None:
+    """Return the checkpoint that `init` names, or None.
+
+    Raises:
+        CheckpointError: it is unusable, or of a network with other sizes.
+    """
+    if config.init is None:
+        return None
+    start = open_checkpoint(Path(config.init), kind="tts")
+    theirs, ours = start.config["model"], to_tree(config.dit)
+    differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in MAY_DIFFER)
+    if differing:
+        lines = "\n".join(f"  dit.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe" for k in differing)
+        options = " ".join(f"--set dit.{k}={theirs[k]}" for k in differing if k in theirs)
+        raise CheckpointError(f"--init {start.folder}: a network of other sizes:\n{lines}\nPass {options}")
+    return start
+
+
+def choose_vocabulary(index: ShardIndex, start: Checkpoint | None) -> Vocabulary:
+    """Return the characters of the data; with a start its symbols, in their order, and then those that are new."""
+    own = Vocabulary.from_characters(index.metadata["characters"])
+    if start is None:
+        return own
+    known = Vocabulary.from_json(start.config["vocabulary"])
+    return Vocabulary([*known.symbols, *(symbol for symbol in own.symbols if symbol not in known)])
+
+
+@torch.no_grad()
+def take_weights(model: DiT, start: Checkpoint, cfg: DiTConfig, vocabulary: Vocabulary, console: Console) -> None:
+    """Copy a start's averaged weights into a model; symbols that it did not know keep their initial embedding.
+
+    Raises:
+        CheckpointError: damage, or a tensor of another shape.
+    """
+    weights = start.model_state()
+    known = Vocabulary.from_json(start.config["vocabulary"])
+    embedding, stored = model.state_dict()[EMBEDDING].clone(), weights[EMBEDDING]
+    if stored.shape != (len(known) + 1, cfg.text_dim):
+        raise CheckpointError(f"{start.folder}: {EMBEDDING} is {tuple(stored.shape)}, not one row a symbol")
+    embedding[0] = stored[0]  # the filler
+    copied = [symbol for symbol in vocabulary.symbols if symbol in known]
+    rows = {symbol: i + 1 for i, symbol in enumerate(known.symbols)}
+    for i, symbol in enumerate(vocabulary.symbols, 1):
+        if symbol in known:
+            embedding[i] = stored[rows[symbol]]
+    load_strict(model, weights | {EMBEDDING: embedding}, start.folder)
+    new = [symbol for symbol in vocabulary.symbols if symbol not in known]
+    text = f": {' '.join(map(repr, new[:20]))}{' …' if len(new) > 20 else ''}" if new else ""
+    console.print(f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…)", highlight=False)
+    console.print(f"Text embedding: {len(copied)} symbols copied, {len(new)} new{text}", highlight=False, markup=False)
