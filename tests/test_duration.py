@@ -31,7 +31,7 @@ def make_samples(count: int = 200, speakers: int = 8) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def predictor() -> DurationPredictor:
-    return fit_duration(make_samples(), VOCABULARY, sample_rate=16000, hop_length=400, steps=250)
+    return fit_duration(make_samples(), VOCABULARY, hop_length=400, steps=250)
 
 
 def test_durations_of_new_texts_and_rates_are_predicted(predictor):
@@ -74,7 +74,7 @@ def test_padding_does_not_change_a_prediction(predictor):
 def test_fitting_is_a_function_of_its_arguments_and_leaves_the_global_generator_alone(tmp_path):
     samples = make_samples(40)
     before = torch.random.get_rng_state()
-    fit = {"sample_rate": 16000, "hop_length": 400, "steps": 3}
+    fit = {"hop_length": 400, "steps": 3}
     first = kept_predictor(tmp_path, samples, VOCABULARY, **fit)
     again = fit_duration(samples, VOCABULARY, **fit).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)

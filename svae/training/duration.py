@@ -26,7 +26,6 @@ def fit_duration(
     samples: Sequence[Sample],
     vocabulary: Vocabulary,
     *,
-    sample_rate: int,
     hop_length: int,
     seed: int = 0,
     steps: int = STEPS,
@@ -39,7 +38,6 @@ def fit_duration(
     Args:
         samples: utterances with texts in the vocabulary; those without text are left out.
         vocabulary: of the TTS model.
-        sample_rate: of the waveforms, Hz.
         hop_length: samples per frame.
         seed: of the initial weights and the pairs.
         steps: of AdamW with a learning rate that falls linearly to 0.

@@ -23,6 +23,7 @@ from svae.models.flow import VALIDATION_TIMES, flow_matching_loss, posterior_lat
 from svae.models.mel import MelFrames
 from svae.models.vae import SpeechVAE
 from svae.text import Vocabulary
+from svae.training.duration import kept_predictor
 from svae.training.loop import (
     Session,
     StepResult,
@@ -38,6 +39,7 @@ from svae.training.optim import ExponentialMovingAverage, build_optimizer, learn
 from svae.training.representation import find_vae, open_data, open_representation
 from svae.training.speaking import Speaking, open_speaking
 from svae.training.start import choose_vocabulary, open_start, take_weights
+from svae.tts import DURATION_FILE
 
 
 @dataclass
@@ -224,6 +226,9 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
     world = session.world
     if world.is_main:
         vae = None if config.representation == "mel" else open_checkpoint(session.run / "vae", kind="vae")
+        predictor = kept_predictor(
+            session.run, index.train, state.vocabulary, hop_length=state.vae.hop_length, seed=config.trainer.seed
+        )
         write_checkpoint(
             new_checkpoint_folder(session, state),
             config={
@@ -246,6 +251,7 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
                 "layout": {"world_size": world.world_size, "num_workers": config.loader.num_workers},
             },
             vae_folder=None if vae is None else vae.folder,
+            more=None if predictor is None else {DURATION_FILE: predictor},
         )
         publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
     barrier(world)
