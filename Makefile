@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := out/demo
 
-.PHONY: help install lint test test-all demo wheelhouse clean
+.PHONY: help install lint test test-all demo bench wheelhouse clean
 
 help:            ## show this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -28,6 +28,10 @@ test-all: $(VENV)/.installed  ## also the slow and GPU tests
 
 demo: $(VENV)/.installed      ## the five commands on the embedded sample; leaves a wav and a report in out/demo
 	BIN=$(BIN) OUT=$(DEMO) bash recipes/tiny/demo.sh
+
+bench: $(VENV)/.installed     ## the CPU benchmarks of docs/benchmarks.md; needs an idle machine for some minutes
+	$(BIN)/python benchmarks/vae_cpu.py --out benchmarks/results/vae_cpu.json
+	$(BIN)/python benchmarks/vae_numerics.py --device cpu --out benchmarks/results/vae_numerics_cpu.json
 
 wheelhouse: $(VENV)/.installed ## collect all wheels, for installing on a machine without a network
 	mkdir -p wheelhouse

@@ -1,7 +1,7 @@
 """Encode and decode long audio chunk by chunk, and report the memory and time that takes.
 
     python benchmarks/long_audio.py --minutes 60                      # the published width
-    python benchmarks/long_audio.py --minutes 60 --recipe tiny/vae
+    python benchmarks/long_audio.py --minutes 60 --tiny          # recipes/tiny/vae.yaml
     python benchmarks/long_audio.py --minutes 2 --one-shot            # beside it, the whole in one call
 
 Random weights, noise that arrives in pieces of one second, and results that are dropped at once, so that what grows is
@@ -12,10 +12,8 @@ with Python, torch and the weights in it (`base`: before the first chunk).
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import multiprocessing
-import platform
 import resource
 import sys
 import time
@@ -24,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from common import describe, write
 from torch import Tensor
 
 from svae.config import VAETrainConfig
@@ -46,11 +45,12 @@ def noise(pieces: int, channels: int, size: int, scale: float) -> Iterator[Tenso
 
 
 @torch.inference_mode()
-def measure(direction: str, recipe: str, minutes: float, chunk_seconds: float, threads: int, one_shot: bool) -> dict:
+def measure(direction: str, tiny: bool, minutes: float, chunk_seconds: float, threads: int, one_shot: bool) -> dict:
     """Run one direction in this process and return its times (s), real-time factors and memory (GiB)."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
-    vae = fold_weight_norm(SpeechVAE(load(VAETrainConfig, recipe).vae)).eval().requires_grad_(False)
+    cfg = load(VAETrainConfig, "tiny/vae" if tiny else "libritts/vae-semantic64").vae
+    vae = fold_weight_norm(SpeechVAE(cfg), packed=True).eval().requires_grad_(False)
     seconds = math.ceil(60 * minutes)
     pieces = noise(seconds, 1, vae.sample_rate, 0.1)
     if direction == "decode":
@@ -85,19 +85,20 @@ def main() -> None:
     """Measure the wanted directions one after the other, print a table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--recipe", default="libritts/vae-semantic64", help="whose VAE: a name or a YAML file")
+    parser.add_argument("--tiny", action="store_true", help="the VAE of tiny/vae, not that of libritts/vae-semantic64")
     parser.add_argument("--directions", nargs="+", choices=("encode", "decode"), default=["encode", "decode"])
     parser.add_argument("--chunk-seconds", type=float, default=streaming.CHUNK_SECONDS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one-shot", action="store_true", help="without chunks, for comparison")
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks/long_audio.json"))
+    parser.add_argument("--out", type=Path, default=None, help="where to write the results as JSON")
     args = parser.parse_args()
     settings = {key: value for key, value in vars(args).items() if key not in ("directions", "out")}
+    machine = describe(torch.device("cpu"))
     context, results = multiprocessing.get_context("spawn"), []
     print(f"{'':8}{'audio':>9}{'RTF':>8}{'base GiB':>10}{'peak GiB':>10}   peak at a tenth of the way")
     for direction in args.directions:
         with context.Pool(1) as pool:
-            values = (direction, args.recipe, args.minutes, args.chunk_seconds, args.threads, args.one_shot)
+            values = (direction, args.tiny, args.minutes, args.chunk_seconds, args.threads, args.one_shot)
             result = pool.apply(measure, values)
         results.append(result)
         print(
@@ -105,10 +106,7 @@ def main() -> None:
             f"{result['peak_gib']:>10.2f}   {result['course'][0]['peak_gib']:.2f}",
             flush=True,
         )
-    machine = {"platform": platform.platform(), "processor": platform.processor(), "torch": torch.__version__}
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"settings": settings, "machine": machine, "results": results}, indent=2) + "\n")
-    print(f"Written to {args.out}")
+    write(args.out, machine, settings=settings, results=results)
 
 
 if __name__ == "__main__":

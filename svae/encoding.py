@@ -152,9 +152,10 @@ def _encode_shard(
 def _encode_by_length(
     vae: SpeechVAE, index: ShardIndex, samples: list[Sample], size: int
 ) -> list[tuple[Sample, Tensor, Tensor]]:
-    """Encode in batches of similar length; return the results in the order of the samples."""
+    """Encode in batches of similar length, what is long alone; return the results in the order of the samples."""
     by_length = sorted(samples, key=lambda sample: sample.num_samples)
-    batches = [by_length[i : i + size] for i in range(0, len(by_length), size)]
+    short = [s for s in by_length if s.num_samples <= streaming.CHUNK_SECONDS * vae.sample_rate]
+    batches = [short[i : i + size] for i in range(0, len(short), size)] + [[s] for s in by_length[len(short) :]]
     place = {sample.key: number for number, sample in enumerate(samples)}
     return sorted(_encode(vae, index, batches), key=lambda row: place[row[0].key])
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+import types
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ import torch
 from svae.assets import asset_path
 from svae.audio import load_audio
 from svae.errors import ConfigError
-from svae.evaluation.asr import load_asr
+from svae.evaluation.asr import load_asr, split_revision
 from svae.evaluation.metrics import word_errors
 
 
@@ -66,16 +68,26 @@ def whisper_folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ctc_folder(tmp_path_factory):
+    return make_ctc(tmp_path_factory.mktemp("ctc"))
+
+
+@pytest.fixture(scope="module")
+def masked_ctc_folder(tmp_path_factory):
+    """Of the structure of hubert-large-ls960-ft: layer norm in the convolutions, so padding can be masked."""
+    return make_ctc(tmp_path_factory.mktemp("masked"), masked=True)
+
+
+def make_ctc(folder, *, masked=False):
     from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
-    folder = tmp_path_factory.mktemp("ctc")
     symbols = ["<pad>", "<unk>", "|", *"abc"]
     (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(symbols)}))
     Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=masked).save_pretrained(folder)
     config = Wav2Vec2Config(
         vocab_size=len(symbols), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         conv_dim=(8,) * 7, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, pad_token_id=0,
+        feat_extract_norm="layer" if masked else "group", do_stable_layer_norm=masked,
     )  # fmt: skip
     torch.manual_seed(0)
     Wav2Vec2ForCTC(config).save_pretrained(folder)
@@ -132,9 +144,62 @@ def test_whisper_loads_from_a_folder_and_transcribes_any_length(whisper_folder):
 def test_a_long_clip_is_what_its_windows_are(whisper_folder):
     recognizer = load_asr(f"whisper:{whisper_folder}")
     heard = []
-    recognizer._piece = lambda piece: heard.append(piece.shape[0]) or f"<{len(heard)}>"
-    assert recognizer.transcribe([torch.ones(70 * 16000)]) == ["<1> <2> <3>"]
-    assert heard == [480000, 480000, 160000]
+    recognizer._pieces = lambda pieces: [heard.append(p.shape[0]) or f"<{len(heard)}>" for p in pieces]
+    for batch_size in (1, 2, 8):
+        heard.clear()
+        recognizer.batch_size = batch_size
+        assert recognizer.transcribe([torch.ones(70 * 16000), torch.zeros(0), torch.ones(9)]) == [
+            "<1> <2> <3>",
+            "",
+            "<4>",
+        ]
+        assert heard == [480000, 480000, 160000, 9]
+
+
+def test_whisper_hears_the_same_in_a_batch_as_alone(whisper_folder):
+    clips = [0.1 * torch.sin(torch.arange(n) / (10 + n / 4000)) for n in (16000, 4000, 24000)]
+    alone = load_asr(f"whisper:{whisper_folder}", num_beams=2)
+    together = load_asr(f"whisper:{whisper_folder}", num_beams=2, batch_size=3)
+    assert together.transcribe(clips) == alone.transcribe(clips)
+    assert alone.description["decoding"]["num_beams"] == 2
+
+
+def test_a_masked_ctc_model_hears_the_same_in_a_batch_as_alone(masked_ctc_folder, ctc_folder):
+    clips = [0.1 * torch.sin(torch.arange(n) / (10 + n / 4000)) for n in (16000, 400, 4000, 24000)]
+    together = load_asr(f"ctc:{masked_ctc_folder}", batch_size=4)
+    assert together.batch_size == 4 and load_asr(f"ctc:{ctc_folder}", batch_size=4).batch_size == 1
+    assert together.transcribe(clips) == load_asr(f"ctc:{masked_ctc_folder}").transcribe(clips)
+    assert len(set(together.transcribe(clips))) > 2
+
+
+def test_a_pinned_revision_is_split_from_a_hub_id_but_not_from_a_folder(tmp_path):
+    assert split_revision("openai/whisper@abc") == ("openai/whisper", "abc")
+    assert split_revision("openai/whisper") == ("openai/whisper", None)
+    folder = tmp_path / "a@b"
+    folder.mkdir()
+    assert split_revision(str(folder)) == (str(folder), None)
+
+
+class FakeAutoModel:
+    """What funasr.AutoModel is asked for: one result with a text for each input."""
+
+    def __init__(self, model, **settings):
+        self.settings = settings | {"model": model}
+
+    def generate(self, input, **settings):  # noqa: A002
+        return [{"text": f"語 {len(input)}"}]
+
+
+def test_paraformer_gives_simplified_text_and_says_what_is_missing(monkeypatch):
+    with pytest.raises(ConfigError, match=r"(?s)paraformer:x: needs .*pip install funasr zhconv"):
+        monkeypatch.setitem(sys.modules, "funasr", None)
+        load_asr("paraformer:x")
+    monkeypatch.setitem(sys.modules, "funasr", types.SimpleNamespace(AutoModel=FakeAutoModel, __version__="1"))
+    convert = types.SimpleNamespace(convert=lambda text, to: text.replace("語", "语") if to == "zh-cn" else text)
+    monkeypatch.setitem(sys.modules, "zhconv", convert)
+    recognizer = load_asr("paraformer:x")
+    assert recognizer.transcribe([torch.zeros(16000) + 0.1, torch.zeros(0)]) == ["语 16000", ""]
+    assert recognizer.description["model"] == "x" and recognizer.description["funasr"] == "1"
 
 
 def test_ctc_loads_from_a_folder_and_equals_greedy_decoding_by_hand(ctc_folder):

@@ -168,3 +168,8 @@ def test_evaluate_needs_something_to_evaluate(fails, tmp_path):
     (tmp_path / "list.jsonl").write_text("{}\n")
     fails("evaluate", "--model", tmp_path, "--list", tmp_path / "list.jsonl", match="line 1: field 'id' is missing")
     fails("evaluate", "--model", tmp_path, "--reconstruction", match="no vae checkpoint here")
+    fails("evaluate", "--model", tmp_path, "--seeds", "0,x", match="--seeds '0,x'")
+    fails("evaluate", "--model", tmp_path, "--other", "codec", match="expected NAME=DIR")
+    fails("evaluate", "--model", tmp_path, "--protocol", "f5", match="f5-librispeech-pc")
+    fails("evaluate", "--compare", tmp_path, tmp_path, match="no results of `svae evaluate`")
+    fails("evaluate", "--wavs", tmp_path, "--compare", tmp_path, tmp_path, match="leave --model and --wavs out")

@@ -12,9 +12,12 @@ from conftest import write_tone_shards
 
 from svae.checkpoint import write_checkpoint
 from svae.errors import CheckpointError, ConfigError, DataError
-from svae.evaluation import reconstruction, run
-from svae.evaluation.metrics import normalize_for_wer
-from svae.evaluation.run import EvaluateOptions, evaluate
+from svae.evaluation import making, run
+from svae.evaluation import options as options_module
+from svae.evaluation.normalizers import normalize_for_wer
+from svae.evaluation.options import EvaluateOptions
+from svae.evaluation.run import evaluate
+from svae.evaluation.scoring import SIGNAL_SCORES
 from svae.text import Vocabulary
 
 
@@ -42,9 +45,8 @@ class FakeSpeaker:
 @pytest.fixture
 def judged(monkeypatch):
     def _judged(table):
-        for module in (run, reconstruction):
-            monkeypatch.setattr(module, "load_asr", lambda spec, device: FakeASR(table))
-            monkeypatch.setattr(module, "load_speaker_model", lambda spec, device: FakeSpeaker())
+        monkeypatch.setattr(options_module, "load_asr", lambda spec, device, **settings: FakeASR(table))
+        monkeypatch.setattr(options_module, "load_speaker_model", lambda spec, device: FakeSpeaker())
 
     return _judged
 
@@ -83,21 +85,43 @@ def test_wavs_are_scored_beside_the_originals(wav_task, judged, capsys):
     metrics = evaluate(options)
     assert metrics["system"]["wer"] == pytest.approx(0.25)
     assert metrics["system"]["wer_corpus"] == pytest.approx(1 / 5)
-    assert metrics["system"]["similarity"] == pytest.approx(0.0)  # one is the prompt's voice, one the opposite
-    assert metrics["originals"]["wer"] == 0 and metrics["originals"]["similarity"] == pytest.approx(1.0)
+    assert metrics["system"]["sim_ecapa"] == pytest.approx(0.0)  # one is the prompt's voice, one the opposite
+    assert metrics["originals"]["wer"] == 0 and metrics["originals"]["sim_ecapa"] == pytest.approx(1.0)
     assert metrics["judges"]["asr"]["asr"] == "fake"
     assert "originals" in capsys.readouterr().out
     rows = [json.loads(line) for line in (options.out / "utterances.jsonl").read_text().splitlines()]
-    assert rows[1]["system"]["hypothesis"] == "four nine" and rows[1]["system"]["substitutions"] == 1
+    assert rows[1]["recordings"]["wavs"]["hypothesis"] == "four nine"
+    assert rows[1]["recordings"]["wavs"]["substitutions"] == 1
     assert json.loads((options.out / "metrics.json").read_text()) == metrics
 
 
-def test_a_missing_wav_is_an_error_that_counts(wav_task, judged):
+@pytest.mark.parametrize("damage", ["missing", "not audio", "empty"])
+def test_a_missing_or_unreadable_wav_is_an_error_that_counts(wav_task, judged, capsys, damage):
     options, table = wav_task
     judged(table)
     (options.wavs / "b.wav").unlink()
-    with pytest.raises(DataError, match=r"1 of 2 recordings are missing: b\.wav"):
-        evaluate(options)
+    if damage != "missing":
+        (options.wavs / "b.wav").write_bytes(b"" if damage == "empty" else b"RIFF nothing")
+    metrics = evaluate(options)
+    assert metrics["system"]["wer"] == pytest.approx((0 + 1) / 2)  # all words of b are deleted
+    assert metrics["system"]["wer_corpus"] == pytest.approx(2 / 5)
+    assert metrics["system"]["sim_ecapa"] == pytest.approx((1 + 0) / 2)
+    assert metrics["system"]["utterances"] == 2 and metrics["system"]["errors"] == 1
+    assert [(e["id"], e["recording"]) for e in metrics["errors"]] == [("b", "wavs")]
+    rows = [json.loads(line) for line in (options.out / "utterances.jsonl").read_text().splitlines()]
+    entry = rows[1]["recordings"]["wavs"]
+    assert entry["wer"] == 1 and entry["deletions"] == 2 and "b.wav" in entry["error"]
+    printed = capsys.readouterr().out
+    assert "missing or bad" in printed and "wavs/b" in printed
+    clip(options.wavs / "b.wav", 4000, -0.5)
+    assert evaluate(options)["errors"] == []  # what failed is not remembered
+
+
+def test_a_folder_without_any_of_the_wavs_is_refused(wav_task, judged):
+    options, table = wav_task
+    judged(table)
+    with pytest.raises(DataError, match=r"none of the 2 recordings is here, e\.g\. a\.wav"):
+        evaluate(replace(options, wavs=options.list_file.parent))
 
 
 def test_model_or_wavs_but_not_both_nor_none(tmp_path):
@@ -125,15 +149,15 @@ def test_without_any_original_the_table_has_a_dash_and_says_why(wav_task, judged
     metrics = evaluate(options)
     assert metrics["originals"] is None
     printed = capsys.readouterr().out
-    line = next(line for line in printed.splitlines() if line.startswith("originals"))
-    assert line.count("—") >= 3
+    line = next(line for line in printed.splitlines() if line.startswith("WER %*"))
+    assert line.split()[2] == "—"
     assert "no item names an original recording" in printed
 
 
 def test_missing_recordings_of_the_list_stop_the_evaluation_before_the_judges_load(wav_task, judged, monkeypatch):
     options, table = wav_task
     judged(table)
-    monkeypatch.setattr(run, "load_asr", lambda spec, device: pytest.fail("loaded a judge"))
+    monkeypatch.setattr(options_module, "load_asr", lambda spec, device, **settings: pytest.fail("loaded a judge"))
     (options.list_file.parent / "b0.wav").unlink()
     with pytest.raises(DataError, match=r"(?s)1 of 3 recordings.*b0\.wav"):
         evaluate(options)
@@ -181,7 +205,11 @@ def tts_task(wav_task, judged, monkeypatch):
     tts = FakeTTS()
     monkeypatch.setattr(run, "load_tts", lambda path, device: tts)
     synthesis = EvaluateOptions(
-        model=options.wavs, list_file=options.list_file, out=options.out.with_name("synthesis"), device="cpu"
+        model=options.wavs,
+        list_file=options.list_file,
+        out=options.out.with_name("synthesis"),
+        device="cpu",
+        seeds=(0,),
     )
     return synthesis, tts
 
@@ -189,14 +217,15 @@ def tts_task(wav_task, judged, monkeypatch):
 def test_synthesis_is_kept_and_only_redone_when_its_settings_change(tts_task):
     options, tts = tts_task
     first = evaluate(options)
-    assert first["system"]["wer"] == 0 and first["system"]["real_time_factor"] == 1.5
+    assert first["system"]["wer"] == 0
+    assert json.loads((options.out / "timings.json").read_text())["real_time_factor"] == 1.5
     assert tts.said == ["One two three.", "Four five."]
     assert first["settings"]["seeds"] == [0] and first["settings"]["model"]["hash"] == "0" * 64
     assert evaluate(options)["system"] == first["system"] and len(tts.said) == 2
-    (options.out / "wavs" / "b.wav").unlink()
+    (options.out / "wavs" / "seed-0" / "b.wav").unlink()
     evaluate(options)
     assert tts.said[2:] == ["Four five."]
-    evaluate(replace(options, seed=1))
+    evaluate(replace(options, seeds=(1,)))
     assert len(tts.said) == 5
 
 
@@ -205,14 +234,63 @@ def test_a_wav_that_is_not_the_one_that_was_made_is_made_again(tts_task, damage)
     options, tts = tts_task
     evaluate(options)
     if damage == "other wav":
-        clip(options.out / "wavs" / "a.wav", 5000)
+        clip(options.out / "wavs" / "seed-0" / "a.wav", 5000)
     elif damage == "torn sidecar":
-        (options.out / "wavs" / "a.json").write_text('{"made_wi')
+        (options.out / "wavs" / "seed-0" / "a.json").write_text('{"made_wi')
     else:
         clip(options.list_file.parent / "p.wav", 7000, level=0.4)
     metrics = evaluate(options)
     assert tts.said[2:] == (["One two three.", "Four five."] if damage == "other prompt" else ["One two three."])
     assert metrics["system"]["wer"] == 0
+
+
+def test_several_seeds_are_averaged_with_their_spread(tts_task, monkeypatch):
+    """Seed 0 says both right; seed 1 says the second as if it were the first, two errors in two words."""
+    options, tts = tts_task
+    said = tts.generate
+
+    def generate(text, prompt, prompt_text, seed, **settings):
+        result = said(text, prompt, prompt_text, **settings)
+        if seed == 1 and text.startswith("Four"):
+            result.waveform = torch.full((1, 1, 8000 + 1300), 0.5)
+        return result
+
+    monkeypatch.setattr(tts, "generate", generate)
+    metrics = evaluate(replace(options, seeds=(0, 1)))
+    assert metrics["system_recordings"] == ["seed 0", "seed 1"] and len(tts.said) == 4
+    assert metrics["seeds"]["seed 0"]["wer"] == 0 and metrics["seeds"]["seed 1"]["wer"] == pytest.approx(1.5 / 2)
+    assert metrics["system"]["wer"] == pytest.approx(0.375)
+    assert metrics["system"]["wer_corpus"] == pytest.approx(3 / 10)
+    assert metrics["spread"]["wer"] == {
+        "mean": pytest.approx(0.375), "sd": pytest.approx(0.75 / 2**0.5), "min": 0, "max": pytest.approx(0.75)
+    }  # fmt: skip
+    assert metrics["system"]["utterances"] == 2 and metrics["settings"]["seeds"] == [0, 1]
+    again = evaluate(replace(options, model=None, wavs=options.out / "wavs", out=options.out.with_name("again")))
+    assert again["system"] == metrics["system"] and again["spread"] == metrics["spread"]
+
+
+def test_another_codecs_wavs_get_a_row_with_the_same_scores(vae_folder, tone_shards, judged, tmp_path):
+    judged(dict.fromkeys(range(1, 20000), "one tone a"))
+    from svae.evaluation.lists import held_out_list
+
+    original = held_out_list(tone_shards).items[0].target
+    (tmp_path / "codec").mkdir()
+    waveform, rate = original.load_native()
+    soundfile.write(tmp_path / "codec" / "tone-000.wav", torch.nn.functional.pad(waveform, (0, 4000)).numpy(), rate)
+    options = EvaluateOptions(
+        model=vae_folder, data=tone_shards, reconstruction=True, out=tmp_path / "out", device="cpu",
+        others=(("copy", tmp_path / "codec"),),
+    )  # fmt: skip
+    metrics = evaluate(options)
+    copy = metrics["others"]["copy"]
+    assert copy["mel_distance"] < 1e-3 < metrics["system"]["mel_distance"] and copy["wer"] == 0
+    assert copy["sim_ecapa_to_original"] == pytest.approx(1)
+    assert any(note.startswith("copy: 1 of 1 recordings are not as long") for note in metrics["notes"])
+    assert "copy" in (options.out / "table.md").read_text()
+    with pytest.raises(ConfigError, match="--other originals"):
+        evaluate(replace(options, others=(("originals", tmp_path),)))
+    with pytest.raises(DataError, match="--other x .*no such folder"):
+        evaluate(replace(options, others=(("x", tmp_path / "none"),)))
 
 
 def test_an_interrupted_run_continues_and_equals_an_uninterrupted_one(tts_task):
@@ -263,12 +341,13 @@ def test_reconstruction_scores_the_held_out_utterances_against_themselves(vae_fo
     assert metrics["settings"]["model"]["step"] == 3 and metrics["list"]["utterances"] == 1
     assert metrics["system"]["wer"] == metrics["originals"]["wer"] == pytest.approx(1 / 3)  # said: one tone a
     row = json.loads((options.out / "utterances.jsonl").read_text())
-    assert row["system"]["mel_distance"] > 0 and abs(row["system"]["similarity_to_original"]) == 1
+    entry = row["recordings"]["reconstruction"]
+    assert entry["mel_distance"] > 0 and abs(entry["sim_ecapa_to_original"]) == 1
     wav, _ = soundfile.read(options.out / "wavs" / "tone-000.wav")
-    assert wav.shape[0] == row["original"]["seconds"] * 16000
-    for name in ("stoi", "pesq"):
-        assert (row["system"][name] is None) == (name in row["system"]["undefined"])
-        assert (row["system"][name] is None) == any(note.startswith(f"{name} is undef") for note in metrics["notes"])
+    assert wav.shape[0] == row["recordings"]["originals"]["seconds"] * 16000
+    for name in SIGNAL_SCORES:
+        assert (entry[name] is None) == (name in entry["undefined"])
+        assert (entry[name] is None) == any(f"{name} is undef" in note for note in metrics["notes"])
 
 
 def test_a_perfect_codec_scores_best(vae_folder, tone_shards, judged, tmp_path, monkeypatch):
@@ -284,12 +363,12 @@ def test_a_perfect_codec_scores_best(vae_folder, tone_shards, judged, tmp_path, 
         def decode(self, latents):
             return torch.nn.functional.pad(latents, (0, 77))  # whole frames
 
-    monkeypatch.setattr(reconstruction, "load_vae", lambda path, device: Perfect())
+    monkeypatch.setattr(run, "load_vae", lambda path, device: Perfect())
     options = EvaluateOptions(
         model=vae_folder, data=tone_shards, reconstruction=True, out=tmp_path / "out", device="cpu"
     )
     system = evaluate(options)["system"]
-    assert system["mel_distance"] == 0 and system["wer"] == 0 and system["similarity_to_original"] == pytest.approx(1)
+    assert system["mel_distance"] == 0 and system["wer"] == 0 and system["sim_ecapa_to_original"] == pytest.approx(1)
 
 
 def test_reconstruction_keeps_utterances_without_text_or_neighbours(vae_folder, judged, tmp_path):
@@ -307,7 +386,7 @@ def test_reconstruction_keeps_utterances_without_text_or_neighbours(vae_folder, 
     judged(dict.fromkeys(range(1, 20000), "anything"))
     options = EvaluateOptions(model=vae_folder, data=root, reconstruction=True, out=tmp_path / "out", device="cpu")
     metrics = evaluate(options)
-    assert metrics["system"]["wer"] is None and metrics["system"]["similarity"] is None
+    assert metrics["system"]["wer"] is None and metrics["system"]["sim_ecapa"] is None
     assert metrics["system"]["utterances"] == 1 and metrics["system"]["mel_distance"] > 0
     assert any("no text" in note for note in metrics["notes"]) and any("no prompt" in n for n in metrics["notes"])
     with pytest.raises(DataError, match="nothing to evaluate among 1 held-out"):
@@ -319,7 +398,7 @@ def test_reconstruction_takes_the_vae_inside_a_tts_checkpoint(vae_folder, tmp_pa
         tmp_path / "tts", config={"kind": "tts", "model": {}, "step": 1}, model_state={"a": torch.zeros(1)},
         vae_folder=vae_folder,
     )  # fmt: skip
-    found = reconstruction.find_vae(inside.folder)
+    found = making.find_vae(inside.folder)
     assert found.kind == "vae" and found.folder == tmp_path / "tts" / "vae"
     with pytest.raises(CheckpointError, match="no vae checkpoint"):
-        reconstruction.find_vae(tmp_path)  # its subfolder vae/ is not asked for
+        making.find_vae(tmp_path)  # its subfolder vae/ is not asked for

@@ -19,9 +19,10 @@ from svae.checkpoint import open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
 from svae.data.reading import read_latents, read_waveform
 from svae.data.shards import read_index, read_member, verify_shards
-from svae.encoding import EncodeOptions, encode_shards
+from svae.encoding import EncodeOptions, _encode_by_length, encode_shards
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.latents import DecodeOptions, decode_shards, measure_statistics
+from svae.models import streaming
 from svae.models.flow import posterior_latents
 from svae.models.vae import SpeechVAE, load_vae
 from svae.recipe import to_tree
@@ -84,6 +85,16 @@ def test_processes_and_batch_size_do_not_change_a_byte(options, tmp_path, conten
     one = encode_shards(replace(options, out=tmp_path / "one"))
     two = encode_shards(replace(options, out=tmp_path / "two", workers=2, batch_size=3))
     assert contents(one) == contents(two) and len(contents(one)) >= 6
+
+
+def test_what_is_longer_than_a_chunk_is_encoded_alone_where_batches_are_used(tone_shards, vae, monkeypatch):
+    monkeypatch.setattr(streaming, "CHUNK_SECONDS", 0.7)
+    index, model, seen = read_index(tone_shards), load_vae(vae), []
+    model.encoder.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
+    rows = _encode_by_length(model, index, index.samples, 4)
+    assert [sample.key for sample, _, _ in rows] == [sample.key for sample in index.samples]
+    assert {batch > 1 for batch, _, _ in seen} == {True, False}
+    assert all(size <= 0.7 * 16000 for batch, _, size in seen if batch > 1)
 
 
 def test_torchrun_gives_the_same_bytes(latents, options, tmp_path):

@@ -88,3 +88,54 @@ def test_held_out_utterances_are_prompted_by_another_of_their_speaker(tone_shard
     assert item.prompt_text != ""
     again = held_out_list(tone_shards)
     assert again.items[0].prompt.name == item.prompt.name and again.description == found.description
+
+
+def test_the_seed_tts_form_takes_paths_beside_the_list_and_finds_originals(write, tmp_path):
+    (tmp_path / "wavs").mkdir()
+    for name in ("p.wav", "wavs/b.wav"):
+        soundfile.write(tmp_path / name, torch.full((1600,), 0.25).numpy(), 16000)
+    path = write("a|What is said.|p.wav|To say.|human.wav", "b|What.|p.wav|Say it", "c|W.|p.wav|Say", name="meta.lst")
+    assert read_list(path).items == read_list(path, form="seed-tts").items
+    a, b, c = read_list(path).items
+    assert (a.text, a.prompt_text, a.prompt.path, a.target.path) == (
+        "To say.", "What is said.", tmp_path / "p.wav", tmp_path / "human.wav"
+    )  # fmt: skip
+    assert b.target is not None and c.target is None
+    with pytest.raises(DataError, match="line 1: expected utt"):
+        read_list(write("a|b|c", name="x.lst"), form="seed-tts")
+
+
+def test_without_a_fifth_column_the_original_is_in_wavs(write, tmp_path):
+    (tmp_path / "wavs").mkdir()
+    soundfile.write(tmp_path / "wavs/b.wav", torch.full((1600,), 0.25).numpy(), 16000)
+    (item,) = read_list(write("b|What.|p.wav|Say it", name="meta.lst")).items
+    assert item.target.path == tmp_path / "wavs/b.wav"
+
+
+def test_the_zipvoice_form_has_four_columns(write, tmp_path):
+    (item,) = read_list(write("u1\tWhat.\tp.wav\tSay it.", name="test.tsv"), form="zipvoice").items
+    assert (item.id, item.prompt.path, item.text, item.target) == ("u1", tmp_path / "p.wav", "Say it.", None)
+    with pytest.raises(DataError, match="4 tab-separated"):
+        read_list(write("u1\tx", name="test.tsv"), form="zipvoice")
+
+
+def test_a_text_that_the_protocol_leaves_no_word_of_is_refused(write):
+    from svae.evaluation.normalizers import zipvoice_english
+
+    path = write({**ROW, "text": "你好"})
+    assert len(read_list(path).items) == 1
+    with pytest.raises(DataError, match="no word"):
+        read_list(path, normalize=zipvoice_english)
+
+
+def test_a_recording_is_known_by_its_content(write, tmp_path, tone_shards):
+    from svae.evaluation.recordings import recording_from_file
+
+    for name, level in (("a.wav", 0.25), ("b.wav", 0.25), ("c.wav", 0.5)):
+        soundfile.write(tmp_path / name, torch.full((1600,), level).numpy(), 16000)
+    a, b, c = (recording_from_file(tmp_path / f"{name}.wav").sha256() for name in "abc")
+    assert a == b != c
+    with pytest.raises(DataError, match="no such file"):
+        recording_from_file(tmp_path / "d.wav").sha256()
+    item = held_out_list(tone_shards).items[0]
+    assert len(item.target.sha256()) == 64 and item.target.sha256() != item.prompt.sha256()

@@ -166,3 +166,21 @@ def test_a_hub_model_without_a_network_names_what_works_offline(monkeypatch):
 def test_a_folder_that_holds_no_model_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_speaker_model(f"ecapa:{tmp_path}")
+
+
+def test_on_real_voices_pairs_of_one_speaker_score_above_pairs_of_two(shared):
+    files = {
+        "lj": sorted((shared / "data/LJSpeech-mini/wavs").glob("*.wav"))[:12],
+        "1088": sorted((shared / "data/LibriSpeech-mini/dev-clean/1088").rglob("*.flac")),
+        "2412": sorted((shared / "data/LibriSpeech-mini/dev-clean/2412").rglob("*.flac")),
+    }
+    model = load_speaker_model("embedded")
+    clips = [(name, load_audio(path, sample_rate=16000)[0][0]) for name, paths in files.items() for path in paths]
+    vectors = model.embed([clip for _, clip in clips])
+    scores = vectors @ vectors.T
+    same, different = [], []
+    for i, (a, _) in enumerate(clips):
+        for j, (b, _) in enumerate(clips[:i]):
+            (same if a == b else different).append(float(scores[i, j]))
+    assert len(same) >= 15 and len(different) >= 15
+    assert sum(same) / len(same) > sum(different) / len(different) + 0.05

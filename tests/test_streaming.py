@@ -40,7 +40,7 @@ def build(cfg: VAEConfig) -> SpeechVAE:
     for parameter in vae.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     vae.projection.attention.qkv.weight.mul_(3)
-    fold_weight_norm(vae)
+    fold_weight_norm(vae, packed=True)  # as `load_vae` does
     last = vae.decoder.conv_post.weight
     last.sub_(last.mean(dim=-1, keepdim=True))  # no offset, which would be clamped to one value
     return vae
@@ -60,11 +60,9 @@ def assert_same(got: torch.Tensor, expected: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("chunk_seconds", [7.03, 20.0])
+@torch.no_grad()
 def test_a_minute_in_chunks_equals_one_shot(tiny_vae_config, chunk_seconds):
-    cfg = dataclasses.replace(
-        tiny_vae_config, decoder=dataclasses.replace(tiny_vae_config.decoder, initial_channels=16)
-    )
-    vae, waveform = build(cfg), 0.3 * torch.randn(1, 1, 60 * 16000 - 123)
+    vae, waveform = build(tiny_vae_config), 0.3 * torch.randn(1, 1, 60 * 16000 - 123)
     posterior = vae.encode(waveform)
     got = streaming.encode(vae, waveform, chunk_seconds=chunk_seconds)
     assert_same(got.mean, posterior.mean)
@@ -74,7 +72,7 @@ def test_a_minute_in_chunks_equals_one_shot(tiny_vae_config, chunk_seconds):
     latents = torch.randn(1, 8, 2400)
     expected = vae.decode(latents)
     assert expected.std() > 0.02
-    assert expected.abs().max() < 1
+    assert (expected.abs() == 1).float().mean() < 0.1  # clamped
     assert_same(streaming.decode(vae, latents, chunk_seconds=chunk_seconds), expected)
 
 
@@ -82,6 +80,7 @@ def test_a_minute_in_chunks_equals_one_shot(tiny_vae_config, chunk_seconds):
 
 
 @pytest.mark.parametrize("out_width", [4, 6, 8, 16, 32])
+@torch.no_grad()
 def test_every_chunk_size_and_length_encodes_as_in_one_shot(out_width):
     vae = build(dataclasses.replace(SMALL, latent_dim=out_width))
     for samples in (1, 23, 24, 25, 24 * 60 + 7):
@@ -95,6 +94,7 @@ def test_every_chunk_size_and_length_encodes_as_in_one_shot(out_width):
 
 
 @pytest.mark.parametrize("resblock", ["1", "2"])
+@torch.no_grad()
 def test_every_chunk_size_and_length_decodes_as_in_one_shot(resblock):
     vae = build(dataclasses.replace(SMALL, decoder=dataclasses.replace(SMALL.decoder, resblock=resblock)))
     for frames in (1, 2, 47):
@@ -115,6 +115,7 @@ def test_up_to_one_chunk_is_the_one_shot_path_bit_for_bit(monkeypatch):
     assert torch.equal(streaming.decode(vae, expected, chunk_seconds=240 / 16000), decoded)
 
 
+@torch.no_grad()
 def test_pieces_may_be_cut_anywhere():
     vae, waveform = build(SMALL), torch.randn(1, 1, 24 * 90 + 5)
     posterior = vae.encode(waveform)

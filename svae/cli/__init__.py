@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from svae.cli import training, speech, latents  # isort: skip  # the order of the help
+from svae.cli import training, speech, evaluation, latents  # isort: skip  # the order of the help
 from svae.cli.app import app
 
-__all__ = ["app", "latents", "main", "speech", "training"]
+__all__ = ["app", "evaluation", "latents", "main", "speech", "training"]
 
 
 def main() -> None:

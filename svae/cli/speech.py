@@ -1,4 +1,4 @@
-"""`svae synthesize` and `evaluate`."""
+"""`svae synthesize`."""
 
 from __future__ import annotations
 
@@ -166,60 +166,4 @@ def voice_list() -> None:
     names = saved_voices()
     print(
         "\n".join(names) if names else f"No voices in {voices_folder()}; `svae voice save NAME --ref a.wav` makes one."
-    )
-
-
-@app.command(
-    epilog=example("""
-        svae evaluate --model runs/tiny-tts
-        svae evaluate --reconstruction --model runs/tiny-vae
-        svae evaluate --wavs generated/ --list list.jsonl --asr whisper:openai/whisper-large-v3
-        svae evaluate --model runs/tts --list librispeech_pc.lst --audio-root data/LibriSpeech/test-clean
-    """)
-)
-def evaluate(
-    model: Annotated[Path | None, typer.Option(help="Run or checkpoint to synthesise with.")] = None,
-    list_file: Annotated[
-        Path | None, typer.Option("--list", help="JSONL {id, text, ref, ref_text, target}, or LibriSpeech-PC .lst.")
-    ] = None,
-    wavs: Annotated[Path | None, typer.Option(help="Score DIR/ID.wav instead of synthesising.")] = None,
-    audio_root: Annotated[Path | None, typer.Option(help="Folder of the recordings that a .lst names.")] = None,
-    data: Annotated[Path, typer.Option(help="Without --list: shards whose held-out utterances are used.")] = Path(
-        "data/shards/sample"
-    ),
-    asr: Annotated[
-        str, typer.Option(help="pocketsphinx, ctc:embedded, whisper:ID_OR_FOLDER or ctc:ID_OR_FOLDER.")
-    ] = "pocketsphinx",
-    speaker: Annotated[str, typer.Option(help="embedded, or ecapa:ID_OR_FOLDER.")] = "embedded",
-    reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Score the VAE alone.")] = False,
-    out: Annotated[Path, typer.Option(help="Folder for metrics.json, utterances.jsonl, wavs/.")] = Path(
-        "out/evaluation"
-    ),
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the synthesis.")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Solver steps.")] = 32,
-    guidance: Annotated[float, typer.Option(help="As in synthesize.")] = 2.0,
-    device: Device = "auto",
-) -> None:
-    """Score word error rate and speaker similarity, with the original recordings' scores beside the system's."""
-    from svae.evaluation.run import EvaluateOptions
-    from svae.evaluation.run import evaluate as run
-
-    run(
-        EvaluateOptions(
-            model=model,
-            list_file=list_file,
-            wavs=wavs,
-            audio_root=audio_root,
-            data=data,
-            asr=asr,
-            speaker=speaker,
-            reconstruction=reconstruction,
-            out=out,
-            limit=limit,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            device=device,
-        )
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -15,7 +16,10 @@ from svae.errors import ConfigError
 from svae.pretrained import load_pretrained, revision, weights_sha256
 
 SAMPLE_RATE = 16000
-FORMS = "pocketsphinx (offline), ctc:embedded (offline, small), whisper:ID_OR_FOLDER, ctc:ID_OR_FOLDER"
+FORMS = (
+    "pocketsphinx (offline), ctc:embedded (offline, small), whisper:ID_OR_FOLDER, ctc:ID_OR_FOLDER, "
+    "paraformer:ID_OR_FOLDER; an ID may end in @REVISION"
+)
 OFFLINE = "Without a network use --asr pocketsphinx, or a local folder: whisper:FOLDER, ctc:FOLDER."
 WHISPER_WINDOW_SECONDS = 30.0
 SHORTEST_SECONDS = 0.1
@@ -35,12 +39,23 @@ class Recognizer(Protocol):
         ...
 
 
-def load_asr(spec: str, device: str | torch.device = "cpu") -> Recognizer:
+def load_asr(
+    spec: str,
+    device: str | torch.device = "cpu",
+    *,
+    language: str = "en",
+    num_beams: int | None = None,
+    batch_size: int = 1,
+) -> Recognizer:
     """Load a recogniser.
 
     Args:
-        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `ctc:ID_OR_FOLDER` or `ctc:embedded`.
+        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `ctc:ID_OR_FOLDER`, `ctc:embedded` or `paraformer:ID_OR_FOLDER`; a
+            hub id may be followed by `@REVISION`.
         device: for the neural ones.
+        language: that a multilingual Whisper is told.
+        num_beams: of Whisper; None is 5.
+        batch_size: clips decoded together. With 1 a transcript depends on nothing but its clip, to the last bit.
 
     Raises:
         ConfigError: unknown spec, or the model cannot be loaded (what works offline is named).
@@ -49,10 +64,24 @@ def load_asr(spec: str, device: str | torch.device = "cpu") -> Recognizer:
     if spec == "pocketsphinx":
         return PocketSphinx()
     if kind == "whisper" and source:
-        return Whisper(source, device)
+        return Whisper(source, device, language=language, num_beams=num_beams or 5, batch_size=batch_size)
     if kind == "ctc" and source:
-        return CTC(str(asset_path("teacher")) if source == "embedded" else source, device, spec)
+        return CTC(str(asset_path("teacher")) if source == "embedded" else source, device, spec, batch_size)
+    if kind == "paraformer" and source:
+        from svae.evaluation.asr_chinese import Paraformer
+
+        return Paraformer(source, device)
     raise ConfigError(f"--asr {spec!r}: unknown; use one of: {FORMS}")
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """Split `owner/name@REVISION`; a folder keeps its `@`."""
+    name, at, pinned = source.rpartition("@")
+    return (name, pinned) if at and name.count("/") == 1 and not Path(source).exists() else (source, None)
+
+
+def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -96,31 +125,42 @@ class PocketSphinx:
 
 
 class Whisper:
-    """Whisper through transformers: beam 5, English where the model is multilingual, windows of 30 s."""
+    """Whisper through transformers: beam search without sampling or temperature fallback, windows of 30 s."""
 
-    def __init__(self, source: str, device: str | torch.device = "cpu") -> None:
+    def __init__(
+        self,
+        source: str,
+        device: str | torch.device = "cpu",
+        *,
+        language: str = "en",
+        num_beams: int = 5,
+        batch_size: int = 1,
+    ) -> None:
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
         self.device = torch.device(device)
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.batch_size = batch_size
+        name, pinned = split_revision(source)
 
         def load(local: bool) -> tuple[Any, Any]:
-            processor = WhisperProcessor.from_pretrained(source, local_files_only=local)
-            model = WhisperForConditionalGeneration.from_pretrained(source, dtype=self.dtype, local_files_only=local)
+            where = {"local_files_only": local, "revision": pinned}
+            processor = WhisperProcessor.from_pretrained(name, **where)
+            model = WhisperForConditionalGeneration.from_pretrained(name, dtype=self.dtype, **where)
             return processor, model
 
         option = f"--asr whisper:{source}"
-        self._processor, model = load_pretrained(load, source, option=option, offline=OFFLINE, probe="config.json")
+        self._processor, model = load_pretrained(load, name, option=option, offline=OFFLINE, probe="config.json")
         self._model = model.to(self.device).eval()
-        self._settings: dict[str, Any] = {"num_beams": 5, "do_sample": False}
+        self._settings: dict[str, Any] = {"num_beams": num_beams, "do_sample": False}
         if getattr(model.generation_config, "lang_to_id", None):  # English-only models know neither
-            self._settings |= {"language": "en", "task": "transcribe"}
+            self._settings |= {"language": language, "task": "transcribe"}
         self.description = {
             "spec": f"whisper:{source}",
             "asr": "whisper",
-            "model": source,
-            "revision": revision(source),
-            "sha256": weights_sha256(source),
+            "model": name,
+            "revision": pinned or revision(name),
+            "sha256": weights_sha256(name),
             "dtype": str(self.dtype).removeprefix("torch."),
             "decoding": {**self._settings, "window_seconds": WHISPER_WINDOW_SECONDS},
             "transformers": metadata.version("transformers"),
@@ -130,50 +170,67 @@ class Whisper:
     def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> list[str]:
         """Return the text of each waveform (S,); beyond 30 s it is cut into windows and the texts are joined."""
         window = int(WHISPER_WINDOW_SECONDS * SAMPLE_RATE)
-        texts = []
-        for waveform in waveforms:
-            pieces = _prepare(waveform, sample_rate).split(window)
-            texts.append(" ".join(self._piece(piece) for piece in pieces if piece.shape[0]).strip())
-        return texts
+        pieces: list[Tensor] = []
+        owners: list[int] = []
+        for owner, waveform in enumerate(waveforms):
+            for piece in _prepare(waveform, sample_rate).split(window):
+                if piece.shape[0]:
+                    pieces.append(piece)
+                    owners.append(owner)
+        heard = [text for batch in _batches(pieces, self.batch_size) for text in self._pieces(batch)]
+        texts: list[list[str]] = [[] for _ in waveforms]
+        for owner, text in zip(owners, heard, strict=True):
+            texts[owner].append(text)
+        return [" ".join(parts).strip() for parts in texts]
 
-    def _piece(self, waveform: Tensor) -> str:
-        inputs = self._processor(
-            waveform.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True
-        )
+    def _pieces(self, waveforms: Sequence[Tensor]) -> list[str]:
+        """Return the text of each piece of at most 30 s; the features of all are padded to that length."""
+        clips = [waveform.numpy() for waveform in waveforms]
+        inputs = self._processor(clips, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True)
         ids = self._model.generate(
             inputs.input_features.to(self.device, self.dtype),
             attention_mask=inputs.attention_mask.to(self.device),
             **self._settings,
         )
-        return self._processor.batch_decode(ids, skip_special_tokens=True)[0].strip()
+        return [text.strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)]
 
 
 class CTC:
-    """Any transformers CTC model (wav2vec2, HuBERT, WavLM, w2v-BERT 2.0 …), decoded greedily, one by one."""
+    """Any transformers CTC model (wav2vec2, HuBERT, WavLM, w2v-BERT 2.0 …), decoded greedily.
 
-    def __init__(self, source: str, device: str | torch.device = "cpu", spec: str | None = None) -> None:
+    Clips are batched only where the model was trained with an attention mask (wav2vec2's and HuBERT's large ones);
+    for the others padding changes the answer, and they hear clips one by one.
+    """
+
+    def __init__(
+        self, source: str, device: str | torch.device = "cpu", spec: str | None = None, batch_size: int = 1
+    ) -> None:
         from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
         self.device = torch.device(device)
+        name, pinned = split_revision(source)
 
         def load(local: bool) -> tuple[Any, Any, Any]:
+            where = {"local_files_only": local, "revision": pinned}
             return (
-                AutoFeatureExtractor.from_pretrained(source, local_files_only=local),
-                AutoTokenizer.from_pretrained(source, local_files_only=local),
-                AutoModelForCTC.from_pretrained(source, dtype=torch.float32, local_files_only=local),
+                AutoFeatureExtractor.from_pretrained(name, **where),
+                AutoTokenizer.from_pretrained(name, **where),
+                AutoModelForCTC.from_pretrained(name, dtype=torch.float32, **where),
             )
 
         option = f"--asr {spec or f'ctc:{source}'}"
         self._extractor, self._tokenizer, model = load_pretrained(
-            load, source, option=option, offline=OFFLINE, probe="config.json"
+            load, name, option=option, offline=OFFLINE, probe="config.json"
         )
         self._model = model.to(self.device).eval()
+        masked = getattr(self._extractor, "return_attention_mask", False)
+        self.batch_size = batch_size if masked and hasattr(model, "_get_feat_extract_output_lengths") else 1
         self.description = {
             "spec": spec or f"ctc:{source}",
             "asr": "ctc",
-            "model": "embedded" if spec == "ctc:embedded" else source,
-            "revision": revision(source),
-            "sha256": weights_sha256(source),
+            "model": "embedded" if spec == "ctc:embedded" else name,
+            "revision": pinned or revision(name),
+            "sha256": weights_sha256(name),
             "decoding": "greedy",
             "transformers": metadata.version("transformers"),
         }
@@ -181,15 +238,27 @@ class CTC:
     @torch.inference_mode()
     def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> list[str]:
         """Return the text of each waveform (S,)."""
-        return [self._transcribe(_prepare(waveform, sample_rate)) for waveform in waveforms]
+        clips = [_prepare(waveform, sample_rate) for waveform in waveforms]
+        texts = [""] * len(clips)
+        long_enough = [i for i, clip in enumerate(clips) if clip.shape[0] >= SHORTEST_SECONDS * SAMPLE_RATE]
+        for batch in _batches(long_enough, self.batch_size):
+            for i, text in zip(batch, self._transcribe([clips[i] for i in batch]), strict=True):
+                texts[i] = text
+        return texts
 
-    def _transcribe(self, waveform: Tensor) -> str:
-        if waveform.shape[0] < SHORTEST_SECONDS * SAMPLE_RATE:
-            return ""
-        inputs = self._extractor(waveform.numpy(), sampling_rate=SAMPLE_RATE, return_tensors="pt")
+    def _transcribe(self, clips: Sequence[Tensor]) -> list[str]:
+        arrays = [clip.numpy() for clip in clips]
+        inputs = self._extractor(arrays, sampling_rate=SAMPLE_RATE, return_tensors="pt", padding=True)
         logits = self._model(**{name: value.to(self.device) for name, value in inputs.items()}).logits
+        if len(clips) == 1:
+            return [self._decode(logits[0].argmax(dim=-1))]
+        lengths = self._model._get_feat_extract_output_lengths(torch.tensor([clip.shape[0] for clip in clips]))
+        return [self._decode(row[:n].argmax(dim=-1)) for row, n in zip(logits, lengths.tolist(), strict=True)]
+
+    def _decode(self, path: Tensor) -> str:
+        """Return the text of the best path (T,)."""
         # Not skip_special_tokens: it removes blanks before repeats are merged, and "hello" loses an l.
-        text = self._tokenizer.batch_decode(logits.argmax(dim=-1))[0]
+        text = self._tokenizer.batch_decode(path[None])[0]
         for token in self._tokenizer.all_special_tokens:
             if len(token) > 1:  # "<unk>" is no word; "|" has become a space
                 text = text.replace(token, "")

@@ -6,38 +6,20 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from svae.audio import load_audio, resample
 from svae.checkpoint import file_sha256
-from svae.data.reading import read_waveform
-from svae.data.shards import Sample, ShardIndex, read_index
+from svae.data.shards import Sample, read_index
 from svae.errors import DataError
-from svae.evaluation.metrics import normalize_for_wer
+from svae.evaluation.normalizers import normalize_for_wer
+from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
 
 PROMPT_SECONDS = (1.5, 12.0)
 """A prompt taken from shards has a length in this range where the speaker has one."""
 LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
-
-
-@dataclass(frozen=True)
-class Recording:
-    """Audio that is read when it is needed."""
-
-    name: str
-    """Where it lies, for messages and results."""
-    path: Path
-    """The file, or the shard, that must exist."""
-    _read: Callable[[int], Tensor] = field(repr=False)
-
-    def load(self, sample_rate: int) -> Tensor:
-        """Return the samples (S,) at a sample rate. Raises DataError where that is impossible."""
-        return self._read(sample_rate)
 
 
 @dataclass(frozen=True)
@@ -62,32 +44,24 @@ class ItemList:
     description: dict[str, Any]
 
 
-def recording_from_file(path: Path) -> Recording:
-    """Return a recording that lies in a file of its own."""
-    return Recording(str(path), path, partial(_read_file, path))
-
-
-def _read_file(path: Path, sample_rate: int) -> Tensor:
-    return load_audio(path, sample_rate=sample_rate)[0][0]
-
-
-def recording_from_shards(index: ShardIndex, sample: Sample) -> Recording:
-    """Return an utterance of a folder of shards."""
-    shard = index.root / index.shards[sample.shard]["name"]
-    return Recording(index.describe(sample), shard, partial(_read_sample, index, sample))
-
-
-def _read_sample(index: ShardIndex, sample: Sample, sample_rate: int) -> Tensor:
-    return resample(read_waveform(index, sample), index.sample_rate, sample_rate)[0]
-
-
-def read_list(path: Path, audio_root: Path | None = None) -> ItemList:
-    """Read a JSONL list or the six-column LibriSpeech-PC list of F5-TTS.
+def read_list(
+    path: Path,
+    audio_root: Path | None = None,
+    *,
+    form: str = "auto",
+    normalize: Callable[[str], str] = normalize_for_wer,
+) -> ItemList:
+    """Read a list of what is to be said.
 
     Args:
-        path: `.jsonl` with one object a line, paths relative to the list's folder; or `.lst`, tab separated: prompt id,
-            prompt seconds, prompt text, target id, target seconds, target text.
-        audio_root: for `.lst`, the folder with speaker/chapter/utterance.flac.
+        path: the list.
+        audio_root: where recordings lie; for `librispeech-pc` the folder with speaker/chapter/utterance.flac, for the
+            others the list's own folder unless this is given.
+        form: `jsonl`, one object a line; `librispeech-pc`, F5-TTS's six tab-separated columns: prompt id, prompt
+            seconds, prompt text, target id, target seconds, target text; `seed-tts`,
+            `utt|prompt_text|prompt_wav|text[|target_wav]`; `zipvoice`, tab separated utt, prompt text, prompt wav, text;
+            `auto`, by the file's ending: `.jsonl`, or `.lst` with tabs or bars.
+        normalize: leaves words in every text, or the row is refused.
 
     Raises:
         DataError: missing file, a bad row (by number), equal ids, or no row at all.
@@ -99,17 +73,25 @@ def read_list(path: Path, audio_root: Path | None = None) -> ItemList:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
-    parse = partial(_jsonl_item, path.parent) if path.suffix == ".jsonl" else partial(_lst_item, audio_root)
+    if form == "auto":
+        form = "jsonl" if path.suffix == ".jsonl" else "seed-tts" if _has_bars(lines[0]) else "librispeech-pc"
+    folder = audio_root or path.parent
+    parsers: dict[str, Callable[[str], Item]] = {
+        "jsonl": partial(_jsonl_item, folder),
+        "librispeech-pc": partial(_librispeech_item, audio_root),
+        "seed-tts": partial(_seed_tts_item, folder),
+        "zipvoice": partial(_zipvoice_item, folder),
+    }
     items: list[Item] = []
     seen: set[str] = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            item = parse(line)
+            item = parsers[form](line)
             if item.id in seen:
                 raise ValueError(f"id {item.id!r} appeared before")
-            if not normalize_for_wer(item.text):
+            if not normalize(item.text).strip():
                 raise ValueError("the text has no word")
         except (ValueError, KeyError, TypeError) as error:
             reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
@@ -119,6 +101,10 @@ def read_list(path: Path, audio_root: Path | None = None) -> ItemList:
     if not items:
         raise DataError(f"--list {path}: no row in it. Expected JSON objects {LIST_FIELDS}, one a line.")
     return ItemList(items, {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)})
+
+
+def _has_bars(line: str) -> bool:
+    return "\t" not in line and line.count("|") in (3, 4)
 
 
 def _jsonl_item(folder: Path, line: str) -> Item:
@@ -134,8 +120,7 @@ def _jsonl_item(folder: Path, line: str) -> Item:
     for name in ("id", "text"):
         if row.get(name) is None:
             raise KeyError(name)
-    if not row["id"] or any(c in "/\\" or c.isspace() for c in row["id"]) or row["id"].startswith("."):
-        raise ValueError(f"id {row['id']!r} cannot name a file")
+    _check_id(row["id"])
     return Item(
         id=row["id"],
         text=row["text"],
@@ -146,7 +131,12 @@ def _jsonl_item(folder: Path, line: str) -> Item:
     )
 
 
-def _lst_item(audio_root: Path | None, line: str) -> Item:
+def _check_id(name: str) -> None:
+    if not name or any(c in "/\\" or c.isspace() for c in name) or name.startswith("."):
+        raise ValueError(f"id {name!r} cannot name a file")
+
+
+def _librispeech_item(audio_root: Path | None, line: str) -> Item:
     columns = line.split("\t")
     if len(columns) != 6:
         raise ValueError(f"expected 6 tab-separated columns (or a .jsonl file), got {len(columns)}")
@@ -161,6 +151,28 @@ def _lst_item(audio_root: Path | None, line: str) -> Item:
     if prompt_id.count("-") != 2 or target_id.count("-") != 2:
         raise ValueError(f"expected ids like 4077-13754-0000, got {prompt_id!r} and {target_id!r}")
     return Item(target_id, text, find(prompt_id), prompt_text, find(target_id), target_id.split("-")[0])
+
+
+def _seed_tts_item(folder: Path, line: str) -> Item:
+    """Read a row of Seed-TTS's meta.lst; a human recording without a fifth column is wavs/UTT.wav where that exists."""
+    columns = line.strip().split("|")
+    if len(columns) not in (4, 5):
+        raise ValueError(f"expected utt|prompt_text|prompt_wav|text or one more, |target_wav, got {len(columns)} parts")
+    name, prompt_text, prompt, text = columns[:4]
+    _check_id(name)
+    target = folder / (columns[4] if len(columns) == 5 else f"wavs/{name}.wav")
+    known = len(columns) == 5 or target.is_file()
+    prompted = recording_from_file(folder / prompt)
+    return Item(name, text, prompted, prompt_text, recording_from_file(target) if known else None)
+
+
+def _zipvoice_item(folder: Path, line: str) -> Item:
+    columns = line.strip().split("\t")
+    if len(columns) != 4:
+        raise ValueError(f"expected 4 tab-separated columns (utt, prompt text, prompt wav, text), got {len(columns)}")
+    name, prompt_text, prompt, text = columns
+    _check_id(name)
+    return Item(name, text, recording_from_file(folder / prompt), prompt_text, None)
 
 
 def check_recordings(items: Sequence[Item], *, option: str) -> None:

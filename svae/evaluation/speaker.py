@@ -40,8 +40,9 @@ def load_speaker_model(spec: str, device: str | torch.device = "cpu") -> Speaker
     """Load a speaker model.
 
     Args:
-        spec: `embedded`, or `ecapa:ID_OR_FOLDER` in the layout of speechbrain/spkrec-ecapa-voxceleb. Such a folder's
-            hyperparams.yaml is executed by hyperpyyaml: use only folders whose origin you trust.
+        spec: `embedded`, `wavlm-ecapa:FILE` (SIM-o), or `ecapa:ID_OR_FOLDER` in the layout of
+            speechbrain/spkrec-ecapa-voxceleb. Such a folder's hyperparams.yaml is executed by hyperpyyaml: use only
+            folders whose origin you trust.
         device: where it runs.
 
     Raises:
@@ -52,6 +53,10 @@ def load_speaker_model(spec: str, device: str | torch.device = "cpu") -> Speaker
         return EmbeddedECAPA(asset_path("speaker"), device)
     if kind == "ecapa" and source:
         return SpeechBrainECAPA(source, device)
+    if kind == "wavlm-ecapa" and source:
+        from svae.evaluation.wavlm_speaker import WavLMSpeaker
+
+        return WavLMSpeaker(Path(source), device)
     raise ConfigError(f"--speaker {spec!r}: unknown; use one of: {FORMS}")
 
 

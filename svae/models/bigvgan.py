@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
 from svae.config import BigVGANConfig
+from svae.models.cpu import in_tiles
 from svae.models.layers import AntiAliasedActivation, Snake, SnakeBeta, conv1d, conv_transpose1d
 
 
@@ -27,6 +30,9 @@ class AMPBlock(nn.Module):
         self.dilated = nn.ModuleList(conv1d(channels, channels, kernel_size, dilation=d) for d in dilations)
         self.plain = nn.ModuleList(conv1d(channels, channels, kernel_size) for _ in dilations * (per_step - 1))
         self.activations = nn.ModuleList(_activation(cfg, channels) for _ in range(per_step * len(dilations)))
+        reach = kernel_size // 2
+        self.halo = sum(reach * d + (per_step - 1) * reach for d in dilations)
+        self.halo += len(self.activations) * AntiAliasedActivation.halo
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x (B, channels, T); the shape stays."""
@@ -35,8 +41,15 @@ class AMPBlock(nn.Module):
             y = dilated(next(activations)(x))
             if self.plain:
                 y = self.plain[step](next(activations)(y))
-            x = x + y
+            x = y.add_(x)
         return x
+
+
+def _average(blocks: nn.ModuleList, x: Tensor) -> Tensor:
+    total = blocks[0](x)
+    for block in blocks[1:]:
+        total = total + block(x)
+    return total / len(blocks)
 
 
 class BigVGAN(nn.Module):
@@ -71,9 +84,6 @@ class BigVGAN(nn.Module):
         x = self.conv_pre(latents)
         for upsample, blocks in zip(self.upsamplers, self.stages, strict=True):
             x = upsample(x)
-            total = blocks[0](x)
-            for block in blocks[1:]:
-                total = total + block(x)
-            x = total / len(blocks)
+            x = in_tiles(partial(_average, blocks), x, halo=max(block.halo for block in blocks))
         x = self.conv_post(self.activation_post(x))
         return torch.tanh(x) if self.cfg.tanh_at_final else torch.clamp(x, -1.0, 1.0)

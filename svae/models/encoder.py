@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svae.config import VAEConfig
+from svae.models.cpu import in_tiles
 from svae.models.layers import Snake, conv1d
 
 
@@ -27,6 +28,7 @@ class ResidualUnit(nn.Module):
 
     def __init__(self, channels: int, dilation: int) -> None:
         super().__init__()
+        self.halo = 3 * dilation  # of the kernel of 7
         self.layers = nn.Sequential(
             Snake(channels),
             conv1d(channels, channels, 7, dilation=dilation),
@@ -36,7 +38,7 @@ class ResidualUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x (B, channels, T); the shape stays."""
-        return x + self.layers(x)
+        return in_tiles(lambda piece: self.layers(piece).add_(piece), x, halo=self.halo)
 
 
 class EncoderBlock(nn.Module):
@@ -54,7 +56,9 @@ class EncoderBlock(nn.Module):
             x = residual(x)
             if mask is not None:
                 x = x * mask
-        return self.downsample(self.snake(x))
+        stride, out_channels = self.downsample.stride[0], self.downsample.out_channels
+        last = lambda piece: self.downsample(self.snake(piece))  # noqa: E731
+        return in_tiles(last, x, halo=2 * stride, stride=stride, out_channels=out_channels)
 
 
 class Encoder(nn.Module):

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
+from svae.models.cpu import Conv1d, ConvTranspose1d, convolve, in_tiles, pack_weight, without_gradient
+
 # ----------------------------------------------------------------------------------------------- weight norm
 
 
@@ -28,7 +30,7 @@ def conv1d(
     if padding is None:
         padding = dilation * (kernel_size - 1) // 2
     return weight_norm(
-        nn.Conv1d(in_channels, out_channels, kernel_size, stride, padding=padding, dilation=dilation, bias=bias)
+        Conv1d(in_channels, out_channels, kernel_size, stride, padding=padding, dilation=dilation, bias=bias)
     )
 
 
@@ -38,7 +40,7 @@ def conv_transpose1d(in_channels: int, out_channels: int, kernel_size: int, *, s
     The magnitude runs over dimension 0 of the weight, which for a transposed convolution is the input channels.
     """
     return weight_norm(
-        nn.ConvTranspose1d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride) // 2)
+        ConvTranspose1d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride) // 2)
     )
 
 
@@ -54,16 +56,22 @@ def conv2d(
     return weight_norm(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=padding))
 
 
-def fold_weight_norm(module: nn.Module) -> nn.Module:
+def fold_weight_norm(module: nn.Module, *, packed: bool = False) -> nn.Module:
     """Replace every parametrized weight below `module` by its present value, in place, and return `module`.
 
     The output does not change; the weight is no longer recomputed at each call, and can no longer be trained as
     magnitude and direction. State-dict keys change (`weight` instead of `parametrizations.weight.original0/1`).
+
+    Args:
+        module: What to change.
+        packed: Also lay the weights out for inference on a CPU.
     """
     for child in module.modules():
         if parametrize.is_parametrized(child):
             for name in list(child.parametrizations):
                 parametrize.remove_parametrizations(child, name, leave_parametrized=True)
+        if packed and isinstance(child, (Conv1d, ConvTranspose1d)):
+            pack_weight(child)
     return module
 
 
@@ -75,7 +83,7 @@ def periodic(x: Tensor, frequency: Tensor, inverse_scale: Tensor) -> Tensor:
     phase = x * frequency
     if torch.is_grad_enabled():
         return torch.addcmul(x, torch.sin(phase).square(), inverse_scale)
-    return phase.sin_().square_().mul_(inverse_scale).add_(x)
+    return torch.addcmul(x, phase.sin_().square_(), inverse_scale, out=phase)
 
 
 class Snake(nn.Module):
@@ -170,6 +178,9 @@ class AntiAliasedActivation(nn.Module):
         activation: Snake or SnakeBeta.
     """
 
+    halo = 6
+    """Positions to either side that an output depends on."""
+
     def __init__(self, activation: Snake) -> None:
         super().__init__()
         self.activation = activation
@@ -177,6 +188,8 @@ class AntiAliasedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x (B, C, T); the shape stays."""
+        if without_gradient(x):
+            return in_tiles(self._infer, x, halo=self.halo)
         channels = x.shape[1]
         kernels = self.taps.to(x.dtype)[:, None, None, :].expand(-1, channels, -1, -1)
         frequency, inverse_scale = self.activation.coefficients()
@@ -187,3 +200,17 @@ class AntiAliasedActivation(nn.Module):
         left, right = even[..., :1].expand(-1, -1, 3), odd[..., -1:].expand(-1, -1, 3)
         even = F.conv1d(torch.cat([left, even, right], dim=-1), kernels[2], groups=channels)
         return even + F.conv1d(torch.cat([left, odd, right], dim=-1), kernels[3], groups=channels)
+
+    def _infer(self, x: Tensor) -> Tensor:
+        """Compute `forward` by the same convolutions in CPU inference, where each copy of the signal counts."""
+        batch, channels, length = x.shape
+        kernels = self.taps.to(x.dtype)[:, None, None, :].expand(-1, channels, -1, -1)
+        padded = x.new_empty(batch, length + 12, channels).transpose(1, 2)
+        padded[..., :6], padded[..., 6:-6], padded[..., -6:] = x[..., :1], x, x[..., -1:]
+        # Three positions more on either side than there are samples; what repeats at the ends is written over them.
+        even = periodic(convolve(padded, kernels[0]), *self.activation.coefficients())
+        odd = periodic(convolve(padded, kernels[1]), *self.activation.coefficients())
+        left, right = even[..., 3:4].clone(), odd[..., -4:-3].clone()
+        for phase in (even, odd):
+            phase[..., :3], phase[..., -3:] = left, right
+        return convolve(even, kernels[2]).add_(convolve(odd, kernels[3]))

@@ -250,4 +250,5 @@ def load_vae(path: str | Path, device: str | torch.device = "cpu") -> SpeechVAE:
             vae.set_latent_statistics(config["latent_mean"], config["latent_std"])
     except (KeyError, ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
         raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
-    return fold_weight_norm(vae).to(device).eval().requires_grad_(False)
+    fold_weight_norm(vae, packed=torch.device(device).type == "cpu")
+    return vae.to(device).eval().requires_grad_(False)

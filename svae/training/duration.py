@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from svae.data.shards import Sample
 from svae.models.duration import DurationPredictor
 from svae.text import PADDING_ID, Vocabulary
+from svae.tts import DURATION_FILE
 
 STEPS, BATCH, LEARNING_RATE = 150, 64, 5e-3
 
@@ -79,3 +83,26 @@ def _partner(target: Sample, group: list[Sample], choose: random.Random) -> Samp
 def _tokens(samples: Sequence[Sample], vocabulary: Vocabulary) -> Tensor:
     rows = [torch.tensor(vocabulary.encode(sample.text)) for sample in samples]
     return pad_sequence(rows, batch_first=True, padding_value=PADDING_ID)
+
+
+def kept_predictor(
+    run: Path, samples: Sequence[Sample], vocabulary: Vocabulary, **fit: Any
+) -> dict[str, Tensor] | None:
+    """Return the weights of a run's predictor: those fitted when it began, or fitted now and kept in the run folder.
+
+    Args:
+        run: the run folder.
+        samples: see `fit_duration`.
+        vocabulary: see `fit_duration`.
+        **fit: see `fit_duration`.
+    """
+    path = run / DURATION_FILE
+    if path.is_file():
+        return load_file(path)
+    predictor = fit_duration(samples, vocabulary, **fit)
+    if predictor is None:
+        return None
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(predictor.state_dict(), temporary)
+    temporary.replace(path)
+    return predictor.state_dict()

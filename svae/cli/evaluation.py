@@ -1,0 +1,109 @@
+"""`svae evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from svae.cli.app import Device, app, example
+from svae.errors import ConfigError
+
+
+@app.command(
+    epilog=example("""
+        svae evaluate --model runs/tiny-tts
+        svae evaluate --reconstruction --model runs/tiny-vae --other encodec=wavs/encodec
+        svae evaluate --wavs generated/ --list list.jsonl --asr whisper:openai/whisper-large-v3
+        svae evaluate --protocol f5-librispeech-pc --model runs/tts --list librispeech_pc.lst --audio-root test-clean
+        svae evaluate --compare out/one out/other
+    """)
+)
+def evaluate(
+    model: Annotated[Path | None, typer.Option(help="Run or checkpoint to synthesise with.")] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="offline, f5-librispeech-pc, seed-tts-en, seed-tts-zh, zipvoice-librispeech-pc, or FILE.yaml."
+        ),
+    ] = "offline",
+    list_file: Annotated[
+        Path | None, typer.Option("--list", help="JSONL {id, text, ref, ref_text, target}, or a published .lst.")
+    ] = None,
+    wavs: Annotated[Path | None, typer.Option(help="Score DIR/ID.wav or DIR/seed-N/ID.wav, do not synthesise.")] = None,
+    audio_root: Annotated[Path | None, typer.Option(help="Folder of the recordings that a list names.")] = None,
+    data: Annotated[Path, typer.Option(help="Without --list: shards whose held-out utterances are used.")] = Path(
+        "data/shards/sample"
+    ),
+    asr: Annotated[
+        str | None,
+        typer.Option(help="Instead of the protocol's: pocketsphinx, ctc:embedded, whisper:, ctc:, paraformer:ID."),
+    ] = None,
+    speaker: Annotated[
+        str | None, typer.Option(help="Instead of the protocol's: embedded, ecapa:ID_OR_FOLDER or none.")
+    ] = None,
+    sim_o: Annotated[Path | None, typer.Option(help="wavlm_large_finetune.pth, for the column sim_o.")] = None,
+    reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Score the VAE alone.")] = False,
+    other: Annotated[list[str] | None, typer.Option(help="NAME=DIR: wavs that get a row of their own.")] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="Two result folders: is the difference more than chance?")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for report.html, metrics.json, utterances.jsonl, wavs/ …")] = Path(
+        "out/evaluation"
+    ),
+    cache: Annotated[Path | None, typer.Option(help="Judges' answers, may be shared; default: OUT/cache.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Of the synthesis, e.g. 0,1,2; default: the protocol's.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Solver steps.")] = 32,
+    guidance: Annotated[float, typer.Option(help="As in synthesize.")] = 2.0,
+    cluster: Annotated[
+        bool, typer.Option("--cluster-by-speaker", help="Intervals and tests over speakers, not utterances.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Of the judges; default 16 on a GPU, else 1.")] = None,
+    report_megabytes: Annotated[int, typer.Option(min=0, help="Of audio inside report.html; 0: no page.")] = 40,
+    device: Device = "auto",
+) -> None:
+    """Score word error rate and speaker similarity, with the original recordings' scores beside the system's."""
+    from svae.evaluation.compare import compare as run_compare
+    from svae.evaluation.options import EvaluateOptions
+    from svae.evaluation.protocols import parse_seeds
+    from svae.evaluation.run import evaluate as run
+
+    if compare is not None:
+        if model is not None or wavs is not None:
+            raise ConfigError("evaluate --compare: takes results that are there; leave --model and --wavs out")
+        run_compare(*compare, cluster=cluster, out=None if out == Path("out/evaluation") else out)
+        return
+    run(
+        EvaluateOptions(
+            model=model,
+            wavs=wavs,
+            others=tuple(_name_and_folder(text) for text in other or ()),
+            protocol=protocol,
+            list_file=list_file,
+            audio_root=audio_root,
+            data=data,
+            asr=asr,
+            speaker=speaker,
+            sim_o=sim_o,
+            reconstruction=reconstruction,
+            out=out,
+            cache=cache,
+            limit=limit,
+            seeds=None if seeds is None else parse_seeds(seeds),
+            steps=steps,
+            guidance=guidance,
+            cluster=cluster,
+            batch_size=batch_size,
+            report_megabytes=report_megabytes,
+            device=device,
+        )
+    )
+
+
+def _name_and_folder(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise ConfigError(f"--other {text!r}: expected NAME=DIR")
+    return name, Path(folder)

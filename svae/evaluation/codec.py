@@ -1,0 +1,94 @@
+"""What only reconstructions have: scores of the signal, and similarity, against the very recording that was coded."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from rich.progress import track
+
+from svae.distributed import barrier, gather_lists
+from svae.errors import DataError
+from svae.evaluation.cache import AnswerCache
+from svae.evaluation.judging import JUDGE_RATE, Bench, Judges, embed_all
+from svae.evaluation.lists import Item
+from svae.evaluation.recordings import Recording
+from svae.evaluation.scoring import ORIGINALS, SIGNAL_SCORES, Rows, Systems, cosine
+from svae.evaluation.signals import identity, signal_scores
+
+TOLERANCE_SECONDS = 0.1
+"""Codecs work in whole frames; what differs by more than this is not a reconstruction of the same recording."""
+
+
+def add_codec_scores(rows: Rows, items: Sequence[Item], systems: Systems, judges: Judges, bench: Bench) -> None:
+    """Add the signal scores, and `sim_…_to_original`, to the rows of all systems but the originals."""
+    pairs = [
+        (row["recordings"][name], of_item[item.id], item.target)
+        for row, item in zip(rows, items, strict=True)
+        for name, of_item in systems.items()
+        if name != ORIGINALS and item.id in of_item and item.target is not None
+    ]
+    for kind, model in judges.speakers.items():
+        found = embed_all(bench, kind, model, [r for _, made, target in pairs for r in (made, target)])
+        for entry, made, target in pairs:
+            a, b = found[made.name], found[target.name]
+            entry[f"{kind}_to_original"] = 0.0 if isinstance(a, dict) or isinstance(b, dict) else cosine(a, b)
+    with bench.stages.measure("signal"):
+        answers = ask_pairs(bench, [(made, target) for entry, made, target in pairs if "error" not in entry])
+    for entry, made, target in pairs:
+        missing = {"undefined": dict.fromkeys(SIGNAL_SCORES, "the recording cannot be read")}
+        entry |= dict.fromkeys(SIGNAL_SCORES) | answers.get((made.name, target.name), missing)
+
+
+def ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return the scores by the names of a pair; remembered by content, divided over ranks."""
+    cache = AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
+    keys: dict[tuple[str, str], str] = {}
+    for made, target in pairs:
+        keys[made.name, target.name] = f"{made.sha256()}:{target.sha256()}"
+    todo = {keys[m.name, t.name]: (m, t) for m, t in pairs if cache.get(keys[m.name, t.name]) is None}
+    mine = list(todo.items())[bench.world.rank :: bench.world.world_size]
+    barrier(bench.world)
+    lines = []
+    for key, (made, target) in track(
+        mine, "Comparing signals", console=bench.console, transient=True, disable=not bench.console.is_terminal
+    ):
+        scores = score_pair(target, made)
+        cache.add({key: scores})
+        bench.stages.heard("signal", scores["compared_seconds"])
+        lines.append(json.dumps([key, scores]))
+    fresh = dict(json.loads(line) for line in gather_lists(lines, bench.world))
+    return {names: fresh.get(key) or cache.get(key) for names, key in keys.items()}
+
+
+def score_pair(original: Recording, made: Recording) -> dict[str, Any]:
+    """Return the signal scores of a recording against its original, both at 16 kHz, cut or padded to its length."""
+    reference = original.load(JUDGE_RATE)
+    try:
+        degraded = made.load(JUDGE_RATE)
+    except DataError as error:
+        return {"undefined": dict.fromkeys(SIGNAL_SCORES, str(error)), "compared_seconds": 0.0}
+    size = reference.shape[0]
+    fitted = torch.nn.functional.pad(degraded[:size], (0, max(0, size - degraded.shape[0])))
+    scores = signal_scores(reference, fitted, JUDGE_RATE) | {"compared_seconds": size / JUDGE_RATE}
+    excess = (degraded.shape[0] - size) / JUDGE_RATE
+    return scores | ({"longer_by_seconds": excess} if abs(excess) > TOLERANCE_SECONDS else {})
+
+
+def codec_notes(rows: Rows, names: Sequence[str]) -> list[str]:
+    """Say of how many utterances a score does not exist, and why; and whose length is not the original's."""
+    notes = []
+    for name in names:
+        entries = [row["recordings"][name] for row in rows if name in row["recordings"]]
+        for score in SIGNAL_SCORES:
+            reasons = Counter(r for e in entries if (r := e.get("undefined", {}).get(score)) is not None)
+            if reasons:
+                why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))
+                notes.append(f"{name}: {score} is undefined for {reasons.total()} of {len(entries)} utterances: {why}")
+        off = sum("longer_by_seconds" in e for e in entries)
+        if off:
+            notes.append(f"{name}: {off} of {len(entries)} recordings are not as long as the original; cut or padded")
+    return notes

@@ -1,0 +1,122 @@
+"""`svae evaluate --compare A B`: whether two systems differ on the list that both said."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from svae.errors import DataError
+from svae.evaluation.report import COLUMNS, write_whole
+from svae.evaluation.scoring import SCORES, Rows, ratio, speakers_of
+from svae.evaluation.statistics import compare_paired
+
+SAME = (
+    ("list", "sha256"),
+    ("protocol", "normalizer"),
+)
+"""What has to be equal in metrics.json, besides the judges."""
+
+
+def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None) -> dict[str, Any]:
+    """Compare two result folders of `svae evaluate`; print a table; write OUT/comparison.json where `out` is given.
+
+    Args:
+        a: results of one system.
+        b: of the other, from the same list by the same judges.
+        cluster: take whole speakers, not utterances, as independent.
+        out: folder for comparison.json.
+
+    Returns:
+        For each score that both have: both values, the difference B - A, its interval, the p-value.
+
+    Raises:
+        DataError: no results there, or they do not compare: other list, utterances, normaliser or judges.
+    """
+    (metrics_a, rows_a), (metrics_b, rows_b) = read_results(a), read_results(b)
+    columns = _comparable(metrics_a, metrics_b, f"--compare {a} {b}")
+    by_id = {row["id"]: row for row in rows_b}
+    if [row["id"] for row in rows_a] != [row["id"] for row in rows_b]:
+        only = len({row["id"] for row in rows_a} ^ by_id.keys())
+        raise DataError(f"--compare {a} {b}: {only} utterances are in one of them only; evaluate both on the same list")
+    groups = speakers_of(rows_a) if cluster else None
+    scores: dict[str, Any] = {}
+    for column in columns:
+        first = ratio(rows_a, metrics_a["system_recordings"], column)
+        second = ratio(rows_b, metrics_b["system_recordings"], column)
+        if first is not None and second is not None:
+            scores[column] = dataclasses.asdict(compare_paired(first, second, groups=groups))
+    result = {
+        "format": 1,
+        "a": {"folder": str(a), "system": metrics_a["system_name"], "protocol": metrics_a["protocol"]["label"]},
+        "b": {"folder": str(b), "system": metrics_b["system_name"], "protocol": metrics_b["protocol"]["label"]},
+        "utterances": len(rows_a),
+        "unit": "speaker" if cluster else "utterance",
+        "scores": scores,
+    }
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_whole(out / "comparison.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    print_comparison(Console(), result)
+    return result
+
+
+def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
+    """Return metrics.json and the rows of utterances.jsonl.
+
+    Raises:
+        DataError: they are not there, damaged, or of an older format.
+    """
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        lines = (folder / "utterances.jsonl").read_text(encoding="utf-8").split("\n")
+        rows = [json.loads(line) for line in lines if line]
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}: no results of `svae evaluate` ({error})") from None
+    if metrics.get("format") != 2:
+        raise DataError(f"{folder}: results of format {metrics.get('format')}, expected 2; run the evaluation again")
+    return metrics, rows
+
+
+def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> list[str]:
+    """Return the columns that the same judges filled.
+
+    Raises:
+        DataError: the lists, normalisers or recognisers differ; a number would mean nothing.
+    """
+    for section, key in SAME:
+        if a[section][key] != b[section][key]:
+            raise DataError(f"{where}: {section} {key} differ: {a[section][key]!r} and {b[section][key]!r}")
+    if a["judges"]["asr"] != b["judges"]["asr"]:
+        names = " and ".join(m["judges"]["asr"].get("spec", "?") for m in (a, b))
+        raise DataError(f"{where}: the recognisers differ ({names}); their word error rates do not compare")
+    other = [k for k in ("sim_ecapa", "sim_o") if a["judges"].get(k) != b["judges"].get(k)]
+    return [column for column in SCORES if not column.startswith(tuple(other) or ("\0",))]
+
+
+def print_comparison(console: Console, result: dict[str, Any]) -> None:
+    """Print one line for each score."""
+    a, b = result["a"], result["b"]
+    console.print(f"A: {escape(a['folder'])} ({escape(a['system'])})", highlight=False, soft_wrap=True)
+    console.print(f"B: {escape(b['folder'])} ({escape(b['system'])})", highlight=False, soft_wrap=True)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for heading in ("", "A", "B", "B - A", "95 % interval", "p"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    for column, found in result["scores"].items():
+        heading, form = COLUMNS[column]
+        scale, digits = (100, 2) if form == "percent" else (1, 4)
+        numbers = [f"{scale * found[key]:.{digits}f}" for key in ("a", "b", "difference")]
+        ends = found["interval"]
+        shown = "—" if ends is None else f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
+        table.add_row(heading, *numbers, shown, f"{found['p']:.4f}" + ("" if found["exact"] else "~"))
+    console.print(table)
+    drawn = "; ~ 10,000 drawn permutations" if any(not f["exact"] for f in result["scores"].values()) else ""
+    console.print(
+        f"{result['utterances']} utterances. Paired bootstrap and permutation test over {result['unit']}s{drawn}",
+        highlight=False,
+    )

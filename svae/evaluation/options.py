@@ -1,0 +1,168 @@
+"""What `svae evaluate` was asked for, and what that means: the protocol, what departs from it, the list."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from svae.distributed import World
+from svae.errors import ConfigError
+from svae.evaluation.asr import load_asr
+from svae.evaluation.judging import Judges
+from svae.evaluation.lists import ItemList, check_recordings, held_out_list, read_list
+from svae.evaluation.protocols import Protocol, load_protocol, modifications
+from svae.evaluation.speaker import load_speaker_model
+
+GPU_BATCH = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Options of `svae evaluate`."""
+
+    model: Path | None = None
+    """TTS run or checkpoint to synthesise with; with `reconstruction` also a VAE."""
+    wavs: Path | None = None
+    """Score DIR/ID.wav, or DIR/seed-N/ID.wav, instead of synthesising."""
+    others: tuple[tuple[str, Path], ...] = ()
+    """Name and folder of wavs that get a row of their own."""
+    protocol: str = "offline"
+    """Name, or a YAML file."""
+    list_file: Path | None = None
+    """None: the utterances held out in `data`."""
+    audio_root: Path | None = None
+    """Where the recordings named by a list lie."""
+    data: Path = Path("data/shards/sample")
+    asr: str | None = None
+    """None: the protocol's."""
+    speaker: str | None = None
+    """None: the protocol's; `none`: no `sim_ecapa`."""
+    sim_o: Path | None = None
+    """Checkpoint of WavLM-large + ECAPA-TDNN, for the column `sim_o`."""
+    reconstruction: bool = False
+    """Score the VAE alone."""
+    out: Path = Path("out/evaluation")
+    cache: Path | None = None
+    """What judges said before; None: OUT/cache."""
+    limit: int | None = None
+    """Only the first so many items."""
+    seeds: tuple[int, ...] | None = None
+    """Of the synthesis; None: the protocol's."""
+    steps: int = 32
+    guidance: float = 2.0
+    cluster: bool = False
+    """Draw whole speakers, not utterances, for the intervals."""
+    batch_size: int | None = None
+    """Clips a judge hears together; None: 16 on a GPU, 1 elsewhere."""
+    report_megabytes: int = 40
+    """Of audio and pictures inside report.html; what is beyond is linked."""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The protocol as it will be used."""
+
+    protocol: Protocol
+    """With the overrides in it."""
+    modified: list[str]
+    """What departs from the protocol of that name, in words."""
+    items: ItemList
+
+    @property
+    def label(self) -> str:
+        """What a table is headed with."""
+        return self.protocol.name + (f" (modified: {'; '.join(self.modified)})" if self.modified else "")
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Return what is stored with the results."""
+        return {**self.protocol.description, "modified": self.modified, "label": self.label}
+
+
+def make_plan(options: EvaluateOptions) -> Plan:
+    """Read protocol and list; every recording that the list names exists.
+
+    Raises:
+        ConfigError: options that do not go together, an unknown protocol.
+        DataError: from reading the list, or recordings are missing.
+    """
+    _check_options(options)
+    named = load_protocol(options.protocol)
+    overrides = {"asr": options.asr, "speaker": options.speaker, "seeds": options.seeds}
+    used = dataclasses.replace(named, **{key: value for key, value in overrides.items() if value is not None})
+    items = _open_list(options, used)
+    if options.wavs is not None or options.reconstruction:
+        overrides["seeds"] = None  # nothing is synthesised here
+    changes = modifications(named, overrides | {"list_sha256": items.description["sha256"]})
+    if "limited_to_first" in items.description and named.name != "offline":
+        changes.append(f"only the first {items.description['limited_to_first']} utterances")
+    return Plan(used, changes, items)
+
+
+def _check_options(options: EvaluateOptions) -> None:
+    """Raise ConfigError for options that exclude each other or make no sense."""
+    if options.reconstruction and options.wavs is not None:
+        raise ConfigError("evaluate: --wavs and --reconstruction exclude each other")
+    if options.reconstruction and options.model is None:
+        raise ConfigError("evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts")
+    if not options.reconstruction and (options.model is None) == (options.wavs is None):
+        raise ConfigError("evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)")
+    if options.limit is not None and options.limit < 1:
+        raise ConfigError(f"--limit {options.limit}: must be at least 1")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise ConfigError(f"--batch-size {options.batch_size}: must be at least 1")
+    names = [name for name, _ in options.others]
+    taken = {"originals", "reconstruction", "wavs"} & set(names) or {n for n in names if names.count(n) > 1}
+    if taken:
+        raise ConfigError(f"--other {min(taken)}=…: this name is taken; choose another")
+
+
+def _open_list(options: EvaluateOptions, protocol: Protocol) -> ItemList:
+    """Return the items that the options name."""
+    if options.list_file is not None:
+        items = read_list(
+            options.list_file, options.audio_root, form=protocol.list_format, normalize=protocol.normalize
+        )
+    elif protocol.list_format == "auto":
+        items = held_out_list(options.data, need_prompts=not options.reconstruction)
+    else:
+        known = f" with sha256 {protocol.list_sha256[:12]}…" if protocol.list_sha256 else ""
+        raise ConfigError(
+            f"--protocol {protocol.name}: pass --list FILE, a list of the form {protocol.list_format!r}{known}. "
+            f"docs/protocols.md says where it is published ({protocol.source})."
+        )
+    if options.limit is not None and options.limit < len(items.items):
+        kept = items.items[: options.limit]
+        items = ItemList(kept, items.description | {"utterances": len(kept), "limited_to_first": options.limit})
+    named_by = f"--data {options.data}" if options.list_file is None else f"--list {options.list_file}"
+    check_recordings(items.items, option=named_by)
+    return items
+
+
+def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> Judges:
+    """Load the protocol's recogniser and speaker models.
+
+    Raises:
+        ConfigError: one cannot be loaded; the message says what works offline.
+    """
+    asr = load_asr(
+        protocol.asr,
+        world.device,
+        language=protocol.language,
+        num_beams=protocol.num_beams,
+        batch_size=batch_size(options, world),
+    )
+    speakers = {}
+    if protocol.speaker != "none":
+        speakers["sim_ecapa"] = load_speaker_model(protocol.speaker, world.device)
+    if options.sim_o is not None:
+        speakers["sim_o"] = load_speaker_model(f"wavlm-ecapa:{options.sim_o}", world.device)
+    return Judges(asr, speakers)
+
+
+def batch_size(options: EvaluateOptions, world: World) -> int:
+    """Return how many clips a judge hears together."""
+    return options.batch_size or (GPU_BATCH if world.device.type == "cuda" else 1)

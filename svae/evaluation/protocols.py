@@ -1,0 +1,199 @@
+"""Named protocols: everything that moves a score besides the system. docs/protocols.md says each with its source."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from svae.errors import ConfigError
+from svae.evaluation.normalizers import NORMALIZERS
+
+WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
+HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"
+ECAPA = "ecapa:speechbrain/spkrec-ecapa-voxceleb"
+LIBRISPEECH_PC_SHA256 = "09811d521effa4eeb1da655f7379de97343b2f5ea86d829ec7ccb8656758a10f"
+"""F5-TTS data/librispeech_pc_test_clean_cross_sentence.lst, 1,127 rows, CRLF, commit 2ae2c9b."""
+LIST_FORMATS = ("auto", "jsonl", "librispeech-pc", "seed-tts", "zipvoice")
+AVERAGES = ("wer", "wer_corpus")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What has to be equal for two scores to compare."""
+
+    name: str
+    list_format: str = "auto"
+    """`auto` goes by the file's ending, and takes held-out utterances of shards where no list is named."""
+    list_sha256: str | None = None
+    """Of the published list, where it is known."""
+    asr: str = "pocketsphinx"
+    language: str = "en"
+    num_beams: int | None = None
+    """Of recognisers that search (Whisper)."""
+    normalizer: str = "svae"
+    """A key of `normalizers.NORMALIZERS`."""
+    headline: str = "wer"
+    """`wer`: mean of the utterances' rates; `wer_corpus`: all errors over all words."""
+    speaker: str = "embedded"
+    """Fills the column `sim_ecapa`."""
+    published_similarity: str | None = None
+    """The column that compares with published numbers: `sim_o`, computed where --sim-o names its checkpoint."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the synthesis."""
+    source: str = ""
+
+    @property
+    def normalize(self) -> Callable[[str], str]:
+        """The normaliser."""
+        return NORMALIZERS[self.normalizer]
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """Return what is stored with results."""
+        return dataclasses.asdict(self) | {"seeds": list(self.seeds)}
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(name="offline", source="this project: judges that come with it, no network"),
+        Protocol(
+            name="f5-librispeech-pc",
+            list_format="librispeech-pc",
+            list_sha256=LIBRISPEECH_PC_SHA256,
+            asr=WHISPER_LARGE_V3,
+            num_beams=5,
+            normalizer="f5-en",
+            speaker=ECAPA,
+            published_similarity="sim_o",
+            source="F5-TTS eval/eval_librispeech_test_clean.py, eval/utils_eval.py",
+        ),
+        Protocol(
+            name="seed-tts-en",
+            list_format="seed-tts",
+            asr=WHISPER_LARGE_V3,
+            num_beams=1,
+            normalizer="seed-tts-en",
+            speaker=ECAPA,
+            published_similarity="sim_o",
+            source="BytedanceSpeech/seed-tts-eval run_wer.py, average_wer.py",
+        ),
+        Protocol(
+            name="seed-tts-zh",
+            list_format="seed-tts",
+            asr="paraformer:paraformer-zh",
+            language="zh",
+            normalizer="seed-tts-zh",
+            speaker=ECAPA,
+            published_similarity="sim_o",
+            source="BytedanceSpeech/seed-tts-eval run_wer.py, average_wer.py",
+        ),
+        Protocol(
+            name="zipvoice-librispeech-pc",
+            list_format="librispeech-pc",
+            list_sha256=LIBRISPEECH_PC_SHA256,
+            asr=HUBERT_LARGE,
+            normalizer="zipvoice-en",
+            headline="wer_corpus",
+            speaker=ECAPA,
+            published_similarity="sim_o",
+            source="k2-fsa/ZipVoice zipvoice/eval/wer/hubert.py, eval/speaker_similarity/sim.py",
+        ),
+    )
+}
+
+
+def load_protocol(name: str) -> Protocol:
+    """Return a protocol by its name, or read one from a YAML file.
+
+    Raises:
+        ConfigError: no such name or file; an unknown key or a value that does not fit.
+    """
+    if name in PROTOCOLS:
+        return PROTOCOLS[name]
+    if not name.endswith((".yaml", ".yml")):
+        raise ConfigError(
+            f"--protocol {name!r}: unknown. Use one of {', '.join(PROTOCOLS)}, or FILE.yaml with your own "
+            "(docs/protocols.md, section custom)."
+        )
+    return _read_protocol(Path(name))
+
+
+def _read_protocol(path: Path) -> Protocol:
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    where = f"--protocol {path}"
+    try:
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise ConfigError(f"{where}: cannot be read: {str(error).splitlines()[0]}") from None
+    fields = {field.name for field in dataclasses.fields(Protocol)}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected keys out of {', '.join(sorted(fields))}")
+    unknown = sorted(str(key) for key in values if key not in fields)
+    if unknown:
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}")
+    protocol = Protocol(**{"name": path.stem} | values)
+    if isinstance(protocol.seeds, list):
+        protocol = dataclasses.replace(protocol, seeds=tuple(protocol.seeds))
+    _check(protocol, where)
+    return protocol
+
+
+def _check(protocol: Protocol, where: str) -> None:
+    """Raise ConfigError for a value that does not fit its key."""
+    for key, allowed in (("list_format", LIST_FORMATS), ("normalizer", tuple(NORMALIZERS)), ("headline", AVERAGES)):
+        if getattr(protocol, key) not in allowed:
+            raise ConfigError(f"{where}: {key} {getattr(protocol, key)!r} is none of {', '.join(allowed)}")
+    for key in ("name", "asr", "language", "speaker", "source"):
+        if not isinstance(getattr(protocol, key), str):
+            raise ConfigError(f"{where}: {key} must be text, got {getattr(protocol, key)!r}")
+    for key, kind in (("list_sha256", str), ("published_similarity", str), ("num_beams", int)):
+        if not isinstance(getattr(protocol, key), kind | None):
+            raise ConfigError(f"{where}: {key} must be {kind.__name__} or null, got {getattr(protocol, key)!r}")
+    if protocol.name in PROTOCOLS:
+        raise ConfigError(f"{where}: name {protocol.name!r} is taken by a built-in protocol; choose another")
+    seeds = protocol.seeds
+    if not isinstance(seeds, tuple) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise ConfigError(f"{where}: seeds must be a list of whole numbers, got {seeds!r}")
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"{where}: seeds {list(seeds)} name one twice")
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read `0,1,2`.
+
+    Raises:
+        ConfigError: something else stands there, or a seed twice.
+    """
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--seeds {text!r}: expected whole numbers with commas, e.g. 0,1,2") from None
+    if len(set(seeds)) != len(seeds) or min(seeds) < 0:
+        raise ConfigError(f"--seeds {text!r}: each seed once, none below 0")
+    return seeds
+
+
+def modifications(protocol: Protocol, used: dict[str, Any]) -> list[str]:
+    """Return what differs from the protocol, in words; empty where the result may carry its name alone.
+
+    Args:
+        protocol: the one asked for.
+        used: what was used, under the names of its fields; None where nothing was overridden.
+    """
+    changes = []
+    for key, value in used.items():
+        meant = getattr(protocol, key)
+        if value is not None and meant is not None and value != meant:
+            changes.append(f"{key} {_short(value)} instead of {_short(meant)}")
+    return changes
+
+
+def _short(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{text[:12]}…" if len(text) == 64 and not text.startswith(("whisper", "ctc")) else text
