@@ -60,6 +60,7 @@ class Tracker:
 
     def __init__(self, run: Path, *, step: int, enabled: bool = True) -> None:
         self.run = run
+        self._session = round(time.time(), 3)
         self._file = None
         self._board = None
         if not enabled:
@@ -84,10 +85,14 @@ class Tracker:
             temporary.replace(path)
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
-        """Write one row: `step`, `split` (train, validation or synthesis), seconds since the epoch, and the values."""
+        """Write one row: `step`, `split` (train, validation or synthesis), `time`, `session`, and the values.
+
+        Both times are seconds since the epoch; `session` is when this process began, so that a run that was resumed has
+        several, and its hours can be told from the pauses between them.
+        """
         if self._file is None:
             return
-        row = {"step": step, "split": split, "time": round(time.time(), 3), **values}
+        row = {"step": step, "split": split, "time": round(time.time(), 3), "session": self._session, **values}
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         if self._board is not None:

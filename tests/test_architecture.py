@@ -21,6 +21,7 @@ LAYERS = {
     "svae.distributed": 2,
     "svae.checkpoint": 2,
     "svae.tracking": 2,
+    "svae.curves": 2,
     "svae.losses": 2,
     "svae.alignment": 2,
     "svae.pretrained": 2,

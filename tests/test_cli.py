@@ -27,6 +27,7 @@ COMMANDS = [
     "inspect",
     "import semantic-vae",
     "import f5-tts",
+    "compare",
     "doctor",
 ]
 

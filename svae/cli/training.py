@@ -1,4 +1,4 @@
-"""`svae prepare`, `train-vae`, `train-tts`."""
+"""`svae prepare`, `train-vae`, `train-tts`, `compare`."""
 
 from __future__ import annotations
 
@@ -119,6 +119,22 @@ def train_tts(
     overrides += [f"{name}={str(path)!r}" for name, path in (("vae", vae), ("init", init)) if path is not None]
     config = recipe.load(TTSTrainConfig, name, overrides)
     _train(config, name, out, resume, device, dry_run)
+
+
+@app.command(
+    epilog=example("""
+        svae compare runs/libritts-tts-small-semantic64 runs/libritts-tts-small-vanilla64 runs/libritts-tts-small-mel
+        svae compare runs/a runs/b --out out/a-b
+    """)
+)
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Run folders of train-tts (or train-vae).")],
+    out: Annotated[Path, typer.Option(help="Folder for comparison.png, .md and .json.")] = Path("out/compare"),
+) -> None:
+    """Draw WER, similarity and loss of several runs against steps and hours, with a table of where each ended."""
+    from svae.curves import compare_runs
+
+    compare_runs(runs, out)
 
 
 def _with_data(overrides: list[str], data: Path | None) -> list[str]:

@@ -1,0 +1,210 @@
+"""`svae compare`: how several runs learn, against steps and against hours, in one picture and one table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from svae.checkpoint import writable_folder
+from svae.errors import DataError
+
+CURVES = (
+    ("synthesis", "wer", "WER of held-out utterances"),
+    ("synthesis", "similarity", "speaker similarity"),
+    ("validation", "loss/flow", "flow loss, held out"),
+)
+"""Split, name in its rows, and title of what is drawn; other splits of a run are left alone."""
+LOWER_IS_BETTER = frozenset({"wer", "loss/flow"})
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity of one run."""
+
+    steps: list[int]
+    hours: list[float]
+    values: list[float]
+
+    def best(self, name: str) -> int:
+        """Return the index of the best value."""
+        choose = min if name in LOWER_IS_BETTER else max
+        return choose(range(len(self.values)), key=self.values.__getitem__)
+
+
+@dataclass(frozen=True)
+class RunCurves:
+    """What a run's metrics.jsonl says."""
+
+    name: str
+    steps: int
+    hours: float
+    sessions: int
+    """Times it was started or resumed; 0 where the rows do not say."""
+    curves: dict[str, Curve]
+    """By name, those of `CURVES` that the run has."""
+
+
+def running_hours(rows: Sequence[dict[str, Any]]) -> list[float]:
+    """Return for each row how many hours the run had been running, pauses between sessions not counted.
+
+    A row holds its time and when its session began (the start or a resumption of the run). A session's share is from
+    its beginning to its last row; work that was lost because no checkpoint held it has no rows and does not count. Rows
+    of an svae that did not write `session` are taken as one session that begins with the first of them.
+    """
+    hours, before = [], 0.0
+    session, began, last = None, 0.0, 0.0
+    for i, row in enumerate(rows):
+        if i == 0 or row.get("session") != session:
+            before += max(last - began, 0.0) / 3600
+            session = row.get("session")
+            began = row["time"] if session is None else session
+        last = row["time"]
+        hours.append(before + max(last - began, 0.0) / 3600)
+    return hours
+
+
+def read_run(run: Path) -> RunCurves:
+    """Read a run's rows.
+
+    Raises:
+        DataError: there are none, or the file is damaged (a torn last line is left out).
+    """
+    path = run / "metrics.jsonl"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}. Expected a run folder of `svae train-tts`.") from None
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+            _ = int(row["step"]), row["split"], float(row["time"])
+            rows.append(row)
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                raise DataError(f"{path}, line {number}: not a row of metrics: {error!r}") from None
+    if not rows:
+        raise DataError(f"{path}: has no rows yet")
+    hours = running_hours(rows)
+    curves = {}
+    for split, name, _ in CURVES:
+        kept = [(row["step"], h, row[name]) for row, h in zip(rows, hours, strict=True)
+                if row["split"] == split and row.get(name) is not None]  # fmt: skip
+        if kept:
+            curves[name] = Curve(*(list(column) for column in zip(*kept, strict=True)))
+    sessions = len({row["session"] for row in rows if "session" in row})
+    return RunCurves(run.name, max(row["step"] for row in rows), hours[-1], sessions, curves)
+
+
+def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
+    """Write OUT/comparison.png, .md and .json, print the table, and return what the JSON holds.
+
+    Raises:
+        ConfigError: `out` cannot be written.
+        DataError: a folder is not a run, two have the same name, or none has anything to draw.
+    """
+    console = Console()
+    read = [read_run(run) for run in runs]
+    names = _names(runs)
+    if not any(run.curves for run in read):
+        raise DataError("compare: none of the runs has a validation or synthesis row yet")
+    folder = writable_folder(out, option="--out")
+    draw_curves(folder / "comparison.png", dict(zip(names, read, strict=True)))
+    result = {"format": 1, "runs": [_entry(name, run, path) for name, run, path in zip(names, read, runs, strict=True)]}
+    text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
+    (folder / "comparison.json").write_text(text, encoding="utf-8")
+    header, lines = _table(result["runs"])
+    table = Table(title="Runs", show_edge=False)
+    for i, title in enumerate(header):
+        table.add_column(title, justify="left" if i == 0 else "right")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
+    markdown = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+    (folder / "comparison.md").write_text(markdown, encoding="utf-8")
+    without = [entry["name"] for entry in result["runs"] if entry["wer"] is None]
+    if without:
+        console.print(f"Without speech while training (trainer.synthesize_every): {', '.join(without)}")
+    if any(entry["sessions"] == 0 for entry in result["runs"]):
+        console.print("Some rows do not say when their session began: pauses between resumptions count as hours there.")
+    console.print(f"Curves in [bold]{folder / 'comparison.png'}[/], table in comparison.md and .json")
+    return result
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of the paths that tell the runs apart."""
+    parts = [run.resolve().parts for run in runs]
+    if len(set(parts)) < len(parts):
+        raise DataError("compare: a run is named twice")
+    size = next(n for n in range(1, 99) if len({p[-n:] for p in parts}) == len(parts))
+    return ["/".join(p[-size:]) for p in parts]
+
+
+def _entry(name: str, run: RunCurves, path: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"name": name, "run": str(path), "steps": run.steps, "hours": run.hours}
+    entry["sessions"] = run.sessions
+    for _, quantity, _ in CURVES:
+        curve = run.curves.get(quantity)
+        entry[quantity] = None
+        if curve is not None:
+            best = curve.best(quantity)
+            entry[quantity] = {
+                "last": curve.values[-1],
+                "best": curve.values[best],
+                "best_step": curve.steps[best],
+                "best_hours": curve.hours[best],
+                "steps": curve.steps,
+                "hours": curve.hours,
+                "values": curve.values,
+            }
+    return entry
+
+
+def _table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    header = ["run", "steps", "hours"]
+    for _, quantity, _ in CURVES:
+        header += [f"{quantity} last", "best", "at step"]
+    lines = []
+    for entry in entries:
+        line = [entry["name"], str(entry["steps"]), f"{entry['hours']:.2f}"]
+        for _, quantity, _ in CURVES:
+            found = entry[quantity]
+            line += (
+                ["–"] * 3
+                if found is None
+                else [f"{found['last']:.3f}", f"{found['best']:.3f}", str(found["best_step"])]
+            )
+        lines.append(line)
+    return header, lines
+
+
+def draw_curves(path: Path, runs: dict[str, RunCurves]) -> None:
+    """Draw every quantity that a run has, against steps on the left and hours on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = [(name, title) for _, name, title in CURVES if any(name in run.curves for run in runs.values())]
+    figure = Figure(figsize=(11, 3.1 * len(drawn)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
+    for row, (name, title) in zip(axes, drawn, strict=True):
+        for i, (label, run) in enumerate(runs.items()):
+            if name in run.curves:
+                curve = run.curves[name]
+                style = {"label": label, "color": f"C{i}", "marker": "o", "markersize": 3, "linewidth": 1.2}
+                row[0].plot(curve.steps, curve.values, **style)
+                row[1].plot(curve.hours, curve.values, **style)
+        row[0].set_ylabel(title)
+        for axis in row:
+            axis.grid(alpha=0.3)
+    axes[-1][0].set_xlabel("optimizer steps")
+    axes[-1][1].set_xlabel("hours of running, pauses not counted")
+    axes[0][0].legend(fontsize=8)
+    figure.savefig(path, dpi=110)
