@@ -130,6 +130,16 @@ def test_200_utterances_interrupted_twice_and_resumed_equal_an_uninterrupted_run
     assert batches < len(judges["asr"].batches) <= batches + 3  # only the torn batches were heard twice
 
 
+def test_intervals_over_speakers_are_another_thing_and_say_so(tmp_path, judges):
+    options = write_task(tmp_path, 30)
+    single, clustered = evaluate(options), evaluate(replace(options, cluster=True))
+    assert (single["intervals"]["unit"], clustered["intervals"]["unit"]) == ("utterance", "speaker")
+    assert single["system"]["wer"] == clustered["system"]["wer"]
+    low, high = single["system"]["intervals"]["wer"]
+    assert low < single["system"]["wer"] < high
+    assert clustered["system"]["intervals"]["wer"] != [low, high]
+
+
 def test_answers_of_another_judge_are_not_taken(tmp_path):
     cache = AnswerCache(tmp_path, "asr", {"model": "a"})
     cache.add({"k": {"text": "x"}})

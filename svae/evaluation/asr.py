@@ -13,7 +13,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import resample
 from svae.errors import ConfigError
-from svae.pretrained import load_pretrained, revision, weights_sha256
+from svae.pretrained import load_pretrained, quiet_transformers, revision, weights_sha256
 
 SAMPLE_RATE = 16000
 FORMS = (
@@ -187,11 +187,12 @@ class Whisper:
         """Return the text of each piece of at most 30 s; the features of all are padded to that length."""
         clips = [waveform.numpy() for waveform in waveforms]
         inputs = self._processor(clips, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True)
-        ids = self._model.generate(
-            inputs.input_features.to(self.device, self.dtype),
-            attention_mask=inputs.attention_mask.to(self.device),
-            **self._settings,
-        )
+        with quiet_transformers():  # its advice about generation settings is for who writes them
+            ids = self._model.generate(
+                inputs.input_features.to(self.device, self.dtype),
+                attention_mask=inputs.attention_mask.to(self.device),
+                **self._settings,
+            )
         return [text.strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)]
 
 

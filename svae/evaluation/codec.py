@@ -48,7 +48,7 @@ def ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tu
     cache = AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
     keys: dict[tuple[str, str], str] = {}
     for made, target in pairs:
-        keys[made.name, target.name] = f"{made.sha256()}:{target.sha256()}"
+        keys[made.name, target.name] = f"{bench.content(made)}:{bench.content(target)}"
     todo = {keys[m.name, t.name]: (m, t) for m, t in pairs if cache.get(keys[m.name, t.name]) is None}
     mine = list(todo.items())[bench.world.rank :: bench.world.world_size]
     barrier(bench.world)

@@ -90,6 +90,13 @@ class Bench:
     batch_size: int
     console: Console
     stages: Stages = field(default_factory=Stages)
+    _hashes: dict[str, str] = field(default_factory=dict)
+
+    def content(self, recording: Recording) -> str:
+        """Return the hash of a recording's content, computed once. Raises DataError where there is none."""
+        if recording.name not in self._hashes:
+            self._hashes[recording.name] = recording.sha256()
+        return self._hashes[recording.name]
 
     def ask(
         self, kind: str, identity: dict[str, Any], recordings: Sequence[Recording], answer: Answer
@@ -132,7 +139,7 @@ class Bench:
         failures: dict[str, Any] = {}
         for recording in recordings:
             try:
-                contents[recording.name] = recording.sha256()
+                contents[recording.name] = self.content(recording)
             except (DataError, OSError) as error:
                 failures[recording.name] = {"error": str(error)}
         return contents, failures

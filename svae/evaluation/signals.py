@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from importlib import metadata
@@ -51,6 +52,7 @@ def signal_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> dict
     reference, degraded = reference.detach().cpu(), degraded.detach().cpu()
     scores: dict[str, Any] = {}
     undefined: dict[str, str] = {}
+    f0 = functools.cache(lambda: f0_errors(reference, degraded, sample_rate))
     measures = {
         "pesq_wb": lambda: pesq(reference, degraded, sample_rate, "wb"),
         "pesq_nb": lambda: pesq(reference, degraded, sample_rate, "nb"),
@@ -58,8 +60,8 @@ def signal_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> dict
         "mel_distance": lambda: mel_distance(reference, degraded, sample_rate),
         "stft_distance": lambda: stft_distance(reference, degraded),
         "mcd": lambda: mel_cepstral_distortion(reference, degraded, sample_rate),
-        "f0_rmse": lambda: f0_errors(reference, degraded, sample_rate)[0],
-        "voicing_error": lambda: f0_errors(reference, degraded, sample_rate)[1],
+        "f0_rmse": lambda: f0()[0],
+        "voicing_error": lambda: f0()[1],
     }
     for name, measure in measures.items():
         try:
