@@ -184,6 +184,9 @@ class FakeTTS:
         self.said = []
         self.fails_at = None
 
+    def duration_rule(self, sampling):
+        return "bytes"
+
     def generate(self, text, prompt_waveform, prompt_text, **settings):
         if text == self.fails_at:
             raise DataError("text: too long")

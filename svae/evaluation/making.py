@@ -21,6 +21,7 @@ from svae.evaluation.lists import Item
 from svae.evaluation.recordings import Recording, recording_from_file
 from svae.models import streaming
 from svae.models.vae import SpeechVAE
+from svae.speech import Sampling
 from svae.text import normalize_text
 from svae.tts import TTS
 
@@ -62,6 +63,7 @@ def synthesize_items(
     *,
     steps: int,
     guidance: float,
+    duration_rule: str,
     folder: Path,
     world: World,
     console: Console,
@@ -75,6 +77,7 @@ def synthesize_items(
         DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
     """
     check_items(tts, items)
+    rule = tts.duration_rule(Sampling(duration_rule=duration_rule))
     jobs = [(seed, item) for seed in seeds for item in items]
     for seed, item in track(
         jobs[world.rank :: world.world_size],
@@ -90,6 +93,7 @@ def synthesize_items(
             "seed": seed,
             "steps": steps,
             "guidance": guidance,
+            "duration_rule": rule,
             "text": item.text,
             "prompt_sha256": hashlib.sha256(prompt.numpy().tobytes()).hexdigest(),
             "prompt_text": item.prompt_text,
@@ -98,7 +102,8 @@ def synthesize_items(
         wav = writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out") / f"{item.id}.wav"
 
         def speak(path: Path, item: Item = item, prompt: Tensor = prompt, seed: int = seed) -> dict[str, Any]:
-            factors = _synthesize(tts, item, prompt, path, seed=seed, num_steps=steps, guidance_scale=guidance)
+            sampling = {"seed": seed, "num_steps": steps, "guidance_scale": guidance, "duration_rule": rule}
+            factors = _synthesize(tts, item, prompt, path, **sampling)
             return {"real_time_factors": factors}
 
         keep_or_make(wav, made_with, speak)

@@ -43,6 +43,8 @@ class Protocol:
     """The column that compares with published numbers: `sim_o`, computed where --sim-o names its checkpoint."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the synthesis."""
+    duration_rule: str = "auto"
+    """Of the synthesis: `bytes` is F5-TTS's rule, `auto` the model's own predictor where it has one."""
     source: str = ""
 
     @property
@@ -69,6 +71,7 @@ PROTOCOLS = {
             normalizer="f5-en",
             speaker=ECAPA,
             published_similarity="sim_o",
+            duration_rule="bytes",
             source="F5-TTS eval/eval_librispeech_test_clean.py, eval/utils_eval.py",
         ),
         Protocol(
@@ -79,6 +82,7 @@ PROTOCOLS = {
             normalizer="seed-tts-en",
             speaker=ECAPA,
             published_similarity="sim_o",
+            duration_rule="bytes",
             source="BytedanceSpeech/seed-tts-eval run_wer.py, average_wer.py",
         ),
         Protocol(
@@ -89,6 +93,7 @@ PROTOCOLS = {
             normalizer="seed-tts-zh",
             speaker=ECAPA,
             published_similarity="sim_o",
+            duration_rule="bytes",
             source="BytedanceSpeech/seed-tts-eval run_wer.py, average_wer.py",
         ),
         Protocol(
@@ -100,6 +105,7 @@ PROTOCOLS = {
             headline="wer_corpus",
             speaker=ECAPA,
             published_similarity="sim_o",
+            duration_rule="bytes",
             source="k2-fsa/ZipVoice zipvoice/eval/wer/hubert.py, eval/speaker_similarity/sim.py",
         ),
     )

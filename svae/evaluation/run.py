@@ -28,6 +28,7 @@ from svae.evaluation.scoring import (
 )
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
 from svae.models.vae import load_vae
+from svae.speech import Sampling
 from svae.tracking import environment
 from svae.tts import load_tts
 
@@ -116,11 +117,13 @@ def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, cons
         seeds,
         steps=options.steps,
         guidance=options.guidance,
+        duration_rule=plan.protocol.duration_rule,
         folder=options.out / "wavs",
         world=world,
         console=console,
     )
     settings = {"model": tts.identity, "seeds": list(seeds), "steps": options.steps, "guidance": options.guidance}
+    settings["duration_rule"] = tts.duration_rule(Sampling(duration_rule=plan.protocol.duration_rule))
     noun = "seed" if len(seeds) == 1 else "seeds"
     return Made("synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors)
 
