@@ -52,7 +52,7 @@ class Linear(nn.Linear):
         if x.numel() < FEWEST_ROWS * x.shape[-1]:
             return None
         # The EMA changes weights in place, and load_state_dict too: both count a version up.
-        key = (self.weight.data_ptr(), self.weight._version)
+        key = (self.weight.data_ptr(), 0 if self.weight.is_inference() else self.weight._version)
         if self._packed is None or self._packed[0] != key:
             self._packed = (key, torch.ops.mkldnn._reorder_linear_weight(self.weight.detach()))
         return self._packed[1]
