@@ -12,6 +12,7 @@ the processor time of one thread (--threads 1) says more than the wall clock.
 from __future__ import annotations
 
 import argparse
+import copy
 import statistics
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from svae.config import BigVGANConfig, DiTConfig, VAEConfig
 from svae.models.dit import DiT
 from svae.models.flow import guided_velocity, integrate, sample_latents, time_grid
 from svae.models.layers import fold_weight_norm
+from svae.models.packed import use_bf16_products
 from svae.models.vae import SpeechVAE
 
 FRAMES, CHARACTERS, VOCABULARY, LATENT_DIM, SECONDS = 400, 150, 256, 64, 10.0
@@ -44,13 +46,13 @@ def build(cfg: DiTConfig) -> tuple[DiT, BaselineDiT]:
     return model, baseline.eval().requires_grad_(False)
 
 
-def tasks(model: DiT, baseline: BaselineDiT, vae: SpeechVAE) -> dict[str, dict[str, Callable[[], Tensor]]]:
-    """Return what is measured: task → name → call."""
+def tasks(model: DiT, fast: DiT, baseline: BaselineDiT, vae: SpeechVAE) -> dict[str, dict[str, Callable[[], Tensor]]]:
+    """Return what is measured: task → name → call; `fast` is a copy of the model with products in bfloat16."""
     g = torch.Generator().manual_seed(1)
     x, prompt = torch.randn(1, LATENT_DIM, FRAMES, generator=g), torch.randn(1, LATENT_DIM, FRAMES, generator=g)
     tokens, t = torch.randint(0, VOCABULARY, (1, CHARACTERS), generator=g), torch.tensor([0.3])
     condition = prompt.masked_fill(torch.arange(FRAMES) >= 120, 0.0)
-    guided = guided_velocity(model, condition, tokens, None, 2.0)
+    guided, guided_fast = (guided_velocity(m, condition, tokens, None, 2.0) for m in (model, fast))
     text = torch.cat([baseline.encode_text(tokens, FRAMES), baseline.encode_text(tokens, FRAMES, drop=True)])
     conditions = torch.cat([condition, torch.zeros_like(condition)])
 
@@ -58,21 +60,30 @@ def tasks(model: DiT, baseline: BaselineDiT, vae: SpeechVAE) -> dict[str, dict[s
         both = baseline(torch.cat([x, x]), conditions, torch.full((2,), t), text)
         return both[:1] + 2.0 * (both[:1] - both[1:])
 
-    def sample() -> Tensor:
+    def sample(network: DiT) -> Tensor:
         lengths = torch.tensor([FRAMES])
-        return sample_latents(model, prompt, torch.tensor([120]), tokens, lengths, num_steps=16, guidance_scale=2.0)
+        return sample_latents(network, prompt, torch.tensor([120]), tokens, lengths, num_steps=16, guidance_scale=2.0)
 
     return {
         "forward": {
             "baseline": lambda: baseline(x, condition, t, baseline.encode_text(tokens, FRAMES)),
             "svae": lambda: model(x, condition, t, tokens),
+            "svae, bf16 products": lambda: fast(x, condition, t, tokens),
         },
-        "guided step": {"baseline": lambda: baseline_step(x, 0.3), "svae": lambda: guided(x, 0.3)},
+        "guided step": {
+            "baseline": lambda: baseline_step(x, 0.3),
+            "svae": lambda: guided(x, 0.3),
+            "svae, bf16 products": lambda: guided_fast(x, 0.3),
+        },
         "16 steps": {
             "baseline": lambda: integrate(baseline_step, x, time_grid(16)),
             "svae": lambda: integrate(guided, x, time_grid(16)),
+            "svae, bf16 products": lambda: integrate(guided_fast, x, time_grid(16)),
         },
-        "16 steps and decoder": {"svae": lambda: vae.decode(sample())},
+        "16 steps and decoder": {
+            "svae": lambda: vae.decode(sample(model)),
+            "svae, bf16 products": lambda: vae.decode(sample(fast)),
+        },
     }
 
 
@@ -80,7 +91,9 @@ def tasks(model: DiT, baseline: BaselineDiT, vae: SpeechVAE) -> dict[str, dict[s
 def measure(model: DiT, baseline: BaselineDiT, vae: SpeechVAE, names: list[str], repeats: int) -> list[dict]:
     """Return a row for each task and network: median and least seconds, all times, distance from the baseline."""
     rows = []
-    for task, calls in tasks(model, baseline, vae).items():
+    fast = copy.deepcopy(model)
+    use_bf16_products(fast)
+    for task, calls in tasks(model, fast, baseline, vae).items():
         if task not in names:
             continue
         outputs = {name: call() for name, call in calls.items()}  # this is also the warm-up

@@ -78,12 +78,13 @@ with torch.inference_mode():
     )
 
 
-def test_dit_benchmark_compares_two_networks_of_the_same_numbers(tmp_path):
+def test_dit_benchmark_compares_networks_of_the_same_numbers(tmp_path):
     rows = run(tmp_path, "dit_cpu.py", "--repeats", "1", "--threads", "1")["rows"]
     tasks = ["forward", "guided step", "16 steps"]
-    assert [row["task"] for row in rows] == [task for task in tasks for _ in range(2)] + ["16 steps and decoder"]
-    for row in rows[:-1]:
-        assert row["max_difference"] <= 1e-4 < row["largest_output"]
+    assert [row["task"] for row in rows] == [task for task in tasks for _ in range(3)] + ["16 steps and decoder"] * 2
+    for row in rows[:-2]:
+        tolerance = 0.05 if "bf16" in row["model"] else 1e-4
+        assert row["max_difference"] <= tolerance < row["largest_output"]
     assert all(row["seconds"] > 0 and row["rtf"] == row["seconds"] / 10 for row in rows)
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from svae.models import packed
-from svae.models.packed import Linear, can_pack
+from svae.models.packed import Linear, can_pack, use_bf16_products
 
 pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
 
@@ -65,3 +65,15 @@ def test_copies_files_and_inference_mode() -> None:
     with torch.inference_mode():
         made_here = Linear(8, 8)
         torch.testing.assert_close(made_here(x), F.linear(x, made_here.weight, made_here.bias), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_bf16_products_are_near_and_can_be_turned_off_again() -> None:
+    model, x = torch.nn.Sequential(Linear(64, 64), Linear(64, 64, bias=False)), torch.randn(32, 64)
+    exact = model(x)
+    use_bf16_products(model)
+    rounded = model(x)
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.02 * exact.abs().max()
+    use_bf16_products(model, False)
+    assert torch.equal(model(x), exact)
