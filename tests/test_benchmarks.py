@@ -76,3 +76,47 @@ with torch.inference_mode():
     subprocess.run(
         [sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": f"{BENCHMARKS.parent}:{BENCHMARKS}"}
     )
+
+
+def test_dit_benchmark_compares_networks_of_the_same_numbers(tmp_path):
+    rows = run(tmp_path, "dit_cpu.py", "--repeats", "1", "--threads", "1")["rows"]
+    tasks = ["forward", "guided step", "16 steps"]
+    assert [row["task"] for row in rows] == [task for task in tasks for _ in range(3)] + ["16 steps and decoder"] * 2
+    for row in rows[:-2]:
+        tolerance = 0.05 if "bf16" in row["model"] else 1e-4
+        assert row["max_difference"] <= tolerance < row["largest_output"]
+    assert all(row["seconds"] > 0 and row["rtf"] == row["seconds"] / 10 for row in rows)
+
+
+def test_tts_benchmark_covers_representations_modes_and_training(tmp_path):
+    found = run(tmp_path, "tts_gpu.py", "--device", "cpu")
+    rows = {(row["representation"], row["mode"], row["batch"]) for row in found["synthesis"]}
+    assert rows == {(r, m, b) for r in ("latents", "mel") for m in ("eager", "bf16") for b in (1, 2)}
+    assert all(row["rtf_4_steps"] > 0 and row["ms_per_step"] > 0 for row in found["synthesis"])
+    frames = {row["representation"]: row["frames"] for row in found["training"]}
+    assert frames == {"latents": 40, "mel": 94}
+    assert all(row["frames_per_second"] > 0 and row["tflops"] > 0 for row in found["training"])
+
+
+def test_counted_operations_are_those_of_the_published_table():
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        from tts_gpu import flops
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    import torch
+
+    from svae.config import DiTConfig
+    from svae.models.dit import DiT
+
+    # facts: GFLOP of one forward pass, by a counter on the official network that leaves attention's products out
+    for cfg, channels, frames, expected in (
+        (DiTConfig(), 64, 400, 73.7),
+        (DiTConfig(), 100, 938, 172.8),
+        (DiTConfig(dim=1024, depth=22, heads=16), 64, 400, 155.1),
+    ):
+        with torch.device("meta"):
+            model = DiT(cfg, 2545, channels)
+        attention = 4 * frames * frames * cfg.dim * cfg.depth
+        found = (flops(model, 1, frames) - attention) / 1e9
+        assert abs(found / expected - 1) < 0.01, (found, expected)

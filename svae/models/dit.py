@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from svae.config import DiTConfig
 from svae.errors import ConfigError
+from svae.models.cpu import without_gradient
+from svae.models.packed import Linear
 from svae.models.text_tower import TextTower
 
 TIME_CHANNELS = 256
@@ -35,8 +37,18 @@ def rotary_angles(num_frames: int, head_dim: int, device: torch.device) -> tuple
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate neighbouring channel pairs of x (..., T, head_dim) by their position's angles."""
     cos, sin = rotary
+    if x.dtype == torch.float32 and without_gradient(x):  # a product of complex numbers: one pass over the memory
+        turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)
+        return torch.view_as_real(turned).flatten(-2)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2).to(x.dtype)
+
+
+def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return layer_norm(x) · (1 + scale) + shift for x (B, T, C), and (B, 1, C) or (1, 1, C)."""
+    if scale.shape[0] == 1:  # one time for all: that is what layer_norm calls weight and bias
+        return F.layer_norm(x, x.shape[-1:], 1 + scale.flatten(), shift.flatten(), eps=NORM_EPS)
+    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
 
 
 class TimeEmbedding(nn.Module):
@@ -83,11 +95,11 @@ class Attention(nn.Module):
     def __init__(self, cfg: DiTConfig) -> None:
         super().__init__()
         self.heads = cfg.heads
-        self.qkv = nn.Linear(cfg.dim, 3 * cfg.dim)
+        self.qkv = Linear(cfg.dim, 3 * cfg.dim)
         head_dim = cfg.dim // cfg.heads
         self.q_norm = nn.RMSNorm(head_dim, eps=NORM_EPS) if cfg.qk_norm else None
         self.k_norm = nn.RMSNorm(head_dim, eps=NORM_EPS) if cfg.qk_norm else None
-        self.output = nn.Linear(cfg.dim, cfg.dim)
+        self.output = Linear(cfg.dim, cfg.dim)
         self.dropout = nn.Dropout(cfg.dropout)
 
     def forward(self, x: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
@@ -108,19 +120,18 @@ class DiTBlock(nn.Module):
         super().__init__()
         self.modulation = nn.Linear(cfg.dim, 6 * cfg.dim)
         self.attention = Attention(cfg)
-        self.expand = nn.Linear(cfg.dim, cfg.dim * cfg.ff_mult)
-        self.contract = nn.Linear(cfg.dim * cfg.ff_mult, cfg.dim)
+        self.expand = Linear(cfg.dim, cfg.dim * cfg.ff_mult)
+        self.contract = Linear(cfg.dim * cfg.ff_mult, cfg.dim)
         self.dropout = nn.Dropout(cfg.dropout)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, time: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
-        """Map x (B, T, C) with time (B, C), already activated, to (B, T, C)."""
+        """Map x (B, T, C) with time (B, C) or (1, C), already activated, to (B, T, C)."""
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(time)[:, None].chunk(6, dim=-1)
-        y = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale_a) + shift_a
-        x = x + gate_a * self.attention(y, rotary, mask)
-        y = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale_f) + shift_f
-        return x + gate_f * self.contract(self.dropout(F.gelu(self.expand(y), approximate="tanh")))
+        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, scale_a, shift_a), rotary, mask))
+        y = self.dropout(self.expand.gelu(modulated_norm(x, scale_f, shift_f)))
+        return torch.addcmul(x, gate_f, self.contract(y))
 
 
 class DiT(nn.Module):
@@ -189,7 +200,7 @@ class DiT(nn.Module):
         Args:
             noisy: x_t (B, D, T).
             condition: (B, D, T) known latents, zeros where hidden.
-            t: (B,) in [0, 1], 1 = data.
+            t: (B,) in [0, 1], 1 = data; (1,): the same for all.
             tokens: (B, L) ids, -1 = padding.
             lengths: (B,) valid frames; None = all T.
             drop_audio: (B,) bool, True = no condition for that utterance.
@@ -214,6 +225,5 @@ class DiT(nn.Module):
         for block in self.blocks:
             x = block(x, time, rotary, mask)
         scale, shift = self.output_modulation(time)[:, None].chunk(2, dim=-1)
-        x = F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
-        velocity = self.output(x).transpose(1, 2)
+        velocity = self.output(modulated_norm(x, scale, shift)).transpose(1, 2)
         return velocity if mask is None else velocity.masked_fill(~mask[:, None], 0.0)

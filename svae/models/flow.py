@@ -278,7 +278,7 @@ def guided_velocity(
         lengths = None if lengths is None else lengths.repeat(2)
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        time = x.new_full((condition.shape[0],), t)
+        time = x.new_full((1,), t)
         if guidance_scale == 0:
             return model(x, condition, time, lengths=lengths, text_features=text)
         both = model(torch.cat([x, x]), condition, time, lengths=lengths, text_features=text)
