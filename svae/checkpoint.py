@@ -27,6 +27,11 @@ from torch import Tensor
 from svae.errors import CheckpointError, ConfigError
 
 FORMAT = 1
+REQUIRED = {
+    "vae": ("teacher_dim", "sample_rate", "hop_length", "latent_mean"),
+    "tts": ("vocabulary", "latent_dim", "sample_rate", "hop_length"),
+}
+"""Fields of config.json, by kind, beside those that every checkpoint has."""
 Kind = Literal["vae", "tts"]
 
 
@@ -188,6 +193,9 @@ def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found, version = config["kind"], config["format"]
         _ = config["files"]["model.safetensors"], config["model"], config["step"]
+        missing = [name for name in REQUIRED[found] if name not in config] if version == FORMAT else []
+        if missing:
+            raise KeyError(*missing)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged or not a svae checkpoint: {error!r}") from None
     if version != FORMAT:
@@ -203,12 +211,23 @@ def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
 
 
 def latest_checkpoint(run: Path) -> Path | None:
-    """Return the folder that `checkpoints/latest` of a run names, or None."""
+    """Return the folder that `checkpoints/latest` of a run names, or None where there is no such file.
+
+    Raises:
+        CheckpointError: it names no checkpoint. Taken for none, the run would be begun anew, over what is there.
+    """
     pointer = run / "checkpoints" / "latest"
     if not pointer.is_file():
         return None
-    folder = run / "checkpoints" / pointer.read_text(encoding="utf-8").strip()
-    return folder if (folder / "config.json").is_file() else None
+    name = pointer.read_bytes().decode("utf-8", errors="replace").strip()
+    folder = run / "checkpoints" / name
+    if not name or not (folder / "config.json").is_file():
+        whole = ", ".join(path.parent.name for path in sorted(run.glob("checkpoints/step-*/config.json"))) or "none"
+        raise CheckpointError(
+            f"{pointer}: names {name!r}, which is no checkpoint (whole ones there: {whole}).\n"
+            "Write the name of one of these into it, pass its path, or choose another --out."
+        )
+    return folder
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:

@@ -117,6 +117,7 @@ def _keep_vae(out: Path, checkpoint: Checkpoint) -> None:
     temporary = out / ".vae.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     if not (out / "vae").is_dir():
+        checkpoint.model_state()  # a damaged VAE must not get beside the latents
         shutil.copytree(checkpoint.folder, temporary, ignore=shutil.ignore_patterns("training"))
         temporary.rename(out / "vae")
 

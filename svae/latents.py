@@ -61,7 +61,7 @@ def measure_statistics(
         DataError: no training utterance could be read.
     """
     total = torch.zeros(vae.latent_dim, dtype=torch.float64)
-    squares, frames, used = torch.zeros_like(total), 0, 0
+    squares, frames, used, skipped = torch.zeros_like(total), 0, 0, 0
     for sample in track(spread(index.train, limit), "Latent statistics", console=console, transient=True):
         try:
             if index.kind == "latents":
@@ -71,6 +71,7 @@ def measure_statistics(
                 mean = streaming.encode(vae, waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
+            skipped += 1
             continue
         total += mean.sum(dim=1)
         squares += mean.square().sum(dim=1)
@@ -83,7 +84,13 @@ def measure_statistics(
     return {
         "latent_mean": centre.tolist(),
         "latent_std": deviation.tolist(),
-        "latent_statistics": {"utterances": used, "frames": frames, "of": len(index.train), "posterior": kind},
+        "latent_statistics": {
+            "utterances": used,
+            "unreadable": skipped,
+            "frames": frames,
+            "of": len(index.train),
+            "posterior": kind,
+        },
     }
 
 

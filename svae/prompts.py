@@ -60,7 +60,10 @@ def open_reference(tts: TTS, ref: Path, ref_text: str | None, *, asr: str, conso
     if found > MAX_PROMPT_SECONDS:
         console.print(f"[yellow]Reference cut at a pause: {used:.1f} of {found:.1f} s are used.[/]")
     prompt_waveform = resample(waveform, rate, tts.sample_rate)
-    tts.check_prompt(prompt_waveform)
+    try:
+        tts.check_prompt(prompt_waveform)
+    except DataError as error:
+        raise DataError(str(error).replace("reference", str(ref), 1)) from None
     recognizer = None
     if ref_text is None:
         ref_text, recognizer = transcribe(tts, resample(waveform, rate, ASR_SAMPLE_RATE), asr, name=str(ref))

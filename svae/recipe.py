@@ -205,6 +205,7 @@ def _value_problems(config: Any, prefix: str) -> Iterator[str]:
 def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
     if isinstance(config, VAETrainConfig):
         yield from _vae_problems(config.vae)
+        yield from _discriminator_problems(config)
         if config.segment_seconds * config.vae.sample_rate < math.prod(config.vae.encoder_strides):
             yield "segment_seconds: shorter than one latent frame"
         longest_fft = 2048  # of the multi-scale mel loss, padded by reflection
@@ -233,6 +234,8 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield "vae.decoder.upsample_kernel_sizes: needs one size per upsample rate"
     elif any((k - r) % 2 or k < r for k, r in zip(decoder.upsample_kernel_sizes, decoder.upsample_rates, strict=True)):
         yield "vae.decoder.upsample_kernel_sizes: each must be its rate plus an even number"
+    if not decoder.resblock_kernel_sizes or any(size < 1 or size % 2 == 0 for size in decoder.resblock_kernel_sizes):
+        yield f"vae.decoder.resblock_kernel_sizes: each must be odd, got {list(decoder.resblock_kernel_sizes)}"
     if len(decoder.resblock_kernel_sizes) != len(decoder.resblock_dilation_sizes):
         yield "vae.decoder.resblock_dilation_sizes: needs one list per resblock kernel size"
     if decoder.initial_channels % 2 ** len(decoder.upsample_rates):
@@ -241,6 +244,20 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield f"vae.attention_heads: must divide the encoder's output width {width}, got {vae.attention_heads}"
     if width % vae.latent_dim and vae.latent_dim % width:
         yield f"vae.latent_dim: must divide the encoder's output width {width} (or be a multiple of it), got {vae.latent_dim}"
+
+
+def _discriminator_problems(config: VAETrainConfig) -> Iterator[str]:
+    cfg = config.discriminator
+    if any(period < 1 for period in cfg.periods):
+        yield f"discriminator.periods: each must be at least 1, got {list(cfg.periods)}"
+    if not cfg.period_channels or any(width < 1 for width in cfg.period_channels):
+        yield f"discriminator.period_channels: needs widths of at least 1, got {list(cfg.period_channels)}"
+    if any(size < 16 or size & (size - 1) for size in cfg.fft_sizes):
+        yield f"discriminator.fft_sizes: each must be a power of two from 16 up, got {list(cfg.fft_sizes)}"
+    if not cfg.periods and not cfg.fft_sizes:
+        yield "discriminator: needs periods or fft_sizes"
+    if cfg.spectral_channels < 1:
+        yield f"discriminator.spectral_channels: must be at least 1, got {cfg.spectral_channels}"
 
 
 def _dit_problems(dit: DiTConfig) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from svae.checkpoint import (
+    REQUIRED,
     checkpoint_folder,
     latest_checkpoint,
     load_strict,
@@ -22,7 +23,7 @@ from svae.errors import CheckpointError, ConfigError
 def write(folder, kind="vae", step=3, training=True):
     return write_checkpoint(
         folder,
-        config={"kind": kind, "step": step, "model": {"a": 1}},
+        config={"kind": kind, "step": step, "model": {"a": 1}, **dict.fromkeys(REQUIRED[kind])},
         model_state={"w": torch.arange(6.0).reshape(2, 3)},
         training_state={"step": step, "w": torch.ones(2)} if training else None,
     )
@@ -51,12 +52,13 @@ def test_a_run_folder_stands_for_its_latest_checkpoint_and_old_ones_go(tmp_path)
     assert len(list((tmp_path / "checkpoints").glob("step-*"))) == 2
 
 
-def test_a_folder_without_config_does_not_exist(tmp_path):
+def test_a_folder_without_config_is_no_checkpoint(tmp_path):
+    with pytest.raises(CheckpointError, match="no vae checkpoint here"):
+        open_checkpoint(tmp_path, kind="vae")
     write(checkpoint_folder(tmp_path, 1))
     publish(tmp_path, 1, keep=1)
     (checkpoint_folder(tmp_path, 1) / "config.json").unlink()
-    assert latest_checkpoint(tmp_path) is None
-    with pytest.raises(CheckpointError, match="no vae checkpoint here"):
+    with pytest.raises(CheckpointError, match="'step-00000001', which is no checkpoint"):
         open_checkpoint(tmp_path, kind="vae")
 
 
@@ -112,3 +114,25 @@ def test_a_damaged_training_state_is_one_short_message(tmp_path):
     with pytest.raises(CheckpointError, match="cannot resume from it") as error:
         checkpoint.training_state()
     assert len(str(error.value).splitlines()) <= 3
+
+
+def test_a_pointer_to_nothing_is_an_error_and_not_a_new_beginning(tmp_path):
+    assert latest_checkpoint(tmp_path) is None
+    whole = checkpoint_folder(tmp_path, 2)
+    write(whole)
+    pointer = tmp_path / "checkpoints" / "latest"
+    for content in (b"step-00000009", b"", b"\xff\xfe"):
+        pointer.write_bytes(content)
+        with pytest.raises(CheckpointError, match="is no checkpoint .*step-00000002"):
+            latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("field", ["sample_rate", "latent_mean", "kind"])
+def test_a_config_without_a_field_is_damaged(tmp_path, field):
+    folder = tmp_path / "checkpoint"
+    write(folder)
+    config = json.loads((folder / "config.json").read_text())
+    del config[field]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="damaged or not a svae checkpoint"):
+        open_checkpoint(folder, kind="vae")

@@ -69,5 +69,12 @@ def main_options(
 
 
 def example(text: str) -> str:
-    """Return a command's epilog: examples that can be copied."""
-    return "[bold]Examples[/]\n\n" + "\n\n".join(line.strip() for line in text.strip().splitlines())
+    """Return a command's epilog: examples that can be copied, also where a terminal has 80 columns."""
+    lines = []
+    for line in text.strip().splitlines():
+        line = line.strip()
+        while len(line) > 76 and (cut := line.rfind(" --", 1, 74)) > 0:
+            lines.append(f"{line[:cut]} \\")  # a shell takes it together with the next line
+            line = line[cut + 1 :]
+        lines.append(line)
+    return "[bold]Examples[/]\n\n" + "\n\n".join(lines)

@@ -193,6 +193,8 @@ def enter_folder(plan: Plan) -> None:
                 raise DataError(f"{plan.out}: was begun with other options: {'; '.join(changes)}.\n{advice}")
         elif any(plan.out.glob("shard-*")) or (plan.out / "index.json").exists():
             raise DataError(f"{plan.out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}")
+        elif foreign := sorted({entry.name for entry in plan.out.iterdir()} - {"rejected.jsonl", ".rejected"}):
+            raise DataError(f"{plan.out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out.")
         else:
             temporary = path.with_name(f".plan.json.tmp-{os.getpid()}")
             write_text(temporary, json.dumps(plan.identity, indent=1) + "\n")

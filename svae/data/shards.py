@@ -200,7 +200,10 @@ def read_index(root: str | Path) -> ShardIndex:
             raise DataError(
                 f"{path.with_suffix('.jsonl')}: {len(rows)} rows, index.json says {shard['utterances']}. {REMAKE}"
             )
-        samples.extend(_sample(row, number) for row in rows)
+        try:
+            samples.extend(_sample(row, number) for row in rows)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DataError(f"{path.with_suffix('.jsonl')}: damaged row ({error!r}). {REMAKE}") from None
     index = ShardIndex(root, metadata["kind"], metadata["sample_rate"], metadata, metadata["shards"], samples)
     unknown = set(metadata["validation"]) - {sample.key for sample in samples}
     if unknown:
@@ -261,6 +264,10 @@ def _read_metadata(root: Path) -> dict[str, Any]:
         metadata = json.loads(path.read_text(encoding="utf-8"))
         found = (metadata["format"], metadata["kind"])
         int(metadata["sample_rate"]), list(metadata["shards"]), list(metadata["validation"])
+        for name in ("corpus", "utterances", "seconds", "rejected", "speakers", "characters"):
+            metadata[name]
+        for shard in metadata["shards"]:
+            shard["name"], shard["bytes"], shard["utterances"], shard["sha256"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: damaged or not an index of shards ({type(error).__name__}: {error}). {REMAKE}"

@@ -14,6 +14,7 @@ from svae.evaluation.judging import Judges
 from svae.evaluation.lists import ItemList, check_recordings, held_out_list, read_list
 from svae.evaluation.protocols import Protocol, load_protocol, modifications
 from svae.evaluation.speaker import load_speaker_model
+from svae.speech import Sampling
 
 GPU_BATCH = 16
 
@@ -110,6 +111,7 @@ def _check_options(options: EvaluateOptions) -> None:
         raise ConfigError("evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts")
     if not options.reconstruction and (options.model is None) == (options.wavs is None):
         raise ConfigError("evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)")
+    Sampling(num_steps=options.steps, guidance_scale=options.guidance).check()
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit {options.limit}: must be at least 1")
     if options.batch_size is not None and options.batch_size < 1:

@@ -249,6 +249,8 @@ def load_vae(path: str | Path, device: str | torch.device = "cpu") -> SpeechVAE:
         if config["latent_mean"] is not None:
             vae.set_latent_statistics(config["latent_mean"], config["latent_std"])
     except (KeyError, ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
-        raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
+        raise CheckpointError(
+            f"{checkpoint.folder}/config.json: damaged: {' '.join(str(error).split())[:200]}"
+        ) from None
     fold_weight_norm(vae, packed=torch.device(device).type == "cpu")
     return vae.to(device).eval().requires_grad_(False)

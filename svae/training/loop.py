@@ -63,11 +63,20 @@ class Session:
     console: Console
     checkpoint: Checkpoint | None
     tracker: Tracker
+    recipe: str
+    """The resolved recipe as YAML."""
+
+    def describe(self) -> None:
+        """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
+        if self.world.is_main:
+            (self.run / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
+            text = json.dumps(environment(self.world.device) | {"world_size": self.world.world_size}, indent=2)
+            (self.run / "environment.json").write_text(text + "\n", encoding="utf-8")
 
 
 @contextmanager
 def open_session(options: TrainOptions, kind: Kind, world: World) -> Iterator[Session]:
-    """Create or reopen the run folder and write recipe.yaml and environment.json before step 0.
+    """Create or reopen the run folder.
 
     Raises:
         ConfigError: the folder cannot be written, or holds a run with another recipe.
@@ -79,16 +88,13 @@ def open_session(options: TrainOptions, kind: Kind, world: World) -> Iterator[Se
     run = writable_folder(options.out, option="--out") if world.is_main else options.out
     if world.is_main:
         (run / "checkpoints").mkdir(exist_ok=True)
-        (run / "recipe.yaml").write_text(recipe.dump(options.config), encoding="utf-8")
-        text = json.dumps(environment(world.device) | {"world_size": world.world_size}, indent=2)
-        (run / "environment.json").write_text(text + "\n", encoding="utf-8")
     barrier(world)
     console.print(f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)")
     if checkpoint is not None:
         console.print(f"Resuming from {checkpoint.folder} (step {step})")
     tracker = Tracker(run, step=step, enabled=world.is_main)
     try:
-        yield Session(run, options.config.trainer, world, console, checkpoint, tracker)
+        yield Session(run, options.config.trainer, world, console, checkpoint, tracker, recipe.dump(options.config))
     finally:
         tracker.close()
 
@@ -218,6 +224,7 @@ def run_loop(
     trainer, world = session.trainer, session.world
     meter, nonfinite, asked, failed = Meter(), 0, 0, 0
     stream = iter(batches)
+    session.describe()
     if state.step == 0:
         _log_row(session, state, "validation", validate())
     with StopRequest() as stop, progress_bar(session) as progress:

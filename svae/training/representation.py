@@ -146,6 +146,7 @@ def open_representation(
         else:
             temporary = session.run / ".vae.tmp"
             shutil.rmtree(temporary, ignore_errors=True)
+            source.model_state()  # a damaged VAE must not get into the run
             shutil.copytree(source.folder, temporary, ignore=shutil.ignore_patterns("training"))
             if source.config["latent_mean"] is None:
                 _measure_into(temporary, session, source, index)
