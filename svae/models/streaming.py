@@ -1,4 +1,4 @@
-"""Encode and decode long audio in chunks, in bounded memory, with the one-shot result (to 1e-5; no gradients).
+"""Encode and decode long audio in chunks, in bounded memory, with the one-shot result to rounding; no gradients.
 
 Convolutions see a limited neighbourhood (`svae.models.receptive_field`): each chunk is computed together with that
 many real frames on both sides, and only its own frames are kept. At the true beginning and end there is nothing to add,
