@@ -1,12 +1,13 @@
-"""Encode and decode long audio in chunks, in bounded memory, with the one-shot result (to 1e-5; no gradients).
+"""Encode and decode long audio in chunks, in bounded memory, with the one-shot result to rounding; no gradients.
 
 Convolutions see a limited neighbourhood (`svae.models.receptive_field`): each chunk is computed together with that
 many real frames on both sides, and only its own frames are kept. At the true beginning and end there is nothing to add,
 so each layer pads there as in one shot. Chunks begin at whole frames, so strides stay in phase.
 
 The encoder's causal attention sees all frames before. Their keys and values are kept: at the published width 4 KB and,
-pooled to 64 channels a head before they are stored, 2 KB a frame, 0.9 GB an hour; that and the quadratic number of
-products is what is left of its unbounded context. Decoding needs no memory that grows.
+pooled to 64 channels a head before they are stored, 2 KB a frame, 0.9 GB an hour (figures:
+docs/architecture.md); that and the quadratic number of products is what is left of its unbounded context.
+Decoding needs no memory that grows.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from svae.models.receptive_field import decoder_reach, encoder_reach
 from svae.models.vae import Posterior, SpeechVAE
 
 CHUNK_SECONDS = 20.0
-"""At the published width a chunk of this length takes about 2 GB while it is computed."""
+"""At the published width a chunk of this length takes about 0.3 GiB on a CPU while it is computed."""
 BLOCK_FRAMES = 512
 """Keys and queries that meet at a time: the scores of all heads then take 8 MB."""
 
