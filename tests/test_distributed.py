@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -63,20 +65,43 @@ app()
 """
 
 
+def killed_environment():
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
 def test_a_killed_rank_ends_the_job_with_a_message_that_names_it(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    root = str(Path(__file__).parents[1])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root}
     result = subprocess.run(
-        [*command, str(script), "collectives"], env=environment, capture_output=True, text=True, timeout=60
+        [*command, str(script), "collectives"], env=killed_environment(), capture_output=True, text=True, timeout=60
     )
     assert result.returncode != 0
-    assert "error (rank 0): lost contact with another rank" in result.stderr
     assert "[rank0]: Traceback" not in result.stderr
     root_cause = result.stderr.split("Root Cause")[1]
     assert "rank      : 1" in root_cause and "SIGKILL" in root_cause
+
+
+def test_the_rank_that_is_left_says_in_one_message_that_it_lost_the_other(tmp_path):
+    """Without torchrun, which may end this rank before it has spoken."""
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, str(script), "collectives"],
+            env=killed_environment() | place | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in ranks]
+    assert ranks[0].returncode == 2 and ranks[1].returncode == -signal.SIGKILL
+    assert "error (rank 0): lost contact with another rank" in errors[0] and "Traceback" not in errors[0]
 
 
 def test_one_process_needs_no_process_group():

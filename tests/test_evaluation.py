@@ -10,7 +10,7 @@ import soundfile
 import torch
 from conftest import write_tone_shards
 
-from svae.checkpoint import write_checkpoint
+from svae.checkpoint import REQUIRED, write_checkpoint
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.evaluation import making, run
 from svae.evaluation import options as options_module
@@ -330,7 +330,7 @@ def vae_folder(tmp_path, tiny_vae_config):
 
     torch.manual_seed(0)
     vae = SpeechVAE(tiny_vae_config)
-    config = {"kind": "vae", "model": asdict(tiny_vae_config), "step": 3, "teacher_dim": None, "latent_mean": None}
+    config = dict.fromkeys(REQUIRED["vae"]) | {"kind": "vae", "model": asdict(tiny_vae_config), "step": 3}
     write_checkpoint(tmp_path / "vae", config=config | {"latent_std": None}, model_state=vae.state_dict())
     return tmp_path / "vae"
 
