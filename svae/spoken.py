@@ -172,7 +172,8 @@ def prepare_sentences(
         show: called with a line for each sentence: what became of it.
 
     Returns:
-        The sentences, and the characters that were left out.
+        The sentences, and a note for each way in which unknown characters changed them: letters the model knows in
+        the other case only are spoken in that case, and with `skip_unknown` others are left out.
 
     Raises:
         DataError: unknown characters that are not to be skipped, or nothing else is left.
@@ -181,12 +182,17 @@ def prepare_sentences(
     spoken = [spoken_form(sentence, language) for sentence in written]
     for before, after in zip(written, spoken, strict=True) if show is not None else ():
         show(f"  {before}" if after == before else f"  {before}\n  → {after}")
-    unknown = vocabulary.unknown(" ".join(spoken))
+    notes = []
+    folded = [vocabulary.fold(sentence) for sentence in spoken]
+    if folded != spoken:
+        changed = sorted({a for before, after in zip(spoken, folded, strict=True) for a in set(before) - set(after)})
+        notes.append(f"In the other case, since the model knows only that: {', '.join(map(repr, changed))}")
+    unknown = vocabulary.unknown(" ".join(folded))
     if unknown and skip_unknown:
         gone = str.maketrans(dict.fromkeys(unknown, " "))
-        spoken = [plain for sentence in spoken if (plain := normalize_text(sentence.translate(gone)))]
-        if not spoken:
+        folded = [plain for sentence in folded if (plain := normalize_text(sentence.translate(gone)))]
+        if not folded:
             raise DataError("text: nothing is left of it without the characters that the model does not know")
-        return spoken, unknown
-    vocabulary.encode(" ".join(spoken))  # names unknown characters before anything slow happens
-    return spoken, []
+        notes.append(f"Left out: {', '.join(map(repr, unknown))} (the model does not know them)")
+    vocabulary.encode(" ".join(folded))  # names unknown characters before anything slow happens
+    return folded, notes

@@ -102,12 +102,11 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
 def sentences_of(text: str, tts: TTS, options: SynthesizeOptions, console: Console) -> list[str]:
     """Return a text's sentences as they are spoken; print what was changed where that was asked for or lost."""
     show = (lambda line: console.print(line, highlight=False, markup=False)) if options.verbose else None
-    sentences, lost = prepare_sentences(
+    sentences, notes = prepare_sentences(
         text, tts.vocabulary, language=options.language, skip_unknown=options.skip_unknown, show=show
     )
-    if lost:
-        names = escape(", ".join(map(repr, lost)))
-        console.print(f"[yellow]Left out: {names} (the model does not know them)[/]", highlight=False)
+    for note in notes:
+        console.print(f"[yellow]{escape(note)}[/]", highlight=False)
     return sentences
 
 

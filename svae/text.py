@@ -68,6 +68,11 @@ class Vocabulary:
         """Return the distinct characters of `text` that are not in the vocabulary, in order of appearance."""
         return [char for char in dict.fromkeys(text) if char not in self._ids]
 
+    def fold(self, text: str) -> str:
+        """Return `text` with every unknown letter whose other case is known in that case; the length stays."""
+        other = {char: char.swapcase() for char in self.unknown(text) if char.swapcase() in self._ids}
+        return text.translate(str.maketrans(other))
+
     def encode(self, text: str) -> list[int]:
         """Return one id per character; `text` should have gone through `normalize_text`.
 

@@ -69,3 +69,8 @@ def test_invalid_symbol_lists_are_refused(symbols: list[str]) -> None:
 def test_json_of_another_type_is_refused(value: object) -> None:
     with pytest.raises(DataError, match="list of strings"):
         Vocabulary.from_json(value)
+
+
+def test_letters_known_in_the_other_case_only_are_folded_and_others_kept():
+    vocabulary = Vocabulary.from_characters(["abcXYß"])
+    assert vocabulary.fold("A bx y! aXß") == "a bX Y! aXß"
