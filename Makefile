@@ -30,7 +30,8 @@ demo: $(VENV)/.installed      ## the five commands on the embedded sample; leave
 	BIN=$(BIN) OUT=$(DEMO) bash recipes/tiny/demo.sh
 
 bench: $(VENV)/.installed     ## the CPU benchmarks of docs/benchmarks.md; needs an idle machine for some minutes
-	$(BIN)/python benchmarks/vae_cpu.py --out benchmarks/results/vae_cpu.json
+	$(BIN)/python benchmarks/vae_cpu.py --repeats 9 --out benchmarks/results/vae_cpu.json
+	$(BIN)/python benchmarks/dit_cpu.py --out benchmarks/results/dit_cpu.json
 	$(BIN)/python benchmarks/vae_numerics.py --device cpu --out benchmarks/results/vae_numerics_cpu.json
 
 wheelhouse: $(VENV)/.installed ## collect all wheels, for installing on a machine without a network

@@ -7,6 +7,7 @@ other devices, nothing here applies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -80,7 +81,10 @@ def in_tiles(
     size = TILE // (batch * channels) // stride * stride
     if not without_gradient(x) or length < 2 * size or size < 16 * halo:
         return layer(x)
-    window = size + 2 * halo  # for all pieces: oneDNN compiles and keeps code for every length that it sees
+    # Equal pieces waste least. One window for all, of one among few lengths: oneDNN compiles code for each that it sees.
+    step = stride * max(1, size // (64 * stride))
+    size = math.ceil(length / math.ceil(length / size) / step) * step
+    window = size + 2 * halo
     y = x.new_empty(batch, length // stride, channels if out_channels is None else out_channels).transpose(1, 2)
     for start in range(0, length, size):
         left, stop = min(max(start - halo, 0), length - window), min(start + size, length)

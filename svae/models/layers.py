@@ -208,8 +208,9 @@ class AntiAliasedActivation(nn.Module):
         padded = x.new_empty(batch, length + 12, channels).transpose(1, 2)
         padded[..., :6], padded[..., 6:-6], padded[..., -6:] = x[..., :1], x, x[..., -1:]
         # Three positions more on either side than there are samples; what repeats at the ends is written over them.
-        even = periodic(convolve(padded, kernels[0]), *self.activation.coefficients())
-        odd = periodic(convolve(padded, kernels[1]), *self.activation.coefficients())
+        coefficients = self.activation.coefficients()
+        even = periodic(convolve(padded, kernels[0]), *coefficients)
+        odd = periodic(convolve(padded, kernels[1]), *coefficients)
         left, right = even[..., 3:4].clone(), odd[..., -4:-3].clone()
         for phase in (even, odd):
             phase[..., :3], phase[..., -3:] = left, right
