@@ -20,7 +20,7 @@ from rich.progress import track
 from svae.audio import save_audio
 from svae.checkpoint import Checkpoint, open_checkpoint, writable_folder
 from svae.data.pool import Tick, cores, progress_bar, run_jobs
-from svae.data.reading import read_latents, read_waveform
+from svae.data.reading import MAX_FAILURE_SHARE, read_latents, read_waveform
 from svae.data.shards import Sample, ShardIndex, read_index
 from svae.distributed import World, barrier, describe_device, open_world
 from svae.errors import CheckpointError, DataError
@@ -58,7 +58,7 @@ def measure_statistics(
         `latent_mean` and `latent_std` (lists of D numbers) and `latent_statistics` (what they were measured on).
 
     Raises:
-        DataError: no training utterance could be read.
+        DataError: no training utterance could be read, or more than 1 % (of at least 100) cannot.
     """
     total = torch.zeros(vae.latent_dim, dtype=torch.float64)
     squares, frames, used, skipped = torch.zeros_like(total), 0, 0, 0
@@ -72,6 +72,11 @@ def measure_statistics(
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
             skipped += 1
+            if used + skipped >= 100 and skipped > MAX_FAILURE_SHARE * (used + skipped):
+                raise DataError(
+                    f"{index.root}: {skipped} of {used + skipped} utterances cannot be read (at most 1 % may fail); the last: "
+                    f"{error}\nMake the shards anew with `svae prepare`."
+                ) from None
             continue
         total += mean.sum(dim=1)
         squares += mean.square().sum(dim=1)

@@ -15,6 +15,7 @@ import soundfile
 import torch
 from rich.console import Console
 
+import svae.latents as latents_module
 from svae.checkpoint import open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
 from svae.data.reading import read_latents, read_waveform
@@ -146,6 +147,29 @@ def test_the_statistics_are_those_of_the_training_latents(latents, tone_shards, 
     np.testing.assert_allclose(online["latent_std"], found["latent_std"], rtol=1e-4)
     assert open_checkpoint(vae, kind="vae").config["latent_mean"] is None
     assert open_checkpoint(latents / "vae", kind="vae").config["latent_mean"] == found["latent_mean"]
+
+
+def test_statistics_stop_where_more_than_one_in_a_hundred_cannot_be_read(tone_shards, vae, monkeypatch):
+    index = read_index(tone_shards)
+    sample, bad = index.train[0], replace(index.train[0], key="bad")
+    readable = latents_module.read_waveform
+
+    def read(index, sample):
+        if sample.key == "bad":
+            raise DataError("bad: damaged")
+        return readable(index, sample)[..., :8000]
+
+    def measure(broken):
+        samples = [sample] * 99 + [bad] * broken + [sample] * 20
+        monkeypatch.setattr(latents_module, "spread", lambda *_: samples)
+        return measure_statistics(
+            load_vae(vae), index, limit=999, device=torch.device("cpu"), console=Console(quiet=True)
+        )["latent_statistics"]
+
+    monkeypatch.setattr(latents_module, "read_waveform", read)
+    assert measure(1)["unreadable"] == 1
+    with pytest.raises(DataError, match="2 of 101 utterances cannot be read .*bad: damaged"):
+        measure(2)
 
 
 def test_decoding_brings_back_every_utterance_with_its_length(latents, tmp_path):

@@ -21,6 +21,9 @@ from svae.data.shards import Sample, ShardIndex, read_member
 from svae.errors import DataError
 from svae.text import PADDING_ID, Vocabulary
 
+MAX_FAILURE_SHARE = 0.01
+"""A run stops when more than this share of the utterances it asked for, of at least 100, could not be read."""
+
 _Batch = TypeVar("_Batch", bound="_TensorBatch")
 
 

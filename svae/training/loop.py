@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from svae import recipe
 from svae.checkpoint import Checkpoint, Kind, checkpoint_folder, latest_checkpoint, open_checkpoint, writable_folder
 from svae.config import TrainerConfig, TTSTrainConfig, VAETrainConfig
+from svae.data.reading import MAX_FAILURE_SHARE
 from svae.data.shards import ShardIndex
 from svae.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
@@ -32,8 +33,6 @@ MAY_CHANGE = frozenset(
     "data.validation_root data.waveform_root statistics_utterances vae vocoder".split()
 )
 """Recipe fields that a resumed run may have otherwise; anything else would make it another experiment."""
-MAX_FAILURE_SHARE = 0.01
-"""A run stops when more than this share of the utterances it asked for could not be read."""
 
 
 @dataclass(frozen=True)
