@@ -325,8 +325,9 @@ def check_output(out: Path) -> None:
     """Raise ConfigError where `out` is not a .wav or .flac that can be written."""
     if out.suffix.lower() not in (".wav", ".flac"):
         raise ConfigError(f"--out {out}: must end in .wav or .flac")
-    if out.is_dir():
-        raise ConfigError(f"--out {out}: is a folder; name a file in it")
+    for path in (out, out.with_suffix(".json")):
+        if path.is_dir():
+            raise ConfigError(f"--out {out}: {path} is a folder; name a file in it, or another")
     writable_folder(out.parent, option="--out")
 
 

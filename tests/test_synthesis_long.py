@@ -17,7 +17,7 @@ from svae.batch import synthesize_batch
 from svae.errors import ConfigError, DataError
 from svae.prompts import keep_voice, saved_voices, voice_path
 from svae.speech import Sampling
-from svae.synthesis import SynthesizeOptions, synthesize_file
+from svae.synthesis import SynthesizeOptions, check_output, synthesize_file
 
 LONG = "Hello there, you are here. Here we go on, and on. " * 24
 
@@ -209,3 +209,10 @@ def test_a_batch_gives_what_each_text_gives_alone(options):  # noqa: F811
     for text, prompt, result in zip(texts, prompts, together, strict=True):
         alone = tts.speak([text], [prompt], sampling)[0]
         torch.testing.assert_close(result.waveform, alone.waveform, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["a.wav", "a.json"])
+def test_a_folder_in_the_way_of_an_output_is_named_before_any_work(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    with pytest.raises(ConfigError, match=f"{folder} is a folder"):
+        check_output(tmp_path / "a.wav")

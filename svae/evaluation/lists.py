@@ -19,6 +19,8 @@ from svae.evaluation.recordings import Recording, recording_from_file, recording
 
 PROMPT_SECONDS = (1.5, 12.0)
 """A prompt taken from shards has a length in this range where the speaker has one."""
+MAX_ID_BYTES = 240
+"""File systems take 255, and a suffix follows."""
 LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
 
 
@@ -132,8 +134,10 @@ def _jsonl_item(folder: Path, line: str) -> Item:
 
 
 def _check_id(name: str) -> None:
-    if not name or any(c in "/\\" or c.isspace() for c in name) or name.startswith("."):
-        raise ValueError(f"id {name!r} cannot name a file")
+    if not name or any(c in "/\\" or c.isspace() or not c.isprintable() for c in name) or name.startswith("."):
+        raise ValueError(f"id {name[:80]!r} cannot name a file")
+    if len(name.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"id {name[:80]!r}… cannot name a file: {len(name.encode())} bytes, at most {MAX_ID_BYTES}")
 
 
 def _librispeech_item(audio_root: Path | None, line: str) -> Item:
