@@ -7,6 +7,7 @@ A recipe (YAML) says only what differs from the defaults below; `svae.recipe.loa
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -100,7 +101,7 @@ class BigVGANConfig:
     """BigVGAN generator, used as the VAE's decoder (arXiv 2206.04658)."""
 
     upsample_rates: tuple[int, ...] = (5, 5, 2, 2, 2, 2)
-    """Product = hop length of the VAE."""
+    """Product (times `istft_hop`) = hop length of the VAE."""
     upsample_kernel_sizes: tuple[int, ...] = (9, 9, 4, 4, 4, 4)
     initial_channels: int = 1024
     """Channels before the first upsampling; halved at each stage."""
@@ -113,6 +114,14 @@ class BigVGANConfig:
     tanh_at_final: bool = False
     """tanh at the output; otherwise the output is clamped to [-1, 1]."""
     bias_at_final: bool = False
+    istft_hop: int = 0
+    """0: BigVGAN. Otherwise (even) an inverse STFT of this hop, with a window of four hops, stands for the last upsampling,
+    as in iSTFTNet (arXiv 2203.02395): several times less to compute, which small models on a CPU need."""
+
+    @property
+    def hop_length(self) -> int:
+        """Samples that one latent frame becomes."""
+        return math.prod(self.upsample_rates) * (self.istft_hop or 1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -226,7 +226,7 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
 
 def _vae_problems(vae: VAEConfig) -> Iterator[str]:
     decoder: BigVGANConfig = vae.decoder
-    encoder_hop, decoder_hop = math.prod(vae.encoder_strides), math.prod(decoder.upsample_rates)
+    encoder_hop, decoder_hop = math.prod(vae.encoder_strides), decoder.hop_length
     width = vae.encoder_channels * 2 ** len(vae.encoder_strides)
     if encoder_hop != decoder_hop:
         yield f"vae.decoder.upsample_rates: product {decoder_hop} differs from that of vae.encoder_strides, {encoder_hop}"

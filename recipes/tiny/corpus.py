@@ -30,7 +30,7 @@ import torch
 import torchaudio.functional
 
 sys.path.insert(0, str(Path(__file__).parent))
-from texts import FOLDER, composed_sentences, lines, own_sentences  # noqa: E402
+from texts import FOLDER, composed_sentences, lines, own_sentences, wordnet_sentences  # noqa: E402
 from voices import Voice, select_voices  # noqa: E402
 
 SAMPLE_RATE = 16000
@@ -196,12 +196,28 @@ def make_corpus(
     return sum(duration for duration, _ in made)
 
 
-def deal(voices: list[Voice], utterances: int, *, texts: str, seed: int) -> list[tuple[Voice, str]]:
-    """Give each voice in turn a sentence: the project's own ones among composed ones, in a seeded order."""
+def deal(
+    voices: list[Voice], utterances: int, *, texts: str, seed: int, wordnet: float = 0.0, flite: float = 0.0
+) -> list[tuple[Voice, str]]:
+    """Give each voice in turn a text, in a seeded order.
+
+    Args:
+        voices: Who speaks, in turn.
+        utterances: How many.
+        texts: `train`, `held-out` or `all`.
+        seed: Draws the texts and the order.
+        wordnet: Share of texts that are WordNet's examples; the others are the project's own and composed ones.
+        flite: Share of utterances that the natural flite voices among `voices` speak in turn, beyond their own turns.
+    """
+    from_wordnet = wordnet_sentences(round(wordnet * utterances), seed=seed, part=texts) if wordnet else []
     own = own_sentences(texts)
-    sentences = (own + composed_sentences(utterances, seed=seed, part=texts))[:utterances]
-    random.Random(f"deal-{seed}").shuffle(sentences)
-    return [(voices[i % len(voices)], text) for i, text in enumerate(sentences)]
+    others = (own + composed_sentences(utterances, seed=seed, part=texts))[: utterances - len(from_wordnet)]
+    sentences = from_wordnet + others
+    rng = random.Random(f"deal-{seed}")
+    rng.shuffle(sentences)
+    favoured = [voice for voice in voices if voice.synthesizer == "flite" and voice.warp == 1] if flite else []
+    turns, extra = itertools.cycle(voices), itertools.cycle(favoured)
+    return [(next(extra) if favoured and rng.random() < flite else next(turns), text) for text in sentences]
 
 
 def make_sample() -> None:
@@ -242,6 +258,10 @@ def main() -> None:
     parser.add_argument("--utterances", type=int, default=2000)
     parser.add_argument("--voices", default="train", help="all, train, held-out, flite, espeak, sample, or names a,b,c")
     parser.add_argument("--texts", default="train", choices=("train", "held-out", "all"), help="which sentences")
+    parser.add_argument(
+        "--wordnet", type=float, default=0.0, help="share of texts from the installed WordNet's examples"
+    )
+    parser.add_argument("--flite", type=float, default=0.0, help="share of utterances for flite's four natural voices")
     parser.add_argument("--format", default="flac", choices=("flac", "ogg"), help="FLAC, or Opus in Ogg")
     parser.add_argument("--seed", type=int, default=0, help="other sentences and tempos")
     parser.add_argument("--workers", type=int, default=2, help="processes")
@@ -257,7 +277,8 @@ def main() -> None:
         parser.error("--out FOLDER is needed")
     try:
         voices = select_voices(args.voices)
-        pairs = deal(voices, args.utterances, texts=args.texts, seed=args.seed)
+        shares = {"wordnet": args.wordnet, "flite": args.flite}
+        pairs = deal(voices, args.utterances, texts=args.texts, seed=args.seed, **shares)
         options = {"seed": args.seed, "workers": args.workers, "suffix": f".{args.format}", "phones": args.phones}
         seconds = make_corpus(args.out, pairs, **options)
     except (ValueError, FileExistsError) as error:

@@ -12,6 +12,8 @@ import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
+WORDNET = Path("/usr/share/wordnet")
+"""Where Debian's wordnet-base puts WordNet 3.0, whose glosses hold 48,000 short example sentences."""
 HELD_OUT_PERCENT = 8
 """Share of sentences that no training corpus may contain."""
 
@@ -21,6 +23,11 @@ _ONES = (
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _VOWEL_SOUND = re.compile(r"^(?:[aeio]|u(?!s|ni|r[aeiou])|hour|honest|heir|un[ui]?[su])", re.IGNORECASE)
+
+_QUESTION = re.compile(
+    r"(?:what|who|why|when|where|how|do|does|did|is|are|can|could|will|would) (?:you|we|they|it|he|she|the|is|are|do|did)\b",
+    re.IGNORECASE,
+)
 
 
 def number_words(value: int) -> str:
@@ -62,6 +69,51 @@ def composed_sentences(count: int, *, seed: int, part: str = "all") -> list[str]
         if _belongs(text, part):
             found[text] = None
     return list(found)
+
+
+def wordnet_sentences(count: int, *, seed: int, part: str = "all", folder: Path = WORDNET) -> list[str]:
+    """Return `count` texts of one to three example sentences out of the installed WordNet.
+
+    They are natural English with a wide vocabulary: most of its letter pairs and sounds in most contexts.
+
+    Args:
+        count: How many texts.
+        seed: Another seed gives another order and other neighbours.
+        part: As for `composed_sentences`; a held-out text has only held-out sentences.
+        folder: Holds `data.noun`, `data.verb`, `data.adj` and `data.adv`.
+
+    Raises:
+        ValueError: WordNet is not there, or has fewer sentences than are needed.
+    """
+    files = [folder / f"data.{kind}" for kind in ("noun", "verb", "adj", "adv")]
+    if absent := [path for path in files if not path.is_file()]:
+        raise ValueError(f"{absent[0]}: no such file; try: apt-get install wordnet-base")
+    examples: dict[str, None] = {}
+    for path in files:
+        for found in re.findall(r'"([^"]+)"', path.read_text(encoding="latin-1")):
+            if (text := _as_sentence(found)) and _belongs(text, part):
+                examples[text] = None
+    rng = random.Random(f"wordnet-{seed}")
+    sentences = list(examples)
+    rng.shuffle(sentences)
+    texts, used = [], 0
+    while len(texts) < count:
+        joined = rng.choice((1, 1, 2, 2, 3, 4))
+        if used + joined > len(sentences):
+            raise ValueError(f"{folder}: {len(sentences)} sentences ({part}) give only {len(texts)} of {count} texts")
+        texts.append(" ".join(sentences[used : used + joined]))
+        used += joined
+    return texts
+
+
+def _as_sentence(example: str) -> str | None:
+    """Return a capital letter, words and an end mark; None for what is no plain sentence of 3 to 18 words."""
+    text = " ".join(example.replace("`", "'").replace("--", ", ").split()).rstrip(".;,:!")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z',;? -]*[a-z?]", text) or not 3 <= len(text.split()) <= 18:
+        return None
+    if re.search(r"[A-Z]{2}|\b[b-hj-z]\b", text):  # abbreviations and single letters
+        return None
+    return text[0].upper() + text[1:] + ("" if text.endswith("?") else "?" if _QUESTION.match(text) else ".")
 
 
 def _compose(template: str, words: dict[str, list[str]], rng: random.Random) -> str:

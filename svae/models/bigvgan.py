@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svae.config import BigVGANConfig
@@ -52,6 +53,39 @@ def _average(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     return total / len(blocks)
 
 
+class InverseSTFT(nn.Module):
+    """Logarithmic magnitudes and phases at the frames of a short-time Fourier transform to samples.
+
+    Frame i is the Hann window from 1.5 hops before its own hop to 1.5 hops after it. With a window of four hops the
+    squared windows add up to 1.5 everywhere, so that the overlap-add needs no division and is a linear layer.
+    Source: iSTFTNet (arXiv 2203.02395); magnitudes as in Vocos (arXiv 2306.00814).
+
+    Args:
+        hop: Samples between frames, even; the window is 4 * hop long.
+    """
+
+    max_magnitude = 100.0
+    """As in Vocos: keeps an untrained network from overflowing."""
+    start_magnitude = 0.1
+    """Magnitude of an input of 0, so that an untrained network is about as loud as speech."""
+
+    def __init__(self, hop: int) -> None:
+        super().__init__()
+        self.hop, self.bins = hop, 2 * hop + 1
+        window = torch.hann_window(4 * hop, dtype=torch.float64) / 1.5
+        unit = torch.eye(self.bins, dtype=torch.complex128)
+        basis = torch.cat([torch.fft.irfft(unit, 4 * hop), torch.fft.irfft(1j * unit, 4 * hop)]) * window
+        self.register_buffer("basis", (basis * self.start_magnitude)[:, None].float(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (B, 2 * bins, T), log magnitudes and then phases, to samples (B, 1, T * hop)."""
+        with torch.autocast(x.device.type, enabled=False):
+            log_magnitude, phase = x.float().chunk(2, dim=1)
+            magnitude = log_magnitude.exp().clamp(max=self.max_magnitude / self.start_magnitude)
+            spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
+            return F.conv_transpose1d(spectrum, self.basis, stride=self.hop, padding=3 * self.hop // 2)
+
+
 class BigVGAN(nn.Module):
     """Upsample latents to a waveform with transposed convolutions and averaged AMP blocks.
 
@@ -59,8 +93,7 @@ class BigVGAN(nn.Module):
     Semantic-VAE code ends up with (its N(0, 0.01) is written to a temporary of the weight norm).
 
     Args:
-        cfg: Structure, consistent (recipe.load and the importer check it); the product of `upsample_rates` is the
-            hop length.
+        cfg: Structure, consistent (recipe.load and the importer check it); `cfg.hop_length` samples a frame.
         in_channels: Width of the latents.
     """
 
@@ -77,7 +110,11 @@ class BigVGAN(nn.Module):
             kernels = zip(cfg.resblock_kernel_sizes, cfg.resblock_dilation_sizes, strict=True)
             self.stages.append(nn.ModuleList(AMPBlock(cfg, channels, k, dilations) for k, dilations in kernels))
         self.activation_post = _activation(cfg, channels)
-        self.conv_post = conv1d(channels, 1, 7, bias=cfg.bias_at_final)
+        self.istft = InverseSTFT(cfg.istft_hop) if cfg.istft_hop else None
+        if self.istft is None:
+            self.conv_post = conv1d(channels, 1, 7, bias=cfg.bias_at_final)
+        else:
+            self.conv_post = conv1d(channels, 2 * self.istft.bins, 7)
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode latents (B, in_channels, T) to a waveform (B, 1, T * hop) in [-1, 1]."""
@@ -86,4 +123,6 @@ class BigVGAN(nn.Module):
             x = upsample(x)
             x = in_tiles(partial(_average, blocks), x, halo=max(block.halo for block in blocks))
         x = self.conv_post(self.activation_post(x))
+        if self.istft is not None:
+            x = self.istft(x)
         return torch.tanh(x) if self.cfg.tanh_at_final else torch.clamp(x, -1.0, 1.0)

@@ -11,7 +11,7 @@ import math
 
 from torch import nn
 
-from svae.models.bigvgan import AMPBlock, BigVGAN
+from svae.models.bigvgan import AMPBlock, BigVGAN, InverseSTFT
 from svae.models.encoder import Encoder
 from svae.models.layers import kaiser_sinc_taps
 
@@ -36,8 +36,10 @@ def encoder_reach(encoder: Encoder) -> tuple[int, int]:
 
 def decoder_reach(decoder: BigVGAN) -> tuple[int, int]:
     """Return how many latent frames to the left and to the right a frame of decoded samples depends on."""
-    hop = math.prod(decoder.cfg.upsample_rates)
-    span = _before_activation(_before(decoder.conv_post, (0, hop - 1)))
+    span = (0, decoder.cfg.hop_length - 1)
+    if decoder.istft is not None:
+        span = _before_istft(decoder.istft, span)
+    span = _before_activation(_before(decoder.conv_post, span))
     for upsample, blocks in zip(reversed(decoder.upsamplers), reversed(decoder.stages), strict=True):
         spans = [_before_block(block, span) for block in blocks]
         span = _before(upsample, (min(first for first, _ in spans), max(last for _, last in spans)))
@@ -59,6 +61,12 @@ def _before(layer: nn.Module, span: Span) -> Span:
         stride, offset = layer.stride[0], layer.padding[0]
         return first * stride - offset, last * stride - offset + (layer.kernel_size[0] - 1) * layer.dilation[0]
     return span
+
+
+def _before_istft(istft: InverseSTFT, span: Span) -> Span:
+    """Return the frames whose windows, four hops long and centred on their own hop, touch these samples."""
+    first, last = span
+    return (first - 2 * istft.hop - istft.hop // 2) // istft.hop + 1, (last + istft.hop + istft.hop // 2) // istft.hop
 
 
 def _before_activation(span: Span) -> Span:
