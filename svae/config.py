@@ -301,6 +301,10 @@ class TTSTrainConfig:
     trainer: TTSTrainerConfig
     representation: Literal["latents", "mel"] = "latents"
     """What is generated: a VAE's latents, or F5-TTS's log-mel frames (24 kHz, hop 256, 100 bins), the baseline."""
+    tokens: Literal["characters", "phonemes"] = "characters"
+    """What the text becomes: characters, as in F5-TTS; or phonemes of English (CMU dictionary), which small models need."""
+    spelled_words: float = 0.1
+    """With phonemes: share of words given in letters in training, so that words not in the dictionary can be read."""
     vae: str | None = None
     """Checkpoint or run folder of the VAE; `--vae` sets it. Needed unless the data are stored latents with a copy of it."""
     vocoder: str = "charactr/vocos-mel-24khz"

@@ -29,7 +29,7 @@ NOT_NEGATIVE = frozenset(
     "max_nonfinite_steps mel feature_matching adversarial kl alignment text_conv_layers regulator_layers seed "
     "synthesize_every".split()
 )
-FRACTION = frozenset("dropout drop_audio drop_both drop_text mask_ratio betas decay power".split())
+FRACTION = frozenset("spelled_words dropout drop_audio drop_both drop_text mask_ratio betas decay power".split())
 
 
 def recipe_folders() -> list[Path]:
@@ -229,7 +229,9 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
     encoder_hop, decoder_hop = math.prod(vae.encoder_strides), decoder.hop_length
     width = vae.encoder_channels * 2 ** len(vae.encoder_strides)
     if encoder_hop != decoder_hop:
-        yield f"vae.decoder.upsample_rates: product {decoder_hop} differs from that of vae.encoder_strides, {encoder_hop}"
+        yield f"vae.decoder: hop {decoder_hop} (product of upsample_rates, times istft_hop) differs from that of vae.encoder_strides, {encoder_hop}"
+    if decoder.istft_hop < 0 or decoder.istft_hop % 2:
+        yield f"vae.decoder.istft_hop: must be 0 or an even number, got {decoder.istft_hop}"
     if len(decoder.upsample_rates) != len(decoder.upsample_kernel_sizes):
         yield "vae.decoder.upsample_kernel_sizes: needs one size per upsample rate"
     elif any((k - r) % 2 or k < r for k, r in zip(decoder.upsample_kernel_sizes, decoder.upsample_rates, strict=True)):

@@ -26,7 +26,9 @@ from svae.models.dit import DiT
 from svae.models.duration import DurationPredictor
 from svae.models.flow import sample_latents
 from svae.models.mel import MelFrames
+from svae.models.receptive_field import decoder_reach
 from svae.models.vae import SpeechVAE, load_vae
+from svae.phonemes import open_vocabulary
 from svae.recipe import from_tree
 from svae.speech import Prompt, Sampling, Synthesis
 from svae.text import PADDING_ID, Vocabulary, normalize_text
@@ -41,8 +43,8 @@ SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
 DURATION_FILE = "duration.safetensors"
 """Of a checkpoint: the weights of the duration predictor."""
-DECODER_CONTEXT_FRAMES = 16
-"""Reference frames decoded with the new ones and cut off, so that the decoder does not start from nothing."""
+VOCODER_CONTEXT_FRAMES = 16
+"""Reference mel frames decoded with the new ones and cut off, so that the vocoder does not start from nothing."""
 
 
 class TTS:
@@ -151,9 +153,11 @@ class TTS:
 
     def _decode(self, latents: Tensor, prompt: Prompt) -> Tensor:
         """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
-        context = min(DECODER_CONTEXT_FRAMES, prompt.frames)
+        is_mel = isinstance(self.vae, MelFrames)
+        # All that the first new sample depends on: it then sounds as if the reference had gone on.
+        context = min(VOCODER_CONTEXT_FRAMES if is_mel else decoder_reach(self.vae.decoder)[0], prompt.frames)
         frames = self.vae.denormalize(latents[..., prompt.frames - context :])
-        waveform = self.vae.decode(frames) if isinstance(self.vae, MelFrames) else streaming.decode(self.vae, frames)
+        waveform = self.vae.decode(frames) if is_mel else streaming.decode(self.vae, frames)
         return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
 
     @torch.no_grad()
@@ -273,7 +277,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     config, folder = checkpoint.config, checkpoint.folder
     try:
         vae, vae_hash = load_representation(checkpoint, device)
-        vocabulary = Vocabulary.from_json(config["vocabulary"])
+        vocabulary = open_vocabulary(config["vocabulary"])
         model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None

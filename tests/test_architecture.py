@@ -17,6 +17,7 @@ LAYERS = {
     "svae.recipe": 1,
     "svae.audio": 2,
     "svae.text": 2,
+    "svae.phonemes": 2,
     "svae.spoken": 2,
     "svae.distributed": 2,
     "svae.checkpoint": 2,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from svae.config import BigVGANConfig
-from svae.models.bigvgan import AMPBlock, BigVGAN
+from svae.models.bigvgan import AMPBlock, BigVGAN, InverseSTFT
 
 SMALL = BigVGANConfig(
     upsample_rates=(5, 2),
@@ -26,6 +26,7 @@ SMALL = BigVGANConfig(
         replace(SMALL, resblock="2"),
         replace(SMALL, activation="snake", snake_logscale=False),
         replace(SMALL, tanh_at_final=True, bias_at_final=True),
+        replace(SMALL, upsample_rates=(5,), upsample_kernel_sizes=(9,), istft_hop=2, bias_at_final=True),
     ],
 )
 @pytest.mark.parametrize("frames", [1, 6])
@@ -68,3 +69,18 @@ def test_amp_block_is_a_chain_of_residual_pairs():
     torch.testing.assert_close(block(x), expected)
     assert [conv.dilation[0] for conv in block.dilated] == [1, 3]
     assert [conv.dilation[0] for conv in block.plain] == [1, 1]
+
+
+@pytest.mark.parametrize("hop", [2, 4, 16])
+def test_inverse_stft_undoes_torch_stft_between_the_ends(hop):
+    torch.manual_seed(0)
+    signal = 0.3 * torch.randn(2, 40 * hop)
+    padded = torch.nn.functional.pad(signal, (3 * hop // 2, 3 * hop // 2))
+    window = torch.hann_window(4 * hop)
+    spectrum = torch.stft(padded, 4 * hop, hop, window=window, center=False, return_complex=True)
+    istft = InverseSTFT(hop)
+    frames = torch.cat([(spectrum.abs().clamp(min=1e-12) / istft.start_magnitude).log(), spectrum.angle()], dim=1)
+    restored = istft(frames)[:, 0]
+    assert restored.shape == signal.shape
+    inside = slice(2 * hop, -2 * hop)  # at the ends fewer windows overlap
+    torch.testing.assert_close(restored[:, inside], signal[:, inside], atol=1e-5, rtol=0)

@@ -61,6 +61,8 @@ def test_set_changes_a_field_through_the_same_checks(write):
         ("trainer.steps.x=5", "is a value, not a section"),
         ("data=null", "data"),
         ("vae.decoder.upsample_kernel_sizes=[9]", "one size per upsample rate"),
+        ("vae.decoder.istft_hop=2", "differs from that of vae.encoder_strides"),
+        ("vae.decoder.istft_hop=5", "istft_hop: must be 0 or an even number"),
         ("segment_seconds=0.01", "segment_seconds"),
     ],
 )

@@ -101,7 +101,7 @@ def _plan_tts(
         console.print(f"Representation: mel frames, {latent_dim} bins, decoded by {config.vocoder}")
     else:
         console.print(f"VAE: {source.folder} (step {source.step}, {source.hash[:12]}…)")
-    vocabulary = choose_vocabulary(index, start)
+    vocabulary = choose_vocabulary(index, config, start)
     with torch.device("meta"):
         networks: dict[str, nn.Module] = {"DiT": DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)}
     budget = config.batch_frames // world_size

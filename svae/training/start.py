@@ -10,8 +10,9 @@ from rich.console import Console
 from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.data.shards import ShardIndex
-from svae.errors import CheckpointError
+from svae.errors import CheckpointError, DataError
 from svae.models.dit import DiT
+from svae.phonemes import PhonemeVocabulary, open_vocabulary
 from svae.recipe import to_tree
 from svae.text import Vocabulary
 
@@ -38,12 +39,27 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
     return start
 
 
-def choose_vocabulary(index: ShardIndex, start: Checkpoint | None) -> Vocabulary:
-    """Return the characters of the data; with a start its symbols, in their order, and then those that are new."""
-    own = Vocabulary.from_characters(index.metadata["characters"])
+def choose_vocabulary(index: ShardIndex, config: TTSTrainConfig, start: Checkpoint | None) -> Vocabulary:
+    """Return the phonemes, or the characters of the data; with a start its symbols, in their order, then those that are new.
+
+    Raises:
+        CheckpointError: the start reads the other kind of tokens.
+        DataError: texts that cannot be read as phonemes.
+    """
+    phonemes = config.tokens == "phonemes"
+    own = PhonemeVocabulary() if phonemes else Vocabulary.from_characters(index.metadata["characters"])
+    if phonemes and (missing := own.unknown("".join(index.metadata["characters"]))):
+        raise DataError(
+            f"{index.root}: `tokens: phonemes` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
+        )
     if start is None:
         return own
-    known = Vocabulary.from_json(start.config["vocabulary"])
+    known = open_vocabulary(start.config["vocabulary"])
+    if isinstance(known, PhonemeVocabulary) != phonemes:
+        other = "characters" if phonemes else "phonemes"
+        raise CheckpointError(f"--init {start.folder}: it reads {other}. Pass --set tokens={other}")
+    if phonemes:
+        return own
     return Vocabulary([*known.symbols, *(symbol for symbol in own.symbols if symbol not in known)])
 
 
@@ -55,7 +71,7 @@ def take_weights(model: DiT, start: Checkpoint, cfg: DiTConfig, vocabulary: Voca
         CheckpointError: damage, or a tensor of another shape.
     """
     weights = start.model_state()
-    known = Vocabulary.from_json(start.config["vocabulary"])
+    known = open_vocabulary(start.config["vocabulary"])
     embedding, stored = model.state_dict()[EMBEDDING].clone(), weights[EMBEDDING]
     if stored.shape != (len(known) + 1, cfg.text_dim):
         raise CheckpointError(f"{start.folder}: {EMBEDDING} is {tuple(stored.shape)}, not one row a symbol")

@@ -22,6 +22,7 @@ from svae.models.dit import DiT
 from svae.models.flow import VALIDATION_TIMES, flow_matching_loss, posterior_latents, validation_error
 from svae.models.mel import MelFrames
 from svae.models.vae import SpeechVAE
+from svae.phonemes import PhonemeVocabulary
 from svae.text import Vocabulary
 from svae.training.duration import kept_predictor
 from svae.training.loop import (
@@ -70,7 +71,7 @@ def train_tts(options: TrainOptions) -> Path:
     index, validation = open_data(config)
     start = open_start(config)
     source = find_vae(config, index, start)
-    vocabulary = choose_vocabulary(index, start)
+    vocabulary = choose_vocabulary(index, config, start)
     with open_world(options.device) as world, open_session(options, "tts", world) as session:
         vae = open_representation(session, source, index, config)
         state = build_state(config, vae, vocabulary, world)
@@ -93,7 +94,7 @@ def train_tts(options: TrainOptions) -> Path:
         loader = utterance_loader(
             index,
             **limits,
-            vocabulary=vocabulary,
+            vocabulary=PhonemeVocabulary(config.spelled_words) if config.tokens == "phonemes" else vocabulary,
             seed=config.trainer.seed,
             start_step=state.step,
             rank=world.rank,
