@@ -80,7 +80,7 @@ class InverseSTFT(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, 2 * bins, T), log magnitudes and then phases, to samples (B, 1, T * hop)."""
         with torch.autocast(x.device.type, enabled=False):
-            log_magnitude, phase = x.float().chunk(2, dim=1)
+            log_magnitude, phase = x.to(self.basis.dtype).chunk(2, dim=1)
             magnitude = log_magnitude.exp().clamp(max=self.max_magnitude / self.start_magnitude)
             spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
             return F.conv_transpose1d(spectrum, self.basis, stride=self.hop, padding=3 * self.hop // 2)
