@@ -44,6 +44,12 @@ def evaluate(
         str | None, typer.Option(help="Instead of the protocol's: embedded, ecapa:ID_OR_FOLDER or none.")
     ] = None,
     sim_o: Annotated[Path | None, typer.Option(help="wavlm_large_finetune.pth, for the column sim_o.")] = None,
+    utmos: Annotated[
+        Path | None, typer.Option(help="ONNX file, waveform at 16 kHz to one score, for the column utmos.")
+    ] = None,
+    dnsmos: Annotated[
+        Path | None, typer.Option(help="sig_bak_ovr.onnx, for the columns dnsmos_sig, _bak, _ovrl.")
+    ] = None,
     reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Score the VAE alone.")] = False,
     other: Annotated[list[str] | None, typer.Option(help="NAME=DIR: wavs that get a row of their own.")] = None,
     compare: Annotated[
@@ -87,6 +93,8 @@ def evaluate(
             asr=asr,
             speaker=speaker,
             sim_o=sim_o,
+            utmos=utmos,
+            dnsmos=dnsmos,
             reconstruction=reconstruction,
             out=out,
             cache=cache,

@@ -95,7 +95,7 @@ def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> list[str]:
     if a["judges"]["asr"] != b["judges"]["asr"]:
         names = " and ".join(m["judges"]["asr"].get("spec", "?") for m in (a, b))
         raise DataError(f"{where}: the recognisers differ ({names}); their word error rates do not compare")
-    other = [k for k in ("sim_ecapa", "sim_o") if a["judges"].get(k) != b["judges"].get(k)]
+    other = [k for k in ("sim_ecapa", "sim_o", "utmos", "dnsmos") if a["judges"].get(k) != b["judges"].get(k)]
     return [column for column in SCORES if not column.startswith(tuple(other) or ("\0",))]
 
 

@@ -22,6 +22,7 @@ from svae.distributed import World, barrier, gather_lists
 from svae.errors import DataError
 from svae.evaluation.asr import Recognizer
 from svae.evaluation.cache import AnswerCache
+from svae.evaluation.quality import WORST, QualityPredictor
 from svae.evaluation.recordings import Recording
 from svae.evaluation.speaker import SpeakerModel
 
@@ -37,11 +38,14 @@ class Judges:
     asr: Recognizer
     speakers: dict[str, SpeakerModel]
     """By column: `sim_ecapa`, `sim_o`. Their scores do not compare with each other."""
+    quality: dict[str, QualityPredictor] = field(default_factory=dict)
+    """`utmos`, `dnsmos`, where their files were given."""
 
     @property
     def description(self) -> dict[str, dict[str, Any]]:
         """Return what is stored with the results."""
-        return {"asr": self.asr.description} | {name: model.description for name, model in self.speakers.items()}
+        models = {**self.speakers, **self.quality}
+        return {"asr": self.asr.description} | {name: model.description for name, model in models.items()}
 
 
 @dataclass
@@ -203,6 +207,12 @@ def embed_all(bench: Bench, kind: str, model: SpeakerModel, recordings: Sequence
 
     found = bench.ask(kind, model.description, recordings, answer)
     return {name: a if isinstance(a, dict) else _vector(a) for name, a in found.items()}
+
+
+def rate_all(bench: Bench, name: str, predictor: QualityPredictor, recordings: Sequence[Recording]) -> dict[str, Any]:
+    """Return recording → column → score; `WORST` throughout for what cannot be heard."""
+    found = bench.ask(name, predictor.description, recordings, predictor.predict)
+    return {key: dict.fromkeys(predictor.columns, WORST) if "error" in a else a for key, a in found.items()}
 
 
 def _vector(text: str) -> Tensor:

@@ -13,6 +13,7 @@ from svae.evaluation.asr import load_asr
 from svae.evaluation.judging import Judges
 from svae.evaluation.lists import ItemList, check_recordings, held_out_list, read_list
 from svae.evaluation.protocols import Protocol, load_protocol, modifications
+from svae.evaluation.quality import DNSMOS, UTMOS, QualityPredictor
 from svae.evaluation.speaker import load_speaker_model
 from svae.speech import Sampling
 
@@ -42,6 +43,10 @@ class EvaluateOptions:
     """None: the protocol's; `none`: no `sim_ecapa`."""
     sim_o: Path | None = None
     """Checkpoint of WavLM-large + ECAPA-TDNN, for the column `sim_o`."""
+    utmos: Path | None = None
+    """ONNX file from a waveform at 16 kHz to a mean opinion score, for the column `utmos`."""
+    dnsmos: Path | None = None
+    """sig_bak_ovr.onnx of the DNS Challenge, for the columns `dnsmos_…`."""
     reconstruction: bool = False
     """Score the VAE alone."""
     out: Path = Path("out/evaluation")
@@ -145,7 +150,7 @@ def _open_list(options: EvaluateOptions, protocol: Protocol) -> ItemList:
 
 
 def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> Judges:
-    """Load the protocol's recogniser and speaker models.
+    """Load the protocol's recogniser and speaker models, and the predictors of opinion scores that were given.
 
     Raises:
         ConfigError: one cannot be loaded; the message says what works offline.
@@ -162,7 +167,10 @@ def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> J
         speakers["sim_ecapa"] = load_speaker_model(protocol.speaker, world.device)
     if options.sim_o is not None:
         speakers["sim_o"] = load_speaker_model(f"wavlm-ecapa:{options.sim_o}", world.device)
-    return Judges(asr, speakers)
+    files = {UTMOS: options.utmos, DNSMOS: options.dnsmos}
+    return Judges(
+        asr, speakers, {name: QualityPredictor(name, path) for name, path in files.items() if path is not None}
+    )
 
 
 def batch_size(options: EvaluateOptions, world: World) -> int:

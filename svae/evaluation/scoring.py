@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from svae.errors import DataError
-from svae.evaluation.judging import Bench, Judges, embed_all, transcribe_all
+from svae.evaluation.judging import Bench, Judges, embed_all, rate_all, transcribe_all
 from svae.evaluation.lists import Item
 from svae.evaluation.metrics import word_errors
+from svae.evaluation.quality import DNSMOS_SCALES, UTMOS
 from svae.evaluation.recordings import Recording
 from svae.evaluation.statistics import Ratio, interval, resampling_counts, spread
 
@@ -32,7 +33,10 @@ SIGNAL_SCORES = (
     "voicing_error",
 )
 SIMILARITIES = ("sim_ecapa", "sim_o")
-SCORES = ("wer", "wer_corpus", *SIMILARITIES, *(f"{s}_to_original" for s in SIMILARITIES), *SIGNAL_SCORES)
+QUALITY_SCORES = (UTMOS, *DNSMOS_SCALES)
+SCORES = (
+    "wer", "wer_corpus", *SIMILARITIES, *QUALITY_SCORES, *(f"{s}_to_original" for s in SIMILARITIES), *SIGNAL_SCORES
+)  # fmt: skip
 """All columns, in the order of tables."""
 
 
@@ -42,7 +46,7 @@ def score(
     """Return one row for each item: what each system's recording was heard as, its WER and its similarities.
 
     Similarity is to the prompt; that of `originals` is that of the human recording to the prompt. A recording that is
-    missing or cannot be read counts: all words deleted, similarity 0, and its row says why.
+    missing or cannot be read counts: all words deleted, similarity 0, opinion score 1, and its row says why.
 
     Raises:
         DataError: a prompt cannot be read; that is the list's fault, not the system's.
@@ -53,6 +57,7 @@ def score(
     vectors = {
         kind: embed_all(bench, kind, model, [*heard_recordings, *prompts]) for kind, model in judges.speakers.items()
     }
+    rated = [rate_all(bench, name, model, heard_recordings) for name, model in judges.quality.items()]
     for prompt in prompts:
         for found in vectors.values():
             if isinstance(found[prompt.name], dict):
@@ -69,6 +74,8 @@ def score(
                 entry = _heard(recording, item.text, heard[recording.name], normalize)
                 for kind, found in vectors.items():
                     entry[kind] = _similarity(found, recording, item.prompt)
+                for found in rated:
+                    entry |= found[recording.name]
                 row["recordings"][name] = entry
         rows.append(row)
     return rows
@@ -186,7 +193,7 @@ def notes_on(items: Sequence[Item], rows: Rows) -> list[str]:
     if failed:
         first = failed[0]
         notes.append(
-            f"{len(failed)} recordings are missing or unreadable and count as wholly wrong (WER 100 %, similarity 0), "
+            f"{len(failed)} recordings are missing or unreadable and count as wholly wrong (WER 100 %, similarity 0, opinion score 1), "
             f"e.g. {first['recording']}/{first['id']}: {first['error'].splitlines()[0]}"
         )
     return notes
