@@ -295,19 +295,14 @@ def _summary(
     opened: OpenedPrompt,
     options: SynthesizeOptions,
 ) -> dict[str, Any]:
-    stages, sampling = {"encode": opened.encode_seconds}, options.sampling
+    stages = {"encode": opened.encode_seconds}
     for chunk in chunks:
         for stage, value in chunk["seconds_by_stage"].items():
             stages[stage] = stages.get(stage, 0.0) + value
     factors = {stage: value / seconds for stage, value in stages.items()}
     return {
-        "seed": sampling.seed,
-        "steps": sampling.num_steps,
-        "guidance": sampling.guidance_scale,
-        "solver": sampling.solver,
-        "sway": sampling.sway,
-        "speed": sampling.speed,
-        "duration_rule": tts.duration_rule(sampling),
+        **options.sampling.settings,
+        "duration_rule": tts.duration_rule(options.sampling),
         "language": options.language,
         "text": " ".join(chunk["text"] for chunk in chunks),
         "prompt_text": opened.prompt.text.rstrip(),
@@ -335,7 +330,7 @@ def _print_result(console: Console, row: dict[str, Any], options: SynthesizeOpti
     stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items())
     console.print(
         f"Reference {row['prompt_seconds']:.2f} s, new speech {row['generated_seconds']:.2f} s in "
-        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, guidance {row['guidance']:g}, seed {row['seed']}"
+        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, guidance {row['guidance']:g}, {row['precision']}, seed {row['seed']}"
     )
     first = f"; first audio after {row['first_audio_seconds']:.1f} s" if options.stream else ""
     console.print(f"Real-time factor: {stages}{first}")

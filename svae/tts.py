@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from svae.models.dit import DiT
 from svae.models.duration import DurationPredictor
 from svae.models.flow import sample_latents
 from svae.models.mel import MelFrames
+from svae.models.packed import use_bf16_products
 from svae.models.receptive_field import decoder_reach
 from svae.models.vae import SpeechVAE, load_vae
 from svae.phonemes import open_vocabulary
@@ -116,7 +117,7 @@ class TTS:
         for row, prompt in zip(latents, prompts, strict=True):
             row[:, : prompt.frames] = prompt.latents[0]
         timings: dict[str, float] = {}
-        with self._timed(timings, "sample"):
+        with self._timed(timings, "sample"), self._precision(sampling):
             latents = sample_latents(
                 self.model,
                 latents,
@@ -253,6 +254,12 @@ class TTS:
                 f"are possible{known}. Split the text, use a shorter reference or a higher speed."
             )
         return total
+
+    def _precision(self, sampling: Sampling) -> AbstractContextManager[Any]:
+        """Let the network multiply as `sampling` says."""
+        low = sampling.precision == "bf16"
+        use_bf16_products(self.model, low and self.device.type == "cpu")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=low and self.device.type != "cpu")
 
     @contextmanager
     def _timed(self, timings: dict[str, float], stage: str) -> Iterator[None]:

@@ -9,7 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from svae.config import DiTConfig
 from svae.models import packed
+from svae.models.dit import DiT
 from svae.models.packed import Linear, can_pack, use_bf16_products
 
 pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
@@ -77,3 +79,22 @@ def test_bf16_products_are_near_and_can_be_turned_off_again() -> None:
     assert 0 < (rounded - exact).abs().max() < 0.02 * exact.abs().max()
     use_bf16_products(model, False)
     assert torch.equal(model(x), exact)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("lengths", [None, [70, 41]])
+def test_a_dit_with_bf16_products_differs_in_the_third_digit_alone_and_not_beside_others(lengths) -> None:
+    torch.manual_seed(0)
+    cfg = DiTConfig(dim=64, depth=3, heads=2, dropout=0.0, text_dim=16, text_conv_layers=1, conv_pos_groups=4)
+    model = DiT(cfg, 10, 8).eval()
+    for parameter in model.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    x, known, tokens = torch.randn(2, 8, 70), torch.randn(2, 8, 70), torch.randint(0, 10, (2, 30))
+    valid = None if lengths is None else torch.tensor(lengths)
+    exact = model(x, known, torch.tensor([0.3]), tokens, valid)
+    use_bf16_products(model)
+    rounded = model(x, known, torch.tensor([0.3]), tokens, valid)
+    assert 1e-5 < (rounded - exact).abs().max() < 0.03 * exact.abs().max()
+    if lengths is not None:
+        alone = model(x[1:, :, :41], known[1:, :, :41], torch.tensor([0.3]), tokens[1:], valid[1:])
+        torch.testing.assert_close(rounded[1:, :, :41], alone, atol=0.01 * float(exact.abs().max()), rtol=0)

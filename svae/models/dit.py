@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from svae.config import DiTConfig
 from svae.errors import ConfigError
 from svae.models.cpu import without_gradient
-from svae.models.packed import Linear
+from svae.models.packed import Linear, attend_bf16
 from svae.models.text_tower import TextTower
 
 TIME_CHANNELS = 256
@@ -70,6 +70,8 @@ class TimeEmbedding(nn.Module):
 class ConvolutionalPosition(nn.Module):
     """Two grouped convolutions that tell a frame about its neighbours; padded frames stay zero throughout."""
 
+    bf16_products = False
+
     def __init__(self, dim: int, kernel_size: int, groups: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
@@ -83,7 +85,13 @@ class ConvolutionalPosition(nn.Module):
         for conv in self.convs:
             if padded is not None:
                 x = x.masked_fill(padded, 0.0)
-            x = F.mish(conv(x))
+            if self.bf16_products and without_gradient(x):
+                convolved = F.conv1d(
+                    x.bfloat16(), conv.weight.bfloat16(), None, padding=conv.padding, groups=conv.groups
+                )
+                x = F.mish(convolved.float() + conv.bias[:, None])
+            else:
+                x = F.mish(conv(x))
         if padded is not None:
             x = x.masked_fill(padded, 0.0)
         return x.transpose(1, 2)
@@ -91,6 +99,8 @@ class ConvolutionalPosition(nn.Module):
 
 class Attention(nn.Module):
     """Bidirectional multi-head attention with rotary positions on all heads."""
+
+    bf16_products = False
 
     def __init__(self, cfg: DiTConfig) -> None:
         super().__init__()
@@ -109,7 +119,10 @@ class Attention(nn.Module):
             q, k = self.q_norm(q.float()), self.k_norm(k.float())
         q, k = rotate(q, rotary).to(v.dtype), rotate(k, rotary).to(v.dtype)
         keys = None if mask is None else mask[:, None, None]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
+        if self.bf16_products and without_gradient(x):
+            y = attend_bf16(q, k, v, keys)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=keys)
         return self.dropout(self.output(y.transpose(1, 2).flatten(2)))
 
 
