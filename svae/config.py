@@ -133,7 +133,12 @@ class VAEConfig:
     encoder_channels: int = 64
     """Channels after the first convolution; doubled by each block."""
     encoder_strides: tuple[int, ...] = (4, 4, 5, 5)
-    """Product = hop length in samples (400 = 40 Hz at 16 kHz)."""
+    """Product (times `encoder_mel_hop`) = hop length in samples (400 = 40 Hz at 16 kHz)."""
+    encoder_mel_hop: int = 0
+    """0: DAC's encoder, from the waveform. Otherwise (even) the encoder's first convolution reads log-mel frames of this
+    hop, with a window of four hops: a tenth of the work, and less to learn, which small models on a CPU need."""
+    encoder_mel_bands: int = 80
+    """With `encoder_mel_hop`."""
     attention_heads: int = 8
     attention_mlp_ratio: int = 2
     initial_gain: float = 1.0
@@ -147,6 +152,11 @@ class VAEConfig:
     regulator_layers: int = 2
     """Convolution stages of the regulator that projects teacher features; 0 = a single 1x1 convolution."""
     decoder: BigVGANConfig = field(default_factory=BigVGANConfig)
+
+    @property
+    def hop_length(self) -> int:
+        """Samples that one latent frame is made of."""
+        return math.prod(self.encoder_strides) * (self.encoder_mel_hop or 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +217,10 @@ class VAETrainConfig:
     loss: VAELossConfig = field(default_factory=VAELossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
+    init: str | None = None
+    """Run or checkpoint folder of another VAE run whose weights are the start; `--init` sets it."""
+    freeze_encoder: bool = False
+    """Train the decoder alone, after `init`: the latents keep their meaning, for models that have learned them."""
     segment_seconds: float = 3.0
     """Length of a training crop."""
     batch_size: int = 24

@@ -7,7 +7,6 @@ An official checkpoint is a folder with `metainfo.json` (constructor arguments a
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,7 @@ def import_semantic_vae(source: str | Path, out: str | Path, *, ema: bool = True
             "teacher_dim": imported.teacher_dim,
             "teacher": None,  # metainfo.json does not say whose features they were
             "sample_rate": config.sample_rate,
-            "hop_length": math.prod(config.encoder_strides),
+            "hop_length": config.hop_length,
             "latent_mean": None,
             "latent_std": None,
             "imported": {

@@ -21,7 +21,7 @@ POSITIVE = frozenset(
     "steps batch_size batch_frames segment_seconds learning_rate max_grad_norm log_every validate_every checkpoint_every "
     "keep_checkpoints sample_rate latent_dim encoder_channels attention_heads attention_mlp_ratio initial_channels dim "
     "depth heads ff_mult text_dim conv_pos_kernel conv_pos_groups prefetch shuffle_shards every max_seconds eps "
-    "encoder_strides upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult initial_gain "
+    "encoder_strides encoder_mel_bands upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult initial_gain "
     "synthesize_utterances synthesize_steps".split()
 )
 NOT_NEGATIVE = frozenset(
@@ -206,7 +206,8 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
     if isinstance(config, VAETrainConfig):
         yield from _vae_problems(config.vae)
         yield from _discriminator_problems(config)
-        if config.segment_seconds * config.vae.sample_rate < math.prod(config.vae.encoder_strides):
+        yield from _start_problems(config)
+        if config.segment_seconds * config.vae.sample_rate < config.vae.hop_length:
             yield "segment_seconds: shorter than one latent frame"
         longest_fft = 2048  # of the multi-scale mel loss, padded by reflection
         if config.segment_seconds * config.vae.sample_rate <= longest_fft // 2:
@@ -226,10 +227,12 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
 
 def _vae_problems(vae: VAEConfig) -> Iterator[str]:
     decoder: BigVGANConfig = vae.decoder
-    encoder_hop, decoder_hop = math.prod(vae.encoder_strides), decoder.hop_length
+    encoder_hop, decoder_hop = vae.hop_length, decoder.hop_length
     width = vae.encoder_channels * 2 ** len(vae.encoder_strides)
     if encoder_hop != decoder_hop:
-        yield f"vae.decoder: hop {decoder_hop} (product of upsample_rates, times istft_hop) differs from that of vae.encoder_strides, {encoder_hop}"
+        yield f"vae.decoder: hop {decoder_hop} (product of upsample_rates, times istft_hop) differs from the encoder's, {encoder_hop}"
+    if vae.encoder_mel_hop < 0 or vae.encoder_mel_hop % 2:
+        yield f"vae.encoder_mel_hop: must be 0 or an even number, got {vae.encoder_mel_hop}"
     if decoder.istft_hop < 0 or decoder.istft_hop % 2:
         yield f"vae.decoder.istft_hop: must be 0 or an even number, got {decoder.istft_hop}"
     if len(decoder.upsample_rates) != len(decoder.upsample_kernel_sizes):
@@ -246,6 +249,13 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield f"vae.attention_heads: must divide the encoder's output width {width}, got {vae.attention_heads}"
     if width % vae.latent_dim and vae.latent_dim % width:
         yield f"vae.latent_dim: must divide the encoder's output width {width} (or be a multiple of it), got {vae.latent_dim}"
+
+
+def _start_problems(config: VAETrainConfig) -> Iterator[str]:
+    if config.freeze_encoder and config.init is None:
+        yield "freeze_encoder: needs `init`, a VAE whose encoder is worth keeping; pass --init DIR"
+    if config.freeze_encoder and config.loss.alignment is not None:
+        yield "freeze_encoder: latents that do not change cannot be aligned; pass --set loss.alignment=null"
 
 
 def _discriminator_problems(config: VAETrainConfig) -> Iterator[str]:

@@ -192,17 +192,20 @@ def reach_by_gradient(output: torch.Tensor, inputs: torch.Tensor, hop: int, fram
     return frame - int(positions.min()), int(positions.max()) - frame
 
 
+@pytest.mark.parametrize("mel_hop", [0, 6])
 @pytest.mark.parametrize("strides", [(3, 4, 2), (5, 2), (2, 2, 3), (7,), (4, 5)])
-def test_reach_of_the_encoder_is_exactly_where_gradients_come_from(strides):
+def test_reach_of_the_encoder_is_exactly_where_gradients_come_from(strides, mel_hop):
     cfg = dataclasses.replace(
         SMALL,
         encoder_strides=strides,
+        encoder_mel_hop=mel_hop,
+        encoder_mel_bands=4,
         latent_dim=4,
         decoder=dataclasses.replace(
             SMALL.decoder, upsample_rates=strides, upsample_kernel_sizes=strides, initial_channels=8
         ),
     )
-    encoder, hop = build(cfg).encoder.double(), int(torch.tensor(strides).prod())
+    encoder, hop = build(cfg).encoder.double(), cfg.hop_length
     reach = encoder_reach(encoder)
     waveform = torch.randn(1, 1, (2 * max(reach) + 5) * hop, dtype=torch.float64, requires_grad=True)
     frame = max(reach) + 2

@@ -73,11 +73,13 @@ def prepare(
         svae train-vae
         svae train-vae libritts/vae-semantic64 --set trainer.precision=bf16
         svae train-vae tiny/vae --set loss.alignment=null --out runs/acoustic
+        svae train-vae mine.yaml --init runs/tiny-vae --set freeze_encoder=true loss.alignment=null
         torchrun --nproc-per-node 8 -m svae train-vae libritts/vae-semantic64
     """),
 )
 def train_vae(
     name: Annotated[str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")] = "tiny/vae",
+    init: Annotated[Path | None, typer.Option(help="VAE run or checkpoint whose weights are the start.")] = None,
     data: Data = None,
     overrides: Overrides = [],  # noqa: B006
     out: RunFolder = None,
@@ -86,6 +88,7 @@ def train_vae(
     dry_run: DryRun = False,
 ) -> None:
     """Train the speech VAE whose latents follow a self-supervised speech model."""
+    overrides = overrides + ([] if init is None else [f"init={str(init)!r}"])
     config = recipe.load(VAETrainConfig, name, _with_data(overrides, data))
     _train(config, name, out, resume, device, dry_run)
 

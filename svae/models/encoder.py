@@ -12,6 +12,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
 
 from svae.config import VAEConfig
 from svae.models.cpu import in_tiles
@@ -61,8 +62,45 @@ class EncoderBlock(nn.Module):
         return in_tiles(last, x, halo=2 * stride, stride=stride, out_channels=out_channels)
 
 
+class LogMel(nn.Module):
+    """Log-mel frames as fixed convolutions, so that chunks, zero padding and batches are those of any other layer.
+
+    Frame i is the Hann window of four hops that is centred on hop i.
+
+    Args:
+        sample_rate: In Hz.
+        hop: Samples between frames, even.
+        bands: On Slaney's scale, from 0 Hz to Nyquist.
+    """
+
+    floor = 1e-5
+    """Least magnitude, 100 dB below full scale."""
+
+    def __init__(self, sample_rate: int, hop: int, bands: int) -> None:
+        super().__init__()
+        self.hop, size = hop, 4 * hop
+        transform = (
+            torch.fft.rfft(torch.eye(size, dtype=torch.float64)) * torch.hann_window(size, dtype=torch.float64)[:, None]
+        )
+        basis = torch.cat([transform.real, transform.imag], dim=1).T / hop  # a full-scale sine has magnitude 1
+        with torch.device("cpu"):  # it looks at its values, which a network built without memory does not have
+            filters = melscale_fbanks(
+                size // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate, norm=None, mel_scale="slaney"
+            )
+        self.register_buffer("basis", basis[:, None].float(), persistent=False)
+        self.register_buffer("filters", filters.T.contiguous(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Map a waveform (B, 1, T * hop) to (B, bands, T), about zero mean and unit deviation for speech."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            spectrum = F.conv1d(waveform.to(self.basis.dtype), self.basis, stride=self.hop, padding=3 * self.hop // 2)
+            real, imaginary = spectrum.chunk(2, dim=1)
+            magnitude = (real.square() + imaginary.square() + self.floor**2).sqrt()
+            return ((self.filters @ magnitude).clamp(min=self.floor).log() + 6.0) / 3.0
+
+
 class Encoder(nn.Module):
-    """Strided convolutions from waveform to frames.
+    """Strided convolutions from waveform, or from its log-mel frames, to latent frames.
 
     Source: Descript Audio Codec (arXiv 2306.06546), section 3.1; initialised by PyTorch's default as in Semantic-VAE.
     """
@@ -71,7 +109,9 @@ class Encoder(nn.Module):
         super().__init__()
         channels = cfg.encoder_channels
         self.strides = cfg.encoder_strides
-        self.conv_pre = conv1d(1, channels, 7)
+        hop, bands = cfg.encoder_mel_hop, cfg.encoder_mel_bands
+        self.log_mel = LogMel(cfg.sample_rate, hop, bands) if hop else None
+        self.conv_pre = conv1d(bands if hop else 1, channels, 7)
         self.blocks = nn.ModuleList(EncoderBlock(channels * 2**i, s) for i, s in enumerate(cfg.encoder_strides))
         self.width = channels * 2 ** len(cfg.encoder_strides)
         """Channels of the output."""
@@ -83,8 +123,11 @@ class Encoder(nn.Module):
 
         `frames` (B,) counts the valid frames of each item; None: all are. Invalid output frames hold anything.
         """
-        x = self.conv_pre(waveform)
         hop = math.prod(self.strides)
+        x = waveform if self.log_mel is None else self.log_mel(waveform)
+        if self.log_mel is not None and frames is not None:
+            x = x * length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
+        x = self.conv_pre(x)
         for block, stride in zip(self.blocks, self.strides, strict=True):
             mask = None if frames is None else length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
             x = block(x if mask is None else x * mask, mask)

@@ -31,6 +31,9 @@ def encoder_reach(encoder: Encoder) -> tuple[int, int]:
             span = _union(span, inner)
     first, last = _before(encoder.conv_pre, span)
     hop = math.prod(encoder.strides)
+    if encoder.log_mel is not None:
+        own = encoder.log_mel.hop
+        first, last, hop = first * own - 3 * own // 2, last * own + 5 * own // 2 - 1, hop * own
     return -(first // hop), last // hop
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,7 +119,7 @@ class SpeechVAE(nn.Module):
         super().__init__()
         self.cfg = cfg
         self.sample_rate, self.latent_dim, self.teacher_dim = cfg.sample_rate, cfg.latent_dim, teacher_dim
-        self.hop_length = math.prod(cfg.encoder_strides)
+        self.hop_length = cfg.hop_length
         self.encoder = Encoder(cfg)
         self.projection = AttentionProjection(
             self.encoder.width, cfg.latent_dim, heads=cfg.attention_heads, mlp_ratio=cfg.attention_mlp_ratio

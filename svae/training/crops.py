@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from svae.config import VAETrainConfig
@@ -47,7 +45,7 @@ def check_batch(config: VAETrainConfig, world: World) -> None:
 
 def segment_samples(config: VAETrainConfig) -> int:
     """Return the crop length in samples, a multiple of the hop."""
-    hop = math.prod(config.vae.encoder_strides)
+    hop = config.vae.hop_length
     return round(config.segment_seconds * config.vae.sample_rate / hop) * hop
 
 
@@ -70,7 +68,7 @@ def open_guidance(config: VAETrainConfig, index: ShardIndex) -> CachedGuidance |
     if config.data.validation_root is not None:
         raise ConfigError("teacher.cache: holds the features of data.root only; leave data.validation_root null")
     cache = open_cache(config.teacher.cache, index, model=config.teacher.model, layer=config.teacher.layer)
-    return CachedGuidance(cache, math.prod(config.vae.encoder_strides))
+    return CachedGuidance(cache, config.vae.hop_length)
 
 
 def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
@@ -83,5 +81,5 @@ def guidance_of(teacher: Teacher | None, batch: CropBatch, config: VAETrainConfi
     """Return the teacher's features at the latents' frames, (B, T, C): stored, or computed now; None without either."""
     if batch.guidance is not None or teacher is None:
         return batch.guidance
-    hop = math.prod(config.vae.encoder_strides)
+    hop = config.vae.hop_length
     return teacher.aligned_features(batch.waveform, context_samples(config), segment_samples(config) // hop, hop)

@@ -80,7 +80,7 @@ def _plan_vae(
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
     count, samples = config.batch_size // world_size, crops.segment_samples(config)
-    hop = math.prod(config.vae.encoder_strides)
+    hop = config.vae.hop_length
     text = (
         f"{count} crops of {samples / config.vae.sample_rate:g} s ({samples} samples, {samples // hop} latent frames), "
         f"{count * samples / config.vae.sample_rate:g} s of audio"

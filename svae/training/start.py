@@ -1,23 +1,26 @@
-"""`svae train-tts --init`: start from the weights of another run, with a vocabulary that may have grown."""
+"""`--init`: start from the weights of another run; for TTS with a vocabulary that may have grown."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
+from torch import nn
 
 from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
-from svae.config import DiTConfig, TTSTrainConfig
+from svae.config import DiTConfig, TTSTrainConfig, VAETrainConfig
 from svae.data.shards import ShardIndex
 from svae.errors import CheckpointError, DataError
 from svae.models.dit import DiT
+from svae.models.vae import SpeechVAE
 from svae.phonemes import PhonemeVocabulary, open_vocabulary
 from svae.recipe import to_tree
 from svae.text import Vocabulary
 
 EMBEDDING = "text_tower.embedding.weight"
-MAY_DIFFER = frozenset({"dropout", "text_length_leak"})
+MAY_DIFFER = frozenset({"dropout", "text_length_leak", "initial_gain", "initial_logvar"})
 """Options that a network can be trained on with another value of."""
 
 
@@ -30,13 +33,56 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
     if config.init is None:
         return None
     start = open_checkpoint(Path(config.init), kind="tts")
-    theirs, ours = start.config["model"], to_tree(config.dit)
+    _check_sizes(start, "dit", to_tree(config.dit))
+    return start
+
+
+def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
+    """Return the VAE checkpoint that `init` names, or None.
+
+    Raises:
+        CheckpointError: it is unusable, or of a network with other sizes.
+    """
+    if config.init is None:
+        return None
+    start = open_checkpoint(Path(config.init), kind="vae")
+    _check_sizes(start, "vae", to_tree(config.vae))
+    return start
+
+
+def take_vae_weights(model: SpeechVAE, discriminator: nn.Module, start: Checkpoint, console: Console) -> None:
+    """Copy a start's averaged weights, and its discriminator where it is kept and of the same sizes.
+
+    The regulator is left out where this run has none; one that the start does not have keeps its initial weights.
+
+    Raises:
+        CheckpointError: damage.
+    """
+    weights = start.model_state()
+    own = {k: v for k, v in model.state_dict().items() if k.startswith("regulator.")}
+    shapes = {k: v.shape for k, v in weights.items() if k.startswith("regulator.")}
+    if shapes != {k: v.shape for k, v in own.items()}:
+        weights = {k: v for k, v in weights.items() if not k.startswith("regulator.")} | own
+    load_strict(model, weights, start.folder)
+    kept = start.training_state()["discriminator"] if (start.folder / "training" / "state.pt").is_file() else {}
+    shapes = {k: v.shape for k, v in discriminator.state_dict().items()}
+    same = {k: v.shape for k, v in kept.items()} == shapes
+    if same:
+        load_strict(discriminator, kept, start.folder)
+    console.print(
+        f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…), discriminator "
+        f"{'from there too' if same else 'from nothing'}",
+        highlight=False,
+    )
+
+
+def _check_sizes(start: Checkpoint, section: str, ours: dict[str, Any]) -> None:
+    theirs = start.config["model"]
     differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in MAY_DIFFER)
     if differing:
-        lines = "\n".join(f"  dit.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe" for k in differing)
-        options = " ".join(f"--set dit.{k}={theirs[k]}" for k in differing if k in theirs)
+        lines = "\n".join(f"  {section}.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe" for k in differing)
+        options = " ".join(f"--set {section}.{k}={theirs[k]}" for k in differing if k in theirs)
         raise CheckpointError(f"--init {start.folder}: a network of other sizes:\n{lines}\nPass {options}")
-    return start
 
 
 def choose_vocabulary(index: ShardIndex, config: TTSTrainConfig, start: Checkpoint | None) -> Vocabulary:

@@ -47,6 +47,7 @@ from svae.training.loop import (
     run_loop,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.start import open_vae_start, take_vae_weights
 
 AUDIO_SAMPLES = 4
 """Validation crops written as wav and picture."""
@@ -87,11 +88,15 @@ def train_vae(options: TrainOptions) -> Path:
     """
     config: VAETrainConfig = options.config
     index, validation = open_data(config)
+    start = open_vae_start(config)
     with open_world(options.device) as world, open_session(options, "vae", world) as session:
         check_batch(config, world)
         guidance = open_guidance(config, index)
         state = build_state(config, guidance, world)
         session.console.print(f"Teacher: {describe_teacher(state.teacher, guidance)}")
+        if start is not None and session.checkpoint is None:
+            take_vae_weights(state.model, state.discriminator, start, session.console)
+            state.ema = ExponentialMovingAverage(state.model, config.ema)
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
         loader = crop_loader(
@@ -150,6 +155,9 @@ def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: 
         teacher_dim = teacher.feature_dim
     torch.manual_seed(config.trainer.seed)
     model = SpeechVAE(config.vae, teacher_dim).to(device)
+    if config.freeze_encoder:
+        for frozen in (model.encoder, model.projection, model.mean, model.logvar):
+            frozen.requires_grad_(False)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
@@ -159,7 +167,7 @@ def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: 
         step=0,
         model=model,
         discriminator=discriminator,
-        optimizer=build_optimizer(config.optimizer, model.parameters(), device),
+        optimizer=build_optimizer(config.optimizer, trained(model), device),
         discriminator_optimizer=build_optimizer(config.optimizer, discriminator.parameters(), device),
         ema=ema,
         teacher=teacher,
@@ -167,6 +175,11 @@ def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: 
         network=data_parallel(model, world),
         discriminator_network=data_parallel(discriminator, world),
     )
+
+
+def trained(model: SpeechVAE) -> list[nn.Parameter]:
+    """Return the parameters that this run changes."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
 def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor, form: str) -> dict[str, Tensor]:
@@ -221,7 +234,7 @@ def train_step(state: VAEState, batch: CropBatch, config: VAETrainConfig, world:
         losses["feature_matching"] = feature_matching_loss(real_maps, fake_maps)
     weights = {name: getattr(config.loss, name) for name in losses if name != "discriminator"}
     total = sum(weights[name] * losses[name] for name in weights)
-    norms["generator"] = update(state.optimizer, total, list(state.model.parameters()), config.optimizer, rate)
+    norms["generator"] = update(state.optimizer, total, trained(state.model), config.optimizer, rate)
     state.discriminator.requires_grad_(True)
 
     state.step += 1
