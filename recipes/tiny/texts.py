@@ -98,8 +98,8 @@ def wordnet_sentences(count: int, *, seed: int, part: str = "all", folder: Path 
     rng.shuffle(sentences)
     texts, used = [], 0
     while len(texts) < count:
-        joined = rng.choice((1, 1, 2, 2, 3, 4))
-        if used + joined > len(sentences):
+        joined = min(rng.choice((1, 1, 2, 2, 3, 4)), len(sentences) - used)
+        if joined == 0:
             raise ValueError(f"{folder}: {len(sentences)} sentences ({part}) give only {len(texts)} of {count} texts")
         texts.append(" ".join(sentences[used : used + joined]))
         used += joined

@@ -1,0 +1,76 @@
+"""Put a trained TTS run, with the VAE inside it, into svae/assets: float16 weights, no training state.
+
+    python recipes/tiny/embed.py --tts runs/tiny-tts-embedded
+    python recipes/tiny/embed.py --tts runs/tiny-tts-embedded --vae runs/tiny-vae-embedded-decoder
+
+`--vae` names a VAE whose decoder was trained on after the TTS (`freeze_encoder`): its encoder must be the same, bit for bit.
+The card (README.md of the folder) is written by hand from the scores that `recipes/tiny/score.sh` prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import torch
+
+from svae.assets import asset_path
+from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
+
+ENCODER = ("encoder.", "projection.", "mean.", "logvar.")
+DURATION = "duration.safetensors"
+LIMITS = {"model.safetensors": 20e6, "vae/model.safetensors": 8e6}
+"""Bytes."""
+
+
+def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return the tensors in float16, without what only training needs."""
+    return {name: t.half() for name, t in state.items() if not name.startswith("regulator.")}
+
+
+def same_encoder(a: Checkpoint, b: Checkpoint) -> bool:
+    """Tell whether two VAEs encode alike."""
+    first, second = a.model_state(), b.model_state()
+    names = [name for name in first if name.startswith(ENCODER)]
+    statistics = all(a.config[key] == b.config[key] for key in ("latent_mean", "latent_std", "model"))
+    return statistics and all(torch.equal(first[name], second[name]) for name in names)
+
+
+def embed(tts: Path, vae: Path | None, out: Path) -> None:
+    """Write the asset; the folder's card stays."""
+    model = open_checkpoint(tts, kind="tts")
+    inner = open_checkpoint(model.folder / "vae", kind="vae")
+    if vae is not None:
+        other = open_checkpoint(vae, kind="vae")
+        if not same_encoder(inner, other):
+            raise SystemExit(f"{other.folder}: its encoder is not that of {inner.folder}; the TTS would not fit it")
+        inner = other
+    card = (out / "README.md").read_bytes() if (out / "README.md").is_file() else None
+    with tempfile.TemporaryDirectory() as folder:
+        config = {k: v for k, v in inner.config.items() if k not in ("files", "format")} | {"teacher_dim": None}
+        small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(inner.model_state()))
+        config = {k: v for k, v in model.config.items() if k not in ("files", "format")} | {"vae_hash": small.hash}
+        more = {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
+        write_checkpoint(out, config=config, model_state=half(model.model_state()), vae_folder=small.folder, more=more)
+    if card is not None:
+        (out / "README.md").write_bytes(card)
+    for name, limit in LIMITS.items():
+        size = (out / name).stat().st_size
+        print(f"{out / name}: {size / 1e6:.2f} MB (limit {limit / 1e6:.0f} MB)")
+        if size > limit:
+            raise SystemExit("too large to embed")
+
+
+def main() -> None:
+    """Read the command line and write the asset."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tts", type=Path, required=True, help="run or checkpoint folder of train-tts")
+    parser.add_argument("--vae", type=Path, help="the same VAE with a decoder trained further")
+    parser.add_argument("--out", type=Path, default=asset_path("tts"), help="folder to write")
+    args = parser.parse_args()
+    embed(args.tts, args.vae, args.out)
+
+
+if __name__ == "__main__":
+    main()
