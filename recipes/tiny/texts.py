@@ -111,7 +111,7 @@ def _as_sentence(example: str) -> str | None:
     text = " ".join(example.replace("`", "'").replace("--", ", ").split()).rstrip(".;,:!")
     if not re.fullmatch(r"[A-Za-z][A-Za-z',;? -]*[a-z?]", text) or not 3 <= len(text.split()) <= 18:
         return None
-    if re.search(r"[A-Z]{2}|\b[b-hj-z]\b", text):  # abbreviations and single letters
+    if re.search(r"[A-Z]{2}|(?<!')\b[b-hj-z]\b", text):  # abbreviations and single letters
         return None
     return text[0].upper() + text[1:] + ("" if text.endswith("?") else "?" if _QUESTION.match(text) else ".")
 
