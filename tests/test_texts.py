@@ -16,7 +16,7 @@ import texts  # noqa: E402
 def wordnet(tmp_path):
     """A WordNet of a few lines, in the format of its data files."""
     glosses = {
-        "noun": '00001740 03 n 01 dog 0 000 | a pet; "the dog barked at the `postman\'"; "NATO met"; "two words"',
+        "noun": '00001740 03 n 01 dog 0 000 | a pet; "the dog`s bark"; "NATO met"; "two words"',
         "verb": '00001740 29 v 01 go 0 000 | move; "go easy here--the road is slippery"; "do you go there often"',
         "adj": '00001740 00 a 01 red 0 000 | of a colour; "a red house with 3 doors"; "the RED house"; "the b flat key"',
         "adv": '00001740 02 r 01 now 0 000 | at once; "she is leaving right now!"; "she is leaving right now"',
