@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from svae.assets import asset_path
 from svae.errors import CheckpointError, ConfigError
 
 FORMAT = 1
@@ -33,6 +34,8 @@ REQUIRED = {
 }
 """Fields of config.json, by kind, beside those that every checkpoint has."""
 Kind = Literal["vae", "tts"]
+EMBEDDED = "embedded"
+"""In place of a path: the small model that travels in the package."""
 
 
 @dataclass(frozen=True)
@@ -175,12 +178,12 @@ def write_checkpoint(
 
 
 def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
-    """Open a checkpoint folder, or the latest checkpoint of a run folder.
+    """Open a checkpoint folder, the latest checkpoint of a run folder, or the small model in the package (`embedded`).
 
     Raises:
         CheckpointError: nothing there, another kind, another format, or files missing.
     """
-    folder = Path(path)
+    folder = {"tts": asset_path("tts"), "vae": asset_path("tts", "vae")}[kind] if str(path) == EMBEDDED else Path(path)
     if not (folder / "config.json").is_file():
         latest = latest_checkpoint(folder)
         if latest is None:
