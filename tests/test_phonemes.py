@@ -5,10 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
+from conftest import write_tone_shards
+from test_resume import TTS, tts_config
+from test_speaking import vae_of
 
-from svae.errors import DataError
+from svae.errors import CheckpointError, DataError
 from svae.phonemes import PHONES, PhonemeVocabulary, open_vocabulary, pronounce
 from svae.text import Vocabulary
+from svae.training.loop import TrainOptions
+from svae.training.tts import train_tts
+from svae.tts import load_tts
 
 
 @pytest.mark.parametrize(
@@ -70,3 +77,28 @@ def test_a_checkpoint_keeps_which_kind_of_vocabulary_it_has():
     assert open_vocabulary([" ", "a"]) == Vocabulary([" ", "a"])
     with pytest.raises(DataError, match="phonemes of this version"):
         open_vocabulary(stored | {"symbols": stored["symbols"][:-1]})
+
+
+def test_a_model_trained_on_phonemes_speaks_with_them_and_is_no_start_for_characters(tone_shards, toy_tts, tmp_path):
+    config = tts_config(tone_shards, vae_of(toy_tts), tokens="phonemes", trainer=TTS["trainer"] | {"steps": 2})
+    run = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
+    tts = load_tts(run)
+    assert isinstance(tts.vocabulary, PhonemeVocabulary) and tts.vocabulary.spelled == 0
+    prompt = 0.1 * torch.randn(1, 16000)
+    a, b = (tts.synthesize(text, prompt, "hello") for text in ("Two WORDS.", "two words!"))
+    assert torch.isfinite(a).all() and a.shape == b.shape
+    went_on = tts_config(
+        tone_shards, vae_of(toy_tts), tokens="phonemes", init=str(run), trainer=TTS["trainer"] | {"steps": 1}
+    )
+    train_tts(TrainOptions(went_on, tmp_path / "on", device="cpu"))
+    characters = tts_config(tone_shards, vae_of(toy_tts), init=str(run), trainer=TTS["trainer"] | {"steps": 1})
+    with pytest.raises(CheckpointError, match="it reads phonemes. Pass --set tokens=phonemes"):
+        train_tts(TrainOptions(characters, tmp_path / "other", device="cpu"))
+    assert not (tmp_path / "other").exists()
+
+
+def test_texts_that_are_not_english_stop_the_training_before_it_begins(tmp_path, toy_tts):
+    shards = write_tone_shards(tmp_path / "shards", mark=" \u4f60")
+    config = tts_config(shards, vae_of(toy_tts), tokens="phonemes", trainer=TTS["trainer"] | {"steps": 1})
+    with pytest.raises(DataError, match="no rule for"):
+        train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
