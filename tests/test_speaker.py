@@ -184,3 +184,21 @@ def test_on_real_voices_pairs_of_one_speaker_score_above_pairs_of_two(shared):
             (same if a == b else different).append(float(scores[i, j]))
     assert len(same) >= 15 and len(different) >= 15
     assert sum(same) / len(same) > sum(different) / len(different) + 0.05
+
+
+def test_a_revision_pins_what_is_loaded_from_the_hub(monkeypatch):
+    from speechbrain.inference.speaker import EncoderClassifier
+
+    from svae.evaluation.protocols import ECAPA
+
+    asked = {}
+
+    class Loaded:
+        def eval(self):
+            return self
+
+    monkeypatch.setattr(EncoderClassifier, "from_hparams", lambda **options: asked.update(options) or Loaded())
+    model = load_speaker_model(ECAPA)
+    assert asked["source"] == "speechbrain/spkrec-ecapa-voxceleb"
+    assert asked["fetch_config"].revision == model.description["revision"] == ECAPA.rpartition("@")[2]
+    assert len(model.description["revision"]) == 40 and model.description["spec"] == ECAPA

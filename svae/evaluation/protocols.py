@@ -13,7 +13,7 @@ from svae.evaluation.normalizers import NORMALIZERS
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
 HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"
-ECAPA = "ecapa:speechbrain/spkrec-ecapa-voxceleb"
+ECAPA = "ecapa:speechbrain/spkrec-ecapa-voxceleb@0f99f2d0ebe89ac095bcc5903c4dd8f72b367286"
 LIBRISPEECH_PC_SHA256 = "09811d521effa4eeb1da655f7379de97343b2f5ea86d829ec7ccb8656758a10f"
 """F5-TTS data/librispeech_pc_test_clean_cross_sentence.lst, 1,127 rows, CRLF, commit 2ae2c9b."""
 LIST_FORMATS = ("auto", "jsonl", "librispeech-pc", "seed-tts", "zipvoice")

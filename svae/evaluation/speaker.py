@@ -16,6 +16,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import resample
 from svae.errors import ConfigError
+from svae.evaluation.asr import split_revision
 from svae.pretrained import first_line, load_pretrained, revision, weights_sha256
 
 SAMPLE_RATE = 16000
@@ -40,7 +41,7 @@ def load_speaker_model(spec: str, device: str | torch.device = "cpu") -> Speaker
     """Load a speaker model.
 
     Args:
-        spec: `embedded`, `wavlm-ecapa:FILE` (SIM-o), or `ecapa:ID_OR_FOLDER` in the layout of
+        spec: `embedded`, `wavlm-ecapa:FILE` (SIM-o), or `ecapa:ID_OR_FOLDER` (an id may end in `@REVISION`) in the layout of
             speechbrain/spkrec-ecapa-voxceleb. Such a folder's hyperparams.yaml is executed by hyperpyyaml: use only
             folders whose origin you trust.
         device: where it runs.
@@ -110,6 +111,8 @@ class SpeechBrainECAPA:
     """A pretrained speechbrain speaker encoder, from the hub or a folder."""
 
     def __init__(self, source: str, device: str | torch.device = "cpu") -> None:
+        spec = f"ecapa:{source}"
+        source, pinned = split_revision(source)
         from speechbrain.inference.speaker import EncoderClassifier
         from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
@@ -122,20 +125,20 @@ class SpeechBrainECAPA:
                 overrides={"pretrained_path": str(Path(source).resolve()) if Path(source).is_dir() else source},
                 run_opts={"device": str(device)},
                 local_strategy=LocalStrategy.COPY,
-                fetch_config=FetchConfig(allow_network=not local),
+                fetch_config=FetchConfig(allow_network=not local, revision=pinned),
             )
             if model is None:
                 raise ValueError("speechbrain found no model there")
             return model
 
-        option = f"--speaker ecapa:{source}"
+        option = f"--speaker {spec}"
         self._model = load_pretrained(load, source, option=option, offline=OFFLINE, probe="hyperparams.yaml")
         self._model.eval()
         self.description = {
-            "spec": f"ecapa:{source}",
+            "spec": spec,
             "speaker": "ecapa",
             "model": source,
-            "revision": revision(source, "hyperparams.yaml"),
+            "revision": pinned or revision(source, "hyperparams.yaml"),
             "sha256": weights_sha256(self._links.name),
             "speechbrain": metadata.version("speechbrain"),
         }
