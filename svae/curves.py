@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,10 @@ CURVES = (
     ("validation", "loss/flow", "flow loss, held out"),
 )
 """Split, name in its rows, and title of what is drawn; other splits of a run are left alone."""
+SEED = re.compile(r"[-_]seed[-_]?\d+$")
+"""End of the names of runs that differ in nothing but the seed: they are one line in the picture, with an interval."""
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""Two-sided 95 % points of Student's t for 1 to 9 degrees of freedom; beyond, the last is taken, which is wider."""
 LOWER_IS_BETTER = frozenset({"wer", "loss/flow"})
 
 
@@ -102,6 +108,37 @@ def read_run(run: Path) -> RunCurves:
     return RunCurves(run.name, max(row["step"] for row in rows), hours[-1], sessions, curves)
 
 
+@dataclass(frozen=True)
+class Seeds:
+    """One quantity of several runs that differ in the seed, at the steps that all of them have."""
+
+    steps: list[int]
+    mean: list[float]
+    half_width: list[float]
+    """Of the 95 % interval of the mean over seeds (Student's t): the seeds are taken for draws of a normal distribution."""
+    number: int
+
+
+def over_seeds(runs: dict[str, RunCurves]) -> dict[str, dict[str, Seeds]]:
+    """Return name without its seed → quantity → mean and interval, for every two or more runs that share the rest."""
+    groups: dict[str, list[RunCurves]] = {}
+    for name, run in runs.items():
+        if SEED.search(name):
+            groups.setdefault(SEED.sub("", name), []).append(run)
+    found: dict[str, dict[str, Seeds]] = {}
+    for name, members in groups.items():
+        for _, quantity, _ in CURVES:
+            curves = [dict(zip(c.steps, c.values, strict=True)) for m in members if (c := m.curves.get(quantity))]
+            steps = sorted(set.intersection(*map(set, curves))) if len(curves) > 1 else []
+            if steps:
+                columns = [[curve[step] for curve in curves] for step in steps]
+                t = T_95[min(len(curves) - 1, len(T_95)) - 1]
+                half = [t * statistics.stdev(column) / len(column) ** 0.5 for column in columns]
+                means = [statistics.fmean(column) for column in columns]
+                found.setdefault(name, {})[quantity] = Seeds(steps, means, half, len(curves))
+    return found
+
+
 def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     """Write OUT/comparison.png, .md and .json, print the table, and return what the JSON holds.
 
@@ -115,8 +152,11 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     if not any(run.curves for run in read):
         raise DataError("compare: none of the runs has a validation or synthesis row yet")
     folder = writable_folder(out, option="--out")
-    draw_curves(folder / "comparison.png", dict(zip(names, read, strict=True)))
+    named = dict(zip(names, read, strict=True))
+    seeds = over_seeds(named)
+    draw_curves(folder / "comparison.png", named, seeds)
     result = {"format": 1, "runs": [_entry(name, run, path) for name, run, path in zip(names, read, runs, strict=True)]}
+    result["seeds"] = {name: {q: asdict(found) for q, found in of.items()} for name, of in seeds.items()}
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     (folder / "comparison.json").write_text(text, encoding="utf-8")
     header, lines = _table(result["runs"])
@@ -126,8 +166,19 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
-    markdown = "".join("| " + " | ".join(row) + " |\n" for row in rows)
+    markdown = _markdown(header, lines)
+    if seeds:
+        header, lines = _seed_table(seeds)
+        table = Table(title="Over seeds, at the last step that all have", show_edge=False)
+        for i, title in enumerate(header):
+            table.add_column(title, justify="left" if i == 0 else "right")
+        for line in lines:
+            table.add_row(*line)
+        console.print(table)
+        markdown += (
+            "\nOver seeds, at the last step that all have (mean, 95 % interval by Student's t):\n\n"
+            + _markdown(header, lines)
+        )
     (folder / "comparison.md").write_text(markdown, encoding="utf-8")
     without = [entry["name"] for entry in result["runs"] if entry["wer"] is None]
     if without:
@@ -185,8 +236,28 @@ def _table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]
     return header, lines
 
 
-def draw_curves(path: Path, runs: dict[str, RunCurves]) -> None:
-    """Draw every quantity that a run has, against steps on the left and hours on the right."""
+def _markdown(header: list[str], lines: list[list[str]]) -> str:
+    rows = [header, ["---", *["---:"] * (len(header) - 1)], *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
+
+
+def _seed_table(seeds: dict[str, dict[str, Seeds]]) -> tuple[list[str], list[list[str]]]:
+    header = ["runs", "seeds", *(quantity for _, quantity, _ in CURVES)]
+    lines = []
+    for name, found in seeds.items():
+        cells = [
+            f"{of.mean[-1]:.3f} ± {of.half_width[-1]:.3f} (step {of.steps[-1]})" if (of := found.get(q)) else "–"
+            for _, q, _ in CURVES
+        ]
+        lines.append([name, str(max(of.number for of in found.values())), *cells])
+    return header, lines
+
+
+def draw_curves(path: Path, runs: dict[str, RunCurves], seeds: dict[str, dict[str, Seeds]]) -> None:
+    """Draw every quantity that a run has, against steps on the left and hours on the right.
+
+    Runs that differ in the seed share a colour: a line with an interval against steps, thin lines against hours.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -195,12 +266,21 @@ def draw_curves(path: Path, runs: dict[str, RunCurves]) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
     for row, (name, title) in zip(axes, drawn, strict=True):
-        for i, (label, run) in enumerate(runs.items()):
+        labels = list(dict.fromkeys(_label(run, seeds, name) for run in runs))
+        for run_name, run in runs.items():
             if name in run.curves:
-                curve = run.curves[name]
-                style = {"label": label, "color": f"C{i}", "marker": "o", "markersize": 3, "linewidth": 1.2}
-                row[0].plot(curve.steps, curve.values, **style)
+                curve, label = run.curves[name], _label(run_name, seeds, name)
+                style = {"color": f"C{labels.index(label)}", "marker": "o", "markersize": 3, "linewidth": 1.2}
+                if label != run_name:
+                    style |= {"alpha": 0.4, "linewidth": 0.6, "markersize": 1}
+                else:
+                    row[0].plot(curve.steps, curve.values, label=label, **style)
                 row[1].plot(curve.hours, curve.values, **style)
+        for label, of in ((label, seeds[label][name]) for label in labels if label in seeds and name in seeds[label]):
+            color = f"C{labels.index(label)}"
+            low, high = ([m + sign * h for m, h in zip(of.mean, of.half_width, strict=True)] for sign in (-1, 1))
+            row[0].plot(of.steps, of.mean, label=f"{label} ({of.number} seeds)", color=color, marker="o", markersize=3)
+            row[0].fill_between(of.steps, low, high, color=color, alpha=0.15, linewidth=0)
         row[0].set_ylabel(title)
         for axis in row:
             axis.grid(alpha=0.3)
@@ -208,3 +288,9 @@ def draw_curves(path: Path, runs: dict[str, RunCurves]) -> None:
     axes[-1][1].set_xlabel("hours of running, pauses not counted")
     axes[0][0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def _label(name: str, seeds: dict[str, dict[str, Seeds]], quantity: str) -> str:
+    """Return the name under which a run is drawn: without its seed where others differ in that alone."""
+    short = SEED.sub("", name)
+    return short if quantity in seeds.get(short, {}) else name

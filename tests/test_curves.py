@@ -97,3 +97,25 @@ def test_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
 def test_a_real_run_can_be_compared(toy_tts: Path, tmp_path: Path) -> None:
     entry = compare_runs([toy_tts], tmp_path / "out")["runs"][0]
     assert entry["sessions"] == 1 and 0 < entry["hours"] < 1 and entry["loss/flow"]["steps"][0] == 0
+
+
+def test_runs_that_differ_in_the_seed_are_one_line_with_an_interval(tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    runs = [
+        write_run(
+            tmp_path / f"{name}-seed{seed}",
+            [row(step, "synthesis", step, wer=wer + 0.1 * seed, similarity=0.5) for step in (10, 20, 30 + seed)],
+        )
+        for name, wer in (("a", 0.2), ("b", 0.6))
+        for seed in range(3)
+    ]
+    alone = write_run(tmp_path / "c-seed0", [row(10, "synthesis", 10, wer=0.9, similarity=0.1)])
+    result = compare_runs([*runs, alone], tmp_path / "out")
+    assert set(result["seeds"]) == {"a", "b"}
+    wer = result["seeds"]["a"]["wer"]
+    assert wer["steps"] == [10, 20] and wer["number"] == 3  # those that all have
+    assert wer["mean"] == pytest.approx([0.3, 0.3])
+    assert wer["half_width"] == pytest.approx([4.303 * 0.1 / 3**0.5] * 2)  # t with two degrees of freedom
+    assert result["seeds"]["b"]["similarity"]["half_width"] == pytest.approx([0, 0])
+    assert "0.300 \u00b1 0.248 (step 20)" in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    assert imread(tmp_path / "out" / "comparison.png").ndim == 3
+    assert "Over seeds" in capsys.readouterr().out
