@@ -73,7 +73,7 @@ def prepare(
         svae train-vae
         svae train-vae libritts/vae-semantic64 --set trainer.precision=bf16
         svae train-vae tiny/vae --set loss.alignment=null --out runs/acoustic
-        svae train-vae mine.yaml --init runs/tiny-vae --set freeze_encoder=true loss.alignment=null
+        svae train-vae mine.yaml --init runs/tiny-vae --set freeze_encoder=true --set loss.alignment=null
         torchrun --nproc-per-node 8 -m svae train-vae libritts/vae-semantic64
     """),
 )
