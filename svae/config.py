@@ -291,6 +291,8 @@ class TTSDataConfig(DataConfig):
 
     waveform_root: str | None = None
     """Waveform shards that `trainer.synthesize_every` takes prompts from, where `root` holds latents."""
+    timings: str | None = None
+    """Times of phones of the same utterances, from `svae align`; `tokens: frame-phonemes` reads them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,8 +317,9 @@ class TTSTrainConfig:
     trainer: TTSTrainerConfig
     representation: Literal["latents", "mel"] = "latents"
     """What is generated: a VAE's latents, or F5-TTS's log-mel frames (24 kHz, hop 256, 100 bins), the baseline."""
-    tokens: Literal["characters", "phonemes"] = "characters"
-    """What the text becomes: characters, as in F5-TTS; or phonemes of English (CMU dictionary), which small models need."""
+    tokens: Literal["characters", "phonemes", "frame-phonemes"] = "characters"
+    """What the text becomes: characters, as in F5-TTS; phonemes of English (CMU dictionary); or which of them is spoken
+    in each frame, as Voicebox: known from `data.timings`, in synthesis from the prompt and predicted durations."""
     spelled_words: float = 0.1
     """With phonemes: share of words given in letters in training, so that words not in the dictionary can be read."""
     vae: str | None = None

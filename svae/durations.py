@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from svae.models.duration import DurationPredictor
+from svae.models.duration import DurationPredictor, PhoneDurations
+from svae.phonemes import FramePhonemes
 from svae.text import Vocabulary
 
 DurationRule = Literal["auto", "bytes", "predictor"]
@@ -49,3 +51,44 @@ def predict_with(
     prompt_tokens = vocabulary.encode(prompt_text.rstrip())
     frames = predictor.predict(vocabulary.encode(text), prompt_tokens, prompt_frames) / speed
     return max(prompt_frames + round(frames), max(len(prompt_text) + len(text), prompt_frames) + 1)
+
+
+def prompt_timeline(
+    vocabulary: FramePhonemes,
+    predictor: PhoneDurations,
+    text: str,
+    words: Sequence[Sequence[float]] | None,
+    *,
+    frames: int,
+    frame_rate: float,
+) -> tuple[list[str], list[float]]:
+    """Return the symbols of a prompt and the frames that each lasts, together `frames`.
+
+    Args:
+        vocabulary: of the model.
+        predictor: of the model; it stands in where the times are not known.
+        text: what is said in the prompt.
+        words: when, in seconds (`PhoneAligner.align`); None: not known.
+        frames: how long the prompt is.
+        frame_rate: in Hz.
+    """
+    symbols, ends = vocabulary.timeline(text, words)
+    if words is None:
+        predicted = predictor.predict(vocabulary.ids(symbols), [])
+        scale = frames / max(sum(predicted), 1e-6)
+        return symbols, [duration * scale for duration in predicted]
+    bounds = [0.0, *(min(end * frame_rate, frames) for end in ends[:-1]), float(frames)]
+    return symbols, [max(0.0, b - a) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+
+
+def predict_phones(
+    vocabulary: FramePhonemes, predictor: PhoneDurations, prompt: tuple[list[str], list[float]], text: str
+) -> tuple[list[str], list[float]]:
+    """Return the symbols of a text that follows a prompt, and the frames each is predicted to last.
+
+    The pause before its first word is the prompt's last.
+    """
+    symbols, _ = vocabulary.timeline(text)
+    known, lasting = prompt
+    predicted = predictor.predict(vocabulary.ids([*known, *symbols[1:]]), lasting)
+    return symbols[1:], predicted[len(known) :]

@@ -7,12 +7,14 @@ it is given in letters, which a model learns to read because in training some of
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from svae.errors import DataError
 from svae.text import Vocabulary, normalize_text
@@ -26,6 +28,7 @@ READ_AS = {
     **dict.fromkeys(",;:()[]", ","), **dict.fromkeys(".!", "."), "?": "?", **dict.fromkeys('-"/*_', " "),
 }  # fmt: skip
 """Punctuation and what is left of it; apostrophes belong to words."""
+FRAME_TOKENS = "frame-phonemes"
 _WORD = re.compile(r"[A-Za-z']+|.", re.DOTALL)
 _VOICELESS, _SIBILANT = frozenset("P T K F TH".split()), frozenset("S Z SH ZH CH JH".split())
 
@@ -66,6 +69,25 @@ def pronounce(word: str) -> tuple[str, ...] | None:
     return None
 
 
+class Word(NamedTuple):
+    """A word of a text."""
+
+    letters: str
+    phones: tuple[str, ...] | None
+    """None where no rule pronounces it."""
+    number: int
+    """Of the piece of text that it is."""
+
+
+def pieces(text: str) -> Iterator[Word | str]:
+    """Yield the words of a text and the symbols between them: `,`, `.`, `?` or a space."""
+    for number, piece in enumerate(_WORD.findall(_without_accents(normalize_text(text)))):
+        if piece.strip("'") and piece[0] in "'" + LETTERS + LETTERS.upper():
+            yield Word(piece.lower().strip("'"), pronounce(piece), number)
+        else:
+            yield READ_AS.get(piece, " ")
+
+
 class PhonemeVocabulary(Vocabulary):
     """A fixed set of symbols: space, comma, full stop, question mark, letters (with the apostrophe), phones.
 
@@ -100,34 +122,90 @@ class PhonemeVocabulary(Vocabulary):
                 "       The model reads English letters, spaces and punctuation. Spell the text with these."
             )
         symbols: list[str] = []
-        for number, piece in enumerate(_WORD.findall(_without_accents(normalize_text(text)))):
-            if piece.strip("'") and piece[0] in "'" + LETTERS + LETTERS.upper():
-                phones = None if self._spells(text, number) else pronounce(piece)
-                symbols += phones or piece.lower().strip("'")
-            elif (mark := READ_AS.get(piece, " ")) != " " or (symbols and symbols[-1] != " "):
-                symbols.append(mark)
+        for piece in pieces(text):
+            if isinstance(piece, Word):
+                symbols += self.spell(piece, text)
+            elif piece != " " or (symbols and symbols[-1] != " "):
+                symbols.append(piece)
         return symbols
 
     def encode(self, text: str) -> list[int]:
         """Return one id per symbol; see `read`."""
-        return [self._ids[symbol] for symbol in self.read(text)]
+        return self.ids(self.read(text))
+
+    def ids(self, symbols: Sequence[str]) -> list[int]:
+        """Return the id of each symbol."""
+        return [self._ids[symbol] for symbol in symbols]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the symbols of `ids`, separated by spaces, words by two; negative ids are left out."""
         return " ".join("" if self.symbols[i] == " " else self.symbols[i] for i in ids if i >= 0)
 
-    def _spells(self, text: str, number: int) -> bool:
-        if self.spelled == 0:
-            return False
-        digest = hashlib.sha256(f"{number}/{text}".encode()).digest()
-        return int.from_bytes(digest[:4], "big") < self.spelled * 2**32
+    def spell(self, word: Word, text: str) -> Sequence[str]:
+        """Return a word's phones; its letters where it has none, or where the share `spelled` of this text says so."""
+        digest = hashlib.sha256(f"{word.number}/{text}".encode()).digest() if self.spelled else b""
+        if word.phones is None or (digest and int.from_bytes(digest[:4], "big") < self.spelled * 2**32):
+            return word.letters
+        return word.phones
 
     def to_json(self) -> dict[str, object]:
         """Return what a checkpoint's `vocabulary` holds."""
         return {"tokens": "phonemes", "symbols": list(self.symbols)}
 
     def __repr__(self) -> str:
-        return f"PhonemeVocabulary(spelled={self.spelled})"
+        return f"{type(self).__name__}(spelled={self.spelled})"
+
+
+class FramePhonemes(PhonemeVocabulary):
+    """One symbol a frame: which phone is spoken when is known, by forced alignment or by predicted durations.
+
+    Source: Voicebox (arXiv 2306.15687) learns on frame-level phones; the model need not find the alignment itself.
+    """
+
+    def timeline(self, text: str, words: Sequence[Sequence[float]] | None = None) -> tuple[list[str], list[float]]:
+        """Return the symbols of a text as they follow each other in time, and when each ends.
+
+        Pauses stand before, between and after all words, as the punctuation there or a space; they may take no time.
+
+        Args:
+            text: what is said.
+            words: of each word the start, and the end of each phone, in any unit; a word without a known
+                pronunciation may have any number of ends. None: the symbols alone.
+
+        Raises:
+            DataError: other words than those of the text.
+        """
+        symbols, ends = [" "], [0.0]
+        count = 0
+        for piece in pieces(text):
+            if not isinstance(piece, Word):
+                symbols[-1] = piece if symbols[-1] == " " else symbols[-1]
+                continue
+            spelled = self.spell(piece, text)
+            if words is not None:
+                times = words[count] if count < len(words) else []
+                if len(times) < 2 or (piece.phones is not None and len(times) != len(piece.phones) + 1):
+                    raise DataError(f"text {text[:80]!r}: the times are not those of its words; align it again")
+                start, *until = times
+                if spelled != piece.phones:
+                    until = [start + (until[-1] - start) * (i + 1) / len(spelled) for i in range(len(spelled))]
+                ends[-1] = start
+                ends += [*until, until[-1]]
+            symbols += [*spelled, " "]
+            count += 1
+        if words is not None and count != len(words):
+            raise DataError(f"text {text[:80]!r}: has {count} words, the times {len(words)}; align it again")
+        return symbols, ends
+
+    def frames(self, symbols: Sequence[str], ends: Sequence[float], num_frames: int) -> list[int]:
+        """Return the id of what is said in the middle of each frame; `ends` in frames."""
+        return [
+            self._ids[symbols[min(bisect.bisect_right(ends, i + 0.5), len(symbols) - 1)]] for i in range(num_frames)
+        ]
+
+    def to_json(self) -> dict[str, object]:
+        """Return what a checkpoint's `vocabulary` holds."""
+        return {"tokens": FRAME_TOKENS, "symbols": list(self.symbols)}
 
 
 def open_vocabulary(stored: object) -> Vocabulary:
@@ -138,7 +216,7 @@ def open_vocabulary(stored: object) -> Vocabulary:
     """
     if not isinstance(stored, dict):
         return Vocabulary.from_json(stored)
-    vocabulary = PhonemeVocabulary()
+    vocabulary = FramePhonemes() if stored.get("tokens") == FRAME_TOKENS else PhonemeVocabulary()
     if stored != vocabulary.to_json():
         raise DataError("vocabulary: these are not the phonemes of this version of svae")
     return vocabulary

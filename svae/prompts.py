@@ -71,6 +71,8 @@ def open_reference(tts: TTS, ref: Path, ref_text: str | None, *, asr: str, conso
     started = time.perf_counter()
     prompt = tts.encode_prompt(prompt_waveform, ref_text)
     elapsed = time.perf_counter() - started
+    if prompt.note is not None:
+        console.print(f"[yellow]{escape(prompt.note)}[/]")
     description = {
         "reference": str(ref),
         "prompt_text_from": "given" if recognizer is None else "asr",
@@ -205,7 +207,8 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
     if same_vae:
         latents = tts.vae.normalize(mean.to(tts.device))
         text = tts.end_prompt_text(text)
-        prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate)
+        words, note = tts.align_prompt(waveform, text)
+        prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate, words, note)
     else:
         console.print(f"[yellow]Voice {name} was saved with another VAE: its recording is encoded again.[/]")
         prompt = tts.encode_prompt(waveform, text)

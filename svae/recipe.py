@@ -221,6 +221,9 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
         yield f"vae: mel frames come from no VAE; leave out {config.vae!r} or set representation: latents"
     if config.representation == "mel" and config.flow.posterior != "mean":
         yield f"flow.posterior: mel frames have no posterior to draw from, got {config.flow.posterior!r}"
+    if (config.tokens == "frame-phonemes") != (config.data.timings is not None):
+        wanted = "a folder of `svae align`" if config.data.timings is None else "tokens: frame-phonemes"
+        yield f"data.timings: {config.data.timings!r} with tokens: {config.tokens}; expected {wanted}"
     if config.min_seconds >= config.max_seconds:
         yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"
 

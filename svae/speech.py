@@ -25,6 +25,10 @@ class Prompt:
     gain: float
     """What the waveform was multiplied by before encoding."""
     seconds: float
+    words: list[list[float]] | None = None
+    """Of each word its start and the ends of its phones, in seconds; for models of frame-level phones."""
+    note: str | None = None
+    """Why the times of the words are not known, where they are wanted."""
 
     @property
     def frames(self) -> int:

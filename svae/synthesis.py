@@ -22,11 +22,12 @@ from svae.checkpoint import writable_folder
 from svae.distributed import describe_device, select_device
 from svae.errors import ConfigError
 from svae.longform import chunk_text, join_chunks
+from svae.planning import MAX_TOTAL_SECONDS
 from svae.prompts import ASR_SAMPLE_RATE, OpenedPrompt, load_voice, open_reference
 from svae.speech import Prompt, Sampling, Synthesis
 from svae.spoken import prepare_sentences, read_text
 from svae.tracking import environment
-from svae.tts import MAX_TOTAL_SECONDS, TTS, load_tts
+from svae.tts import TTS, load_tts
 
 __all__ = ["TTS", "Synthesis", "SynthesizeOptions", "load_tts", "speak_long", "synthesize_file"]
 

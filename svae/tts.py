@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +18,28 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from svae import forced_alignment
+from svae.audio import resample
 from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig
-from svae.durations import end_sentence, predict_frames, predict_with
+from svae.durations import end_sentence
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models import streaming
 from svae.models.dit import DiT
-from svae.models.duration import DurationPredictor
+from svae.models.duration import DurationPredictor, PhoneDurations
 from svae.models.flow import sample_latents
 from svae.models.mel import MelFrames
 from svae.models.packed import use_bf16_products
 from svae.models.receptive_field import decoder_reach
 from svae.models.vae import SpeechVAE, load_vae
-from svae.phonemes import open_vocabulary
+from svae.phonemes import FramePhonemes, open_vocabulary
+from svae.planning import Planner
 from svae.recipe import from_tree
 from svae.speech import Prompt, Sampling, Synthesis
 from svae.text import PADDING_ID, Vocabulary, normalize_text
 
 MAX_PROMPT_SECONDS = 30.0
 """Longer references are refused."""
-MAX_TOTAL_SECONDS = 60.0
-"""Reference and new speech together; more is far beyond any utterance the models are trained on."""
 PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
 SILENT_RMS = 1e-4
@@ -56,7 +58,7 @@ class TTS:
         vae: on the same device, in eval mode; or mel frames.
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
-        predictor: of durations; None leaves the byte rule.
+        predictor: of durations; None leaves the byte rule. Models of frame-level phones cannot do without.
     """
 
     def __init__(
@@ -65,12 +67,14 @@ class TTS:
         vae: SpeechVAE | MelFrames,
         vocabulary: Vocabulary,
         identity: dict[str, Any] | None = None,
-        predictor: DurationPredictor | None = None,
+        predictor: DurationPredictor | PhoneDurations | None = None,
     ) -> None:
         self.model, self.vae, self.vocabulary, self.predictor = model, vae, vocabulary, predictor
         self.identity: dict[str, Any] = {} if identity is None else identity
         self.sample_rate, self.hop_length = vae.sample_rate, vae.hop_length
         self.device = next(model.parameters()).device
+        frame_rate = self.sample_rate / self.hop_length
+        self.planner = Planner(vocabulary, predictor, frame_rate, self.identity.get("max_seconds"))
 
     def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
         """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
@@ -110,8 +114,8 @@ class TTS:
         """
         sampling.check()
         texts = [self._clean(text, "text") for text in texts]
-        totals = [self._total_frames(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
-        rows = [torch.tensor(self.vocabulary.encode(p.text + t)) for p, t in zip(prompts, texts, strict=True)]
+        plans = [self.planner.plan(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
+        totals, rows = [total for total, _ in plans], [torch.tensor(ids) for _, ids in plans]
         kept = [prompt.frames for prompt in prompts]
         latents = torch.zeros(len(texts), self.vae.latent_dim, max(kept), device=self.device)
         for row, prompt in zip(latents, prompts, strict=True):
@@ -174,7 +178,18 @@ class TTS:
         gain = max(PROMPT_RMS / rms, 1.0)
         mean = self.vae.encode(waveform * gain).mean
         seconds = waveform.shape[-1] / self.sample_rate
-        return Prompt(self.vae.normalize(mean), text, gain, seconds)
+        words, note = self.align_prompt(waveform, text)
+        return Prompt(self.vae.normalize(mean), text, gain, seconds, words, note)
+
+    def align_prompt(self, waveform: Tensor, text: str) -> tuple[list[list[float]] | None, str | None]:
+        """Return when the words of a reference (1, 1, S) are spoken, or why that is not known; None, None: not wanted."""
+        if not isinstance(self.vocabulary, FramePhonemes):
+            return None, None
+        try:
+            heard = resample(waveform.reshape(1, -1).cpu(), self.sample_rate, forced_alignment.SAMPLE_RATE)
+            return aligner().align(heard[0], text), None
+        except forced_alignment.AlignmentError as error:
+            return None, f"reference not aligned with its transcript, phones spread by predicted durations: {error}"
 
     def end_prompt_text(self, text: str) -> str:
         """Return prompt text as the model gets it: normalised, ended like a sentence. Raises as `generate`."""
@@ -214,46 +229,12 @@ class TTS:
 
     def new_seconds(self, text: str, prompt: Prompt, sampling: Sampling) -> float:
         """Return how long the speech of a text is predicted to be, without the prompt."""
-        frames = self._predict(prompt, normalize_text(text), sampling) - prompt.frames
+        frames = self.planner.predict(prompt, normalize_text(text), sampling) - prompt.frames
         return frames * self.hop_length / self.sample_rate
 
-    def _predict(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
-        if self.duration_rule(sampling) == "bytes":
-            return predict_frames(prompt.frames, prompt.text, text, speed=sampling.speed)
-        assert self.predictor is not None
-        return predict_with(self.predictor, self.vocabulary, prompt.frames, prompt.text, text, speed=sampling.speed)
-
     def duration_rule(self, sampling: Sampling) -> str:
-        """Return which rule decides durations: `bytes`, `predictor` or `given`.
-
-        Raises:
-            ConfigError: the predictor is asked for and the checkpoint has none.
-        """
-        if sampling.duration_seconds is not None:
-            return "given"
-        if sampling.duration_rule == "predictor" and self.predictor is None:
-            raise ConfigError("duration rule `predictor`: this checkpoint has none; use `bytes` or `auto`")
-        return "bytes" if sampling.duration_rule == "bytes" or self.predictor is None else "predictor"
-
-    def _total_frames(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
-        kept, rate = prompt.frames, self.sample_rate / self.hop_length
-        if sampling.duration_seconds is None:
-            total = self._predict(prompt, text, sampling)
-        else:
-            total, characters = kept + max(1, round(sampling.duration_seconds * rate)), len(prompt.text) + len(text)
-            if total < characters:
-                raise DataError(
-                    f"duration {sampling.duration_seconds:g} s: {characters} characters do not fit in {total} frames "
-                    f"of reference and new speech; at least {(characters - kept) / rate:.2f} s are needed"
-                )
-        if total / rate > MAX_TOTAL_SECONDS:
-            trained = self.identity.get("max_seconds")
-            known = "" if trained is None else f" (this model was trained on utterances of up to {trained:g} s)"
-            raise DataError(
-                f"text: reference and new speech would be {total / rate:.1f} s together; at most {MAX_TOTAL_SECONDS:g} s "
-                f"are possible{known}. Split the text, use a shorter reference or a higher speed."
-            )
-        return total
+        """Return which rule decides durations: `bytes`, `predictor` or `given`. Raises ConfigError as `Planner.rule`."""
+        return self.planner.rule(sampling)
 
     def _precision(self, sampling: Sampling) -> AbstractContextManager[Any]:
         """Let the network multiply as `sampling` says."""
@@ -317,10 +298,24 @@ def load_representation(checkpoint: Checkpoint, device: str | torch.device) -> t
 
 def load_predictor(
     checkpoint: Checkpoint, vocabulary: Vocabulary, device: str | torch.device
-) -> DurationPredictor | None:
+) -> DurationPredictor | PhoneDurations | None:
     """Return the checkpoint's duration predictor, or None where it has none."""
     if DURATION_FILE not in checkpoint.config["files"]:
         return None
-    predictor = DurationPredictor(len(vocabulary))
-    load_strict(predictor, checkpoint.state(DURATION_FILE), checkpoint.folder)
-    return predictor.to(device).eval().requires_grad_(False)
+    return predictor_from(checkpoint.state(DURATION_FILE), vocabulary, checkpoint.folder).to(device)
+
+
+def predictor_from(
+    weights: dict[str, Tensor], vocabulary: Vocabulary, where: Path = Path(DURATION_FILE)
+) -> DurationPredictor | PhoneDurations:
+    """Return a duration predictor with these weights: of phones where the vocabulary is one a frame, else of texts."""
+    cls = PhoneDurations if isinstance(vocabulary, FramePhonemes) else DurationPredictor
+    predictor = cls(len(vocabulary))
+    load_strict(predictor, weights, where)
+    return predictor.eval().requires_grad_(False)
+
+
+@lru_cache(maxsize=1)
+def aligner() -> forced_alignment.PhoneAligner:
+    """Return the aligner of prompts, opened at the first use."""
+    return forced_alignment.PhoneAligner()

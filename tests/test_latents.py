@@ -99,7 +99,17 @@ def test_what_is_longer_than_a_chunk_is_encoded_alone_where_batches_are_used(ton
 
 
 def test_torchrun_gives_the_same_bytes(latents, options, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "svae", "encode"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "svae",
+        "encode",
+    ]
     command += [options.data, "--vae", options.vae, "--out", tmp_path / "two", "--dtype", "float32", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     result = subprocess.run(

@@ -16,9 +16,10 @@ from svae.durations import end_sentence, predict_frames
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.dit import DiT
 from svae.models.vae import SpeechVAE
+from svae.planning import MAX_TOTAL_SECONDS
 from svae.recipe import to_tree
 from svae.text import Vocabulary
-from svae.tts import MAX_PROMPT_SECONDS, MAX_TOTAL_SECONDS, TTS, load_tts
+from svae.tts import MAX_PROMPT_SECONDS, TTS, load_tts
 
 DIT = DiTConfig(dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4, conv_pos_kernel=7)
 VOCABULARY = Vocabulary.from_characters("abcdefghijklmnopqrstuvwxyz.,?H'")

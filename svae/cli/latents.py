@@ -127,6 +127,26 @@ def cache_teacher(
     run(CacheOptions(data=data, out=out, teacher=cfg, dtype=dtype.value, workers=workers, device=device))
 
 
+@app.command(
+    epilog=example("""
+        svae align data/shards/mine --out data/timings/mine
+        svae train-tts --data data/latents/mine --set tokens=frame-phonemes --set data.timings=data/timings/mine
+    """)
+)
+def align(
+    data: Annotated[Path, typer.Argument(help="Waveform shards from `svae prepare`, in English.")],
+    out: Annotated[Path, typer.Option(help="Where the times go; finished shards are kept.")],
+    workers: Workers = None,
+) -> None:
+    """Find when each phone of every utterance is spoken, for models of frame-level phonemes.
+
+    Forced alignment by pocketsphinx's acoustic model; needs no GPU and no download.
+    """
+    from svae.aligning import AlignOptions, align_shards
+
+    align_shards(AlignOptions(data, out, workers))
+
+
 def parse_layer(text: str) -> int | str:
     """Read `--layer`. Raises ConfigError for anything but an integer or `average`."""
     if text == "average":

@@ -24,6 +24,7 @@ from svae.data.batching import (
 from svae.data.reading import CachedGuidance, CropBatch, UtteranceBatch, read_crops, read_utterances
 from svae.data.shards import Sample, ShardIndex
 from svae.data.stream import BatchStream, SlotDataset
+from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.text import Vocabulary
 
@@ -96,6 +97,7 @@ def utterance_loader(
     rank: int,
     world_size: int,
     loader: LoaderConfig,
+    timings: Timings | None = None,
     pin_memory: bool = False,
 ) -> BatchStream[UtteranceBatch]:
     """Stream whole training utterances for one rank, of similar length in a batch, each once an epoch.
@@ -112,6 +114,7 @@ def utterance_loader(
         rank: this process.
         world_size: number of processes.
         loader: how to read.
+        timings: of the phones, for FramePhonemes.
         pin_memory: page-lock the batches for non-blocking copies; for training on an accelerator.
 
     Raises:
@@ -125,7 +128,7 @@ def utterance_loader(
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
         raise DataError(f"{index.root}: no training utterance fits: {listed}. Raise batch_frames or widen the limits.")
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = _UtterancePlan(batch_frames, hop_length, vocabulary)
+    plan = _UtterancePlan(batch_frames, hop_length, vocabulary, timings)
     return BatchStream(
         SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader), loader, pin_memory
     )
@@ -195,6 +198,7 @@ def validation_batches(
     rank: int = 0,
     world_size: int = 1,
     samples: Sequence[Sample] | None = None,
+    timings: Timings | None = None,
 ) -> Iterator[UtteranceBatch]:
     """Yield the same whole utterances at every call, sorted by length, in batches: those of this rank.
 
@@ -209,6 +213,7 @@ def validation_batches(
         rank: this process.
         world_size: number of processes.
         samples: what to read; None: what the index holds out. Nothing usable gives no batches.
+        timings: of the phones, for FramePhonemes.
     """
     usable, _ = select_utterances(
         index.validation if samples is None else samples,
@@ -220,7 +225,8 @@ def validation_batches(
     mine = sorted(usable[:count], key=lambda sample: (sample.num_samples, sample.key))[rank::world_size]
     frames = [num_frames(sample.num_samples, hop_length) for sample in mine]
     for batch in pack(range(len(mine)), frames, batch_frames):
-        yield read_utterances(index, [mine[i] for i in batch], vocabulary=vocabulary, hop_length=hop_length)
+        chosen = [mine[i] for i in batch]
+        yield read_utterances(index, chosen, vocabulary=vocabulary, hop_length=hop_length, timings=timings)
 
 
 # ----------------------------------------------------------------------------------------------- plans for the readers
@@ -251,9 +257,12 @@ class _UtterancePlan:
     batch_frames: int
     hop_length: int
     vocabulary: Vocabulary
+    timings: Timings | None
 
     def batches(self, order: SlotOrder, start: int) -> Iterator[list[Sample]]:
         return utterance_batches(order, batch_frames=self.batch_frames, hop_length=self.hop_length, start=start)
 
     def read(self, index: ShardIndex, samples: list[Sample]) -> UtteranceBatch:
-        return read_utterances(index, samples, vocabulary=self.vocabulary, hop_length=self.hop_length)
+        return read_utterances(
+            index, samples, vocabulary=self.vocabulary, hop_length=self.hop_length, timings=self.timings
+        )

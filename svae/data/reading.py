@@ -18,6 +18,7 @@ from torch import Tensor
 from svae.data.batching import Crop, num_frames
 from svae.data.features import FeatureCache
 from svae.data.shards import Sample, ShardIndex, read_member
+from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.text import PADDING_ID, Vocabulary
 
@@ -198,9 +199,16 @@ def read_crops(
 
 
 def read_utterances(
-    index: ShardIndex, samples: Sequence[Sample], *, vocabulary: Vocabulary, hop_length: int
+    index: ShardIndex,
+    samples: Sequence[Sample],
+    *,
+    vocabulary: Vocabulary,
+    hop_length: int,
+    timings: Timings | None = None,
 ) -> UtteranceBatch:
     """Read planned utterances into a batch; unreadable ones are named in `failures`.
+
+    With `timings`, of FramePhonemes, the tokens are one a frame.
 
     Raises:
         DataError: a text holds a character that is not in the vocabulary.
@@ -218,7 +226,11 @@ def read_utterances(
     texts = []
     for sample in kept:
         try:
-            texts.append(torch.tensor(vocabulary.encode(sample.text), dtype=torch.int64))
+            if timings is None:
+                ids = vocabulary.encode(sample.text)
+            else:
+                ids = timings.frames(sample, vocabulary, index.sample_rate, hop_length)
+            texts.append(torch.tensor(ids, dtype=torch.int64))
         except DataError as error:
             raise DataError(f"{index.describe(sample)}: {error}") from error
     batch = UtteranceBatch(

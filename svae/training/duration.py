@@ -1,4 +1,4 @@
-"""Fit the duration predictor to an index: texts, speakers and durations are all it needs, no audio."""
+"""Fit the duration predictor to an index: texts, speakers and durations (or times of phones) are all it needs, no audio."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from svae.data.shards import Sample
-from svae.models.duration import DurationPredictor
+from svae.data.timings import Timings
+from svae.models.duration import DurationPredictor, PhoneDurations
+from svae.phonemes import FramePhonemes
 from svae.text import PADDING_ID, Vocabulary
 from svae.tts import DURATION_FILE
 
 STEPS, BATCH, LEARNING_RATE = 150, 64, 5e-3
+PHONE_STEPS, PHONE_BATCH, PHONE_LEARNING_RATE = 1000, 16, 3e-3
 
 
 def fit_duration(
@@ -83,21 +86,81 @@ def _tokens(samples: Sequence[Sample], vocabulary: Vocabulary) -> Tensor:
     return pad_sequence(rows, batch_first=True, padding_value=PADDING_ID)
 
 
+def fit_phone_durations(
+    samples: Sequence[Sample],
+    vocabulary: FramePhonemes,
+    timings: Timings,
+    *,
+    sample_rate: int,
+    hop_length: int,
+    seed: int = 0,
+    steps: int = PHONE_STEPS,
+) -> PhoneDurations | None:
+    """Fit durations of phones to pairs of utterances by the same speaker, one known and one asked for.
+
+    Args:
+        samples: utterances whose times are known; fewer than 16 give None.
+        vocabulary: of the TTS model, words spelled as in its training.
+        timings: of the samples.
+        sample_rate: in Hz.
+        hop_length: samples per frame.
+        seed: of the initial weights and the pairs; the result is a function of the arguments alone.
+        steps: of AdamW with a learning rate that falls linearly to 0.
+    """
+    if len(samples) < 16:
+        return None
+    by_speaker = defaultdict(list)
+    for sample in samples:
+        by_speaker[sample.speaker].append(sample)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = PhoneDurations(len(vocabulary))
+    choose = random.Random(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PHONE_LEARNING_RATE, weight_decay=0.01)
+
+    def lasting(sample: Sample) -> tuple[Tensor, Tensor]:
+        symbols, ends = timings.timeline(sample, vocabulary, sample_rate, hop_length)
+        return torch.tensor(vocabulary.ids(symbols)), torch.tensor([0.0, *ends]).diff().clamp_min(0)
+
+    for step in range(steps):
+        targets = [choose.choice(samples) for _ in range(PHONE_BATCH)]
+        pairs = [(lasting(_partner(t, by_speaker[t.speaker], choose)), lasting(t)) for t in targets]
+        # The pause between them is the prompt's: what follows begins with the first word, as in synthesis.
+        tokens = pad_sequence([torch.cat([p[0], t[0][1:]]) for p, t in pairs], True, PADDING_ID)
+        frames = pad_sequence([torch.cat([p[1], t[1][1:]]) for p, t in pairs], True, 0.0)
+        known = torch.arange(tokens.shape[1])[None] < torch.tensor([len(p[0]) for p, _ in pairs])[:, None]
+        asked = (tokens >= 0) & ~known
+        loss = F.smooth_l1_loss(model(tokens, frames, known)[asked], frames.log1p()[asked], beta=0.05)
+        for group in optimizer.param_groups:
+            group["lr"] = PHONE_LEARNING_RATE * (1 - step / steps)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval().requires_grad_(False)
+
+
 def kept_predictor(
-    run: Path, samples: Sequence[Sample], vocabulary: Vocabulary, **fit: Any
+    run: Path,
+    samples: Sequence[Sample],
+    vocabulary: Vocabulary,
+    *,
+    timings: Timings | None = None,
+    sample_rate: int | None = None,
+    **fit: Any,
 ) -> dict[str, Tensor] | None:
     """Return the weights of a run's predictor: those fitted when it began, or fitted now and kept in the run folder.
 
-    Args:
-        run: the run folder.
-        samples: see `fit_duration`.
-        vocabulary: see `fit_duration`.
-        **fit: see `fit_duration`.
+    Arguments are those of `fit_phone_durations`, where there are `timings`, and of `fit_duration`.
     """
     path = run / DURATION_FILE
     if path.is_file():
         return load_file(path)
-    predictor = fit_duration(samples, vocabulary, **fit)
+    predictor: DurationPredictor | PhoneDurations | None
+    if timings is None:
+        predictor = fit_duration(samples, vocabulary, **fit)
+    else:
+        assert isinstance(vocabulary, FramePhonemes) and sample_rate is not None
+        predictor = fit_phone_durations(samples, vocabulary, timings, sample_rate=sample_rate, **fit)
     if predictor is None:
         return None
     temporary = path.with_name(f".{path.name}.tmp")

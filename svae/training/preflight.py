@@ -91,7 +91,7 @@ def _plan_vae(
 def _plan_tts(
     config: TTSTrainConfig, world_size: int, console: Console
 ) -> tuple[ShardIndex, dict[str, nn.Module], str, dict[str, int]]:
-    index, _ = representation.open_data(config)
+    index, _, _ = representation.open_data(config)
     if config.trainer.synthesize_every:
         held_out_list(representation.waveform_root(config, index))
     start = open_start(config)

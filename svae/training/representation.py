@@ -6,9 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+from rich.console import Console
+
 from svae.checkpoint import Checkpoint, open_checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.shards import ShardIndex, read_index
+from svae.data.timings import Timings
 from svae.distributed import barrier
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.latents import STATISTICS_UTTERANCES, content_of, measure_statistics, vae_of_latents
@@ -17,8 +20,10 @@ from svae.models.vae import SpeechVAE, load_vae
 from svae.training.loop import Session
 
 
-def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
-    """Return the training index and the index validation reads.
+def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings | None]:
+    """Return the training index, the index validation reads, and the times of phones that the recipe names.
+
+    With times of phones both hold only the utterances that have them.
 
     Raises:
         ConfigError: a folder holds another kind of shards; prompts for `trainer.synthesize_every` are nowhere.
@@ -34,7 +39,13 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex]:
         raise ConfigError(f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}")
     if config.trainer.synthesize_every:
         waveform_root(config, index)
-    return index, validation
+    if config.data.timings is None:
+        return index, validation, None
+    timings = Timings(config.data.timings)
+    selected, left_out = timings.select(index)
+    if left_out:
+        Console().print(f"Left out: {left_out} of {len(index.samples)} utterances without times of phones")
+    return selected, selected if validation is index else timings.select(validation)[0], timings
 
 
 def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:

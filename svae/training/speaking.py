@@ -16,6 +16,7 @@ from svae.evaluation.lists import Item, held_out_list
 from svae.evaluation.metrics import WordErrors, word_errors
 from svae.evaluation.speaker import SpeakerModel, load_speaker_model
 from svae.models.dit import DiT
+from svae.models.duration import DurationPredictor, PhoneDurations
 from svae.models.mel import MelFrames
 from svae.models.vae import SpeechVAE
 from svae.text import Vocabulary, normalize_text
@@ -36,6 +37,8 @@ class Speaking:
     speaker: SpeakerModel
     num_steps: int
     seed: int
+    predictor: DurationPredictor | PhoneDurations | None
+    """Of durations; None leaves the byte rule."""
 
     def __call__(
         self, session: Session, step: int, model: DiT, vae: SpeechVAE | MelFrames, vocabulary: Vocabulary
@@ -44,7 +47,7 @@ class Speaking:
 
         The noise depends on the seed and the text alone, so that rows of different steps and runs compare.
         """
-        tts = TTS(model, vae, vocabulary)
+        tts = TTS(model, vae, vocabulary, predictor=self.predictor)
         errors: list[WordErrors] = []
         similarities: list[float] = []
         failed = 0
@@ -71,7 +74,12 @@ class Speaking:
 
 
 def open_speaking(
-    config: TTSTrainConfig, index: ShardIndex, vae: SpeechVAE | MelFrames, vocabulary: Vocabulary, session: Session
+    config: TTSTrainConfig,
+    index: ShardIndex,
+    vae: SpeechVAE | MelFrames,
+    vocabulary: Vocabulary,
+    session: Session,
+    predictor: DurationPredictor | PhoneDurations | None = None,
 ) -> Speaking | None:
     """Open the list and the judges; None where `trainer.synthesize_every` is 0 or on ranks that only wait.
 
@@ -97,4 +105,6 @@ def open_speaking(
         f"{SPEAKER} speaker model",
         highlight=False,
     )
-    return Speaking(items, load_asr(ASR), load_speaker_model(SPEAKER), trainer.synthesize_steps, trainer.seed)
+    return Speaking(
+        items, load_asr(ASR), load_speaker_model(SPEAKER), trainer.synthesize_steps, trainer.seed, predictor
+    )

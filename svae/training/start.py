@@ -15,7 +15,7 @@ from svae.data.shards import ShardIndex
 from svae.errors import CheckpointError, DataError
 from svae.models.dit import DiT
 from svae.models.vae import SpeechVAE
-from svae.phonemes import PhonemeVocabulary, open_vocabulary
+from svae.phonemes import FramePhonemes, PhonemeVocabulary, open_vocabulary
 from svae.recipe import to_tree
 from svae.text import Vocabulary
 
@@ -92,17 +92,18 @@ def choose_vocabulary(index: ShardIndex, config: TTSTrainConfig, start: Checkpoi
         CheckpointError: the start reads the other kind of tokens.
         DataError: texts that cannot be read as phonemes.
     """
-    phonemes = config.tokens == "phonemes"
-    own = PhonemeVocabulary() if phonemes else Vocabulary.from_characters(index.metadata["characters"])
+    kinds = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
+    phonemes = config.tokens in kinds
+    own = kinds[config.tokens]() if phonemes else Vocabulary.from_characters(index.metadata["characters"])
     if phonemes and (missing := own.unknown("".join(index.metadata["characters"]))):
         raise DataError(
-            f"{index.root}: `tokens: phonemes` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
+            f"{index.root}: `tokens: {config.tokens}` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
         )
     if start is None:
         return own
     known = open_vocabulary(start.config["vocabulary"])
-    if isinstance(known, PhonemeVocabulary) != phonemes:
-        other = "characters" if phonemes else "phonemes"
+    if phonemes and type(known) is not type(own) or not phonemes and isinstance(known, PhonemeVocabulary):
+        other = next((kind for kind, cls in kinds.items() if type(known) is cls), "characters")
         raise CheckpointError(f"--init {start.folder}: it reads {other}. Pass --set tokens={other}")
     if phonemes:
         return own

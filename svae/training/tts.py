@@ -16,6 +16,7 @@ from svae.data.batching import unfit_utterances
 from svae.data.loading import utterance_loader, validation_batches
 from svae.data.reading import UtteranceBatch
 from svae.data.shards import ShardIndex
+from svae.data.timings import Timings
 from svae.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
 from svae.errors import CheckpointError, DataError
 from svae.models.dit import DiT
@@ -40,7 +41,7 @@ from svae.training.optim import ExponentialMovingAverage, build_optimizer, learn
 from svae.training.representation import find_vae, open_data, open_representation
 from svae.training.speaking import Speaking, open_speaking
 from svae.training.start import choose_vocabulary, open_start, take_weights
-from svae.tts import DURATION_FILE
+from svae.tts import DURATION_FILE, predictor_from
 
 
 @dataclass
@@ -53,6 +54,8 @@ class TTSState:
     ema: ExponentialMovingAverage
     vae: SpeechVAE | MelFrames
     vocabulary: Vocabulary
+    timings: Timings | None
+    """Of the phones, with `tokens: frame-phonemes`."""
     network: nn.Module
     """`model`, averaged over ranks in its backward pass."""
 
@@ -68,13 +71,13 @@ def train_tts(options: TrainOptions) -> Path:
         ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
     """
     config: TTSTrainConfig = options.config
-    index, validation = open_data(config)
+    index, validation, timings = open_data(config)
     start = open_start(config)
     source = find_vae(config, index, start)
     vocabulary = choose_vocabulary(index, config, start)
     with open_world(options.device) as world, open_session(options, "tts", world) as session:
         vae = open_representation(session, source, index, config)
-        state = build_state(config, vae, vocabulary, world)
+        state = build_state(config, vae, vocabulary, world, timings)
         if start is not None and session.checkpoint is None:
             take_weights(state.model, start, config.dit, state.vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
@@ -94,7 +97,8 @@ def train_tts(options: TrainOptions) -> Path:
         loader = utterance_loader(
             index,
             **limits,
-            vocabulary=PhonemeVocabulary(config.spelled_words) if config.tokens == "phonemes" else vocabulary,
+            vocabulary=spelled(vocabulary, config),
+            timings=timings,
             seed=config.trainer.seed,
             start_step=state.step,
             rank=world.rank,
@@ -104,8 +108,14 @@ def train_tts(options: TrainOptions) -> Path:
         )
         samples = None if config.data.validation_root is None else validation.samples
         count = config.validation_utterances
-        held_out = list(validation_batches(validation, **limits, count=count, vocabulary=vocabulary, samples=samples))
-        speaking = open_speaking(config, index, vae, vocabulary, session)
+        held_out = list(
+            validation_batches(
+                validation, **limits, count=count, vocabulary=vocabulary, samples=samples, timings=timings
+            )
+        )
+        weights = None if timings is None else fitted_predictor(session, state, index, config)
+        predictor = None if weights is None else predictor_from(weights, vocabulary)
+        speaking = open_speaking(config, index, vae, vocabulary, session, predictor)
         finished = run_loop(
             session,
             state,
@@ -122,7 +132,13 @@ def train_tts(options: TrainOptions) -> Path:
     return options.out
 
 
-def build_state(config: TTSTrainConfig, vae: SpeechVAE | MelFrames, vocabulary: Vocabulary, world: World) -> TTSState:
+def build_state(
+    config: TTSTrainConfig,
+    vae: SpeechVAE | MelFrames,
+    vocabulary: Vocabulary,
+    world: World,
+    timings: Timings | None = None,
+) -> TTSState:
     """Build the network and its optimizer with weights that depend on the seed only."""
     torch.manual_seed(config.trainer.seed)
     model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=vae.latent_dim).to(world.device)
@@ -136,7 +152,30 @@ def build_state(config: TTSTrainConfig, vae: SpeechVAE | MelFrames, vocabulary: 
         ema=ema,
         vae=vae,
         vocabulary=vocabulary,
+        timings=timings,
         network=data_parallel(model, world),
+    )
+
+
+def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
+    """Return the vocabulary that encodes texts for training: of phonemes, some words in letters."""
+    return type(vocabulary)(config.spelled_words) if isinstance(vocabulary, PhonemeVocabulary) else vocabulary
+
+
+def fitted_predictor(
+    session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
+) -> dict[str, Tensor] | None:
+    """Return the weights of the run's duration predictor; only rank 0 fits and keeps it, others get None."""
+    if not session.world.is_main:
+        return None
+    return kept_predictor(
+        session.run,
+        index.train,
+        spelled(state.vocabulary, config) if state.timings is not None else state.vocabulary,
+        timings=state.timings,
+        sample_rate=index.sample_rate,
+        hop_length=state.vae.hop_length,
+        seed=config.trainer.seed,
     )
 
 
@@ -227,9 +266,7 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
     world = session.world
     if world.is_main:
         vae = None if config.representation == "mel" else open_checkpoint(session.run / "vae", kind="vae")
-        predictor = kept_predictor(
-            session.run, index.train, state.vocabulary, hop_length=state.vae.hop_length, seed=config.trainer.seed
-        )
+        predictor = fitted_predictor(session, state, index, config)
         write_checkpoint(
             new_checkpoint_folder(session, state),
             config={

@@ -1,0 +1,83 @@
+"""Stored times of phones, as `svae align` writes them."""
+
+from __future__ import annotations
+
+import json
+from array import array
+from dataclasses import replace
+from pathlib import Path
+
+from svae.data.shards import Sample, ShardIndex
+from svae.errors import DataError
+from svae.phonemes import FramePhonemes
+
+DESCRIPTION = "timings.json"
+
+
+def timings_name(number: int) -> str:
+    """Return the name of the file of a shard."""
+    return f"timings-{number:05d}.jsonl"
+
+
+class Timings:
+    """Of each utterance the start of every word and the ends of its phones, in seconds.
+
+    Args:
+        root: folder written by `svae align`.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self._words: dict[str, list[array[float]]] = {}
+        try:
+            self.source = json.loads((self.root / DESCRIPTION).read_text(encoding="utf-8"))["source"]
+            for number in range(len(self.source)):
+                path = self.root / timings_name(number)
+                for line in path.read_text(encoding="utf-8").splitlines():
+                    row = json.loads(line)
+                    if "words" in row:
+                        self._words[row["key"]] = [array("f", word) for word in row["words"]]
+        except FileNotFoundError as error:
+            raise DataError(f"{error.filename}: not there; data.timings is a finished folder of `svae align`") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.root}: damaged times of phones ({error}); make them again with `svae align`"
+            ) from None
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._words
+
+    def timeline(
+        self, sample: Sample, vocabulary: FramePhonemes, sample_rate: int, hop_length: int
+    ) -> tuple[list[str], list[float]]:
+        """Return the symbols of an utterance, and when each ends, in frames."""
+        symbols, ends = vocabulary.timeline(sample.text, self._words[sample.key])
+        rate = sample_rate / hop_length
+        return symbols, [*(end * rate for end in ends[:-1]), sample.num_samples / hop_length]
+
+    def frames(self, sample: Sample, vocabulary: FramePhonemes, sample_rate: int, hop_length: int) -> list[int]:
+        """Return which symbol is spoken in each frame of an utterance."""
+        symbols, ends = self.timeline(sample, vocabulary, sample_rate, hop_length)
+        return vocabulary.frames(symbols, ends, -(-sample.num_samples // hop_length))
+
+    def select(self, index: ShardIndex) -> tuple[ShardIndex, int]:
+        """Return an index with only the utterances whose times are known, and how many were left out.
+
+        Raises:
+            DataError: the times are those of other shards, or none is left.
+        """
+        stored = index.metadata.get("latents", {})
+        source = stored.get("source") or [shard["sha256"] for shard in index.shards]
+        if source != self.source:
+            raise DataError(
+                f"{self.root}: holds the times of other shards than {index.root}; run `svae align` on those"
+            )
+        samples = [sample for sample in index.samples if sample.key in self]
+        if not samples:
+            raise DataError(f"{self.root}: no utterance could be aligned")
+        validation = [key for key in index.metadata["validation"] if key in self]
+        left_out = len(index.samples) - len(samples)
+        return replace(index, samples=samples, metadata=index.metadata | {"validation": validation}), left_out

@@ -1,0 +1,107 @@
+"""How many frames new speech gets, and which token stands at which frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from svae.durations import predict_frames, predict_phones, predict_with, prompt_timeline
+from svae.errors import CheckpointError, ConfigError, DataError
+from svae.models.duration import DurationPredictor, PhoneDurations
+from svae.phonemes import FramePhonemes
+from svae.speech import Prompt, Sampling
+from svae.text import Vocabulary
+
+MAX_TOTAL_SECONDS = 60.0
+"""Reference and new speech together; more is far beyond any utterance the models are trained on."""
+Timeline = tuple[list[str], list[float]]
+"""Symbols, and the frames that each lasts."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Decides durations for one TTS model.
+
+    Raises:
+        CheckpointError: frame-level phones without durations of phones, or the other way round.
+    """
+
+    vocabulary: Vocabulary
+    predictor: DurationPredictor | PhoneDurations | None
+    frame_rate: float
+    """Of the latents, in Hz."""
+    trained_seconds: float | None = None
+    """The longest utterances the model was trained on, for messages."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.vocabulary, FramePhonemes) != isinstance(self.predictor, PhoneDurations):
+            raise CheckpointError("frame-level phones need durations of phones; was the checkpoint copied whole?")
+
+    def rule(self, sampling: Sampling) -> str:
+        """Return which rule decides durations: `bytes`, `predictor` or `given`.
+
+        Raises:
+            ConfigError: the predictor is asked for and the checkpoint has none.
+        """
+        if sampling.duration_seconds is not None:
+            return "given"
+        if sampling.duration_rule == "predictor" and self.predictor is None:
+            raise ConfigError("duration rule `predictor`: this checkpoint has none; use `bytes` or `auto`")
+        return "bytes" if sampling.duration_rule == "bytes" or self.predictor is None else "predictor"
+
+    def predict(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
+        """Return the frames of prompt and text together, by the rule."""
+        if self.rule(sampling) == "bytes":
+            return predict_frames(prompt.frames, prompt.text, text, speed=sampling.speed)
+        if isinstance(self.vocabulary, FramePhonemes):
+            _, (_, lasting) = self._timelines(prompt, text)
+            return prompt.frames + max(1, round(sum(lasting) / sampling.speed))
+        assert isinstance(self.predictor, DurationPredictor)
+        return predict_with(self.predictor, self.vocabulary, prompt.frames, prompt.text, text, speed=sampling.speed)
+
+    def plan(self, prompt: Prompt, text: str, sampling: Sampling) -> tuple[int, list[int]]:
+        """Return the frames of prompt and text together, and the tokens of both.
+
+        Raises:
+            DataError: too long, or too short for the text.
+        """
+        total = self.total_frames(prompt, text, sampling)
+        if not isinstance(self.vocabulary, FramePhonemes):
+            return total, self.vocabulary.encode(prompt.text + text)
+        (known, kept), (symbols, lasting) = self._timelines(prompt, text)
+        scale = (total - prompt.frames) / max(sum(lasting), 1e-6)
+        ends = list(accumulate([*kept, *(frames * scale for frames in lasting)]))
+        return total, self.vocabulary.frames([*known, *symbols], ends, total)
+
+    def total_frames(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
+        """Return the frames of prompt and text together, given or by the rule. Raises as `plan`."""
+        kept, rate = prompt.frames, self.frame_rate
+        if sampling.duration_seconds is None:
+            total = self.predict(prompt, text, sampling)
+        else:
+            total, characters = kept + max(1, round(sampling.duration_seconds * rate)), len(prompt.text) + len(text)
+            if total < characters and not isinstance(self.vocabulary, FramePhonemes):
+                raise DataError(
+                    f"duration {sampling.duration_seconds:g} s: {characters} characters do not fit in {total} frames "
+                    f"of reference and new speech; at least {(characters - kept) / rate:.2f} s are needed"
+                )
+        if total / rate > MAX_TOTAL_SECONDS:
+            trained = self.trained_seconds
+            known = "" if trained is None else f" (this model was trained on utterances of up to {trained:g} s)"
+            raise DataError(
+                f"text: reference and new speech would be {total / rate:.1f} s together; at most {MAX_TOTAL_SECONDS:g} s "
+                f"are possible{known}. Split the text, use a shorter reference or a higher speed."
+            )
+        return total
+
+    def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
+        assert isinstance(self.vocabulary, FramePhonemes) and isinstance(self.predictor, PhoneDurations)
+        known = prompt_timeline(
+            self.vocabulary,
+            self.predictor,
+            prompt.text,
+            prompt.words,
+            frames=prompt.frames,
+            frame_rate=self.frame_rate,
+        )
+        return known, predict_phones(self.vocabulary, self.predictor, known, text)
