@@ -12,6 +12,7 @@ from svae.checkpoint import file_sha256
 from svae.errors import ConfigError
 
 T = TypeVar("T")
+MODEL_FILES = (".safetensors", ".bin", ".ckpt", ".json", ".txt", ".yaml", ".model")
 
 
 def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offline: str, probe: str) -> T:
@@ -67,13 +68,16 @@ def revision(source: str, file: str = "config.json") -> str | None:
 
 
 def weights_sha256(source: str | Path) -> str | None:
-    """Return the sha256 over the weight files of a local folder, in the order of their names; None for a hub id."""
+    """Return the sha256 over what a local folder's model is made of, in the order of names; None for a hub id.
+
+    Weights, configuration and vocabulary: each may change an answer.
+    """
     folder = Path(source)
     if not folder.is_dir():
         return None
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".ckpt")):
-        digest.update(file_sha256(path).encode())
+    for path in sorted(p for p in folder.iterdir() if p.suffix in MODEL_FILES):
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -268,7 +268,9 @@ def test_several_seeds_are_averaged_with_their_spread(tts_task, monkeypatch):
         "mean": pytest.approx(0.375), "sd": pytest.approx(0.75 / 2**0.5), "min": 0, "max": pytest.approx(0.75)
     }  # fmt: skip
     assert metrics["system"]["utterances"] == 2 and metrics["settings"]["seeds"] == [0, 1]
-    again = evaluate(replace(options, model=None, wavs=options.out / "wavs", out=options.out.with_name("again")))
+    again = evaluate(
+        replace(options, seeds=None, model=None, wavs=options.out / "wavs", out=options.out.with_name("again"))
+    )
     assert again["system"] == metrics["system"] and again["spread"] == metrics["spread"]
 
 
@@ -290,10 +292,72 @@ def test_another_codecs_wavs_get_a_row_with_the_same_scores(vae_folder, tone_sha
     assert copy["sim_ecapa_to_original"] == pytest.approx(1)
     assert any(note.startswith("copy: 1 of 1 recordings are not as long") for note in metrics["notes"])
     assert "copy" in (options.out / "table.md").read_text()
-    with pytest.raises(ConfigError, match="--other originals"):
-        evaluate(replace(options, others=(("originals", tmp_path),)))
+    for name in ("originals", "reconstruction", "seed 0"):
+        with pytest.raises(ConfigError, match=f"--other {name}"):
+            evaluate(replace(options, others=((name, tmp_path),)))
     with pytest.raises(DataError, match="--other x .*no such folder"):
         evaluate(replace(options, others=(("x", tmp_path / "none"),)))
+
+
+def test_a_codec_that_loses_a_clip_does_not_score_better(tone_shards, tmp_path):
+    """A missing wav is scored as silence would be."""
+    from svae.evaluation import codec
+    from svae.evaluation.lists import held_out_list
+    from svae.evaluation.recordings import recording_from_file
+
+    target = held_out_list(tone_shards).items[0].target
+    waveform, rate = target.load_native()
+    soundfile.write(tmp_path / "silent.wav", torch.zeros_like(waveform).numpy(), rate)
+    lost, silent, same = (
+        codec.score_pair(target, made)
+        for made in (recording_from_file(tmp_path / "gone.wav"), recording_from_file(tmp_path / "silent.wav"), target)
+    )
+    assert lost == silent
+    for column in ("mel_distance", "stft_distance", "mcd"):
+        assert lost[column] > same[column] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_broken_original_counts_and_the_rest_is_reconstructed(vae_folder, tone_shards, judged, tmp_path):
+    judged(dict.fromkeys(range(1, 20000), "one tone a"))
+    soundfile.write(tmp_path / "good.wav", (0.3 * torch.randn(8000)).numpy(), 16000)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF nothing")
+    rows = [{"id": n, "text": "one tone a", "target": f"{n}.wav", "speaker": n} for n in ("good", "bad")]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    metrics = evaluate(
+        EvaluateOptions(
+            model=vae_folder, list_file=tmp_path / "list.jsonl", reconstruction=True, out=tmp_path / "out", device="cpu"
+        )
+    )
+    assert metrics["system"]["errors"] == 1 and metrics["system"]["wer"] == pytest.approx(0.5)
+    assert {(e["id"], e["recording"]) for e in metrics["errors"]} == {("bad", "originals"), ("bad", "reconstruction")}
+
+
+def test_speakers_that_nobody_named_are_not_clustered(wav_task, judged):
+    options, table = wav_task
+    judged(table)
+    text = options.list_file.read_text()
+    options.list_file.write_text(
+        "".join(
+            json.dumps({k: v for k, v in json.loads(line).items() if k != "speaker"}) + "\n"
+            for line in text.splitlines()
+        )
+    )
+    with pytest.raises(ConfigError, match="2 of 2 items name no speaker"):
+        evaluate(replace(options, cluster=True))
+
+
+def test_a_page_of_an_earlier_run_does_not_stay(wav_task, judged):
+    options, table = wav_task
+    judged(table)
+    evaluate(options)
+    assert (options.out / "report.html").is_file()
+    evaluate(replace(options, report_megabytes=0))
+    assert not (options.out / "report.html").exists()
+
+
+def test_seeds_of_wavs_that_are_there_cannot_be_chosen(wav_task, judged):
+    with pytest.raises(ConfigError, match="--seeds"):
+        evaluate(replace(wav_task[0], seeds=(7,)))
 
 
 def test_an_interrupted_run_continues_and_equals_an_uninterrupted_one(tts_task):

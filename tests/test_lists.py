@@ -35,6 +35,7 @@ def test_paths_are_relative_to_the_list(write, tmp_path):
     ("rows", "message"),
     [
         (["{"], "line 1: not JSON"),
+        (['{"id": "a", "text": "half \\ud800 pair"}'], "line 1: field 'text' holds half of a surrogate pair"),
         ([ROW, {**ROW, "id": "b", "text": "?!"}], "line 2: the text has no word"),
         ([ROW, ROW], "line 2: id 'a' appeared before"),
         ([{**ROW, "id": "../a"}], "cannot name a file"),

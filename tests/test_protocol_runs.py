@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 import soundfile
@@ -14,7 +15,7 @@ from test_asr import FakeAutoModel, make_ctc, whisper_folder  # noqa: F401
 from test_speaker import ecapa_folder  # noqa: F401
 from test_wavlm_speaker import checkpoint, network  # noqa: F401
 
-from svae.errors import ConfigError
+from svae.errors import ConfigError, DataError
 from svae.evaluation.compare import compare
 from svae.evaluation.options import EvaluateOptions
 from svae.evaluation.protocols import HUBERT_LARGE, PROTOCOLS, WHISPER_LARGE_V3
@@ -116,7 +117,11 @@ def test_nothing_is_modified_where_nothing_was_changed(task, hub, monkeypatch):
     options = EvaluateOptions(
         protocol="seed-tts-en", wavs=task / "wavs", list_file=task / "en.lst", out=task / "out", device="cpu"
     )
-    metrics = evaluate(options)
+    label = "seed-tts-en (modified: 1 recording of each utterance instead of 3 seeds)"
+    assert evaluate(options)["protocol"]["label"] == label
+    for seed in range(3):
+        shutil.copytree(task / "wavs", task / "spoken" / f"seed-{seed}")
+    metrics = evaluate(replace(options, wavs=task / "spoken"))
     assert metrics["protocol"]["label"] == "seed-tts-en"
     assert any("pass --sim-o" in note for note in metrics["notes"]) and "sim_o" not in metrics["system"]
 
@@ -164,3 +169,17 @@ def test_a_custom_protocol_runs_and_two_results_compare(task, ecapa_folder, caps
         assert 0 < found["scores"][column]["p"] <= 1
     assert json.loads((task / "c" / "comparison.json").read_text()) == json.loads(json.dumps(found))
     assert "B - A" in capsys.readouterr().out
+    moved = json.loads((task / "b" / "metrics.json").read_text())
+    moved["judges"]["asr"]["spec"] = moved["judges"]["asr"]["model"] = "elsewhere"  # the same weights in another folder
+    del moved["judges"]["sim_ecapa"]
+    moved["errors"] = [{"id": "x", "recording": moved["system_recordings"][0], "error": "gone"}]
+    (task / "b" / "metrics.json").write_text(json.dumps(moved))
+    found = compare(task / "a", task / "b")
+    assert "wer" in found["scores"] and "sim_ecapa" not in found["scores"]
+    assert found["left_out"] == ["sim_ecapa: only one of them has it"] and found["b"]["errors"] == 1
+    printed = capsys.readouterr().out
+    assert "Left out: sim_ecapa" in printed and "1 recordings missing" in printed and "originals' WER" in printed
+    for damaged in ("[]", '{"format": 2}'):
+        (task / "b" / "metrics.json").write_text(damaged)
+        with pytest.raises(DataError, match="damaged"):
+            compare(task / "a", task / "b")

@@ -105,8 +105,19 @@ def test_f0_rmse_and_voicing_error_of_a_known_change():
     assert f0_errors(buzz(150), buzz(150), 16000) == (0.0, 0.0)
     half = torch.cat([buzz(150, 0.5), torch.zeros(8000)])
     assert f0_errors(buzz(150), half, 16000)[1] == pytest.approx(0.5, abs=0.04)
-    with pytest.raises(UndefinedScoreError, match="voiced in both"):
-        f0_errors(buzz(150), torch.zeros(16000), 16000)
+    rmse, share = f0_errors(buzz(150), torch.zeros(16000), 16000)
+    assert rmse is None and share > 0.9  # the worst there is, not undefined
+
+
+def test_a_silent_clip_has_the_worst_scores_and_not_none(speech):
+    scores = signal_scores(speech, torch.zeros_like(speech), 16000)
+    assert (scores["pesq_wb"], scores["pesq_nb"], scores["stoi"]) == (1.0, 1.0, 0.0)
+    noisy = signal_scores(
+        speech, speech + 0.001 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0)), 16000
+    )
+    for worse in ("mel_distance", "stft_distance", "mcd", "voicing_error"):
+        assert scores[worse] > noisy[worse]
+    assert scores["undefined"] == {"f0_rmse": "no frame is voiced in both"}
 
 
 def test_stft_distance_of_a_gain_by_hand(speech):

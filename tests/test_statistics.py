@@ -128,7 +128,10 @@ def test_exchanging_the_systems_turns_the_sign_and_keeps_p():
 def test_one_speaker_alone_proves_nothing():
     a, b = ratio([0.0] * 20), ratio([1.0] * 20)
     assert compare_paired(a, b).p < 0.001
-    assert compare_paired(a, b, groups=["s"] * 20).p == 1.0
+    alone = compare_paired(a, b, groups=["s"] * 20)
+    assert alone.p == 1.0 and alone.interval is None
+    counts = resampling_counts(20, groups=["s"] * 20)
+    assert interval(b, counts, groups=["s"] * 20) is None and interval(b, resampling_counts(20)) is not None
 
 
 def test_p_values_of_equal_systems_are_uniform():

@@ -55,9 +55,12 @@ def evaluate(
     compare: Annotated[
         tuple[Path, Path] | None, typer.Option(help="Two result folders: is the difference more than chance?")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for report.html, metrics.json, utterances.jsonl, wavs/ …")] = Path(
-        "out/evaluation"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for report.html, metrics.json, wavs/ …; default: out/evaluation. Of --compare: for a JSON."
+        ),
+    ] = None,
     cache: Annotated[Path | None, typer.Option(help="Judges' answers, may be shared; default: OUT/cache.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Of the synthesis, e.g. 0,1,2; default: the protocol's.")] = None,
@@ -77,9 +80,15 @@ def evaluate(
     from svae.evaluation.run import evaluate as run
 
     if compare is not None:
-        if model is not None or wavs is not None:
-            raise ConfigError("evaluate --compare: takes results that are there; leave --model and --wavs out")
-        run_compare(*compare, cluster=cluster, out=None if out == Path("out/evaluation") else out)
+        if (
+            any(given is not None for given in (model, wavs, list_file, seeds, asr, speaker, limit))
+            or protocol != "offline"
+        ):
+            raise ConfigError(
+                "evaluate --compare: takes results that are there, with their lists and judges; beside it only "
+                "--cluster-by-speaker and --out are read"
+            )
+        run_compare(*compare, cluster=cluster, out=out)
         return
     run(
         EvaluateOptions(
@@ -96,7 +105,7 @@ def evaluate(
             utmos=utmos,
             dnsmos=dnsmos,
             reconstruction=reconstruction,
-            out=out,
+            out=out or EvaluateOptions.out,
             cache=cache,
             limit=limit,
             seeds=None if seeds is None else parse_seeds(seeds),

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from svae.errors import ConfigError
-from svae.evaluation.asr import SAMPLE_RATE, SHORTEST_SECONDS, _prepare
+from svae.evaluation.asr import SAMPLE_RATE, SHORTEST_SECONDS, _prepare, split_revision
+from svae.pretrained import weights_sha256
 
 
 class Paraformer:
@@ -19,6 +20,7 @@ class Paraformer:
     """
 
     def __init__(self, source: str, device: str | torch.device = "cpu") -> None:
+        name, revision = split_revision(source)
         try:
             import funasr
             import zhconv
@@ -29,16 +31,20 @@ class Paraformer:
                 "--asr whisper:ID with a protocol file that says `language: zh`, which is another protocol."
             ) from None
         try:
-            self._model = funasr.AutoModel(model=source, device=str(device), disable_update=True)
+            which = {} if revision is None else {"model_revision": revision}
+            self._model = funasr.AutoModel(model=name, device=str(device), disable_update=True, **which)
         except Exception as error:  # funasr and modelscope raise many classes, AssertionError among them
             raise ConfigError(f"--asr paraformer:{source} cannot be loaded: {error}") from None
         self._convert = zhconv.convert
         self.description: dict[str, Any] = {
             "spec": f"paraformer:{source}",
             "asr": "paraformer",
-            "model": source,
+            "model": name,
+            "revision": revision,
+            "sha256": weights_sha256(name),
             "decoding": "funasr's defaults; zhconv to zh-cn",
             "funasr": getattr(funasr, "__version__", None),
+            "zhconv": getattr(zhconv, "__version__", None),
         }
 
     def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> list[str]:

@@ -32,15 +32,17 @@ def add_codec_scores(rows: Rows, items: Sequence[Item], systems: Systems, judges
         if name != ORIGINALS and item.id in of_item and item.target is not None
     ]
     for kind, model in judges.speakers.items():
-        found = embed_all(bench, kind, model, [r for _, made, target in pairs for r in (made, target)])
+        found = embed_all(bench, kind, model, list({target.name: target for _, _, target in pairs}.values()))
+        for name, of_item in systems.items():
+            if name != ORIGINALS:
+                found |= embed_all(bench, kind, model, list(of_item.values()))
         for entry, made, target in pairs:
             a, b = found[made.name], found[target.name]
             entry[f"{kind}_to_original"] = 0.0 if isinstance(a, dict) or isinstance(b, dict) else cosine(a, b)
     with bench.stages.measure("signal"):
-        answers = ask_pairs(bench, [(made, target) for entry, made, target in pairs if "error" not in entry])
+        answers = ask_pairs(bench, [(made, target) for _, made, target in pairs])
     for entry, made, target in pairs:
-        missing = {"undefined": dict.fromkeys(SIGNAL_SCORES, "the recording cannot be read")}
-        entry |= dict.fromkeys(SIGNAL_SCORES) | answers.get((made.name, target.name), missing)
+        entry |= dict.fromkeys(SIGNAL_SCORES) | answers[made.name, target.name]
 
 
 def ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -48,7 +50,7 @@ def ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tu
     cache = AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
     keys: dict[tuple[str, str], str] = {}
     for made, target in pairs:
-        keys[made.name, target.name] = f"{bench.content(made)}:{bench.content(target)}"
+        keys[made.name, target.name] = f"{_content(bench, made)}:{_content(bench, target)}"
     todo = {keys[m.name, t.name]: (m, t) for m, t in pairs if cache.get(keys[m.name, t.name]) is None}
     mine = list(todo.items())[bench.world.rank :: bench.world.world_size]
     barrier(bench.world)
@@ -57,21 +59,37 @@ def ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tu
         mine, "Comparing signals", console=bench.console, transient=True, disable=not bench.console.is_terminal
     ):
         scores = score_pair(target, made)
-        cache.add({key: scores})
+        if "missing " not in key:
+            cache.add({key: scores})
         bench.stages.heard("signal", scores["compared_seconds"])
         lines.append(json.dumps([key, scores]))
     fresh = dict(json.loads(line) for line in gather_lists(lines, bench.world))
     return {names: fresh.get(key) or cache.get(key) for names, key in keys.items()}
 
 
+def _content(bench: Bench, recording: Recording) -> str:
+    """Return the hash of a recording; of one that is not there its name, since nothing about it may be remembered."""
+    try:
+        return bench.content(recording)
+    except (DataError, OSError):
+        return f"missing {recording.name}"
+
+
 def score_pair(original: Recording, made: Recording) -> dict[str, Any]:
-    """Return the signal scores of a recording against its original, both at 16 kHz, cut or padded to its length."""
-    reference = original.load(JUDGE_RATE)
+    """Return the signal scores of a recording against its original, both at 16 kHz, cut or padded to its length.
+
+    A recording that is missing or unreadable is scored as silence, so that losing one improves no mean.
+    """
+    try:
+        reference = original.load(JUDGE_RATE)
+    except DataError as error:
+        reason = f"the original cannot be read: {error}"
+        return {"undefined": dict.fromkeys(SIGNAL_SCORES, reason), "compared_seconds": 0.0}
+    size = reference.shape[0]
     try:
         degraded = made.load(JUDGE_RATE)
-    except DataError as error:
-        return {"undefined": dict.fromkeys(SIGNAL_SCORES, str(error)), "compared_seconds": 0.0}
-    size = reference.shape[0]
+    except DataError:
+        degraded = torch.zeros(size)
     fitted = torch.nn.functional.pad(degraded[:size], (0, max(0, size - degraded.shape[0])))
     scores = signal_scores(reference, fitted, JUDGE_RATE) | {"compared_seconds": size / JUDGE_RATE}
     excess = (degraded.shape[0] - size) / JUDGE_RATE

@@ -39,11 +39,13 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
         DataError: no results there, or they do not compare: other list, utterances, normaliser or judges.
     """
     (metrics_a, rows_a), (metrics_b, rows_b) = read_results(a), read_results(b)
-    columns = _comparable(metrics_a, metrics_b, f"--compare {a} {b}")
+    columns, left_out = _comparable(metrics_a, metrics_b, f"--compare {a} {b}")
     by_id = {row["id"]: row for row in rows_b}
     if [row["id"] for row in rows_a] != [row["id"] for row in rows_b]:
         only = len({row["id"] for row in rows_a} ^ by_id.keys())
         raise DataError(f"--compare {a} {b}: {only} utterances are in one of them only; evaluate both on the same list")
+    if cluster and any(row.get("speaker") is None for row in rows_a):
+        raise DataError(f"--compare {a} {b} --cluster-by-speaker: rows without a speaker; leave the option out")
     groups = speakers_of(rows_a) if cluster else None
     scores: dict[str, Any] = {}
     for column in columns:
@@ -53,8 +55,9 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
             scores[column] = dataclasses.asdict(compare_paired(first, second, groups=groups))
     result = {
         "format": 1,
-        "a": {"folder": str(a), "system": metrics_a["system_name"], "protocol": metrics_a["protocol"]["label"]},
-        "b": {"folder": str(b), "system": metrics_b["system_name"], "protocol": metrics_b["protocol"]["label"]},
+        "a": _side(a, metrics_a),
+        "b": _side(b, metrics_b),
+        "left_out": left_out,
         "utterances": len(rows_a),
         "unit": "speaker" if cluster else "utterance",
         "scores": scores,
@@ -64,6 +67,18 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
         write_whole(out / "comparison.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     print_comparison(Console(), result)
     return result
+
+
+def _side(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what is stored and printed about one of the two."""
+    names, originals = metrics["system_recordings"], metrics.get("originals") or {}
+    return {
+        "folder": str(folder),
+        "system": metrics["system_name"],
+        "protocol": metrics["protocol"]["label"],
+        "errors": sum(error["recording"] in names for error in metrics["errors"]),
+        "originals_wer": originals.get("wer"),
+    }
 
 
 def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
@@ -78,13 +93,28 @@ def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
         rows = [json.loads(line) for line in lines if line]
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no results of `svae evaluate` ({error})") from None
+    if not isinstance(metrics, dict):
+        raise DataError(f"{folder}/metrics.json: damaged; run the evaluation again")
     if metrics.get("format") != 2:
         raise DataError(f"{folder}: results of format {metrics.get('format')}, expected 2; run the evaluation again")
+    needed = {"list", "protocol", "judges", "system_recordings", "system_name", "system", "errors"}
+    if not needed <= metrics.keys() or not all(
+        isinstance(row, dict) and {"id", "recordings"} <= row.keys() for row in rows
+    ):
+        raise DataError(f"{folder}: damaged results; run the evaluation again")
     return metrics, rows
 
 
-def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> list[str]:
-    """Return the columns that the same judges filled.
+def _judge(metrics: dict[str, Any], name: str) -> dict[str, Any] | None:
+    """Return what makes a judge the same judge: not where its files lie, where their content is known."""
+    described = metrics["judges"].get(name)
+    if described is None or not described.get("sha256"):
+        return described
+    return {key: value for key, value in described.items() if key not in ("spec", "model", "path")}
+
+
+def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> tuple[list[str], list[str]]:
+    """Return the columns that the same judges filled, and what was left out, in words.
 
     Raises:
         DataError: the lists, normalisers or recognisers differ; a number would mean nothing.
@@ -92,18 +122,27 @@ def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> list[str]:
     for section, key in SAME:
         if a[section][key] != b[section][key]:
             raise DataError(f"{where}: {section} {key} differ: {a[section][key]!r} and {b[section][key]!r}")
-    if a["judges"]["asr"] != b["judges"]["asr"]:
+    if _judge(a, "asr") != _judge(b, "asr"):
         names = " and ".join(m["judges"]["asr"].get("spec", "?") for m in (a, b))
         raise DataError(f"{where}: the recognisers differ ({names}); their word error rates do not compare")
-    other = [k for k in ("sim_ecapa", "sim_o", "utmos", "dnsmos") if a["judges"].get(k) != b["judges"].get(k)]
-    return [column for column in SCORES if not column.startswith(tuple(other) or ("\0",))]
+    other = [k for k in ("sim_ecapa", "sim_o", "utmos", "dnsmos") if _judge(a, k) != _judge(b, k)]
+    only = [k for k in other if a["judges"].get(k) is None or b["judges"].get(k) is None]
+    words = [f"{k}: {'only one of them has it' if k in only else 'other judges'}" for k in other]
+    return [column for column in SCORES if not column.startswith(tuple(other) or ("\0",))], words
 
 
 def print_comparison(console: Console, result: dict[str, Any]) -> None:
     """Print one line for each score."""
-    a, b = result["a"], result["b"]
-    console.print(f"A: {escape(a['folder'])} ({escape(a['system'])})", highlight=False, soft_wrap=True)
-    console.print(f"B: {escape(b['folder'])} ({escape(b['system'])})", highlight=False, soft_wrap=True)
+    for name in ("a", "b"):
+        side = result[name]
+        text = (
+            f"{name.upper()}: {escape(side['folder'])} ({escape(side['system'])}), protocol {escape(side['protocol'])}"
+        )
+        if side["originals_wer"] is not None:
+            text += f"; the originals' WER there: {100 * side['originals_wer']:.2f} %"
+        if side["errors"]:
+            text += f"; [yellow]{side['errors']} recordings missing or unreadable[/]"
+        console.print(text, highlight=False, soft_wrap=True)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for heading in ("", "A", "B", "B - A", "95 % interval", "p"):
         table.add_column(heading, justify="left" if not heading else "right")
@@ -115,6 +154,8 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
         shown = "—" if ends is None else f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
         table.add_row(heading, *numbers, shown, f"{found['p']:.4f}" + ("" if found["exact"] else "~"))
     console.print(table)
+    for text in result["left_out"]:
+        console.print(f"Left out: {text}", highlight=False)
     drawn = "; ~ 10,000 drawn permutations" if any(not f["exact"] for f in result["scores"].values()) else ""
     console.print(
         f"{result['utterances']} utterances. Paired bootstrap and permutation test over {result['unit']}s{drawn}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -166,7 +167,7 @@ class Bench:
                 loads += [pool.map(_try_load, batch) for batch in batches[number + 1 : number + 2]]
                 loaded = list(loads.pop(0))
                 waveforms = [clip for clip in loaded if isinstance(clip, Tensor)]
-                values = iter(answer(waveforms) if waveforms else [])
+                values = iter(map(_finite, answer(waveforms)) if waveforms else [])
                 self.stages.heard(kind, sum(clip.shape[0] for clip in waveforms) / JUDGE_RATE)
                 good = {c: next(values) for c, x in zip(contents, loaded, strict=True) if isinstance(x, Tensor)}
                 bad = {c: {"error": x} for c, x in zip(contents, loaded, strict=True) if isinstance(x, str)}
@@ -174,6 +175,14 @@ class Bench:
                 rows += [*good.items(), *bad.items()]
                 progress.advance(task, len(contents))
         return rows
+
+
+def _finite(answer: Any) -> Any:
+    """Return a judge's answer; an error in place of numbers that JSON does not know, as of samples of 1e18."""
+    numbers = answer.values() if isinstance(answer, dict) else [answer]
+    if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
+        return {"error": "the judge's answer is not finite; are the samples within -1 and 1?"}
+    return answer
 
 
 Answer = Callable[[Sequence[Tensor]], Sequence[Any]]
@@ -203,7 +212,9 @@ def embed_all(bench: Bench, kind: str, model: SpeakerModel, recordings: Sequence
 
     def answer(waveforms: Sequence[Tensor]) -> list[str]:
         vectors = model.embed(list(waveforms)).cpu().numpy().astype("<f4")
-        return [base64.b64encode(vector.tobytes()).decode() for vector in vectors]
+        return [
+            base64.b64encode(vector.tobytes()).decode() if np.isfinite(vector).all() else math.nan for vector in vectors
+        ]
 
     found = bench.ask(kind, model.description, recordings, answer)
     return {name: a if isinstance(a, dict) else _vector(a) for name, a in found.items()}

@@ -119,6 +119,10 @@ def _jsonl_item(folder: Path, line: str) -> Item:
     for name in ("id", "text", "ref", "ref_text", "target", "speaker"):
         if row.get(name) is not None and not isinstance(row[name], str):
             raise ValueError(f"field {name!r} must be text, got {row[name]!r}")
+        if isinstance(row.get(name), str) and any("\ud800" <= char <= "\udfff" for char in row[name]):
+            raise ValueError(
+                f"field {name!r} holds half of a surrogate pair, {row[name]!r}; write the character itself"
+            )
     for name in ("id", "text"):
         if row.get(name) is None:
             raise KeyError(name)
@@ -143,7 +147,10 @@ def _check_id(name: str) -> None:
 def _librispeech_item(audio_root: Path | None, line: str) -> Item:
     columns = line.split("\t")
     if len(columns) != 6:
-        raise ValueError(f"expected 6 tab-separated columns (or a .jsonl file), got {len(columns)}")
+        raise ValueError(
+            f"expected the 6 tab-separated columns of a `librispeech-pc` list, got {len(columns)}; a protocol takes "
+            "lists of its own form only (docs/protocols.md)"
+        )
     if audio_root is None:
         raise ValueError("this list names LibriSpeech utterances; pass their folder with --audio-root DIR")
     prompt_id, _, prompt_text, target_id, _, text = (column.strip() for column in columns)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from torch import Tensor
 
@@ -198,8 +199,12 @@ def reconstruct_items(
             save_audio(path, decoded[None].cpu(), vae.sample_rate)
             return {}
 
-        made_with = {"model": identity, "original": target.sha256(), "device": device.type}
-        keep_or_make(folder / f"{item.id}.wav", made_with, decode)
+        try:
+            made_with = {"model": identity, "original": target.sha256(), "device": device.type}
+            keep_or_make(folder / f"{item.id}.wav", made_with, decode)
+        except DataError as error:  # it is missing then, and counts
+            console.print(f"[yellow]{escape(item.id)} is not reconstructed: {escape(str(error))}[/]", soft_wrap=True)
+            (folder / f"{item.id}.wav").unlink(missing_ok=True)
     barrier(world)
     return {item.id: recording_from_file(folder / f"{item.id}.wav") for item in items}
 

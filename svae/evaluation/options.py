@@ -12,6 +12,7 @@ from svae.errors import ConfigError
 from svae.evaluation.asr import load_asr
 from svae.evaluation.judging import Judges
 from svae.evaluation.lists import ItemList, check_recordings, held_out_list, read_list
+from svae.evaluation.making import existing_seeds
 from svae.evaluation.protocols import Protocol, load_protocol, modifications
 from svae.evaluation.quality import DNSMOS, UTMOS, QualityPredictor
 from svae.evaluation.speaker import load_speaker_model
@@ -100,11 +101,19 @@ def make_plan(options: EvaluateOptions) -> Plan:
     overrides = {"asr": options.asr, "speaker": options.speaker, "seeds": options.seeds}
     used = dataclasses.replace(named, **{key: value for key, value in overrides.items() if value is not None})
     items = _open_list(options, used)
-    if options.wavs is not None or options.reconstruction:
-        overrides["seeds"] = None  # nothing is synthesised here
+    nameless = sum(item.speaker is None for item in items.items)
+    if options.cluster and nameless:
+        raise ConfigError(
+            f"--cluster-by-speaker: {nameless} of {len(items.items)} items name no speaker. Give each row of a JSONL list "
+            'a field "speaker", or leave the option out.'
+        )
     changes = modifications(named, overrides | {"list_sha256": items.description["sha256"]})
     if "limited_to_first" in items.description and named.name != "offline":
         changes.append(f"only the first {items.description['limited_to_first']} utterances")
+    if options.wavs is not None and named.name != "offline":
+        found = len(existing_seeds(items.items, options.wavs))
+        if found != len(used.seeds):
+            changes.append(f"{found} recording{'s' * (found > 1)} of each utterance instead of {len(used.seeds)} seeds")
     return Plan(used, changes, items)
 
 
@@ -117,12 +126,17 @@ def _check_options(options: EvaluateOptions) -> None:
     if not options.reconstruction and (options.model is None) == (options.wavs is None):
         raise ConfigError("evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)")
     Sampling(num_steps=options.steps, guidance_scale=options.guidance).check()
+    if options.seeds is not None and options.model is None:
+        raise ConfigError("--seeds: wavs that are there were made with the seeds they were made with; leave it out")
+    if options.seeds is not None and options.reconstruction:
+        raise ConfigError("--seeds: a reconstruction is the posterior's mean and has no seed; leave it out")
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit {options.limit}: must be at least 1")
     if options.batch_size is not None and options.batch_size < 1:
         raise ConfigError(f"--batch-size {options.batch_size}: must be at least 1")
     names = [name for name, _ in options.others]
-    taken = {"originals", "reconstruction", "wavs"} & set(names) or {n for n in names if names.count(n) > 1}
+    titles = {"originals", "reconstruction", "wavs"} | ({f"{options.wavs.name}/"} if options.wavs else set())
+    taken = {n for n in names if n in titles or n.startswith(("seed ", "synthesised")) or names.count(n) > 1}
     if taken:
         raise ConfigError(f"--other {min(taken)}=…: this name is taken; choose another")
 

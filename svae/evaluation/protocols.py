@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from svae.durations import DurationRule
 from svae.errors import ConfigError
 from svae.evaluation.normalizers import NORMALIZERS
 
@@ -18,6 +20,13 @@ LIBRISPEECH_PC_SHA256 = "09811d521effa4eeb1da655f7379de97343b2f5ea86d829ec7ccb86
 """F5-TTS data/librispeech_pc_test_clean_cross_sentence.lst, 1,127 rows, CRLF, commit 2ae2c9b."""
 LIST_FORMATS = ("auto", "jsonl", "librispeech-pc", "seed-tts", "zipvoice")
 AVERAGES = ("wer", "wer_corpus")
+CHOICES = {
+    "list_format": LIST_FORMATS,
+    "normalizer": tuple(NORMALIZERS),
+    "headline": AVERAGES,
+    "duration_rule": get_args(DurationRule),
+    "published_similarity": (None, "sim_o", "sim_ecapa"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +97,7 @@ PROTOCOLS = {
         Protocol(
             name="seed-tts-zh",
             list_format="seed-tts",
-            asr="paraformer:paraformer-zh",
+            asr="paraformer:paraformer-zh@v2.0.4",
             language="zh",
             normalizer="seed-tts-zh",
             speaker=ECAPA,
@@ -152,20 +161,24 @@ def _read_protocol(path: Path) -> Protocol:
 
 def _check(protocol: Protocol, where: str) -> None:
     """Raise ConfigError for a value that does not fit its key."""
-    for key, allowed in (("list_format", LIST_FORMATS), ("normalizer", tuple(NORMALIZERS)), ("headline", AVERAGES)):
+    for key, allowed in CHOICES.items():
         if getattr(protocol, key) not in allowed:
-            raise ConfigError(f"{where}: {key} {getattr(protocol, key)!r} is none of {', '.join(allowed)}")
+            raise ConfigError(f"{where}: {key} {getattr(protocol, key)!r} is none of {', '.join(map(str, allowed))}")
     for key in ("name", "asr", "language", "speaker", "source"):
-        if not isinstance(getattr(protocol, key), str):
+        if not isinstance(getattr(protocol, key), str) or (key != "source" and not getattr(protocol, key).strip()):
             raise ConfigError(f"{where}: {key} must be text, got {getattr(protocol, key)!r}")
-    for key, kind in (("list_sha256", str), ("published_similarity", str), ("num_beams", int)):
+    for key, kind in (("list_sha256", str), ("num_beams", int)):
         if not isinstance(getattr(protocol, key), kind | None):
             raise ConfigError(f"{where}: {key} must be {kind.__name__} or null, got {getattr(protocol, key)!r}")
+    if type(protocol.num_beams) is bool or (protocol.num_beams is not None and protocol.num_beams < 1):
+        raise ConfigError(f"{where}: num_beams must be a whole number from 1 up, or null, got {protocol.num_beams!r}")
+    if protocol.list_sha256 is not None and not re.fullmatch("[0-9a-f]{64}", protocol.list_sha256):
+        raise ConfigError(f"{where}: list_sha256 must be 64 digits 0-9a-f, got {protocol.list_sha256!r}")
     if protocol.name in PROTOCOLS:
         raise ConfigError(f"{where}: name {protocol.name!r} is taken by a built-in protocol; choose another")
     seeds = protocol.seeds
-    if not isinstance(seeds, tuple) or not seeds or not all(type(seed) is int for seed in seeds):
-        raise ConfigError(f"{where}: seeds must be a list of whole numbers, got {seeds!r}")
+    if not isinstance(seeds, tuple) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+        raise ConfigError(f"{where}: seeds must be a list of whole numbers, none below 0, got {seeds!r}")
     if len(set(seeds)) != len(seeds):
         raise ConfigError(f"{where}: seeds {list(seeds)} name one twice")
 

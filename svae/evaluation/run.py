@@ -98,6 +98,8 @@ def _evaluate(
         if options.report_megabytes:
             normalize = plan.protocol.normalize
             write_page(out, metrics, rows, items, systems, normalize, megabytes=options.report_megabytes)
+        else:
+            (out / "report.html").unlink(missing_ok=True)  # it would be that of an earlier run
         print_results(console, metrics, timings, out)
     return metrics
 
@@ -149,7 +151,7 @@ def _metrics(
             "seeds": {name: summarize(rows, [name], cluster=options.cluster) for name in names},
             "spread": spread_over_seeds(rows, names),
         }
-    notes = notes_on(plan.items.items, rows) + codec_notes(rows, [*names, *others])
+    notes = notes_on(plan.items.items, rows, cluster=options.cluster) + codec_notes(rows, [*names, *others])
     left_out = plan.items.description.get("left_out_without_prompt")
     if left_out:
         notes.append(f"{left_out} held-out utterances are left out: no words, or no other one by the speaker")

@@ -15,7 +15,7 @@ from svae.evaluation.lists import Item
 from svae.evaluation.metrics import word_errors
 from svae.evaluation.quality import DNSMOS_SCALES, UTMOS
 from svae.evaluation.recordings import Recording
-from svae.evaluation.statistics import Ratio, interval, resampling_counts, spread
+from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_counts, spread
 
 Rows = list[dict[str, Any]]
 Systems = dict[str, dict[str, Recording]]
@@ -51,17 +51,24 @@ def score(
     Raises:
         DataError: a prompt cannot be read; that is the list's fault, not the system's.
     """
-    heard_recordings = [recording for of_item in systems.values() for recording in of_item.values()]
     prompts = [item.prompt for item in items if item.prompt is not None]
-    heard = transcribe_all(bench, judges.asr, heard_recordings)
-    vectors = {
-        kind: embed_all(bench, kind, model, [*heard_recordings, *prompts]) for kind, model in judges.speakers.items()
-    }
-    rated = [rate_all(bench, name, model, heard_recordings) for name, model in judges.quality.items()]
-    for prompt in prompts:
-        for found in vectors.values():
+    # Each system by itself: batches, and so what is remembered of the originals, do not depend on who stands beside them.
+    sets = [list(of_item.values()) for of_item in systems.values()]
+    vectors: dict[str, dict[str, Any]] = {}
+    for kind, model in judges.speakers.items():
+        found = vectors[kind] = embed_all(bench, kind, model, prompts)
+        for prompt in prompts:  # before the recogniser hears hours of speech
             if isinstance(found[prompt.name], dict):
                 raise DataError(f"prompt {prompt.name}: {found[prompt.name]['error']}")
+        for recordings in sets:
+            found |= embed_all(bench, kind, model, recordings)
+    heard: dict[str, Any] = {}
+    for recordings in sets:
+        heard |= transcribe_all(bench, judges.asr, recordings)
+    rated: list[dict[str, Any]] = [
+        {key: value for recordings in sets for key, value in rate_all(bench, name, model, recordings).items()}
+        for name, model in judges.quality.items()
+    ]
     rows = []
     for item in items:
         row: dict[str, Any] = {"id": item.id, "speaker": item.speaker, "text": item.text}
@@ -74,6 +81,8 @@ def score(
                 entry = _heard(recording, item.text, heard[recording.name], normalize)
                 for kind, found in vectors.items():
                     entry[kind] = _similarity(found, recording, item.prompt)
+                    if isinstance(found[recording.name], dict):
+                        entry.setdefault("error", found[recording.name]["error"])
                 for found in rated:
                     entry |= found[recording.name]
                 row["recordings"][name] = entry
@@ -132,14 +141,19 @@ def summarize(rows: Rows, names: Sequence[str], *, cluster: bool = False) -> dic
     kept = [row for row in rows if any(name in row["recordings"] for name in names)]
     if not kept:
         return None
-    counts = resampling_counts(len(kept), groups=speakers_of(kept) if cluster else None)
+    groups = speakers_of(kept) if cluster else None
+    counts = resampling_counts(len(kept), groups=groups)
     found = {column: r for column in SCORES if (r := ratio(kept, names, column)) is not None}
     entries = [row["recordings"][name] for row in kept for name in names if name in row["recordings"]]
     columns = [column for column in SCORES if column == "wer_corpus" or any(column in entry for entry in entries)]
     summary: dict[str, Any] = dict.fromkeys(columns)  # None: asked for, but defined for no utterance
     summary |= {column: r.value for column, r in found.items()}
     return summary | {
-        "intervals": {column: i for column, r in found.items() if (i := _rounded(interval(r, counts))) is not None},
+        "intervals": {
+            column: ends
+            for column, r in found.items()
+            if (ends := _rounded(interval(r, counts, groups=groups))) is not None
+        },
         "utterances": len(kept),
         "seconds": round(sum(entry["seconds"] for entry in entries), 6),
         "errors": sum("error" in entry for entry in entries),
@@ -175,9 +189,14 @@ def failures_of(rows: Rows) -> list[dict[str, str]]:
     ]
 
 
-def notes_on(items: Sequence[Item], rows: Rows) -> list[str]:
+def notes_on(items: Sequence[Item], rows: Rows, *, cluster: bool = False) -> list[str]:
     """Return what a reader of the table has to know."""
     notes = []
+    units, name = (len(set(speakers_of(rows))), "speakers") if cluster else (len(rows), "utterances")
+    if units < FEW_UNITS:
+        notes.append(
+            f"intervals over only {units} {name} are too narrow: such a 95 % interval holds the truth less often than that"
+        )
     without = sum(ORIGINALS not in row["recordings"] for row in rows)
     if without == len(rows):
         notes.append("no item names an original recording (`target`), so there is nothing to compare with")
@@ -193,7 +212,8 @@ def notes_on(items: Sequence[Item], rows: Rows) -> list[str]:
     if failed:
         first = failed[0]
         notes.append(
-            f"{len(failed)} recordings are missing or unreadable and count as wholly wrong (WER 100 %, similarity 0, opinion score 1), "
+            f"{len(failed)} recordings are missing or unreadable and count as wholly wrong (WER 100 %, "
+            f"similarity 0, opinion score 1, signal scores of silence), "
             f"e.g. {first['recording']}/{first['id']}: {first['error'].splitlines()[0]}"
         )
     return notes

@@ -28,6 +28,10 @@ OCTAVE_COST = 0.02
 """Per octave of lag: of equal peaks, as every periodic signal has them, the shortest period wins. Source: Boersma 1993."""
 
 
+WORST_PESQ, WORST_STOI = 1.0, 0.0
+"""Of a clip without anything that these measures take for speech, beside a reference that has some."""
+
+
 class UndefinedScoreError(ValueError):
     """A measure does not exist for this pair of clips; the message says why."""
 
@@ -35,7 +39,7 @@ class UndefinedScoreError(ValueError):
 def identity() -> dict[str, Any]:
     """Return what a signal score depends on besides the signals."""
     return {
-        "version": 1,
+        "version": 2,
         "stft_sizes": STFT_SIZES,
         "cepstra": CEPSTRA,
         "f0": [F0_RANGE, F0_WINDOW_SECONDS, F0_HOP_SECONDS, VOICED, SILENCE, OCTAVE_COST],
@@ -60,7 +64,7 @@ def signal_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> dict
         "mel_distance": lambda: mel_distance(reference, degraded, sample_rate),
         "stft_distance": lambda: stft_distance(reference, degraded),
         "mcd": lambda: mel_cepstral_distortion(reference, degraded, sample_rate),
-        "f0_rmse": lambda: f0()[0],
+        "f0_rmse": lambda: _defined(f0()[0], "no frame is voiced in both"),
         "voicing_error": lambda: f0()[1],
     }
     for name, measure in measures.items():
@@ -68,6 +72,9 @@ def signal_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> dict
             scores[name] = measure()
         except UndefinedScoreError as error:
             scores[name], undefined[name] = None, str(error)
+            continue
+        if not math.isfinite(scores[name]):
+            scores[name], undefined[name] = None, f"it is {scores[name]}"
     return {**scores, "undefined": undefined}
 
 
@@ -109,17 +116,21 @@ def _cepstra(clip: Tensor, sample_rate: int) -> Tensor:
     return basis @ mel
 
 
-def f0_errors(reference: Tensor, degraded: Tensor, sample_rate: int) -> tuple[float, float]:
+def _defined(value: float | None, reason: str) -> float:
+    if value is None:
+        raise UndefinedScoreError(reason)
+    return value
+
+
+def f0_errors(reference: Tensor, degraded: Tensor, sample_rate: int) -> tuple[float | None, float]:
     """Return the RMSE of F0 in Hz over frames voiced in both, and the share of frames whose voicing differs.
 
-    Raises:
-        UndefinedScoreError: no frame is voiced in both.
+    The former is None where no frame is voiced in both.
     """
     (a, voiced_a), (b, voiced_b) = (pitch(clip, sample_rate) for clip in (reference, degraded))
     both = voiced_a & voiced_b
-    if not both.any():
-        raise UndefinedScoreError("no frame is voiced in both")
-    return float((a - b)[both].square().mean().sqrt()), float((voiced_a != voiced_b).float().mean())
+    rmse = float((a - b)[both].square().mean().sqrt()) if both.any() else None
+    return rmse, float((voiced_a != voiced_b).float().mean())
 
 
 def pitch(clip: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
@@ -163,6 +174,8 @@ def mel_distance(reference: Tensor, degraded: Tensor, sample_rate: int) -> float
 def stoi(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
     """Return short-time objective intelligibility, at most 1 (pystoi), of two waveforms (S,) of equal length.
 
+    A silent clip has 0.
+
     Raises:
         UndefinedScoreError: less than about 0.4 s of the reference is above its noise floor.
     """
@@ -176,11 +189,15 @@ def stoi(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
             value = float(pystoi.stoi(reference.double().numpy(), degraded.double().numpy(), sample_rate))
         except (RuntimeWarning, ValueError, IndexError) as error:
             raise UndefinedScoreError(f"too little speech for STOI ({type(error).__name__})") from None
+    if not degraded.any():
+        return WORST_STOI
     return _finite(value, "STOI")
 
 
 def pesq(reference: Tensor, degraded: Tensor, sample_rate: int, band: str) -> float:
     """Return PESQ of two waveforms (S,), computed at 16 kHz by the ITU's reference code.
+
+    A clip in which that code finds no speech, beside a reference in which it does, has 1.0.
 
     Args:
         reference: the original.
@@ -196,14 +213,18 @@ def pesq(reference: Tensor, degraded: Tensor, sample_rate: int, band: str) -> fl
     clips = [
         resample(w.reshape(1, -1), sample_rate, 16000)[0].numpy().astype(np.float64) for w in (reference, degraded)
     ]
-    for name, clip in zip(("reference", "other clip"), clips, strict=True):
-        if not clip.any():
-            raise UndefinedScoreError(f"the {name} is silent")
+    if not clips[0].any():
+        raise UndefinedScoreError("the reference is silent")
+    if clips[1].any():
+        try:
+            return _finite(float(itu.pesq(16000, *clips, band)), "PESQ")
+        except (itu.PesqError, ValueError):
+            pass  # of either clip: the reference alone tells of which
     try:
-        value = float(itu.pesq(16000, clips[0], clips[1], band))
+        itu.pesq(16000, clips[0], clips[0], band)
     except (itu.PesqError, ValueError) as error:
         raise UndefinedScoreError(f"PESQ: {_pesq_message(error)}") from None
-    return _finite(value, "PESQ")
+    return WORST_PESQ
 
 
 def _pesq_message(error: Exception) -> str:

@@ -20,6 +20,8 @@ PERMUTATIONS = 10_000
 EXACT_UNITS = 14
 """Up to so many differing utterances (or speakers) all 2^n sign patterns are counted, instead of drawn."""
 CONFIDENCE = 0.95
+FEW_UNITS = 10
+"""Over fewer utterances or speakers a percentile interval is too narrow: in simulation it covers about 85 % at 6."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,15 @@ def resampling_counts(
     return drawn[:, index].astype(np.float64)
 
 
-def interval(ratio: Ratio, counts: Array) -> tuple[float, float] | None:
-    """Return the percentile bootstrap interval of a ratio, or None for fewer than two utterances."""
-    if np.count_nonzero(ratio.denominator) < 2:
+def units_of(ratio: Ratio, groups: Sequence[Hashable] | None = None) -> int:
+    """Return how many utterances (with `groups`: speakers) have the score."""
+    known = ratio.denominator > 0
+    return int(known.sum()) if groups is None else len({g for g, has in zip(groups, known, strict=True) if has})
+
+
+def interval(ratio: Ratio, counts: Array, *, groups: Sequence[Hashable] | None = None) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval of a ratio, or None for fewer than two utterances (or groups)."""
+    if units_of(ratio, groups) < 2:
         return None
     low, high = np.quantile(_ratios(ratio, counts), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
@@ -117,7 +125,7 @@ def compare_paired(a: Ratio, b: Ratio, *, groups: Sequence[Hashable] | None = No
     drawn = (below_a > 0) & (below_b > 0)
     differences = (counts[drawn] @ b.numerator) / below_b[drawn] - (counts[drawn] @ a.numerator) / below_a[drawn]
     ends = None
-    if a.numerator.shape[0] > 1 and differences.size:
+    if min(units_of(a, groups), units_of(b, groups)) > 1 and differences.size:
         low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
         ends = (float(low), float(high))
     p, exact = _permutation_p(a, b, groups, seed)
