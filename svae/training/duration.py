@@ -95,11 +95,11 @@ def fit_phone_durations(
     hop_length: int,
     seed: int = 0,
     steps: int = PHONE_STEPS,
-) -> PhoneDurations | None:
+) -> PhoneDurations:
     """Fit durations of phones to pairs of utterances by the same speaker, one known and one asked for.
 
     Args:
-        samples: utterances whose times are known; fewer than 16 give None.
+        samples: utterances whose times are known.
         vocabulary: of the TTS model, words spelled as in its training.
         timings: of the samples.
         sample_rate: in Hz.
@@ -107,8 +107,6 @@ def fit_phone_durations(
         seed: of the initial weights and the pairs; the result is a function of the arguments alone.
         steps: of AdamW with a learning rate that falls linearly to 0.
     """
-    if len(samples) < 16:
-        return None
     by_speaker = defaultdict(list)
     for sample in samples:
         by_speaker[sample.speaker].append(sample)
@@ -120,7 +118,9 @@ def fit_phone_durations(
 
     def lasting(sample: Sample) -> tuple[Tensor, Tensor]:
         symbols, ends = timings.timeline(sample, vocabulary, sample_rate, hop_length)
-        return torch.tensor(vocabulary.ids(symbols)), torch.tensor([0.0, *ends]).diff().clamp_min(0)
+        return torch.tensor(vocabulary.ids(symbols)), torch.tensor([0.0, *ends], dtype=torch.float32).diff().clamp_min(
+            0
+        )
 
     for step in range(steps):
         targets = [choose.choice(samples) for _ in range(PHONE_BATCH)]
