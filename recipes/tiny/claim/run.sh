@@ -17,6 +17,9 @@ train() { "$BIN/python" -m torch.distributed.run --nproc-per-node "$PROCESSES" -
 "$BIN/svae" prepare jsonl --root "$OUT/corpus/metadata.jsonl" --out "$OUT/shards" --validation 0.02 --shards 8
 "$BIN/svae" prepare jsonl --root "$OUT/corpus/metadata.jsonl" --out "$OUT/shards-24k" --validation 0.02 --shards 8 --sample-rate 24000
 
+"$BIN/svae" align "$OUT/shards" --out "$OUT/timings"
+"$BIN/svae" align "$OUT/shards-24k" --out "$OUT/timings-24k"
+
 speech=(--set "trainer.steps=$TTS_STEPS" --set "trainer.synthesize_every=$EVERY" --set trainer.synthesize_utterances=24)
 for kind in vanilla16 vanilla64 semantic64; do
   case $kind in
@@ -29,11 +32,11 @@ for kind in vanilla16 vanilla64 semantic64; do
   "$BIN/svae" evaluate --reconstruction --model "$OUT/vae-$kind" --data "$OUT/shards" --out "$OUT/reconstruction-$kind"
   for seed in $SEEDS; do
     train train-tts tiny/tts-embedded --data "$OUT/latents-$kind" --out "$OUT/$kind-seed$seed" --set "trainer.seed=$seed" \
-      --set "data.waveform_root=$OUT/shards" "${speech[@]}"
+      --set "data.waveform_root=$OUT/shards" --set "data.timings=$OUT/timings" "${speech[@]}"
   done
 done
 for seed in $SEEDS; do  # as many seconds a batch: mel frames come 93.75 a second, latents 40
   train train-tts tiny/tts-embedded --data "$OUT/shards-24k" --out "$OUT/mel-seed$seed" --set "trainer.seed=$seed" \
-    --set representation=mel --set vocoder=griffin-lim --set batch_frames=3750 "${speech[@]}"
+    --set representation=mel --set vocoder=griffin-lim --set batch_frames=3750 --set "data.timings=$OUT/timings-24k" "${speech[@]}"
 done
 "$BIN/svae" compare "$OUT"/{vanilla16,vanilla64,semantic64,mel}-seed* --out "$OUT/compare"
