@@ -2,7 +2,7 @@
 
 import svae
 vae = svae.load_vae("runs/tiny-vae")            # .encode(waveform) -> .mean .logvar (B, D, T); .decode(latents)
-tts = svae.load_tts("runs/tiny-tts")            # .synthesize(text, prompt_waveform, prompt_text, seed=0)
+tts = svae.load_tts("embedded")                 # .synthesize(text, prompt_waveform, prompt_text, seed=0)
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ def load_model(options: SynthesizeOptions, console: Console) -> TTS:
     options.sampling.check()
     tts = load_tts(options.model, select_device(options.device))
     console.print(
-        f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.identity['hash'][:12]}…) on {describe_device(tts.device)}; "
+        f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.short_description}) on {describe_device(tts.device)}; "
         f"durations: {tts.duration_rule(options.sampling)}"
     )
     return tts

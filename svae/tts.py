@@ -76,6 +76,12 @@ class TTS:
         frame_rate = self.sample_rate / self.hop_length
         self.planner = Planner(vocabulary, predictor, frame_rate, self.identity.get("max_seconds"))
 
+    @property
+    def short_description(self) -> str:
+        """The beginning of the model's hash, and what its makers say of it in a few words."""
+        words = self.identity.get("description")
+        return f"{self.identity['hash'][:12]}…" + (f", {words}" if words else "")
+
     def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
         """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
 
@@ -274,6 +280,8 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     load_strict(model, checkpoint.model_state(), folder)
     identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": vae_hash, "step": checkpoint.step}
     identity["max_seconds"] = config.get("max_seconds")
+    if "description" in config:
+        identity["description"] = config["description"]
     predictor = load_predictor(checkpoint, vocabulary, device)
     return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity, predictor)
 

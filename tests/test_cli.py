@@ -172,4 +172,4 @@ def test_evaluate_needs_something_to_evaluate(fails, tmp_path):
     fails("evaluate", "--model", tmp_path, "--other", "codec", match="expected NAME=DIR")
     fails("evaluate", "--model", tmp_path, "--protocol", "f5", match="f5-librispeech-pc")
     fails("evaluate", "--compare", tmp_path, tmp_path, match="no results of `svae evaluate`")
-    fails("evaluate", "--wavs", tmp_path, "--compare", tmp_path, tmp_path, match="leave --model and --wavs out")
+    fails("evaluate", "--wavs", tmp_path, "--compare", tmp_path, tmp_path, match="beside it only --cluster-by-speaker")

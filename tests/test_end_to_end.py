@@ -55,7 +55,17 @@ def chain(svae):
     said["tts"] = svae("train-tts", "--vae", "runs/tiny-vae", *steps, *settings(SMALL_TTS))
     said["tts-latents"] = svae("train-tts", "--data", "latents", "--out", "runs/stored", *steps, *settings(SMALL_TTS))
     ref = str(asset_path("references", "flite-slt.wav"))
-    speak = ["synthesize", "--ref", ref, "--text", "Good morning to you all.", "--steps", "4"]
+    speak = [
+        "synthesize",
+        "--model",
+        "runs/tiny-tts",
+        "--ref",
+        ref,
+        "--text",
+        "Good morning to you all.",
+        "--steps",
+        "4",
+    ]
     said["synthesize"] = svae(*speak, "--out", "one.wav")
     said["again"] = svae(*speak, "--out", "two.wav")
     said["evaluate"] = svae(

@@ -176,6 +176,7 @@ class FakeTTS:
 
     sample_rate = 16000
     identity = {"path": "fake", "hash": "0" * 64}
+    short_description = "fake"
     device = torch.device("cpu")
 
     vocabulary = Vocabulary.from_characters("abcdefghijklmnopqrstuvwxyzFOS.")

@@ -4,7 +4,7 @@
     python recipes/tiny/embed.py --tts runs/tiny-tts-embedded --vae runs/tiny-vae-embedded-decoder
 
 `--vae` names a VAE whose decoder was trained on after the TTS (`freeze_encoder`): its encoder must be the same, bit for bit.
-The card (README.md of the folder) is written by hand from the scores that `recipes/tiny/score.sh` prints.
+The card (README.md of the folder) is written by hand from the scores that `recipes/tiny/score.py` prints.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.")
 DURATION = "duration.safetensors"
+DESCRIPTION = "small, trained on synthetic voices"
 LIMITS = {"model.safetensors": 20e6, "vae/model.safetensors": 8e6}
 """Bytes."""
 
@@ -33,24 +34,29 @@ def same_encoder(a: Checkpoint, b: Checkpoint) -> bool:
     """Tell whether two VAEs encode alike."""
     first, second = a.model_state(), b.model_state()
     names = [name for name in first if name.startswith(ENCODER)]
-    statistics = all(a.config[key] == b.config[key] for key in ("latent_mean", "latent_std", "model"))
-    return statistics and all(torch.equal(first[name], second[name]) for name in names)
+    return a.config["model"] == b.config["model"] and all(torch.equal(first[name], second[name]) for name in names)
 
 
 def embed(tts: Path, vae: Path | None, out: Path) -> None:
     """Write the asset; the folder's card stays."""
     model = open_checkpoint(tts, kind="tts")
     inner = open_checkpoint(model.folder / "vae", kind="vae")
+    weights, steps = inner.model_state(), inner.config["step"]  # with the statistics that the TTS was trained with
     if vae is not None:
         other = open_checkpoint(vae, kind="vae")
         if not same_encoder(inner, other):
             raise SystemExit(f"{other.folder}: its encoder is not that of {inner.folder}; the TTS would not fit it")
-        inner = other
+        weights |= {name: t for name, t in other.model_state().items() if name.startswith("decoder.")}
+        steps = other.config["step"]
     card = (out / "README.md").read_bytes() if (out / "README.md").is_file() else None
     with tempfile.TemporaryDirectory() as folder:
-        config = {k: v for k, v in inner.config.items() if k not in ("files", "format")} | {"teacher_dim": None}
-        small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(inner.model_state()))
-        config = {k: v for k, v in model.config.items() if k not in ("files", "format")} | {"vae_hash": small.hash}
+        config = {k: v for k, v in inner.config.items() if k not in ("files", "format")} | {
+            "teacher_dim": None,
+            "step": steps,
+        }
+        small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(weights))
+        config = {k: v for k, v in model.config.items() if k not in ("files", "format")}
+        config |= {"vae_hash": small.hash, "description": DESCRIPTION}
         more = {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
         write_checkpoint(out, config=config, model_state=half(model.model_state()), vae_folder=small.folder, more=more)
     if card is not None:

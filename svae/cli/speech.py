@@ -11,8 +11,8 @@ import typer
 from svae.cli.app import Device, app, example
 from svae.errors import ConfigError
 
-DEFAULT_TTS = Path("runs/tiny-tts")
-"""Where `svae train-tts` writes if it is told nothing else."""
+DEFAULT_TTS = Path("embedded")
+"""The small model in the package, trained on synthetic voices."""
 
 
 class SolverName(StrEnum):
@@ -37,7 +37,9 @@ class DurationName(StrEnum):
     predictor = "predictor"
 
 
-Model = Annotated[Path, typer.Option(help="Run or checkpoint folder of train-tts.")]
+Model = Annotated[
+    Path, typer.Option(help="Run or checkpoint folder of train-tts; `embedded`: the small one in the package.")
+]
 RefText = Annotated[str | None, typer.Option(help="What is said in --ref; default: transcribed and printed.")]
 Asr = Annotated[
     str, typer.Option(help="Transcribes --ref, and checks with --verify: pocketsphinx, whisper:ID, ctc:ID.")
@@ -46,7 +48,8 @@ Asr = Annotated[
 
 @app.command(
     epilog=example("""
-        svae synthesize --ref a.wav --text "Good morning." --model runs/tiny-tts
+        svae synthesize --ref a.wav --text "Good morning."
+        svae synthesize --ref a.wav --text "Good morning." --model runs/libritts-tts-small-semantic64
         svae synthesize --ref a.wav --ref-text "What is said in it." --text "Good morning." --seed 7 --out hello.wav
         svae synthesize --voice anna --text-file chapter.txt --out chapter.flac
         svae synthesize --voice anna --batch list.jsonl --out out/lines
@@ -152,8 +155,8 @@ app.add_typer(voice_app, name="voice")
 @voice_app.command(
     "save",
     epilog=example("""
-        svae voice save anna --ref anna.wav --ref-text "What Anna says." --model runs/tiny-tts
-        svae synthesize --voice anna --text "Good morning." --model runs/tiny-tts
+        svae voice save anna --ref anna.wav --ref-text "What Anna says."
+        svae synthesize --voice anna --text "Good morning."
     """),
 )
 def voice_save(

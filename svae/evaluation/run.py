@@ -111,7 +111,7 @@ def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, cons
         return Made("wavs", f"{options.wavs.resolve().name}/", found, {"wavs": str(options.wavs)})
     assert options.model is not None
     tts = load_tts(options.model, world.device)
-    console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.identity['hash'][:12]}…)", soft_wrap=True)
+    console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True)
     seeds = plan.protocol.seeds
     made, factors = synthesize_items(
         tts,
