@@ -31,6 +31,7 @@ class Timings:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
+        self.left_out = 0
         self._words: dict[str, list[array[float]]] = {}
         try:
             self.source = json.loads((self.root / DESCRIPTION).read_text(encoding="utf-8"))["source"]
@@ -63,8 +64,8 @@ class Timings:
         symbols, ends = self.timeline(sample, vocabulary, sample_rate, hop_length)
         return vocabulary.frames(symbols, ends, -(-sample.num_samples // hop_length))
 
-    def select(self, index: ShardIndex) -> tuple[ShardIndex, int]:
-        """Return an index with only the utterances whose times are known, and how many were left out.
+    def select(self, index: ShardIndex) -> ShardIndex:
+        """Return an index with only the utterances whose times are known; `left_out` counts the others.
 
         Raises:
             DataError: the times are those of other shards, or none is left.
@@ -79,5 +80,5 @@ class Timings:
         if not samples:
             raise DataError(f"{self.root}: no utterance could be aligned")
         validation = [key for key in index.metadata["validation"] if key in self]
-        left_out = len(index.samples) - len(samples)
-        return replace(index, samples=samples, metadata=index.metadata | {"validation": validation}), left_out
+        self.left_out = len(index.samples) - len(samples)
+        return replace(index, samples=samples, metadata=index.metadata | {"validation": validation})

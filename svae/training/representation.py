@@ -6,8 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-from rich.console import Console
-
 from svae.checkpoint import Checkpoint, open_checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.shards import ShardIndex, read_index
@@ -42,10 +40,8 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings |
     if config.data.timings is None:
         return index, validation, None
     timings = Timings(config.data.timings)
-    selected, left_out = timings.select(index)
-    if left_out:
-        Console().print(f"Left out: {left_out} of {len(index.samples)} utterances without times of phones")
-    return selected, selected if validation is index else timings.select(validation)[0], timings
+    selected = timings.select(index)
+    return selected, selected if validation is index else timings.select(validation), timings
 
 
 def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:

@@ -89,6 +89,8 @@ def train_tts(options: TrainOptions) -> Path:
             "min_seconds": config.min_seconds,
             "max_seconds": config.max_seconds,
         }
+        if timings is not None and timings.left_out:
+            session.console.print(f"Left out: {timings.left_out} utterances without times of phones")
         report_unfit(session, index, limits)
         if wants_trial(config, world):
             batch = longest_batch(index, **limits, latent_dim=vae.latent_dim)
