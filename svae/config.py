@@ -220,7 +220,8 @@ class VAETrainConfig:
     init: str | None = None
     """Run or checkpoint folder of another VAE run whose weights are the start; `--init` sets it."""
     freeze_encoder: bool = False
-    """Train the decoder alone, after `init`: the latents keep their meaning, for models that have learned them."""
+    """Train the decoder alone, after `init`: the latents keep their meaning, for models that have learned them. The decoder
+    may then be another than that of `init`, and starts from nothing."""
     segment_seconds: float = 3.0
     """Length of a training crop."""
     batch_size: int = 24

@@ -45,6 +45,22 @@ def test_a_frozen_encoder_keeps_every_bit_and_the_decoder_goes_on(tone_shards, s
     assert torch.equal(a.latent_mean, b.latent_mean) and torch.equal(a.latent_std, b.latent_std)
 
 
+def test_old_latents_get_a_new_decoder(tone_shards, start, tmp_path, capsys):
+    decoder = VAE["vae"]["decoder"] | {"initial_channels": 2 * VAE["vae"]["decoder"]["initial_channels"]}
+    config = vae_config(tone_shards, vae=MEL | {"decoder": decoder}, init=str(start), freeze_encoder=True)
+    run = train_vae(TrainOptions(config, tmp_path / "run", device="cpu"))
+    assert "decoder of other sizes from nothing" in capsys.readouterr().out
+    waveform = torch.randn(1, 1, 4000)
+    a, b = load_vae(start), load_vae(run)
+    latents = a.encode(waveform).mean
+    assert torch.equal(latents, b.encode(waveform).mean)
+    assert b.decoder.cfg.initial_channels == 2 * a.decoder.cfg.initial_channels
+    assert a.decode(latents).shape == b.decode(latents).shape
+    joint = vae_config(tone_shards, vae=MEL | {"decoder": decoder}, init=str(start))
+    with pytest.raises(CheckpointError, match=r"vae.decoder"):
+        train_vae(TrainOptions(joint, tmp_path / "joint", device="cpu"))
+
+
 def test_a_killed_and_resumed_run_with_a_frozen_encoder_equals_an_uninterrupted_one(tone_shards, start, tmp_path):
     config = frozen_config(tone_shards, start)
     whole = train_vae(TrainOptions(config, tmp_path / "whole", device="cpu"))

@@ -40,29 +40,34 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
 def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
     """Return the VAE checkpoint that `init` names, or None.
 
+    With `freeze_encoder` its decoder may be another.
+
     Raises:
         CheckpointError: it is unusable, or of a network with other sizes.
     """
     if config.init is None:
         return None
     start = open_checkpoint(Path(config.init), kind="vae")
-    _check_sizes(start, "vae", to_tree(config.vae))
+    _check_sizes(start, "vae", to_tree(config.vae), free=("decoder",) if config.freeze_encoder else ())
     return start
 
 
 def take_vae_weights(model: SpeechVAE, discriminator: nn.Module, start: Checkpoint, console: Console) -> None:
     """Copy a start's averaged weights, and its discriminator where it is kept and of the same sizes.
 
-    The regulator is left out where this run has none; one that the start does not have keeps its initial weights.
+    The regulator is left out where this run has none; one that the start does not have keeps its initial weights, and so
+    does a decoder of other sizes.
 
     Raises:
         CheckpointError: damage.
     """
     weights = start.model_state()
-    own = {k: v for k, v in model.state_dict().items() if k.startswith("regulator.")}
-    shapes = {k: v.shape for k, v in weights.items() if k.startswith("regulator.")}
-    if shapes != {k: v.shape for k, v in own.items()}:
-        weights = {k: v for k, v in weights.items() if not k.startswith("regulator.")} | own
+    new_decoder = start.config["model"]["decoder"] != to_tree(model.cfg)["decoder"]
+    for part, other in (("regulator.", False), ("decoder.", new_decoder)):
+        own = {k: v for k, v in model.state_dict().items() if k.startswith(part)}
+        shapes = {k: v.shape for k, v in weights.items() if k.startswith(part)}
+        if other or shapes != {k: v.shape for k, v in own.items()}:
+            weights = {k: v for k, v in weights.items() if not k.startswith(part)} | own
     load_strict(model, weights, start.folder)
     kept = start.training_state()["discriminator"] if (start.folder / "training" / "state.pt").is_file() else {}
     shapes = {k: v.shape for k, v in discriminator.state_dict().items()}
@@ -70,15 +75,16 @@ def take_vae_weights(model: SpeechVAE, discriminator: nn.Module, start: Checkpoi
     if same:
         load_strict(discriminator, kept, start.folder)
     console.print(
-        f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…), discriminator "
-        f"{'from there too' if same else 'from nothing'}",
+        f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…), "
+        f"{'decoder of other sizes from nothing, ' if new_decoder else ''}"
+        f"discriminator {'from there too' if same else 'from nothing'}",
         highlight=False,
     )
 
 
-def _check_sizes(start: Checkpoint, section: str, ours: dict[str, Any]) -> None:
-    theirs = start.config["model"]
-    differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in MAY_DIFFER)
+def _check_sizes(start: Checkpoint, section: str, ours: dict[str, Any], *, free: tuple[str, ...] = ()) -> None:
+    theirs, free = start.config["model"], {*MAY_DIFFER, *free}
+    differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in free)
     if differing:
         lines = "\n".join(f"  {section}.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe" for k in differing)
         options = " ".join(f"--set {section}.{k}={theirs[k]}" for k in differing if k in theirs)
