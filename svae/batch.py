@@ -71,7 +71,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
                 made += 1
             else:
                 kept += 1
-        except SvaeError as error:
+        except (SvaeError, OSError) as error:
             problems.append((row.number, str(error)))
     console.print(f"{made} made, {kept} kept, {len(problems)} failed, in [bold]{escape(str(out))}[/]")
     if problems:
@@ -98,7 +98,7 @@ def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[R
     rows: list[Row] = []
     problems: list[tuple[int, str]] = []
     seen: dict[Path, int] = {}
-    for number, line in enumerate(read_text(None, file).splitlines(), 1):
+    for number, line in enumerate(read_text(None, file).split("\n"), 1):
         if not line.strip():
             continue
         try:
@@ -126,6 +126,9 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     if unknown or wrong or missing:
         parts = [("unknown", unknown), ("of the wrong type", wrong), ("missing", missing)]
         raise DataError("; ".join(f"{label}: {', '.join(names)}" for label, names in parts if names))
+    for name in ("text", "ref", "ref_text", "voice", "out"):
+        if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in tree.get(name, "")):
+            raise DataError(f"{name}: not valid Unicode text (half a character, or a zero)")
     changes: dict[str, Any] = {"text": tree["text"], "text_file": None, "out": out / tree["out"]}
     if "seed" in tree:
         changes["sampling"] = replace(options.sampling, seed=tree["seed"])
@@ -184,6 +187,7 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
         "skip_unknown": options.skip_unknown,
         "verify": [options.verify, options.verify_wer],
         "asr": options.asr,
+        "stream": options.stream,
         "device": tts.device.type,
     }
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -160,21 +160,11 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     (folder / "comparison.json").write_text(text, encoding="utf-8")
     header, lines = _table(result["runs"])
-    table = Table(title="Runs", show_edge=False)
-    for i, title in enumerate(header):
-        table.add_column(title, justify="left" if i == 0 else "right")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    _print_table(console, "Runs", header, lines)
     markdown = _markdown(header, lines)
     if seeds:
         header, lines = _seed_table(seeds)
-        table = Table(title="Over seeds, at the last step that all have", show_edge=False)
-        for i, title in enumerate(header):
-            table.add_column(title, justify="left" if i == 0 else "right")
-        for line in lines:
-            table.add_row(*line)
-        console.print(table)
+        _print_table(console, "Over seeds, at the last step that all have", header, lines)
         markdown += (
             "\nOver seeds, at the last step that all have (mean, 95 % interval by Student's t):\n\n"
             + _markdown(header, lines)
@@ -216,6 +206,19 @@ def _entry(name: str, run: RunCurves, path: Path) -> dict[str, Any]:
                 "values": curve.values,
             }
     return entry
+
+
+def _print_table(console: Console, title: str, header: list[str], lines: list[list[str]]) -> None:
+    """Print a row for each line; where that is wider than the terminal, a column for each."""
+    widths = [max(map(len, column)) + 3 for column in zip(header, *lines, strict=True)]
+    if sum(widths) > console.width:
+        header, *lines = [list(row) for row in zip(header, *lines, strict=True)]
+    table = Table(title=title, show_edge=False)
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
 
 
 def _table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

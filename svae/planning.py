@@ -69,6 +69,14 @@ class Planner:
         if not isinstance(self.vocabulary, FramePhonemes):
             return total, self.vocabulary.encode(prompt.text + text)
         (known, kept), (symbols, lasting) = self._timelines(prompt, text)
+        spoken = sum(symbol[0].isalpha() for symbol in symbols)
+        if not spoken:
+            raise DataError(f"text: {text!r} holds nothing to say, only pauses")
+        if total - prompt.frames < spoken:
+            raise DataError(
+                f"text: {spoken} phones do not fit in {total - prompt.frames} frames of new speech; at least "
+                f"{spoken / self.frame_rate:.2f} s are needed: use a longer duration or a lower speed"
+            )
         scale = (total - prompt.frames) / max(sum(lasting), 1e-6)
         ends = list(accumulate([*kept, *(frames * scale for frames in lasting)]))
         return total, self.vocabulary.frames([*known, *symbols], ends, total)

@@ -6,6 +6,7 @@ them, so that nothing is encoded again. With another VAE the recording is encode
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import time
@@ -28,7 +29,7 @@ from svae.errors import ConfigError, DataError
 from svae.reference import cut_at_pause, trim_silence
 from svae.speech import Prompt
 from svae.text import Vocabulary, normalize_text
-from svae.tts import MAX_PROMPT_SECONDS, TTS, load_tts
+from svae.tts import TTS, load_tts
 
 ASR_SAMPLE_RATE = 16000
 
@@ -54,10 +55,10 @@ def open_reference(tts: TTS, ref: Path, ref_text: str | None, *, asr: str, conso
     waveform, rate = load_audio(ref)
     found = waveform.shape[1] / rate
     waveform = cut_at_pause(
-        trim_silence(waveform, rate), rate, MAX_PROMPT_SECONDS, has_transcript=ref_text is not None, name=str(ref)
+        trim_silence(waveform, rate), rate, tts.prompt_limit, has_transcript=ref_text is not None, name=str(ref)
     )
     used = waveform.shape[1] / rate
-    if found > MAX_PROMPT_SECONDS:
+    if found > tts.prompt_limit:
         console.print(f"[yellow]Reference cut at a pause: {used:.1f} of {found:.1f} s are used.[/]")
     prompt_waveform = resample(waveform, rate, tts.sample_rate)
     try:
@@ -172,6 +173,7 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
         "sample_rate": str(tts.sample_rate),
         "vae_hash": tts.identity["vae_hash"],
         "reference": opened.description["reference"],
+        "words": json.dumps(opened.prompt.words),
     }
     temporary = path.with_suffix(f".tmp-{os.getpid()}")
     save_file(tensors, temporary, metadata=metadata)
@@ -198,6 +200,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
             metadata = file.metadata() or {}
             waveform, mean = file.get_tensor("waveform"), file.get_tensor("mean")
         text, gain, rate = metadata["text"], float(metadata["gain"]), int(metadata["sample_rate"])
+        words = json.loads(metadata.get("words", "null"))
         same_vae = metadata["vae_hash"] == tts.identity.get("vae_hash")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: damaged voice file ({error}); save the voice again") from None
@@ -207,7 +210,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
     if same_vae:
         latents = tts.vae.normalize(mean.to(tts.device))
         text = tts.end_prompt_text(text)
-        words, note = tts.align_prompt(waveform, text)
+        words, note = (words, None) if words else tts.align_prompt(waveform, text)
         prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate, words, note)
     else:
         console.print(f"[yellow]Voice {name} was saved with another VAE: its recording is encoded again.[/]")

@@ -42,8 +42,8 @@ class Sampling:
 
     seed: int = 0
     """With the text it decides the noise; on the CPU the same arguments give the same samples."""
-    num_steps: int = 32
-    """Solver steps."""
+    num_steps: int | None = None
+    """Solver steps; None: the model's own number, which `TTS.resolve` fills in."""
     guidance_scale: float = 2.0
     """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in half the time."""
     solver: Solver = "euler"
@@ -73,7 +73,7 @@ class Sampling:
 
     def check(self) -> None:
         """Raise ConfigError where a number is out of range."""
-        if self.num_steps < 1:
+        if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"steps: must be at least 1, got {self.num_steps}")
         if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
             raise ConfigError(f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}")
@@ -82,6 +82,10 @@ class Sampling:
         for name, value in (("speed", self.speed), ("duration", self.duration_seconds)):
             if value is not None and (not math.isfinite(value) or value <= 0):
                 raise ConfigError(f"{name}: must be greater than 0, got {value}")
+        if self.duration_seconds is not None and self.speed != 1.0:
+            raise ConfigError(
+                f"duration {self.duration_seconds:g} s and speed {self.speed:g}: a duration is a speed; give one of the two"
+            )
 
 
 @dataclass(frozen=True)

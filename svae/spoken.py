@@ -18,7 +18,7 @@ from svae.errors import ConfigError, DataError
 from svae.text import Vocabulary, normalize_text
 
 SPOKEN_LANGUAGES = ("en", "zh", "ja")
-"""Languages that can be spelled out; any other is only split into sentences."""
+"""Languages that can be spelled out. None of them: the text stays, and is split into sentences by English rules."""
 _ESCAPED = {'"': "\ue000", "\\": "\ue001"}
 """Private-use characters that stand for what wetext would return escaped."""
 
@@ -47,7 +47,9 @@ def spoken_form(text: str, language: str | None) -> str:
     spelled = _spell(plain, language)
     for char, stand_in in _ESCAPED.items():
         spelled = spelled.replace(stand_in, char)
-    return normalize_text(spelled.replace(" ,", ",").replace(" .", "."))
+    spelled = normalize_text(spelled.replace(" ,", ",").replace(" .", "."))
+    # The grammar takes the full stop of "World War II." for part of an abbreviation.
+    return spelled + "." if plain[-1:] == "." and spelled[-1:].isalnum() else spelled
 
 
 _TITLES = {
@@ -59,6 +61,7 @@ _CURRENCIES = {
     "€": ("euro", "euros", "cent", "cents"),
     "£": ("pound", "pounds", "penny", "pence"),
 }
+_MULTIPLES = {"k": "thousand", "m": "million", "b": "billion"}
 _DECADES = {
     "0": "hundreds", "1": "tens", "2": "twenties", "3": "thirties", "4": "forties", "5": "fifties", "6": "sixties",
     "7": "seventies", "8": "eighties", "9": "nineties",
@@ -67,15 +70,26 @@ _ENGLISH = (
     (re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, _TITLES)) + r")(?=[\s,)]|$)"), lambda m: _TITLES[m[0]]),
     (re.compile(r"\bNo\.\s?(?=\d)"), lambda m: "number "),
     (re.compile(r"\b([ap])\.m\."), lambda m: m[1] + "m"),
-    (re.compile(r"(?<=\d)\s?m\b"), lambda m: " meters"),
+    (re.compile(r"(?<![$€£\d.,])([\d.,]*\d)\s?m\b"), lambda m: m[1] + " meters"),
+    (re.compile(r"\b(\d{3})-(\d{4})\b"), lambda m: f"{' '.join(m[1])}, {' '.join(m[2])}"),
+    (re.compile(r"(\d)\s?\^\s?(?=\d)"), lambda m: m[1] + " to the power of "),
     (re.compile(r"\b(1[1-9]|20)(\d)0s\b"), lambda m: f"{m[1]} {_DECADES[m[2]]}"),
     (
         re.compile(r"([$€£])\s?([\d,]*\d)\.(\d\d)\b(?!\s?(?:million|billion|trillion))"),
         lambda m: f"{_amount(m[2], *_CURRENCIES[m[1]][:2])} and {_amount(m[3].lstrip('0'), *_CURRENCIES[m[1]][2:])}",
     ),
-    (re.compile(r"([$€£])\s?([\d,]*,\d{3})\b(?!\.?\d|\s?\w*illion)"), lambda m: f"{m[2]} {_CURRENCIES[m[1]][1]}"),
     (
-        re.compile(r"(?<![\d,.])1(?:,(\d{3})|(000))(?!,?\d|\.\d)"),
+        re.compile(r"([$€£])\s?([\d,.]*\d)\s?(k|m|mn|bn|M|B|K)\b"),
+        lambda m: f"{m[2]} {_MULTIPLES[m[3][0].lower()]} {_CURRENCIES[m[1]][1]}",
+    ),
+    (
+        re.compile(r"([$€£])\s?(\d[\d,]*,\d{3}|\d{4,})\b(?!\.?\d|\s?\w*illion)"),
+        lambda m: f"{m[2]} {_CURRENCIES[m[1]][1]}",
+    ),
+    (re.compile(r"\b1000\s?-\s?(?=\d)"), lambda m: "1000 to "),
+    (re.compile(r"(?<![\d,.])1,?000(?=[A-Za-z])"), lambda m: "1000 "),
+    (
+        re.compile(r"(?<![\d,.])1(?:,(\d{3})|(000))(?!,?\d|\.\d|\s?(?:kg|km|cm|mm|g|mph|km/h)\b)"),
         lambda m: "one thousand" + (f" {int(m[1])}" if int(m[1] or 0) else ""),
     ),
     (re.compile(r"#\s?(?=\d)"), lambda m: "number "),
@@ -149,6 +163,8 @@ def read_text(text: str | None, file: Path | None) -> str:
         except UnicodeDecodeError as error:
             raise DataError(f"{name}: not UTF-8 at byte {error.start}; convert it to UTF-8.") from None
     assert text is not None
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise DataError(f"{name}: not valid Unicode (half a character); write it in UTF-8.")
     if not normalize_text(text):
         raise DataError(f"{name}: empty. Expected at least one character that is not white space.")
     return text

@@ -302,7 +302,7 @@ def _summary(
             stages[stage] = stages.get(stage, 0.0) + value
     factors = {stage: value / seconds for stage, value in stages.items()}
     return {
-        **options.sampling.settings,
+        **tts.resolve(options.sampling).settings,
         "duration_rule": tts.duration_rule(options.sampling),
         "language": options.language,
         "text": " ".join(chunk["text"] for chunk in chunks),
@@ -337,10 +337,14 @@ def _print_result(console: Console, row: dict[str, Any], options: SynthesizeOpti
     console.print(f"Real-time factor: {stages}{first}")
     for chunk in row["chunks"]:
         attempts = chunk.get("attempts", [])
-        if attempts and min(a["wer"] for a in attempts) > options.verify_wer:
-            console.print(
-                f"[yellow]Not understood after {len(attempts)} attempt(s): {escape(chunk['text'])} "
-                f"(heard: {escape(attempts[-1]['heard'])})[/]"
-            )
+        if len(attempts) < 2 and all(attempt["wer"] <= options.verify_wer for attempt in attempts):
+            continue
+        best = min(attempts, key=lambda attempt: attempt["wer"])
+        found = "Understood" if best["wer"] <= options.verify_wer else "Not understood"
+        console.print(
+            f"[yellow]{found} after {len(attempts)} attempt(s), kept seed {best['seed']} (WER {best['wer']:.2f}): "
+            f"{escape(chunk['text'])} (heard: {escape(best['heard'])})[/]"
+        )
     console.print(f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(report))}")
-    console.print(f"Next: svae evaluate --model {escape(str(options.model))}", highlight=False, soft_wrap=True)
+    model = escape(str(options.model))
+    console.print(f"Next: svae evaluate --model {model} --list LIST.jsonl", highlight=False, soft_wrap=True)

@@ -38,8 +38,10 @@ from svae.recipe import from_tree
 from svae.speech import Prompt, Sampling, Synthesis
 from svae.text import PADDING_ID, Vocabulary, normalize_text
 
-MAX_PROMPT_SECONDS = 30.0
-"""Longer references are refused."""
+MIN_PROMPT_SECONDS, MAX_PROMPT_SECONDS = 0.1, 30.0
+"""Other references are refused."""
+DEFAULT_STEPS = 32
+"""Solver steps of a model that does not name its own."""
 PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
 SILENT_RMS = 1e-4
@@ -78,9 +80,22 @@ class TTS:
 
     @property
     def short_description(self) -> str:
-        """The beginning of the model's hash, and what its makers say of it in a few words."""
+        """The beginning of the model's hash, and a few words of its makers."""
         words = self.identity.get("description")
         return f"{self.identity['hash'][:12]}…" + (f", {words}" if words else "")
+
+    @property
+    def prompt_limit(self) -> float:
+        """Longest reference in seconds: what the model was trained on, less room for new speech; at most 30 s."""
+        trained = self.identity.get("max_seconds")
+        return MAX_PROMPT_SECONDS if trained is None else min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
+
+    def resolve(self, sampling: Sampling) -> Sampling:
+        """Return the settings with the model's own number of steps where none is given. Raises as `Sampling.check`."""
+        sampling.check()
+        if sampling.num_steps is not None:
+            return sampling
+        return replace(sampling, num_steps=self.identity.get("num_steps", DEFAULT_STEPS))
 
     def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
         """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
@@ -118,7 +133,8 @@ class TTS:
 
         The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
         """
-        sampling.check()
+        sampling = self.resolve(sampling)
+        assert sampling.num_steps is not None
         texts = [self._clean(text, "text") for text in texts]
         plans = [self.planner.plan(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
         totals, rows = [total for total, _ in plans], [torch.tensor(ids) for _, ids in plans]
@@ -205,7 +221,7 @@ class TTS:
         """Return the reference as (1, 1, S), float32.
 
         Raises:
-            DataError: empty, not one channel, not finite, silent, or longer than `MAX_PROMPT_SECONDS`.
+            DataError: empty, not one channel, not finite, silent, too short, or longer than `prompt_limit`.
         """
         shape = tuple(waveform.shape)
         if waveform.dim() not in (1, 2, 3) or waveform.numel() != waveform.shape[-1] or waveform.numel() == 0:
@@ -216,9 +232,11 @@ class TTS:
         if not bool(waveform.isfinite().all()):
             raise DataError("reference: the waveform holds NaN or infinite samples")
         seconds = waveform.shape[-1] / self.sample_rate
-        if seconds > MAX_PROMPT_SECONDS:
+        if seconds < MIN_PROMPT_SECONDS:
+            raise DataError(f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed, 3 to 12 s are best")
+        if seconds > self.prompt_limit:
             raise DataError(
-                f"reference: {seconds:.1f} s long, at most {MAX_PROMPT_SECONDS:g} s are possible. "
+                f"reference: {seconds:.1f} s long, at most {self.prompt_limit:g} s are possible. "
                 "Cut it at a pause (3 to 12 s are best) and shorten its text with it."
             )
         rms = float(waveform.square().mean().sqrt())
@@ -280,6 +298,8 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     load_strict(model, checkpoint.model_state(), folder)
     identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": vae_hash, "step": checkpoint.step}
     identity["max_seconds"] = config.get("max_seconds")
+    if "num_steps" in config:
+        identity["num_steps"] = config["num_steps"]
     if "description" in config:
         identity["description"] = config["description"]
     predictor = load_predictor(checkpoint, vocabulary, device)

@@ -15,6 +15,7 @@ import torch
 from safetensors import safe_open
 
 from svae.assets import asset_path
+from svae.speech import Sampling
 
 SAMPLE = asset_path("sample")
 ROWS = [json.loads(line) for line in (SAMPLE / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -215,3 +216,74 @@ def test_the_embedded_tts_says_new_sentences_in_the_references_voice():
     own, made = speaker.embed(prompts, 16000), speaker.embed(said, 16000)
     similarity = made @ own.T
     assert all(similarity[i].argmax() == i // 2 for i in range(4))
+
+
+REFERENCE = json.loads((asset_path("references") / "references.json").read_text(encoding="utf-8"))[0]
+PARAGRAPH = (
+    "The two brothers walked along the river until the sun went down. Their mother had asked them to be home before "
+    "dark. They found an old boat near the bridge. It was full of water, and nobody had used it for years. The younger "
+    "brother wanted to take it home. The other one laughed and said that it would never float again. In the end they "
+    "left it there and ran back through the fields."
+)
+
+
+def test_a_long_text_loses_no_word(tmp_path):
+    """As many words are heard as were said, in order: a lost chunk or sentence would take its words with it."""
+    from svae.evaluation.asr import load_asr
+    from svae.evaluation.metrics import word_errors
+    from svae.synthesis import SynthesizeOptions, synthesize_file
+
+    out = synthesize_file(
+        SynthesizeOptions(
+            model=Path("embedded"),
+            text=PARAGRAPH,
+            ref=asset_path("references", REFERENCE["audio"]),
+            ref_text=REFERENCE["text"],
+            out=tmp_path / "long.wav",
+        )
+    )
+    report = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
+    assert len(report["chunks"]) > 1 and " ".join(c["text"] for c in report["chunks"]) == PARAGRAPH
+    assert report["steps"] == 16
+    heard = load_asr("pocketsphinx").transcribe([torch.from_numpy(soundfile.read(out, dtype="float32")[0])])[0]
+    errors = word_errors(PARAGRAPH, heard)
+    words = len(PARAGRAPH.split())
+    assert errors.rate < 0.5
+    assert errors.deletions / words < 0.1, heard
+
+
+def test_a_saved_voice_is_the_reference_with_its_times(tmp_path, monkeypatch):
+    from rich.console import Console
+
+    from svae.prompts import keep_voice, load_voice, open_reference
+    from svae.tts import TTS, load_tts
+
+    monkeypatch.setenv("SVAE_VOICES", str(tmp_path))
+    ref, tts = asset_path("references", REFERENCE["audio"]), load_tts("embedded")
+    keep_voice("anna", ref, REFERENCE["text"], Path("embedded"), asr="pocketsphinx", device="cpu")
+    direct = open_reference(tts, ref, REFERENCE["text"], asr="pocketsphinx", console=Console()).prompt
+    monkeypatch.setattr(TTS, "align_prompt", lambda *_: pytest.fail("aligned again"))
+    saved = load_voice("anna", tts, Console()).prompt
+    assert saved.words == direct.words
+    a, b = (tts.speak(["Good morning."], [prompt], Sampling(num_steps=2))[0].waveform for prompt in (direct, saved))
+    torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("...", {}, "nothing to say"),
+        ("Good morning.", {"duration_seconds": 0.05}, "at least .* s are needed"),
+        ("Good morning.", {"speed": 100.0}, "lower speed"),
+        ("Good morning.", {"speed": 2.0, "duration_seconds": 1.0}, "one of the two"),
+    ],
+)
+def test_speech_that_cannot_be_is_refused(text, options, message):
+    from svae.errors import SvaeError
+    from svae.tts import load_tts
+
+    tts = load_tts("embedded")
+    with pytest.raises(SvaeError, match=message):
+        tts.generate(text, 0.1 * torch.randn(16000), "some noise", num_steps=1, **options)
+    with pytest.raises(SvaeError, match=r"at least 0.1 s"):
+        tts.generate("Good morning.", 0.1 * torch.randn(10), "some noise")

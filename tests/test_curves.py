@@ -72,7 +72,9 @@ def test_last_and_best_values_are_in_the_table_the_json_and_the_picture(tmp_path
     assert {line.count("|") for line in lines} == {13}
     picture = imread(tmp_path / "out" / "comparison.png")
     assert picture.shape[0] > 600 and picture[..., :3].std() > 0.02
-    assert "Without speech while training (trainer.synthesize_every): b" in " ".join(capsys.readouterr().out.split())
+    said = capsys.readouterr().out
+    assert "Without speech while training (trainer.synthesize_every): b" in " ".join(said.split())
+    assert "…" not in said and "at step" in said  # readable in 80 columns
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:

@@ -188,6 +188,9 @@ class FakeTTS:
     def duration_rule(self, sampling):
         return "bytes"
 
+    def resolve(self, sampling):
+        return replace(sampling, num_steps=sampling.num_steps or 32)
+
     def generate(self, text, prompt_waveform, prompt_text, **settings):
         if text == self.fails_at:
             raise DataError("text: too long")

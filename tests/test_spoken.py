@@ -25,6 +25,16 @@ CASES = {
     "H2O": "H two O",
     'He said: "I\'m 20."': 'He said: "I\'m twenty."',
     "a \\ b": "a \\ b",
+    "$1000 or £1100": "one thousand dollars or eleven hundred pounds",
+    "£1m, $5m or €2.5bn": "one million pounds, five million dollars or two point five billion euros",
+    "$3k": "three thousand dollars",
+    "1000kg": "one thousand kilograms",
+    "1000-2000 people": "one thousand to two thousand people",
+    "10^3": "ten to the power of three",
+    "Call 555-1234.": "Call five five five, one two three four.",
+    "World War II.": "World War two.",
+    "He is from the Co. Ltd.": "He is from the company limited.",
+    "5m tall": "five meters tall",
 }
 
 

@@ -95,6 +95,11 @@ def test_what_is_not_understood_is_tried_again(options, monkeypatch, capsys):  #
     assert [a["seed"] for a in attempts] == [5, 6] and attempts[1]["wer"] == 0
     plain = synthesize_file(changed(options, seed=6, out=options.out.with_name("plain.wav")))
     assert plain.read_bytes() == options.out.read_bytes()
+    assert "Understood after 2 attempt(s), kept seed 6 (WER 0.00)" in capsys.readouterr().out
+    transcripts = iter(["hello there", "something else"])
+    synthesize_file(changed(options, verify=1))
+    assert "Not understood after 2 attempt(s), kept seed 5" in (said := capsys.readouterr().out)
+    assert "(heard: hello there)" in " ".join(said.split())
     monkeypatch.setattr(synthesis, "recognizer", lambda options, tts: lambda waveform: "no no no no")
     assert len(report(synthesize_file(changed(options, verify=1)))["chunks"][0]["attempts"]) == 2
     assert "Not understood after 2 attempt(s)" in capsys.readouterr().out
@@ -155,16 +160,18 @@ def test_bad_rows_are_named_and_the_others_done(options, base, tmp_path):  # noq
         tmp_path / "list.jsonl", good, "{broken", {**good, "out": "b.wav", "ref": "missing.wav"},
         {**good, "out": "c.wav", "txt": "?"}, {**good, "out": "d.wav", "text": "Hello!"}, {**good, "text": "Here."}, "",
         {**good, "out": "sub/e.flac", "seed": 9}, {"text": "Hello.", "out": "f.wav"}, {**good, "out": "g.mp3"},
+        {**good, "out": "h.wav", "text": "Half \ud800"}, {**good, "out": "i" * 300 + ".wav"}, {**good, "out": "j\0.wav"},
+        json.dumps({**good, "out": "k.wav", "text": "Hello.\u2028Here."}, ensure_ascii=False),
     )  # fmt: skip
     with pytest.raises(DataError) as caught:
         synthesize_batch(listed, base, tmp_path / "out")
     message = str(caught.value)
-    assert "7 of 9 rows failed" in message
+    assert "10 of 13 rows failed" in message
     for expected in ("row 2: not valid JSON", "row 3: ", "missing.wav", "row 4: unknown: txt", "row 5: ", "'!'",
                      "row 6: out", "row 1 writes it too", "row 9: needs either `ref` or `voice`", "row 10"):  # fmt: skip
         assert expected in message
     assert report(tmp_path / "out" / "sub" / "e.flac")["seed"] == 9
-    assert (tmp_path / "out" / "a.wav").exists() and not (tmp_path / "out" / "b.wav").exists()
+    assert (tmp_path / "out" / "a.wav").exists() and (tmp_path / "out" / "k.wav").exists() and not (tmp_path / "out" / "b.wav").exists()
 
 
 def test_finished_rows_are_not_redone(options, base, tmp_path):  # noqa: F811
@@ -191,6 +198,8 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):  # noqa: F811
     rows[0]["text"] = "Hello you."
     write_list(listed, *rows)
     assert synthesize_batch(listed, base, out) == 1
+    assert synthesize_batch(listed, changed(base, seed=1), out) == 3
+    assert synthesize_batch(listed, changed(base, seed=1, stream=True), out) == 3
     assert synthesize_batch(listed, changed(base, seed=1), out) == 3
     (out / "2.wav").write_bytes(b"cut off")
     assert synthesize_batch(listed, changed(base, seed=1), out) == 1

@@ -21,6 +21,8 @@ from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.")
 DURATION = "duration.safetensors"
 DESCRIPTION = "small, trained on synthetic voices"
+NUM_STEPS = 16
+"""Default of `synthesize --steps` for this model: faster than the voice on two cores."""
 LIMITS = {"model.safetensors": 20e6, "vae/model.safetensors": 8e6}
 """Bytes."""
 
@@ -34,29 +36,33 @@ def same_encoder(a: Checkpoint, b: Checkpoint) -> bool:
     """Tell whether two VAEs encode alike."""
     first, second = a.model_state(), b.model_state()
     names = [name for name in first if name.startswith(ENCODER)]
-    return a.config["model"] == b.config["model"] and all(torch.equal(first[name], second[name]) for name in names)
+    structures = [{k: v for k, v in c.config["model"].items() if k != "decoder"} for c in (a, b)]
+    return structures[0] == structures[1] and all(torch.equal(first[name], second[name]) for name in names)
 
 
 def embed(tts: Path, vae: Path | None, out: Path) -> None:
     """Write the asset; the folder's card stays."""
     model = open_checkpoint(tts, kind="tts")
     inner = open_checkpoint(model.folder / "vae", kind="vae")
+    structure = inner.config["model"]
     weights, steps = inner.model_state(), inner.config["step"]  # with the statistics that the TTS was trained with
     if vae is not None:
         other = open_checkpoint(vae, kind="vae")
         if not same_encoder(inner, other):
             raise SystemExit(f"{other.folder}: its encoder is not that of {inner.folder}; the TTS would not fit it")
+        weights = {name: t for name, t in weights.items() if not name.startswith("decoder.")}
         weights |= {name: t for name, t in other.model_state().items() if name.startswith("decoder.")}
-        steps = other.config["step"]
+        steps, structure = other.config["step"], other.config["model"]
     card = (out / "README.md").read_bytes() if (out / "README.md").is_file() else None
     with tempfile.TemporaryDirectory() as folder:
         config = {k: v for k, v in inner.config.items() if k not in ("files", "format")} | {
             "teacher_dim": None,
             "step": steps,
+            "model": structure,
         }
         small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(weights))
         config = {k: v for k, v in model.config.items() if k not in ("files", "format")}
-        config |= {"vae_hash": small.hash, "description": DESCRIPTION}
+        config |= {"vae_hash": small.hash, "description": DESCRIPTION, "num_steps": NUM_STEPS}
         more = {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
         write_checkpoint(out, config=config, model_state=half(model.model_state()), vae_folder=small.folder, more=more)
     if card is not None:

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("embedded"))
     parser.add_argument("--corpus", type=Path, required=True, help="the training corpus")
     parser.add_argument("--utterances", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=32, help="solver steps")
+    parser.add_argument("--steps", type=int, help="solver steps; default: the model's own number")
     parser.add_argument("--out", type=Path, default=Path("out/score"))
     args = parser.parse_args()
     speaker = load_speaker_model("embedded")

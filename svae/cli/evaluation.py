@@ -64,7 +64,9 @@ def evaluate(
     cache: Annotated[Path | None, typer.Option(help="Judges' answers, may be shared; default: OUT/cache.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Of the synthesis, e.g. 0,1,2; default: the protocol's.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Solver steps.")] = 32,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Solver steps; default: the model's own number (16 embedded), else 32.")
+    ] = None,
     guidance: Annotated[float, typer.Option(help="As in synthesize.")] = 2.0,
     cluster: Annotated[
         bool, typer.Option("--cluster-by-speaker", help="Intervals and tests over speakers, not utterances.")

@@ -59,7 +59,9 @@ Asr = Annotated[
 def synthesize(
     ref: Annotated[
         Path | None,
-        typer.Option(help="Recording of the voice: any format, rate, mono or stereo; at most 30 s are used."),
+        typer.Option(
+            help="Recording of the voice: any format, rate, mono or stereo; at most 30 s are used (embedded model: 13.5 s)."
+        ),
     ] = None,
     text: Annotated[str | None, typer.Option(help="What to say, of any length.")] = None,
     text_file: Annotated[Path | None, typer.Option(help="UTF-8 file with what to say; - for standard input.")] = None,
@@ -73,7 +75,9 @@ def synthesize(
         Path | None, typer.Option(help=".wav or .flac, default out.wav; a .json with all settings goes beside it.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes (on the CPU).")] = 0,
-    steps: Annotated[int, typer.Option(min=1, help="Solver steps.")] = 32,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Solver steps; default: the model's own number (16 embedded), else 32.")
+    ] = None,
     guidance: Annotated[float, typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0 = none, twice as fast.")] = 2.0,
     solver: Annotated[SolverName, typer.Option(help="midpoint evaluates the network twice a step.")] = SolverName.euler,
     sway: Annotated[float, typer.Option(help="-1 puts steps near the noise; 0: even steps.")] = -1.0,

@@ -57,7 +57,8 @@ class EvaluateOptions:
     """Only the first so many items."""
     seeds: tuple[int, ...] | None = None
     """Of the synthesis; None: the protocol's."""
-    steps: int = 32
+    steps: int | None = None
+    """Of the solver; None: the model's own number."""
     guidance: float = 2.0
     cluster: bool = False
     """Draw whole speakers, not utterances, for the intervals."""

@@ -112,19 +112,20 @@ def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, cons
     assert options.model is not None
     tts = load_tts(options.model, world.device)
     console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True)
-    seeds = plan.protocol.seeds
+    seeds, steps = plan.protocol.seeds, tts.resolve(Sampling(num_steps=options.steps)).num_steps
+    assert steps is not None
     made, factors = synthesize_items(
         tts,
         items,
         seeds,
-        steps=options.steps,
+        steps=steps,
         guidance=options.guidance,
         duration_rule=plan.protocol.duration_rule,
         folder=options.out / "wavs",
         world=world,
         console=console,
     )
-    settings = {"model": tts.identity, "seeds": list(seeds), "steps": options.steps, "guidance": options.guidance}
+    settings = {"model": tts.identity, "seeds": list(seeds), "steps": steps, "guidance": options.guidance}
     settings["duration_rule"] = tts.duration_rule(Sampling(duration_rule=plan.protocol.duration_rule))
     noun = "seed" if len(seeds) == 1 else "seeds"
     return Made("synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors)
