@@ -233,7 +233,9 @@ class TTS:
             raise DataError("reference: the waveform holds NaN or infinite samples")
         seconds = waveform.shape[-1] / self.sample_rate
         if seconds < MIN_PROMPT_SECONDS:
-            raise DataError(f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed, 3 to 12 s are best")
+            raise DataError(
+                f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed, 3 to 12 s are best"
+            )
         if seconds > self.prompt_limit:
             raise DataError(
                 f"reference: {seconds:.1f} s long, at most {self.prompt_limit:g} s are possible. "

@@ -171,7 +171,11 @@ def test_bad_rows_are_named_and_the_others_done(options, base, tmp_path):  # noq
                      "row 6: out", "row 1 writes it too", "row 9: needs either `ref` or `voice`", "row 10"):  # fmt: skip
         assert expected in message
     assert report(tmp_path / "out" / "sub" / "e.flac")["seed"] == 9
-    assert (tmp_path / "out" / "a.wav").exists() and (tmp_path / "out" / "k.wav").exists() and not (tmp_path / "out" / "b.wav").exists()
+    assert (
+        (tmp_path / "out" / "a.wav").exists()
+        and (tmp_path / "out" / "k.wav").exists()
+        and not (tmp_path / "out" / "b.wav").exists()
+    )
 
 
 def test_finished_rows_are_not_redone(options, base, tmp_path):  # noqa: F811
