@@ -42,7 +42,8 @@ def load_audio(
         The waveform (1, S), float32, the mean of the channels, and its sample rate in Hz.
 
     Raises:
-        AudioError: (a DataError) missing, a folder, not audio, without samples, or with NaN or infinite samples.
+        AudioError: (a DataError) missing, a folder, not audio, without samples, with NaN or infinite samples, or with
+            channels that cancel each other.
     """
     is_path = isinstance(source, (str, Path))
     label = name if name is not None else (str(source) if is_path else "audio stream")
@@ -67,6 +68,11 @@ def load_audio(
             f"{label}: {broken} of {waveform.shape[-1]} samples are NaN or infinite. Expected finite numbers "
             "in [-1, 1]; export the file again, as 16-bit PCM for example.",
             "non-finite",
+        )
+    if data.shape[1] > 1 and np.abs(data).max() > 1e-3 and float(waveform.abs().max()) < 1e-3 * np.abs(data).max():
+        raise AudioError(
+            f"{label}: its {data.shape[1]} channels cancel each other (opposite phases). Export one channel alone.",
+            "cancelled",
         )
     if sample_rate is not None and rate != sample_rate:
         return resample(waveform, rate, sample_rate), sample_rate

@@ -234,7 +234,7 @@ class TTS:
         seconds = waveform.shape[-1] / self.sample_rate
         if seconds < MIN_PROMPT_SECONDS:
             raise DataError(
-                f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed, 3 to 12 s are best"
+                f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed (best: 3 to 12)"
             )
         if seconds > self.prompt_limit:
             raise DataError(
