@@ -233,9 +233,7 @@ class TTS:
             raise DataError("reference: the waveform holds NaN or infinite samples")
         seconds = waveform.shape[-1] / self.sample_rate
         if seconds < MIN_PROMPT_SECONDS:
-            raise DataError(
-                f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed (best: 3 to 12)"
-            )
+            raise DataError(f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed")
         if seconds > self.prompt_limit:
             raise DataError(
                 f"reference: {seconds:.1f} s long, at most {self.prompt_limit:g} s are possible. "
