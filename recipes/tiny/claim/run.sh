@@ -6,9 +6,10 @@
 # JOBS of them run at a time, one process each, and write into OUT/logs. Leaves OUT/compare/comparison.png, .md and .json.
 # What came out is in docs/claim.md.
 set -euo pipefail
+trap "exit 130" INT TERM  # a training that is stopped ends with status 0; nothing may follow it
 cd "$(dirname "$0")/../../.."
 export BIN=${BIN:-.venv/bin} OUT=${OUT:-out/claim} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-export VAE_STEPS=${VAE_STEPS:-1200} TTS_STEPS=${TTS_STEPS:-900} EVERY=${EVERY:-300}
+export VAE_STEPS=${VAE_STEPS:-3000} TTS_STEPS=${TTS_STEPS:-900} EVERY=${EVERY:-300}
 SEEDS=${SEEDS:-"0 1 2"} UTTERANCES=${UTTERANCES:-800} JOBS=${JOBS:-2} KINDS="vanilla16 vanilla64 semantic64"
 
 vae() { # KIND: trains the VAE, stores its latents, and measures what it loses by itself
@@ -38,7 +39,7 @@ job() {
   local name="$*" log
   log="$OUT/logs/${name// /-}.log"
   echo "$(date +%T) $name, see $log"
-  bash -c 'set -euo pipefail; "$@"' - "$@" > "$log" 2>&1 || { echo "failed: $name"; tail -5 "$log"; return 255; }
+  bash -c 'set -euo pipefail; trap "exit 130" INT TERM; "$@"' - "$@" > "$log" 2>&1 || { echo "failed: $name"; tail -5 "$log"; return 255; }
 }
 export -f vae tts job
 at_once() { xargs -P "$JOBS" -I{} bash -c "job {}"; }
