@@ -160,11 +160,11 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     (folder / "comparison.json").write_text(text, encoding="utf-8")
     header, lines = _table(result["runs"])
-    _print_table(console, "Runs", header, lines)
+    _print_table(console, "Runs", header, lines, fixed=3, of=3)
     markdown = _markdown(header, lines)
     if seeds:
         header, lines = _seed_table(seeds)
-        _print_table(console, "Over seeds, at the last step that all have", header, lines)
+        _print_table(console, "Over seeds, at the last step that all have", header, lines, fixed=2, of=1)
         markdown += (
             "\nOver seeds, at the last step that all have (mean, 95 % interval by Student's t):\n\n"
             + _markdown(header, lines)
@@ -208,17 +208,18 @@ def _entry(name: str, run: RunCurves, path: Path) -> dict[str, Any]:
     return entry
 
 
-def _print_table(console: Console, title: str, header: list[str], lines: list[list[str]]) -> None:
-    """Print a row for each line; where that is wider than the terminal, a column for each."""
+def _print_table(console: Console, title: str, header: list[str], lines: list[list[str]], fixed: int, of: int) -> None:
+    """Print a table; where it is wider than the terminal, one for every `of` columns after the `fixed` first."""
     widths = [max(map(len, column)) + 3 for column in zip(header, *lines, strict=True)]
-    if sum(widths) > console.width:
-        header, *lines = [list(row) for row in zip(header, *lines, strict=True)]
-    table = Table(title=title, show_edge=False)
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    step = len(header) if sum(widths) <= console.width else of
+    for start in range(fixed, len(header), step):
+        columns = [*range(fixed), *range(start, min(start + step, len(header)))]
+        table = Table(title=title, show_edge=False)
+        for i in columns:
+            table.add_column(header[i], justify="left" if i == 0 else "right", overflow="fold")
+        for line in lines:
+            table.add_row(*(line[i] for i in columns))
+        console.print(table)
 
 
 def _table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
@@ -285,6 +286,8 @@ def draw_curves(path: Path, runs: dict[str, RunCurves], seeds: dict[str, dict[st
             row[0].plot(of.steps, of.mean, label=f"{label} ({of.number} seeds)", color=color, marker="o", markersize=3)
             row[0].fill_between(of.steps, low, high, color=color, alpha=0.15, linewidth=0)
         row[0].set_ylabel(title)
+        if name.startswith("loss"):
+            row[0].set_yscale("log")
         for axis in row:
             axis.grid(alpha=0.3)
     axes[-1][0].set_xlabel("optimizer steps")

@@ -121,3 +121,22 @@ def test_runs_that_differ_in_the_seed_are_one_line_with_an_interval(tmp_path: Pa
     assert "0.300 \u00b1 0.248 (step 20)" in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
     assert imread(tmp_path / "out" / "comparison.png").ndim == 3
     assert "Over seeds" in capsys.readouterr().out
+
+
+def test_many_runs_are_readable_in_a_narrow_terminal(tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    runs = [
+        write_run(
+            tmp_path / f"semantic64-other-seed{i}",
+            [
+                row(900, "validation", 3600, **{"loss/flow": 0.2 + i / 1000}),
+                row(900, "synthesis", 3600, wer=0.3 + i / 1000, similarity=0.8 + i / 1000),
+            ],
+        )
+        for i in range(10)
+    ]
+    compare_runs(runs, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    for i in range(10):
+        mine = [line for line in lines if f"semantic64-other-seed{i} " in line]
+        assert [f"{start}0{i}" in line for start, line in zip(("0.3", "0.8", "0.2"), mine, strict=True)] == [True] * 3
