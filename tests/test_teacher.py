@@ -114,6 +114,15 @@ def test_is_frozen_in_eval_mode_and_records_no_gradient(tmp_path, waveform):
     assert len(teacher.model.encoder.layers) == 1  # nothing above the layer is computed
 
 
+def test_on_a_cpu_autocast_does_not_change_what_the_teacher_hears(waveform):
+    """With bfloat16 the embedded teacher's positional convolution is computed wrongly on processors with AMX."""
+    teacher = load_teacher(TeacherConfig(model="embedded", layer=3))
+    expected = teacher.features(waveform)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = teacher.features(waveform)
+    assert torch.equal(features, expected)
+
+
 def test_interpolation_reproduces_a_ramp_over_time_exactly():
     hop, receptive_field, context, latent_hop, frames = 320, 400, 1600, 400, 9
     teacher = Teacher.__new__(Teacher)

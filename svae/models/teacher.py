@@ -62,8 +62,13 @@ class Teacher:
         """Return the layer's features (B, K, feature_dim), float32, of a waveform (B, 1, S) at the teacher's rate.
 
         Each item is normalised over its whole length as the checkpoint's feature extractor does it: to zero mean and
-        unit variance, or not, or (w2v-BERT) per mel band.
+        unit variance, or not, or (w2v-BERT) per mel band. On a CPU the teacher computes in float32 also within autocast.
         """
+        if waveform.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # oneDNN's bfloat16 convolution is wrong for some group sizes (torch 2.11, processors with AMX): the embedded
+            # teacher's positional one (192 channels, 16 groups, kernel 32) has a cosine of 0.1 to the true result.
+            with torch.autocast("cpu", enabled=False):
+                return self.features(waveform)
         x = waveform.float().squeeze(1)
         if x.shape[-1] < self.receptive_field:
             raise ValueError(f"the teacher needs at least {self.receptive_field} samples, got {x.shape[-1]}")
