@@ -117,6 +117,10 @@ class BigVGANConfig:
     istft_hop: int = 0
     """0: BigVGAN. Otherwise (even) an inverse STFT of this hop, with a window of four hops, stands for the last upsampling,
     as in iSTFTNet (arXiv 2203.02395): several times less to compute, which small models on a CPU need."""
+    anti_aliasing: bool = True
+    """Filter around each activation. false, with `istft_hop`: frames of a spectrum cannot alias; half the time on a CPU."""
+    linear_path: bool = False
+    """With `istft_hop`: a linear map of the latents is added to the log magnitudes, at first the training data's regression."""
 
     @property
     def hop_length(self) -> int:
@@ -139,6 +143,9 @@ class VAEConfig:
     hop, with a window of four hops: a tenth of the work, and less to learn, which small models on a CPU need."""
     encoder_mel_bands: int = 80
     """With `encoder_mel_hop`."""
+    encoder_linear_path: bool = False
+    """With `encoder_mel_hop` and `decoder.linear_path`: a linear map of a frame's log-mels is added to the posterior's mean.
+    It starts as the training data's principal components: the networks learn in minutes what else takes them hours."""
     attention_heads: int = 8
     attention_mlp_ratio: int = 2
     initial_gain: float = 1.0

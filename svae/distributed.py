@@ -113,6 +113,12 @@ def sum_over_ranks(tensor: Tensor, world: World) -> Tensor:
     return total
 
 
+def copy_from_first_rank(tensor: Tensor, world: World) -> None:
+    """Overwrite a tensor, in place, with rank 0's. All ranks must call it."""
+    if world.world_size > 1:
+        dist.broadcast(tensor.detach(), src=0)
+
+
 def any_rank(flag: bool, world: World) -> bool:
     """Return whether the flag is set on at least one rank. All ranks must call it."""
     if world.world_size == 1:

@@ -238,6 +238,14 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield f"vae.encoder_mel_hop: must be 0 or an even number, got {vae.encoder_mel_hop}"
     if decoder.istft_hop < 0 or decoder.istft_hop % 2:
         yield f"vae.decoder.istft_hop: must be 0 or an even number, got {decoder.istft_hop}"
+    if decoder.linear_path and not decoder.istft_hop:
+        yield "vae.decoder.linear_path: adds to the magnitudes of an inverse STFT; set vae.decoder.istft_hop"
+    if not decoder.anti_aliasing and not decoder.istft_hop:
+        yield "vae.decoder.anti_aliasing: only an inverse STFT can do without it; set vae.decoder.istft_hop"
+    if vae.encoder_linear_path and not vae.encoder_mel_hop:
+        yield "vae.encoder_linear_path: reads log-mel frames; set vae.encoder_mel_hop"
+    if vae.encoder_linear_path != decoder.linear_path:
+        yield "vae.encoder_linear_path and vae.decoder.linear_path: start from the same components; set both or neither"
     if len(decoder.upsample_rates) != len(decoder.upsample_kernel_sizes):
         yield "vae.decoder.upsample_kernel_sizes: needs one size per upsample rate"
     elif any((k - r) % 2 or k < r for k, r in zip(decoder.upsample_kernel_sizes, decoder.upsample_rates, strict=True)):

@@ -64,6 +64,10 @@ def test_set_changes_a_field_through_the_same_checks(write):
         ("vae.decoder.istft_hop=2", "differs from the encoder's"),
         ("vae.encoder_mel_hop=5", "encoder_mel_hop: must be 0 or an even number"),
         ("vae.decoder.istft_hop=5", "istft_hop: must be 0 or an even number"),
+        ("vae.decoder.anti_aliasing=false", "anti_aliasing: only an inverse STFT"),
+        ("vae.decoder.linear_path=true", "linear_path: adds to the magnitudes"),
+        ("vae.decoder.linear_path=true", "set both or neither"),
+        ("vae.encoder_linear_path=true", "encoder_linear_path: reads log-mel frames"),
         ("segment_seconds=0.01", "segment_seconds"),
     ],
 )

@@ -213,18 +213,22 @@ def test_reach_of_the_encoder_is_exactly_where_gradients_come_from(strides, mel_
 
 
 @pytest.mark.parametrize(
-    ("rates", "kernels", "resblock", "activation", "istft_hop"),
+    ("rates", "kernels", "resblock", "activation", "istft_hop", "anti_aliasing"),
     [
-        ((4, 6), (8, 6), "2", "snake", 0),
-        ((4, 6), (8, 6), "1", "snakebeta", 0),
-        ((5, 3), (9, 11), "1", "snake", 0),
-        ((2, 2, 2), (4, 2, 6), "2", "snakebeta", 0),
-        ((5,), (9,), "1", "snake", 2),
-        ((2,), (2,), "2", "snakebeta", 4),
-        ((3, 2), (3, 2), "2", "snake", 6),
+        ((4, 6), (8, 6), "2", "snake", 0, True),
+        ((4, 6), (8, 6), "1", "snakebeta", 0, True),
+        ((5, 3), (9, 11), "1", "snake", 0, True),
+        ((2, 2, 2), (4, 2, 6), "2", "snakebeta", 0, True),
+        ((5,), (9,), "1", "snake", 2, True),
+        ((2,), (2,), "2", "snakebeta", 4, True),
+        ((3, 2), (3, 2), "2", "snake", 6, True),
+        ((5,), (9,), "1", "snakebeta", 2, False),
+        ((3, 2), (3, 2), "2", "snake", 6, False),
     ],
 )
-def test_reach_of_the_decoder_is_exactly_where_gradients_come_from(rates, kernels, resblock, activation, istft_hop):
+def test_reach_of_the_decoder_is_exactly_where_gradients_come_from(
+    rates, kernels, resblock, activation, istft_hop, anti_aliasing
+):
     hop = int(torch.tensor(rates).prod()) * (istft_hop or 1)
     decoder = dataclasses.replace(
         SMALL.decoder,
@@ -234,6 +238,7 @@ def test_reach_of_the_decoder_is_exactly_where_gradients_come_from(rates, kernel
         resblock=resblock,
         activation=activation,
         istft_hop=istft_hop,
+        anti_aliasing=anti_aliasing,
     )
     cfg = dataclasses.replace(SMALL, encoder_strides=(hop,), decoder=decoder)
     network = build(cfg).decoder.double()

@@ -1,7 +1,7 @@
 """Put a trained TTS run, with the VAE inside it, into svae/assets: float16 weights, no training state.
 
     python recipes/tiny/embed.py --tts runs/tiny-tts-embedded
-    python recipes/tiny/embed.py --tts runs/tiny-tts-embedded --vae runs/tiny-vae-embedded-decoder
+    python recipes/tiny/embed.py --tts runs/tiny-tts-embedded --vae runs/tiny-vae-decoder
 
 `--vae` names a VAE whose decoder was trained on after the TTS (`freeze_encoder`): its encoder must be the same, bit for bit.
 The card (README.md of the folder) is written by hand from the scores that `recipes/tiny/score.py` prints.
@@ -18,7 +18,7 @@ import torch
 from svae.assets import asset_path
 from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 
-ENCODER = ("encoder.", "projection.", "mean.", "logvar.")
+ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
 DURATION = "duration.safetensors"
 DESCRIPTION = "small, trained on synthetic voices"
 NUM_STEPS = 16

@@ -13,9 +13,9 @@ from svae.models.cpu import in_tiles
 from svae.models.layers import AntiAliasedActivation, Snake, SnakeBeta, conv1d, conv_transpose1d
 
 
-def _activation(cfg: BigVGANConfig, channels: int) -> AntiAliasedActivation:
-    snake = SnakeBeta if cfg.activation == "snakebeta" else Snake
-    return AntiAliasedActivation(snake(channels, logscale=cfg.snake_logscale))
+def _activation(cfg: BigVGANConfig, channels: int) -> AntiAliasedActivation | Snake:
+    snake = (SnakeBeta if cfg.activation == "snakebeta" else Snake)(channels, logscale=cfg.snake_logscale)
+    return AntiAliasedActivation(snake) if cfg.anti_aliasing else snake
 
 
 class AMPBlock(nn.Module):
@@ -33,7 +33,7 @@ class AMPBlock(nn.Module):
         self.activations = nn.ModuleList(_activation(cfg, channels) for _ in range(per_step * len(dilations)))
         reach = kernel_size // 2
         self.halo = sum(reach * d + (per_step - 1) * reach for d in dilations)
-        self.halo += len(self.activations) * AntiAliasedActivation.halo
+        self.halo += len(self.activations) * (AntiAliasedActivation.halo if cfg.anti_aliasing else 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x (B, channels, T); the shape stays."""
@@ -115,6 +115,10 @@ class BigVGAN(nn.Module):
             self.conv_post = conv1d(channels, 1, 7, bias=cfg.bias_at_final)
         else:
             self.conv_post = conv1d(channels, 2 * self.istft.bins, 7)
+        frames = cfg.hop_length // (cfg.istft_hop or 1)
+        linear = nn.ConvTranspose1d(in_channels, 2 * cfg.istft_hop + 1, frames, frames) if cfg.linear_path else None
+        self.linear_path = linear
+        """From latents (B, in_channels, T) to log magnitudes (B, bins, frames), each latent frame by itself."""
 
     def forward(self, latents: Tensor) -> Tensor:
         """Decode latents (B, in_channels, T) to a waveform (B, 1, T * hop) in [-1, 1]."""
@@ -123,6 +127,9 @@ class BigVGAN(nn.Module):
             x = upsample(x)
             x = in_tiles(partial(_average, blocks), x, halo=max(block.halo for block in blocks))
         x = self.conv_post(self.activation_post(x))
+        if self.linear_path is not None:
+            log_magnitude, phase = x.chunk(2, dim=1)
+            x = torch.cat([log_magnitude + self.linear_path(latents), phase], dim=1)
         if self.istft is not None:
             x = self.istft(x)
         return torch.tanh(x) if self.cfg.tanh_at_final else torch.clamp(x, -1.0, 1.0)

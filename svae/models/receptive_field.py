@@ -13,7 +13,7 @@ from torch import nn
 
 from svae.models.bigvgan import AMPBlock, BigVGAN, InverseSTFT
 from svae.models.encoder import Encoder
-from svae.models.layers import kaiser_sinc_taps
+from svae.models.layers import AntiAliasedActivation, kaiser_sinc_taps
 
 Span = tuple[int, int]
 """First and last position, both inclusive; negative where it begins before position 0."""
@@ -42,7 +42,7 @@ def decoder_reach(decoder: BigVGAN) -> tuple[int, int]:
     span = (0, decoder.cfg.hop_length - 1)
     if decoder.istft is not None:
         span = _before_istft(decoder.istft, span)
-    span = _before_activation(_before(decoder.conv_post, span))
+    span = _before_activation(decoder.activation_post, _before(decoder.conv_post, span))
     for upsample, blocks in zip(reversed(decoder.upsamplers), reversed(decoder.stages), strict=True):
         spans = [_before_block(block, span) for block in blocks]
         span = _before(upsample, (min(first for first, _ in spans), max(last for _, last in spans)))
@@ -72,17 +72,20 @@ def _before_istft(istft: InverseSTFT, span: Span) -> Span:
     return (first - 2 * istft.hop - istft.hop // 2) // istft.hop + 1, (last + istft.hop + istft.hop // 2) // istft.hop
 
 
-def _before_activation(span: Span) -> Span:
-    """Widen by the anti-aliased activation, which filters twice at twice the rate."""
+def _before_activation(activation: nn.Module, span: Span) -> Span:
+    """Widen by an anti-aliased activation, which filters twice at twice the rate; another works pointwise."""
+    if not isinstance(activation, AntiAliasedActivation):
+        return span
     reach = (len(kaiser_sinc_taps()) - 1) // 2  # (taps - 1) / 2 doubled samples each, so taps - 1 doubled samples both
     return span[0] - reach, span[1] + reach
 
 
 def _before_block(block: AMPBlock, span: Span) -> Span:
+    activation = block.activations[0]
     for step in reversed(range(len(block.dilated))):
         inner = span
         if block.plain:
-            inner = _before_activation(_before(block.plain[step], inner))
-        inner = _before_activation(_before(block.dilated[step], inner))
+            inner = _before_activation(activation, _before(block.plain[step], inner))
+        inner = _before_activation(activation, _before(block.dilated[step], inner))
         span = _union(span, inner)
     return span

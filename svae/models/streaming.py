@@ -74,10 +74,13 @@ def iter_encode(
         _checked(pieces, 1, "waveform"), vae.hop_length, _chunk_frames(vae, chunk_seconds), left=left, right=right
     )
     for window, skip, count in windows:
-        x = vae.encoder(window.to(vae.latent_mean.device))[..., skip : skip + count].transpose(1, 2)
+        window = window.to(vae.latent_mean.device)
+        x = vae.encoder(window)[..., skip : skip + count].transpose(1, 2)
         normed = vae.projection.norm_attention(x)
         attended = torch.cat([past.extend(block) for block in normed.split(BLOCK_FRAMES, dim=1)], dim=1)
         mean, logvar = vae.parameters_of(vae.projection.finish(x, attended))
+        if vae.linear_path is not None:
+            mean = mean + vae.linear_mean(window)[..., skip : skip + count]
         yield Posterior(mean, logvar, torch.full((mean.shape[0],), count, device=mean.device))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,10 @@ class SpeechVAE(nn.Module):
         )
         self.mean = nn.Linear(cfg.latent_dim, cfg.latent_dim)
         self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim)
+        frames = math.prod(cfg.encoder_strides)
+        linear = nn.Conv1d(cfg.encoder_mel_bands, cfg.latent_dim, frames, frames) if cfg.encoder_linear_path else None
+        self.linear_path = linear
+        """From log-mel frames (B, bands, n T) to (B, D, T), each latent frame by itself."""
         self.decoder = BigVGAN(cfg.decoder, cfg.latent_dim)
         self.regulator = None if teacher_dim is None else Regulator(teacher_dim, cfg.latent_dim, cfg.regulator_layers)
         self._initialize(cfg)
@@ -136,6 +141,9 @@ class SpeechVAE(nn.Module):
     def _initialize(self, cfg: VAEConfig) -> None:
         """Apply the options that differ from PyTorch's default initialisation."""
         self.logvar.bias += cfg.initial_logvar
+        if self.linear_path is not None:  # the network's own mean starts small beside it
+            self.mean.weight *= 0.1
+            self.mean.bias.zero_()
         if cfg.initial_gain == 1.0:
             return
         for name, parameter in (*self.encoder.named_parameters(), *self.decoder.named_parameters()):
@@ -164,6 +172,8 @@ class SpeechVAE(nn.Module):
             frames = (lengths + self.hop_length - 1) // self.hop_length
         waveform = F.pad(waveform, (0, -samples % self.hop_length))
         mean, logvar = self.parameters_of(self.projection(self.encoder(waveform, frames).transpose(1, 2)))
+        if self.linear_path is not None:
+            mean = mean + self.linear_mean(waveform)
         if frames is None:
             frames = torch.full((mean.shape[0],), mean.shape[-1], dtype=torch.int64, device=mean.device)
         else:
@@ -175,6 +185,11 @@ class SpeechVAE(nn.Module):
         """Map projected frames (B, T, D) to the posterior's mean and logvar, each (B, D, T), float32."""
         mean = self.mean(x).transpose(1, 2).float()
         return mean, self.logvar(x).transpose(1, 2).float().clamp(*LOGVAR_RANGE)
+
+    def linear_mean(self, waveform: Tensor) -> Tensor:
+        """Return what the linear path adds to the mean: (B, D, T) for a waveform (B, 1, T * hop), float32."""
+        assert self.encoder.log_mel is not None and self.linear_path is not None
+        return self.linear_path(self.encoder.log_mel(waveform)).float()
 
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents (B, D, T), not normalised, to a waveform (B, 1, T * hop) in [-1, 1], float32."""

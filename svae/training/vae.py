@@ -36,6 +36,7 @@ from svae.training.crops import (
     open_guidance,
     segment_samples,
 )
+from svae.training.linear_path import start_linear_path
 from svae.training.loop import (
     Session,
     StepResult,
@@ -97,6 +98,9 @@ def train_vae(options: TrainOptions) -> Path:
         if start is not None and session.checkpoint is None:
             take_vae_weights(state.model, state.discriminator, start, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
+        elif session.checkpoint is None:
+            start_linear_path(state.model, index, world, session.console)
+            state.ema = ExponentialMovingAverage(state.model, config.ema)
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
         loader = crop_loader(
@@ -156,8 +160,9 @@ def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: 
     torch.manual_seed(config.trainer.seed)
     model = SpeechVAE(config.vae, teacher_dim).to(device)
     if config.freeze_encoder:
-        for frozen in (model.encoder, model.projection, model.mean, model.logvar):
-            frozen.requires_grad_(False)
+        for frozen in (model.encoder, model.projection, model.mean, model.logvar, model.linear_path):
+            if frozen is not None:
+                frozen.requires_grad_(False)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
