@@ -120,7 +120,8 @@ class BigVGANConfig:
     anti_aliasing: bool = True
     """Filter around each activation. false, with `istft_hop`: frames of a spectrum cannot alias; half the time on a CPU."""
     linear_path: bool = False
-    """With `istft_hop`: a linear map of the latents is added to the log magnitudes, at first the training data's regression."""
+    """With `istft_hop`: a linear map of the latents is added to the log magnitudes, at first the training data's regression
+    (after `init` with another decoder: random)."""
 
     @property
     def hop_length(self) -> int:

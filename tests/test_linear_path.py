@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,26 @@ def test_killed_and_resumed_equals_uninterrupted_and_a_frozen_encoder_keeps_its_
     ).model_state()
     assert torch.equal(a["linear_path.weight"], after["linear_path.weight"])
     assert not torch.equal(a["decoder.linear_path.weight"], after["decoder.linear_path.weight"])
+
+
+def test_a_vae_from_before_these_options_is_a_start_and_keeps_its_decoder(tone_shards, tmp_path):
+    old = train_vae(TrainOptions(vae_config(tone_shards), tmp_path / "old", device="cpu"))
+    path = open_checkpoint(old, kind="vae").folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    del config["model"]["encoder_linear_path"], config["model"]["decoder"]["linear_path"]
+    del config["model"]["decoder"]["anti_aliasing"]
+    path.write_text(json.dumps(config), encoding="utf-8")
+    loss = VAE["loss"] | {"mel": 0.0, "kl": 0.0, "adversarial_start_step": 99}
+    still = vae_config(tone_shards, init=str(old), loss=loss, optimizer={"learning_rate": 1e-12})
+    new = train_vae(TrainOptions(still, tmp_path / "new", device="cpu"))
+    before, after = (open_checkpoint(run, kind="vae").model_state() for run in (old, new))
+    for name in before:
+        torch.testing.assert_close(after[name], before[name], atol=1e-6, rtol=0)
+
+
+def test_training_starts_from_the_components_also_in_the_average(vae, tone_shards, tmp_path):
+    start_linear_path(vae, read_index(tone_shards), ALONE, Console(quiet=True))
+    ema = {"start_step": 0, "every": 1, "decay": 0.999}
+    config = vae_config(tone_shards, vae=LINEAR, optimizer={"learning_rate": 1e-9}, ema=ema)
+    weights = open_checkpoint(train_vae(TrainOptions(config, tmp_path / "run", device="cpu")), kind="vae").model_state()
+    torch.testing.assert_close(weights["linear_path.weight"], vae.linear_path.weight, atol=1e-4, rtol=1e-4)

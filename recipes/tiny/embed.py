@@ -1,7 +1,7 @@
 """Put a trained TTS run, with the VAE inside it, into svae/assets: float16 weights, no training state.
 
     python recipes/tiny/embed.py --tts runs/tiny-tts-embedded
-    python recipes/tiny/embed.py --tts runs/tiny-tts-embedded --vae runs/tiny-vae-decoder
+    python recipes/tiny/embed.py --tts runs/tiny-tts-embedded --vae runs/decoder
 
 `--vae` names a VAE whose decoder was trained on after the TTS (`freeze_encoder`): its encoder must be the same, bit for bit.
 The card (README.md of the folder) is written by hand from the scores that `recipes/tiny/score.py` prints.
@@ -17,6 +17,8 @@ import torch
 
 from svae.assets import asset_path
 from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
+from svae.config import VAEConfig
+from svae.training.start import structure
 
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
 DURATION = "duration.safetensors"
@@ -36,7 +38,7 @@ def same_encoder(a: Checkpoint, b: Checkpoint) -> bool:
     """Tell whether two VAEs encode alike."""
     first, second = a.model_state(), b.model_state()
     names = [name for name in first if name.startswith(ENCODER)]
-    structures = [{k: v for k, v in c.config["model"].items() if k != "decoder"} for c in (a, b)]
+    structures = [{k: v for k, v in structure(c, VAEConfig).items() if k != "decoder"} for c in (a, b)]
     return structures[0] == structures[1] and all(torch.equal(first[name], second[name]) for name in names)
 
 

@@ -65,7 +65,7 @@ class Teacher:
         unit variance, or not, or (w2v-BERT) per mel band. On a CPU the teacher computes in float32 also within autocast.
         """
         if waveform.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # oneDNN's bfloat16 convolution is wrong for some group sizes (torch 2.11, processors with AMX): the embedded
+            # oneDNN's bfloat16 convolution is wrong for some widths of groups and kernels (torch 2.11, processors with AMX): the embedded
             # teacher's positional one (192 channels, 16 groups, kernel 32) has a cosine of 0.1 to the true result.
             with torch.autocast("cpu", enabled=False):
                 return self.features(waveform)

@@ -40,14 +40,14 @@ def start_linear_path(vae: SpeechVAE, index: ShardIndex, world: World, console: 
     if vae.linear_path is None or vae.decoder.linear_path is None:
         return
     if world.is_main:
-        share = _find_components(vae, index, console)
-        console.print(f"Linear path: {vae.latent_dim} principal components keep {share:.1%} of the log-mels' variance")
+        kept, share = _find_components(vae, index, console)
+        console.print(f"Linear path: {kept} principal components keep {share:.1%} of the log-mels' variance")
     for tensor in (*vae.linear_path.parameters(), *vae.decoder.linear_path.parameters()):
         copy_from_first_rank(tensor, world)
 
 
-def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> float:
-    """Set the linear paths and return the share of variance that the components keep."""
+def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> tuple[int, float]:
+    """Set the linear paths; return how many components there are and the share of variance that they keep."""
     encoder, decoder = vae.linear_path, vae.decoder.linear_path
     assert encoder is not None and decoder is not None
     inputs, (bins, size) = encoder.weight[0].numel(), decoder.weight.shape[1:]
@@ -61,14 +61,16 @@ def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> flo
     mean = total / count
     covariance = products / count - mean.outer(mean)
     values, vectors = torch.linalg.eigh(covariance[:inputs, :inputs])
-    kept = min(vae.latent_dim, inputs)
+    values, vectors = values.flip(0), vectors.flip(1)  # eigh sorts upwards
+    # Directions that do not vary would be scaled up to noise: these latents start with the network's mean alone.
+    kept = min(vae.latent_dim, int((values > 1e-6 * values[0]).sum()))
     project = torch.zeros(vae.latent_dim, inputs, dtype=torch.float64)
-    project[:kept] = (vectors / values.clamp_min(1e-8).sqrt()).T.flip(0)[:kept]  # eigh sorts upwards
+    project[:kept] = (vectors[:, :kept] / values[:kept].sqrt()).T
     encoder.weight.copy_(project.reshape(encoder.weight.shape))
     encoder.bias.copy_(-project @ mean[:inputs])
     decoder.weight.copy_((project @ covariance[:inputs, inputs:]).reshape(decoder.weight.shape))
     decoder.bias.copy_(mean[inputs:].reshape(bins, size).mean(dim=1))
-    return float(values.flip(0)[:kept].sum() / values.sum())
+    return kept, float(values[:kept].sum() / values.sum())
 
 
 def _waveforms(vae: SpeechVAE, index: ShardIndex, console: Console) -> Iterator[Tensor]:

@@ -10,13 +10,13 @@ from rich.console import Console
 from torch import nn
 
 from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
-from svae.config import DiTConfig, TTSTrainConfig, VAETrainConfig
+from svae.config import DiTConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
 from svae.data.shards import ShardIndex
 from svae.errors import CheckpointError, DataError
 from svae.models.dit import DiT
 from svae.models.vae import SpeechVAE
 from svae.phonemes import FramePhonemes, PhonemeVocabulary, open_vocabulary
-from svae.recipe import to_tree
+from svae.recipe import from_tree, to_tree
 from svae.text import Vocabulary
 
 EMBEDDING = "text_tower.embedding.weight"
@@ -33,7 +33,7 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
     if config.init is None:
         return None
     start = open_checkpoint(Path(config.init), kind="tts")
-    _check_sizes(start, "dit", to_tree(config.dit))
+    _check_sizes(start, "dit", DiTConfig, to_tree(config.dit))
     return start
 
 
@@ -48,7 +48,7 @@ def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
     if config.init is None:
         return None
     start = open_checkpoint(Path(config.init), kind="vae")
-    _check_sizes(start, "vae", to_tree(config.vae), free=("decoder",) if config.freeze_encoder else ())
+    _check_sizes(start, "vae", VAEConfig, to_tree(config.vae), free=("decoder",) if config.freeze_encoder else ())
     return start
 
 
@@ -62,7 +62,7 @@ def take_vae_weights(model: SpeechVAE, discriminator: nn.Module, start: Checkpoi
         CheckpointError: damage.
     """
     weights = start.model_state()
-    new_decoder = start.config["model"]["decoder"] != to_tree(model.cfg)["decoder"]
+    new_decoder = structure(start, VAEConfig)["decoder"] != to_tree(model.cfg)["decoder"]
     for part, other in (("regulator.", False), ("decoder.", new_decoder)):
         own = {k: v for k, v in model.state_dict().items() if k.startswith(part)}
         shapes = {k: v.shape for k, v in weights.items() if k.startswith(part)}
@@ -82,8 +82,15 @@ def take_vae_weights(model: SpeechVAE, discriminator: nn.Module, start: Checkpoi
     )
 
 
-def _check_sizes(start: Checkpoint, section: str, ours: dict[str, Any], *, free: tuple[str, ...] = ()) -> None:
-    theirs, free = start.config["model"], {*MAY_DIFFER, *free}
+def structure(checkpoint: Checkpoint, kind: type) -> dict[str, Any]:
+    """Return a checkpoint's structure, options that were added since it was written at their defaults."""
+    return to_tree(from_tree(kind, checkpoint.config["model"]))
+
+
+def _check_sizes(
+    start: Checkpoint, section: str, kind: type, ours: dict[str, Any], *, free: tuple[str, ...] = ()
+) -> None:
+    theirs, free = structure(start, kind), {*MAY_DIFFER, *free}
     differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in free)
     if differing:
         lines = "\n".join(f"  {section}.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe" for k in differing)
