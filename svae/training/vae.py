@@ -95,14 +95,14 @@ def train_vae(options: TrainOptions) -> Path:
         guidance = open_guidance(config, index)
         state = build_state(config, guidance, world)
         session.console.print(f"Teacher: {describe_teacher(state.teacher, guidance)}")
-        if start is not None and session.checkpoint is None:
-            take_vae_weights(state.model, state.discriminator, start, session.console)
-            state.ema = ExponentialMovingAverage(state.model, config.ema)
-        elif session.checkpoint is None:
-            start_linear_path(state.model, index, world, session.console)
-            state.ema = ExponentialMovingAverage(state.model, config.ema)
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
+        else:
+            if start is not None:
+                take_vae_weights(state.model, state.discriminator, start, session.console)
+            else:
+                start_linear_path(state.model, index, world, session.console)
+            state.ema = ExponentialMovingAverage(state.model, config.ema)
         loader = crop_loader(
             index,
             batch_size=config.batch_size // world.world_size,
