@@ -9,7 +9,7 @@ set -euo pipefail
 trap "exit 130" INT TERM  # a training that is stopped ends with status 0; nothing may follow it
 cd "$(dirname "$0")/../../.."
 export BIN=${BIN:-.venv/bin} OUT=${OUT:-out/claim} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-export VAE_STEPS=${VAE_STEPS:-3000} TTS_STEPS=${TTS_STEPS:-900} EVERY=${EVERY:-300}
+export VAE_STEPS=${VAE_STEPS:-2000} TTS_STEPS=${TTS_STEPS:-900} EVERY=${EVERY:-300}
 SEEDS=${SEEDS:-"0 1 2"} UTTERANCES=${UTTERANCES:-800} JOBS=${JOBS:-2} KINDS="vanilla16 vanilla64 semantic64"
 
 vae() { # KIND: trains the VAE, stores its latents, and measures what it loses by itself
