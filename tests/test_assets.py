@@ -165,6 +165,21 @@ def test_speaker_config_states_its_equal_error_rate_and_where_it_was_measured():
     assert config["training"]["command"].startswith("python recipes/tiny/train_speaker.py")
 
 
+def test_equal_error_rate_has_an_interval_over_voices(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "recipes" / "tiny"))
+    from train_speaker import equal_error_rate
+
+    apart = torch.eye(6).repeat_interleave(3, dim=0)  # six voices that nobody could confuse
+    numbers = torch.arange(6).repeat_interleave(3)
+    perfect = equal_error_rate(apart, numbers)
+    assert (perfect["eer"], perfect["eer_interval"]) == (0.0, [0.0, 0.0])
+
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.nn.functional.normalize(torch.randn(60, 8, generator=generator), dim=1)
+    low, high = (random := equal_error_rate(noise, torch.arange(20).repeat_interleave(3)))["eer_interval"]
+    assert 0.3 < low < random["eer"] < high < 0.7
+
+
 def test_speaker_model_tells_the_sample_voices_apart():
     from svae.evaluation.speaker import load_speaker_model
 
@@ -180,6 +195,17 @@ def test_speaker_model_tells_the_sample_voices_apart():
     assert scores[same & other].mean() > scores[~same].mean() + 0.3
     nearest = (scores - 2 * torch.eye(len(rows))).argmax(1)
     assert sum(voices[i] == voices[int(j)] for i, j in enumerate(nearest)) / len(rows) > 0.9
+
+
+@pytest.mark.parametrize("name, scores", [("speaker", ("eer",)), ("teacher", ("cer", "wer"))])
+def test_every_stored_score_lies_in_its_interval(name, scores):
+    config = config_of(name)
+    rows = [row for row in config.get("svae", config)["scores"].values() if isinstance(row, dict)]
+    assert len(rows) == 3
+    for row in rows:
+        for score in scores:
+            low, high = row[f"{score}_interval"]
+            assert low < row[score] < high
 
 
 # ----------------------------------------------------------------------------------------------- text-to-speech

@@ -4,7 +4,7 @@
     python recipes/tiny/embed.py --tts runs/tiny-tts-embedded --vae runs/decoder
 
 `--vae` names a VAE whose decoder was trained on after the TTS (`freeze_encoder`): its encoder must be the same, bit for bit.
-The card (README.md of the folder) is written by hand from the scores that `recipes/tiny/score.py` prints.
+The cards (README.md of both folders) are written by hand from the scores that `recipes/tiny/score.py` and `svae evaluate` print.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def same_encoder(a: Checkpoint, b: Checkpoint) -> bool:
 
 
 def embed(tts: Path, vae: Path | None, out: Path) -> None:
-    """Write the asset; the folder's card stays."""
+    """Write the asset; the cards stay."""
     model = open_checkpoint(tts, kind="tts")
     inner = open_checkpoint(model.folder / "vae", kind="vae")
     structure = inner.config["model"]
@@ -55,7 +55,7 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
         weights = {name: t for name, t in weights.items() if not name.startswith("decoder.")}
         weights |= {name: t for name, t in other.model_state().items() if name.startswith("decoder.")}
         steps, structure = other.config["step"], other.config["model"]
-    card = (out / "README.md").read_bytes() if (out / "README.md").is_file() else None
+    cards = {path: path.read_bytes() for path in (out / "README.md", out / "vae" / "README.md") if path.is_file()}
     with tempfile.TemporaryDirectory() as folder:
         config = {k: v for k, v in inner.config.items() if k not in ("files", "format")} | {
             "teacher_dim": None,
@@ -67,8 +67,8 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
         config |= {"vae_hash": small.hash, "description": DESCRIPTION, "num_steps": NUM_STEPS}
         more = {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
         write_checkpoint(out, config=config, model_state=half(model.model_state()), vae_folder=small.folder, more=more)
-    if card is not None:
-        (out / "README.md").write_bytes(card)
+    for path, card in cards.items():
+        path.write_bytes(card)
     for name, limit in LIMITS.items():
         size = (out / name).stat().st_size
         print(f"{out / name}: {size / 1e6:.2f} MB (limit {limit / 1e6:.0f} MB)")

@@ -2,6 +2,7 @@
 
     python recipes/tiny/train_speaker.py                      # makes data/speaker if missing, trains, writes the asset
     python recipes/tiny/train_speaker.py --steps 50 --out out/speaker      # a trial
+    python recipes/tiny/train_speaker.py --score                           # only scores what is stored in --out, again
 
 Writes `embedding_model.safetensors` (float16) and `config.json` with everything needed to rebuild the network and its
 features. The equal error rate on voices that were never trained on is measured on the stored weights and written there.
@@ -32,6 +33,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus  # noqa: E402
 from voices import select_voices  # noqa: E402
 
+from svae.evaluation.statistics import resampling_counts  # noqa: E402
+
 MODEL = {
     "input_size": 80,
     "channels": [128, 128, 128, 128, 384],
@@ -46,14 +49,18 @@ MODEL = {
 FEATURES = {"sample_rate": SAMPLE_RATE, "n_mels": 80, "n_fft": 400, "win_length": 25, "hop_length": 10}
 """Arguments of `Fbank`; the mean over time of each utterance is then subtracted."""
 
+TAILS = torch.tensor([0.025, 0.975])
+"""Of a 95 % interval."""
+
 
 # ----------------------------------------------------------------------------------------------- data
 
 
-def make_data(root: Path, per_voice: int, workers: int) -> None:
-    """Make the training and the held-out corpus below `root`, those that are missing."""
+def make_data(root: Path, per_voice: int, workers: int, *, wanted: tuple[str, ...]) -> None:
+    """Make the corpora below `root`, `train` and `held-out-voices`, that are wanted and missing."""
     parts = {"train": ("train", "train", per_voice, 11), "held-out-voices": ("held-out", "held-out", 12, 12)}
-    for name, (group, texts, count, seed) in parts.items():
+    for name in wanted:
+        group, texts, count, seed = parts[name]
         if not (root / name / "metadata.jsonl").exists():
             voices = select_voices(group)
             pairs = deal(voices, count * len(voices), texts=texts, seed=seed)
@@ -171,21 +178,37 @@ def embed_all(model: ECAPA_TDNN, speakers: dict[str, list[Tensor]]) -> tuple[Ten
 
 
 def equal_error_rate(vectors: Tensor, numbers: Tensor) -> dict:
-    """Score all pairs by cosine: the rate at which as many different as same pairs are mistaken, and its threshold."""
+    """Score all pairs by cosine: the rate at which as many different as same pairs are mistaken, and its threshold.
+
+    The interval is a 95 % bootstrap over voices.
+    """
     rows, columns = torch.triu_indices(len(numbers), len(numbers), offset=1)
     scores = (vectors @ vectors.T)[rows, columns]
     same = numbers[rows] == numbers[columns]
     order = scores.argsort()
-    is_same = same[order]
-    missed = is_same.cumsum(0) / is_same.sum()
-    accepted = 1 - (~is_same).cumsum(0) / (~is_same).sum()
-    at = (missed - accepted).abs().argmin()
+    is_same, first, second = same[order], numbers[rows][order], numbers[columns][order]
+
+    def at_equality(weights: Tensor) -> tuple[float, int]:
+        """Return the rate and where in the order it is reached; `weights` (V,): how often each voice counts."""
+        of_same = weights[first] * is_same
+        of_different = weights[first] * weights[second] * ~is_same
+        missed = of_same.cumsum(0) / of_same.sum()
+        accepted = 1 - of_different.cumsum(0) / of_different.sum()
+        at = int((missed - accepted).abs().argmin())
+        return float((missed[at] + accepted[at]) / 2), at
+
+    voices = numbers.unique()
+    weights = torch.zeros(int(numbers.max()) + 1, dtype=torch.float64)
+    eer, at = at_equality(weights.index_fill(0, voices, 1.0))
+    draws = torch.from_numpy(resampling_counts(len(voices)))
+    ends = torch.tensor([at_equality(weights.index_copy(0, voices, draw))[0] for draw in draws]).quantile(TAILS)
     return {
-        "eer": round(float((missed[at] + accepted[at]) / 2), 4),
+        "eer": round(eer, 4),
+        "eer_interval": [round(float(end), 4) for end in ends],
         "threshold": round(float(scores[order][at]), 4),
         "same_cosine": round(float(scores[same].mean()), 4),
         "different_cosine": round(float(scores[~same].mean()), 4),
-        "voices": len(numbers.unique()),
+        "voices": len(voices),
         "pairs": {"same": int(same.sum()), "different": int((~same).sum())},
     }
 
@@ -221,6 +244,21 @@ def load(folder: Path) -> ECAPA_TDNN:
     return model.eval()
 
 
+def write_scores(folder: Path, held_out: dict[str, list[Tensor]]) -> dict:
+    """Score a stored network on voices that it was not trained on; return the scores, also written to its config.json."""
+    vectors, numbers = embed_all(load(folder), held_out)
+    flite = torch.tensor([name.startswith("flite") for name in held_out])[numbers]
+    scores = {
+        "held_out_voices": equal_error_rate(vectors, numbers),
+        "held_out_espeak_voices": equal_error_rate(vectors[~flite], numbers[~flite]),
+        "held_out_moved_flite_voices": equal_error_rate(vectors[flite], numbers[flite]),
+    }
+    path = folder / "config.json"
+    config = json.loads(path.read_text()) | {"held_out_eer": scores["held_out_voices"]["eer"], "scores": scores}
+    path.write_text(json.dumps(config, indent=2) + "\n")
+    return scores
+
+
 def main() -> None:
     """Read the command line, make the data if missing, train, save, score what was saved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -235,26 +273,23 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that make the corpora")
     parser.add_argument("--threads", type=int, default=1, help="of the training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--score", action="store_true", help="train nothing, score what is in --out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
-    make_data(args.data, args.per_voice, args.workers)
-    speakers, held_out = (load_by_speaker(args.data / part) for part in ("train", "held-out-voices"))
+    make_data(args.data, args.per_voice, args.workers, wanted=("held-out-voices", *(() if args.score else ("train",))))
+    held_out = load_by_speaker(args.data / "held-out-voices")
+    if args.score:
+        print(json.dumps(write_scores(args.out, held_out), indent=2))
+        return
+    speakers = load_by_speaker(args.data / "train")
     model = ECAPA_TDNN(**MODEL)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(speakers)} voices", flush=True)
     started = time.time()
     train(model, speakers, held_out, args)
     minutes = (time.time() - started) / 60
 
-    save(model, args.out)
-    vectors, numbers = embed_all(load(args.out), held_out)
-    flite = torch.tensor([name.startswith("flite") for name in held_out])[numbers]
-    scores = {
-        "held_out_voices": equal_error_rate(vectors, numbers),
-        "held_out_espeak_voices": equal_error_rate(vectors[~flite], numbers[~flite]),
-        "held_out_moved_flite_voices": equal_error_rate(vectors[flite], numbers[flite]),
-    }
     training = {
         "data": "synthetic speech by flite and espeak-ng (recipes/tiny/corpus.py)",
         "voices": len(speakers),
@@ -265,9 +300,8 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", "recipes/tiny/train_speaker.py", *sys.argv[1:]]),
     }
-    headline = scores["held_out_voices"]["eer"]
-    save(model, args.out, held_out_eer=headline, scores=scores, training=training)
-    print(json.dumps({"scores": scores, "training": training}, indent=2))
+    save(model, args.out, training=training)
+    print(json.dumps(training | write_scores(args.out, held_out), indent=2))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ that flite says it spoke (espeak-ng tells none), and is dropped at the end. No r
     python recipes/tiny/train_teacher.py --steps 300 --out out/teacher     # a trial
 
 The result is an ordinary transformers folder (`AutoModel`, `AutoModelForCTC`, `AutoProcessor`): 16 kHz in, 50 feature
-vectors a second out. Its scores on held-out sentences, by seen and held-out voices, are measured on the stored float16
-weights and written to config.json, field `svae`.
+vectors a second out. `score_teacher.py` then measures the stored float16 weights.
 """
 
 from __future__ import annotations
@@ -21,110 +20,26 @@ import json
 import math
 import platform
 import random
-import re
 import shlex
 import sys
 import time
 from pathlib import Path
 
-import jiwer
-import soundfile
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, ctc_loss
 from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
 
 sys.path.insert(0, str(Path(__file__).parent))
-from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus  # noqa: E402
-from voices import select_voices  # noqa: E402
+from corpus import ASSETS, SAMPLE_RATE  # noqa: E402
+from score_teacher import edit_config, error_rates, write_scores  # noqa: E402
+from teacher_data import PHONES, SYMBOLS, batches, collate, load_corpus, make_data  # noqa: E402
 
-SYMBOLS = ("<pad>", "|", "'", *"abcdefghijklmnopqrstuvwxyz", "<unk>")
-"""Output classes: the CTC blank, the word border, letters. `<unk>` is there for the tokenizer and never occurs."""
-
-PHONES = (
-    "pau aa ae ah ao aw ax ay b ch d dh eh er ey f g hh ih iy jh k l m n ng ow oy p r s sh t th uh uw v w y z zh"
-).split()
-"""flite's phones."""
 PHONE_LAYER = 3
 """Index into `hidden_states`: the output of the third of four layers."""
-FRAME_SECONDS = 0.02
-FRAME_CENTRE_SECONDS = 0.0125
-"""Frame n of the encoder is a function of the samples within 12.5 ms of 0.0125 + 0.02 n seconds."""
 
 
-# ----------------------------------------------------------------------------------------------- data
-
-
-def make_data(root: Path, utterances: int, workers: int) -> None:
-    """Make the training corpus and the two held-out ones below `root`, those that are missing.
-
-    Every second training utterance is by one of flite's four natural voices, the others by all training voices in turn.
-    """
-    mixed = list(itertools.chain(*zip(itertools.cycle(select_voices("flite")), select_voices("train"), strict=False)))
-    for name, speakers, count, texts, seed in (
-        ("train", mixed, utterances, "train", 1),
-        ("held-out-texts", mixed, 400, "held-out", 2),
-        ("held-out-voices", select_voices("held-out"), 400, "held-out", 3),
-    ):
-        if not (root / name / "metadata.jsonl").exists():
-            pairs = deal(speakers, count, texts=texts, seed=seed)
-            seconds = make_corpus(root / name, pairs, seed=seed, workers=workers, suffix=".flac", phones=True)
-            print(f"{root / name}: {count} utterances, {seconds / 3600:.2f} hours", flush=True)
-
-
-def load_corpus(root: Path) -> list[tuple[Tensor, str, str, Tensor]]:
-    """Read a corpus into memory: (samples int16 (S,), spoken letters, speaker, phone of each frame) per utterance."""
-    rows = [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
-    items = []
-    for row in rows:
-        samples, rate = soundfile.read(root / row["audio"], dtype="int16")
-        if rate != SAMPLE_RATE:
-            raise ValueError(f"{root / row['audio']}: {rate} Hz, expected {SAMPLE_RATE}")
-        phones = phone_frames(row.get("phones", []))
-        items.append((torch.from_numpy(samples), letters(row["text"]), row["speaker"], phones))
-    return items
-
-
-def phone_frames(phones: list[tuple[str, float]]) -> Tensor:
-    """Return the phone number of each frame (T,) int64; empty where the phones are not known."""
-    if not phones:
-        return torch.zeros(0, dtype=torch.int64)
-    ends = torch.tensor([end for _, end in phones])
-    count = max(0, math.floor((float(ends[-1]) - FRAME_CENTRE_SECONDS) / FRAME_SECONDS))
-    centres = FRAME_CENTRE_SECONDS + FRAME_SECONDS * torch.arange(count)
-    numbers = torch.tensor([PHONES.index(phone) for phone, _ in phones])
-    return numbers[torch.searchsorted(ends, centres, right=True).clamp_max(len(phones) - 1)]
-
-
-def letters(text: str) -> str:
-    """Return what is scored and learnt of a sentence: lower-case letters, apostrophes, single spaces."""
-    return re.sub(r"[^a-z']+", " ", text.lower()).strip()
-
-
-def batches(items: list, batch_seconds: float, rng: random.Random | None) -> list[list]:
-    """Group utterances of similar length into batches of about `batch_seconds`; shuffled if `rng` is given."""
-    jitter = (lambda: rng.uniform(0.9, 1.1)) if rng else (lambda: 1.0)
-    ordered = sorted(items, key=lambda item: len(item[0]) * jitter())
-    groups, group = [], []
-    for item in ordered:
-        if group and len(item[0]) * (len(group) + 1) > batch_seconds * SAMPLE_RATE:
-            groups.append(group)
-            group = []
-        group.append(item)
-    groups.append(group)
-    if rng:
-        rng.shuffle(groups)
-    return groups
-
-
-def collate(group: list) -> tuple[Tensor, Tensor]:
-    """Pad a batch with zeros: waveform (B, S) float32 in [-1, 1] and attention mask (B, S) int64."""
-    longest = max(len(samples) for samples, *_ in group)
-    waveform, mask = torch.zeros(len(group), longest), torch.zeros(len(group), longest, dtype=torch.int64)
-    for row, (samples, *_) in enumerate(group):
-        waveform[row, : len(samples)] = samples.float() / 32768
-        mask[row, : len(samples)] = 1
-    return waveform, mask
+# ----------------------------------------------------------------------------------------------- model
 
 
 def augment(waveform: Tensor, mask: Tensor) -> Tensor:
@@ -134,9 +49,6 @@ def augment(waveform: Tensor, mask: Tensor) -> Tensor:
     rms = (waveform.square().sum(1, keepdim=True) / mask.sum(1, keepdim=True)).sqrt()
     noise = 10 ** (-torch.empty(count, 1).uniform_(10, 50) / 20) * (torch.rand(count, 1) < 0.5)
     return (waveform + noise * rms * torch.randn_like(waveform)) * gain * mask
-
-
-# ----------------------------------------------------------------------------------------------- model
 
 
 def build_model() -> Wav2Vec2ForCTC:
@@ -171,62 +83,6 @@ def losses_of(model: Wav2Vec2ForCTC, phone_head: torch.nn.Linear, group: list) -
     known_frames = (phones >= 0).sum().clamp_min(1)
     phone_loss = cross_entropy(phone_logits.transpose(1, 2), phones, ignore_index=-100, reduction="sum") / known_frames
     return total / target_lengths.sum(), phone_loss
-
-
-@torch.no_grad()
-def transcribe(model: Wav2Vec2ForCTC, group: list) -> list[str]:
-    """Decode a batch greedily, without any language model."""
-    waveform, mask = collate(group)
-    best = model(waveform, attention_mask=mask).logits.argmax(-1)
-    frames = model._get_feat_extract_output_lengths(mask.sum(1))
-    texts = []
-    for row, length in zip(best, frames, strict=True):
-        ids = [i for i, _ in itertools.groupby(row[:length].tolist()) if i != 0]
-        texts.append("".join(" " if SYMBOLS[i] == "|" else SYMBOLS[i] for i in ids))
-    return texts
-
-
-def error_rates(model: Wav2Vec2ForCTC, items: list) -> dict:
-    """Return corpus character and word error rates over these utterances."""
-    model.eval()
-    references, hypotheses = [], []
-    for group in batches(items, 60, None):
-        references += [text for _, text, *_ in group]
-        hypotheses += transcribe(model, group)
-    return {
-        "utterances": len(items),
-        "cer": round(jiwer.cer(references, hypotheses), 4),
-        "wer": round(jiwer.wer(references, hypotheses), 4),
-        "example": {"said": references[0], "read": hypotheses[0]},
-    }
-
-
-@torch.no_grad()
-def phone_accuracy_by_layer(model: Wav2Vec2ForCTC, fitted: list, tested: list) -> list[float]:
-    """Tell how well a linear map of one frame of each hidden state names flite's phone: which layer to align with.
-
-    The map is a ridge regression to one-hot phones, in closed form, on some training utterances.
-    """
-    layers = model.config.num_hidden_layers + 1
-    size = model.config.hidden_size + 1
-    grams, products = torch.zeros(layers, size, size), torch.zeros(layers, size, len(PHONES))
-    right, frames, maps = torch.zeros(layers), 0, None
-    for part in (fitted, tested):
-        for samples, *_, phones in part:
-            states = model(samples[None].float() / 32768, output_hidden_states=True).hidden_states
-            states = torch.stack([torch.nn.functional.pad(state[0], (0, 1), value=1.0) for state in states])
-            count = min(states.shape[1], len(phones))
-            states, targets = states[:, :count], phones[:count]
-            if maps is None:
-                grams += states.transpose(1, 2) @ states
-                products += states.transpose(1, 2) @ torch.nn.functional.one_hot(targets, len(PHONES)).float()
-            else:
-                right += ((states @ maps).argmax(-1) == targets).sum(1)
-                frames += count
-        if maps is None:
-            scale = torch.diagonal(grams, dim1=1, dim2=2).mean(1)[:, None, None]
-            maps = torch.linalg.solve(grams + 1e-4 * scale * torch.eye(size), products)
-    return [round(float(value), 4) for value in right / frames]
 
 
 def train(model: Wav2Vec2ForCTC, items: list, held_out: list, args: argparse.Namespace) -> None:
@@ -282,24 +138,6 @@ def save(model: Wav2Vec2ForCTC, folder: Path) -> None:
     edit_config(folder, dtype="float32", architectures=["Wav2Vec2ForCTC"])
 
 
-def edit_config(folder: Path, **fields: object) -> None:
-    """Set fields of the folder's config.json."""
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields, indent=2, sort_keys=True) + "\n")
-
-
-def score(model: Wav2Vec2ForCTC, items: list, texts: list, voices: list) -> dict:
-    """Score a stored model: error rates on held-out sentences by seen and by held-out voices, and its layers."""
-    by_flite = [item for item in texts if item[2] in {v.name for v in select_voices("flite")}]
-    known = [item for item in items if len(item[3])][:300]
-    return {
-        "held_out_sentences": error_rates(model, texts),
-        "held_out_sentences_flite_voices": error_rates(model, by_flite),
-        "held_out_voices": error_rates(model, voices),
-        "phone_accuracy_by_hidden_state": phone_accuracy_by_layer(model, known, [i for i in texts if len(i[3])]),
-    }
-
-
 def main() -> None:
     """Read the command line, make the data if missing, train, save, score what was saved."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -327,7 +165,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
     make_data(args.data, args.utterances, args.workers)
-    items, texts, voices = (load_corpus(args.data / p) for p in ("train", "held-out-texts", "held-out-voices"))
+    items, texts = (load_corpus(args.data / part) for part in ("train", "held-out-texts"))
     model = build_model()
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(items)} utterances", flush=True)
     started = time.time()
@@ -335,8 +173,6 @@ def main() -> None:
     minutes = (time.time() - started) / 60
 
     save(model, args.out)
-    stored = Wav2Vec2ForCTC.from_pretrained(args.out)
-    scores = score(stored, items, texts, voices)
     training = {
         "data": "synthetic speech by flite and espeak-ng (recipes/tiny/corpus.py)",
         "utterances": len(items),
@@ -348,8 +184,8 @@ def main() -> None:
         "date": datetime.date.today().isoformat(),
         "command": shlex.join(["python", "recipes/tiny/train_teacher.py", *sys.argv[1:]]),
     }
-    cer = scores["held_out_sentences"]["cer"]
-    edit_config(args.out, svae={"held_out_cer": cer, "scores": scores, "training": training})
+    edit_config(args.out, svae={"training": training})
+    scores = write_scores(args.out, args.data)
     print(json.dumps({"scores": scores, "training": training}, indent=2))
 
 
