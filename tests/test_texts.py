@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes" / "tiny"))
+import text_coverage  # noqa: E402
 import texts  # noqa: E402
 
 
@@ -51,3 +52,27 @@ def test_texts_from_wordnet_are_distinct_deterministic_and_keep_the_parts_apart(
     (wordnet / "data.adv").unlink()
     with pytest.raises(ValueError, match="apt-get install wordnet-base"):
         texts.wordnet_sentences(1, seed=0, folder=wordnet)
+
+
+def test_coverage_counts_phonemes_and_pairs_within_words():
+    found = text_coverage.coverage(["The cat's hat. The cat, xqzzk?"])
+    assert (found["words"], found["known_words"]) == (6, 5)
+    spoken = {phone: n for phone, n in found["phonemes"].items() if n}
+    assert spoken == {"DH": 2, "AH": 2, "K": 2, "AE": 3, "T": 3, "S": 1, "HH": 1}
+    assert found["phoneme_pairs"]["found"] == len({"DH-AH", "K-AE", "AE-T", "T-S", "HH-AE"})
+    letters = {"".join(pair) for pair in text_coverage.pairs(["the", "cat's", "hat"])}
+    assert letters == {"th", "he", "ca", "at", "ha"}  # the apostrophe parts t and s
+    assert text_coverage.describe(found).startswith("7 of 39 phonemes")
+
+
+def test_the_whole_dictionary_covers_itself_and_nothing_covers_nothing():
+    from svae.phonemes import dictionary
+
+    words = text_coverage.coverage([" ".join(word for word in dictionary() if word.isalpha())])
+    assert words["phoneme_pairs"]["share"] > 0.99
+    assert words["letter_pairs"]["share"] > 0.99
+    assert all(count > 0 for count in words["phonemes"].values())
+    nothing = text_coverage.coverage([])
+    assert (
+        nothing["phoneme_pairs"]["found"] == nothing["letter_pairs"]["found"] == sum(nothing["phonemes"].values()) == 0
+    )

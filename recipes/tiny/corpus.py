@@ -4,7 +4,7 @@
     python recipes/tiny/corpus.py --sample            # makes svae/assets/sample and svae/assets/references again
 
 Writes `audio/*.flac` (or .ogg, Opus) at 16 kHz and `metadata.jsonl`, one object a line: audio, text, speaker,
-language, synthesizer, synthetic, duration_seconds. The same options and program versions give the same bytes, however
+language, synthesizer, synthetic, duration_seconds; and `coverage.json`: how well the texts cover English. The same options and program versions give the same bytes, however
 many workers there are. Needs: apt-get install flite espeak-ng
 """
 
@@ -30,6 +30,7 @@ import torch
 import torchaudio.functional
 
 sys.path.insert(0, str(Path(__file__).parent))
+from text_coverage import coverage, describe  # noqa: E402
 from texts import FOLDER, composed_sentences, lines, own_sentences, wordnet_sentences  # noqa: E402
 from voices import Voice, select_voices  # noqa: E402
 
@@ -284,6 +285,9 @@ def main() -> None:
     except (ValueError, FileExistsError) as error:
         parser.error(str(error))
     print(f"{args.out}: {len(pairs)} synthetic utterances, {len(voices)} voices, {seconds / 3600:.2f} hours")
+    covered = coverage(text for _, text in pairs)
+    (args.out / "coverage.json").write_text(json.dumps(covered, indent=2) + "\n", encoding="utf-8")
+    print(f"Coverage: {describe(covered)}")
 
 
 if __name__ == "__main__":
