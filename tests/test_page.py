@@ -129,6 +129,8 @@ const set = (id, value) => {
   if (typeof value === "boolean") node.checked = value; else node.value = value;
   node.dispatchEvent(new Event("input"));
 };
+const opened = document.querySelectorAll("tr.row.open");
+out.opened = [...opened].map(row => row.dataset.id).join("") + opened[0].nextSibling.querySelectorAll("audio").length;
 out.first = ids();
 document.querySelector('th[data-key="id"] button').click(); out.byId = ids();
 document.querySelector('th[data-key="id"] button').click(); out.byIdDown = ids();
@@ -170,6 +172,7 @@ def test_the_page_works_in_a_browser(results, tmp_path, width):
     assert answer, done.stdout[-500:] + done.stderr[-2000:]
     found = json.loads(html.unescape(answer[1]))
     assert found["ready"] == "3" and found["title"] == f"Evaluation: sys {ATTACK}"
+    assert found["opened"] == "b2"  # the worst one that could be made, and its original
     assert (found["first"], found["byId"], found["byIdDown"]) == ("cba", "abc", "cba")
     assert (found["wrong"], found["found"], found["speaker"], found["speakers"]) == ("cb", "b", "cb", "3")
     assert found["words"].split() == ["five", "sixsick", "seven", "eight"] and found["colored"] == "1"

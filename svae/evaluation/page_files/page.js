@@ -178,4 +178,6 @@ for (const head of document.querySelectorAll("#utterances th[data-key]")) {
   });
 }
 draw();
+const first = selected().slice(0, shown).findIndex(row => !row.failed);
+if (first >= 0) table.rows[first].click(); // the report opens with something to listen to
 document.documentElement.dataset.ready = String(data.rows.length);
