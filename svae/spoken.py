@@ -69,6 +69,7 @@ _DECADES = {
 _ENGLISH = (
     (re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, _TITLES)) + r")(?=[\s,)]|$)"), lambda m: _TITLES[m[0]]),
     (re.compile(r"\bNo\.\s?(?=\d)"), lambda m: "number "),
+    (re.compile(r"\b([Nn]o)\."), lambda m: f"{m[1]} ."),  # an answer; the space is taken out again
     (re.compile(r"\b([ap])\.m\."), lambda m: m[1] + "m"),
     (re.compile(r"(?<![$€£\d.,])([\d.,]*\d)\s?m\b"), lambda m: m[1] + " meters"),
     (re.compile(r"\b(\d{3})-(\d{4})\b"), lambda m: f"{' '.join(m[1])}, {' '.join(m[2])}"),
