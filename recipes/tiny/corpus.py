@@ -4,8 +4,9 @@
     python recipes/tiny/corpus.py --sample            # makes svae/assets/sample and svae/assets/references again
 
 Writes `audio/*.flac` (or .ogg, Opus) at 16 kHz and `metadata.jsonl`, one object a line: audio, text, speaker,
-language, synthesizer, synthetic, duration_seconds; and `coverage.json`: how well the texts cover English. The same options and program versions give the same bytes, however
-many workers there are. Needs: apt-get install flite espeak-ng
+language, synthesizer, synthetic, duration_seconds; and `coverage.json`: how well the texts cover English. The same
+options and program versions give the same bytes, however many workers there are. Needs: apt-get install flite espeak-ng,
+and with --wordnet: wordnet-base
 """
 
 from __future__ import annotations
@@ -192,6 +193,8 @@ def make_corpus(
     ]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     (building / "metadata.jsonl").write_text(lines, encoding="utf-8")
+    covered = json.dumps(coverage(text for _, text in pairs), indent=2)
+    (building / "coverage.json").write_text(covered + "\n", encoding="utf-8")
     building.chmod(0o755)
     building.rename(out)
     return sum(duration for duration, _ in made)
@@ -238,7 +241,7 @@ def make_sample() -> None:
         if old.is_dir():
             shutil.rmtree(old)
         (made / part).replace(old)
-    made.rmdir()
+    shutil.rmtree(made)
     print(f"{ASSETS / 'sample'}: {len(pairs)} utterances, {seconds:.0f} s")
 
     folder = ASSETS / "references"
@@ -276,6 +279,8 @@ def main() -> None:
         return make_sample()
     if args.out is None:
         parser.error("--out FOLDER is needed")
+    if args.utterances < 1:
+        parser.error(f"--utterances {args.utterances}: expected 1 or more")
     try:
         voices = select_voices(args.voices)
         shares = {"wordnet": args.wordnet, "flite": args.flite}
@@ -284,10 +289,9 @@ def main() -> None:
         seconds = make_corpus(args.out, pairs, **options)
     except (ValueError, FileExistsError) as error:
         parser.error(str(error))
-    print(f"{args.out}: {len(pairs)} synthetic utterances, {len(voices)} voices, {seconds / 3600:.2f} hours")
-    covered = coverage(text for _, text in pairs)
-    (args.out / "coverage.json").write_text(json.dumps(covered, indent=2) + "\n", encoding="utf-8")
-    print(f"Coverage: {describe(covered)}")
+    speaking = len({voice.name for voice, _ in pairs})
+    print(f"{args.out}: {len(pairs)} synthetic utterances, {speaking} voices, {seconds / 3600:.2f} hours")
+    print(f"Coverage: {describe(json.loads((args.out / 'coverage.json').read_text(encoding='utf-8')))}")
 
 
 if __name__ == "__main__":

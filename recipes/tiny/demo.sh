@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole chain offline, on synthetic speech and small models: `make demo` runs this.
-# A few steps show that training works; what speaks is the embedded model, trained for hours (docs/embedded.md).
+# A few steps show that training works; what speaks is the embedded model, trained before (docs/embedded.md).
 set -euo pipefail
 BIN=${BIN:-.venv/bin}
 OUT=${OUT:-out/demo}

@@ -46,7 +46,7 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
     """Write the asset; the cards stay."""
     model = open_checkpoint(tts, kind="tts")
     inner = open_checkpoint(model.folder / "vae", kind="vae")
-    structure = inner.config["model"]
+    shape = inner.config["model"]
     weights, steps = inner.model_state(), inner.config["step"]  # with the statistics that the TTS was trained with
     if vae is not None:
         other = open_checkpoint(vae, kind="vae")
@@ -54,13 +54,13 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
             raise SystemExit(f"{other.folder}: its encoder is not that of {inner.folder}; the TTS would not fit it")
         weights = {name: t for name, t in weights.items() if not name.startswith("decoder.")}
         weights |= {name: t for name, t in other.model_state().items() if name.startswith("decoder.")}
-        steps, structure = other.config["step"], other.config["model"]
+        steps, shape = other.config["step"], other.config["model"]
     cards = {path: path.read_bytes() for path in (out / "README.md", out / "vae" / "README.md") if path.is_file()}
     with tempfile.TemporaryDirectory() as folder:
         config = {k: v for k, v in inner.config.items() if k not in ("files", "format")} | {
             "teacher_dim": None,
             "step": steps,
-            "model": structure,
+            "model": shape,
         }
         small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(weights))
         config = {k: v for k, v in model.config.items() if k not in ("files", "format")}

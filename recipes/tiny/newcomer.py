@@ -61,8 +61,13 @@ def shape_of(samples: np.ndarray, sample_rate: int) -> Shape:
     return Shape(len(samples) / sample_rate, round(float(silence), 3), round(float(level[-1] / level.max()), 4))
 
 
+def plain(text: str) -> str:
+    """Return a text's words, lower case, without punctuation; hyphens part words."""
+    return normalize_for_wer(text.replace("-", " "))
+
+
 def leaked(heard: str, text: str, prompt: str) -> list[str]:
-    """Return the telling words of a prompt that were heard and do not belong to the text, all normalised."""
+    """Return the telling words of a prompt that were heard and do not belong to the text; all three are `plain`."""
     return sorted(w for w in set(heard.split()) & set(prompt.split()) - set(text.split()) if len(w) >= TELLING_LETTERS)
 
 
@@ -82,15 +87,15 @@ def listen(out: Path) -> list[dict]:
     for report in sorted(path for path in out.glob("*-*.json") if path.with_suffix(".wav").is_file()):
         made = json.loads(report.read_text(encoding="utf-8"))
         samples, rate = soundfile.read(report.with_suffix(".wav"), dtype="float32")
-        heard = normalize_for_wer(recognizer.transcribe([torch.from_numpy(samples)], rate)[0])
-        text = normalize_for_wer(" ".join(chunk["text"] for chunk in made["chunks"]))
+        heard = plain(recognizer.transcribe([torch.from_numpy(samples)], rate)[0])
+        text = plain(" ".join(chunk["text"] for chunk in made["chunks"]))
         rows.append(
             {
                 "audio": made["audio"],
                 "text": made["text"],
                 "heard": heard,
                 "wer": round(jiwer.wer(text, heard), 4),
-                "leaked": leaked(heard, text, normalize_for_wer(made["prompt_text"])),
+                "leaked": leaked(heard, text, plain(made["prompt_text"])),
                 "real_time_factor": round(made["real_time_factors"]["total"], 3),
                 **vars(shape_of(samples, rate)),
             }

@@ -29,9 +29,11 @@ from voices import Voice, select_voices  # noqa: E402
 from svae.evaluation.options import EvaluateOptions  # noqa: E402
 from svae.evaluation.run import evaluate  # noqa: E402
 from svae.evaluation.speaker import load_speaker_model  # noqa: E402
+from svae.tracking import environment  # noqa: E402
 
 PROMPT = "The old clock in the hall struck seven as the visitors arrived, and nobody said a word."
 CLIPS_OF_A_VOICE = 6
+MEANS = ("wer", "wer_corpus", "sim_ecapa")
 
 
 def make_list(root: Path, voices: list[Voice], count: int, seed: int) -> Path:
@@ -76,10 +78,19 @@ def centroids(model, corpus: Path) -> tuple[list[str], Tensor]:  # noqa: ANN001
     return names, normalize(torch.stack([embed(model, files[n][:CLIPS_OF_A_VOICE]).mean(0) for n in names]), dim=-1)
 
 
-def identified(model, listed: list[dict], wavs: list[Path], names: list[str], voices: Tensor) -> float:  # noqa: ANN001
+def identified(model, listed: list[dict], wavs: list[Path], names: list[str], voices: Tensor) -> dict:  # noqa: ANN001
     """Return the share of recordings whose nearest training voice is that of their prompt."""
     nearest = (embed(model, wavs) @ voices.T).argmax(dim=1)
-    return sum(names[i] == row["speaker"] for i, row in zip(nearest, listed, strict=True)) / len(listed)
+    return share(names[i] == row["speaker"] for i, row in zip(nearest, listed, strict=True))
+
+
+def share(hits: Iterable[bool]) -> dict[str, object]:
+    """Return a share and its 95 % interval: Wilson's, which is one even where all of them hit."""
+    hits = list(hits)
+    count, p, z2 = len(hits), sum(hits) / len(hits), 1.96**2
+    width = (z2 * (p * (1 - p) / count + z2 / (4 * count**2))) ** 0.5
+    low, high = ((p + z2 / (2 * count) + side) / (1 + z2 / count) for side in (-width, width))
+    return {"value": p, "interval": [round(max(low, 0.0), 4), round(min(high, 1.0), 4)], "of": count}
 
 
 def main() -> None:
@@ -93,7 +104,11 @@ def main() -> None:
     args = parser.parse_args()
     speaker = load_speaker_model("embedded")
     names, voices = centroids(speaker, args.corpus)
-    scores: dict[str, object] = {"model": str(args.model), "steps": args.steps}
+    scores: dict[str, object] = {
+        "model": str(args.model),
+        "steps": args.steps,
+        "machine": environment(torch.device("cpu")),
+    }
     held_out = [v for v in select_voices("held-out") if v.synthesizer == "espeak-ng"][:10]
     for kind, chosen, count in (
         ("known", select_voices("flite"), args.utterances),
@@ -109,10 +124,9 @@ def main() -> None:
         )
         wavs = [out / "wavs" / "seed-0" / f"{row['id']}.wav" for row in rows]
         found: dict[str, object] = {
-            "wer": metrics["system"]["wer"], "wer_interval": metrics["system"]["intervals"]["wer"],
-            "originals_wer": metrics["originals"]["wer"], "sim_ecapa": metrics["system"]["sim_ecapa"],
-            "originals_sim_ecapa": metrics["originals"]["sim_ecapa"],
-        }  # fmt: skip
+            who: {name: {"value": of[name], "interval": of["intervals"][name]} for name in MEANS}
+            for who, of in (("system", metrics["system"]), ("originals", metrics["originals"]))
+        }
         timings = json.loads((out / "timings.json").read_text(encoding="utf-8"))
         found["real_time_factor"] = timings.get("real_time_factor")
         if kind == "known":
@@ -123,7 +137,7 @@ def main() -> None:
             made, average = embed(speaker, wavs), normalize(voices.mean(0), dim=-1)
             own_names, own = centroids(speaker, listed.parent / "originals")
             to_own = torch.stack([m @ own[own_names.index(row["speaker"])] for m, row in zip(made, rows, strict=True)])
-            found["nearer_to_itself_than_to_the_average_voice"] = float((to_own > made @ average).float().mean())
+            found["nearer_to_itself_than_to_the_average_voice"] = share((to_own > made @ average).tolist())
         scores[kind] = found
     (args.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(scores, indent=2))

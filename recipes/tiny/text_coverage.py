@@ -21,8 +21,8 @@ def coverage(sentences: Iterable[str]) -> dict:
 
     Returns:
         `words`, and how many of them the dictionary pronounces (`known_words`); `phonemes`: how often each is spoken;
-        `phoneme_pairs` and `letter_pairs`: how many of the dictionary's different pairs occur (`found`, `of`), and their
-        share of all pairs in its words (`share`).
+        `phoneme_pairs` and `letter_pairs`: how many of the dictionary's different pairs occur (`found`, `of`), and how
+        much of all the dictionary they make up (`share`: of the pairs in its words, each word counted once).
     """
     words = [piece for sentence in sentences for piece in pieces(sentence) if isinstance(piece, Word)]
     spoken = [word.phones for word in words if word.phones is not None]

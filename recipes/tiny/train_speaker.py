@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus  # noqa: E402
 from voices import select_voices  # noqa: E402
 
-from svae.evaluation.statistics import resampling_counts  # noqa: E402
+from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, resampling_counts  # noqa: E402
 
 MODEL = {
     "input_size": 80,
@@ -48,10 +48,6 @@ MODEL = {
 """Arguments of `ECAPA_TDNN`."""
 FEATURES = {"sample_rate": SAMPLE_RATE, "n_mels": 80, "n_fft": 400, "win_length": 25, "hop_length": 10}
 """Arguments of `Fbank`; the mean over time of each utterance is then subtracted."""
-
-TAILS = torch.tensor([0.025, 0.975])
-"""Of a 95 % interval."""
-
 
 # ----------------------------------------------------------------------------------------------- data
 
@@ -177,10 +173,13 @@ def embed_all(model: ECAPA_TDNN, speakers: dict[str, list[Tensor]]) -> tuple[Ten
     return torch.nn.functional.normalize(torch.stack(vectors), dim=1), torch.tensor(numbers)
 
 
-def equal_error_rate(vectors: Tensor, numbers: Tensor) -> dict:
+def equal_error_rate(vectors: Tensor, numbers: Tensor, families: list[str] | None = None) -> dict:
     """Score all pairs by cosine: the rate at which as many different as same pairs are mistaken, and its threshold.
 
-    The interval is a 95 % bootstrap over voices.
+    Args:
+        vectors: (N, D), of unit length.
+        numbers: (N,), which voice each is.
+        families: Of each voice (V,): adds a 95 % bootstrap interval over families, None for too few of them.
     """
     rows, columns = torch.triu_indices(len(numbers), len(numbers), offset=1)
     scores = (vectors @ vectors.T)[rows, columns]
@@ -198,13 +197,20 @@ def equal_error_rate(vectors: Tensor, numbers: Tensor) -> dict:
         return float((missed[at] + accepted[at]) / 2), at
 
     voices = numbers.unique()
-    weights = torch.zeros(int(numbers.max()) + 1, dtype=torch.float64)
-    eer, at = at_equality(weights.index_fill(0, voices, 1.0))
-    draws = torch.from_numpy(resampling_counts(len(voices)))
-    ends = torch.tensor([at_equality(weights.index_copy(0, voices, draw))[0] for draw in draws]).quantile(TAILS)
+    eer, at = at_equality(torch.ones(int(numbers.max()) + 1))
+    bounds = {}
+    if families is not None:
+        own = [families[int(voice)] for voice in voices]
+        bounds["eer_interval"] = None
+        if len(set(own)) >= FEW_UNITS:
+            weights = torch.zeros(len(families), dtype=torch.float64)
+            draws = torch.from_numpy(resampling_counts(len(voices), groups=own))
+            rates = torch.tensor([at_equality(weights.index_copy(0, voices, draw))[0] for draw in draws])
+            ends = rates.quantile(torch.tensor([0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2]))
+            bounds["eer_interval"] = [round(float(end), 4) for end in ends]
     return {
         "eer": round(eer, 4),
-        "eer_interval": [round(float(end), 4) for end in ends],
+        **bounds,
         "threshold": round(float(scores[order][at]), 4),
         "same_cosine": round(float(scores[same].mean()), 4),
         "different_cosine": round(float(scores[~same].mean()), 4),
@@ -248,10 +254,12 @@ def write_scores(folder: Path, held_out: dict[str, list[Tensor]]) -> dict:
     """Score a stored network on voices that it was not trained on; return the scores, also written to its config.json."""
     vectors, numbers = embed_all(load(folder), held_out)
     flite = torch.tensor([name.startswith("flite") for name in held_out])[numbers]
+    family_of = {voice.name: voice.family for voice in select_voices("all")}
+    families = [family_of[name] for name in held_out]
     scores = {
-        "held_out_voices": equal_error_rate(vectors, numbers),
-        "held_out_espeak_voices": equal_error_rate(vectors[~flite], numbers[~flite]),
-        "held_out_moved_flite_voices": equal_error_rate(vectors[flite], numbers[flite]),
+        "held_out_voices": equal_error_rate(vectors, numbers, families),
+        "held_out_espeak_voices": equal_error_rate(vectors[~flite], numbers[~flite], families),
+        "held_out_moved_flite_voices": equal_error_rate(vectors[flite], numbers[flite], families),
     }
     path = folder / "config.json"
     config = json.loads(path.read_text()) | {"held_out_eer": scores["held_out_voices"]["eer"], "scores": scores}
@@ -301,7 +309,7 @@ def main() -> None:
         "command": shlex.join(["python", "recipes/tiny/train_speaker.py", *sys.argv[1:]]),
     }
     save(model, args.out, training=training)
-    print(json.dumps(training | write_scores(args.out, held_out), indent=2))
+    print(json.dumps({"scores": write_scores(args.out, held_out), "training": training}, indent=2))
 
 
 if __name__ == "__main__":

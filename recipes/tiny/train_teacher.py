@@ -185,6 +185,7 @@ def main() -> None:
         "command": shlex.join(["python", "recipes/tiny/train_teacher.py", *sys.argv[1:]]),
     }
     edit_config(args.out, svae={"training": training})
+    del items, texts  # read again
     scores = write_scores(args.out, args.data)
     print(json.dumps({"scores": scores, "training": training}, indent=2))
 
