@@ -16,7 +16,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import jiwer
 import numpy as np
 import soundfile
 import torch
@@ -27,12 +26,12 @@ from texts import lines  # noqa: E402
 from svae.assets import asset_path  # noqa: E402
 from svae.batch import synthesize_batch  # noqa: E402
 from svae.evaluation.asr import load_asr  # noqa: E402
-from svae.evaluation.normalizers import normalize_for_wer  # noqa: E402
+from svae.evaluation.metrics import word_errors  # noqa: E402
+from svae.evaluation.normalizers import zipvoice_english as plain  # noqa: E402
+from svae.reference import FRAME_SECONDS, silent_frames  # noqa: E402
 from svae.synthesis import SynthesizeOptions  # noqa: E402
 
-FRAME_SECONDS = 0.01
-SILENT = 0.01
-"""Of the loudest frame's level: 40 dB below it."""
+END_SECONDS = 0.01
 MAX_SILENCE_SECONDS = 1.0
 MAX_END = 0.1
 """Level of the last frame, of the loudest frame's: 20 dB below it. A cut word ends louder."""
@@ -53,17 +52,12 @@ class Shape:
 
 def shape_of(samples: np.ndarray, sample_rate: int) -> Shape:
     """Return the shape of a recording (S,)."""
-    size = round(FRAME_SECONDS * sample_rate)
+    loud = np.flatnonzero(~silent_frames(torch.from_numpy(samples), sample_rate).numpy())
+    silence = (np.diff(loud).max() - 1) * FRAME_SECONDS if len(loud) > 1 else 0.0
+    size = round(END_SECONDS * sample_rate)
     frames = samples[len(samples) % size :].reshape(-1, size)
     level = np.sqrt(np.mean(frames.astype(np.float64) ** 2, axis=1))
-    loud = np.flatnonzero(level > SILENT * level.max())
-    silence = (np.diff(loud).max() - 1) * FRAME_SECONDS if len(loud) > 1 else 0.0
     return Shape(len(samples) / sample_rate, round(float(silence), 3), round(float(level[-1] / level.max()), 4))
-
-
-def plain(text: str) -> str:
-    """Return a text's words, lower case, without punctuation; hyphens part words."""
-    return normalize_for_wer(text.replace("-", " "))
 
 
 def leaked(heard: str, text: str, prompt: str) -> list[str]:
@@ -81,12 +75,12 @@ def spoilt(row: dict) -> list[str]:
     return problems
 
 
-def listen(out: Path) -> list[dict]:
-    """Look at and transcribe every recording of a folder; what was said is read from the JSON beside it."""
+def listen(recordings: list[Path]) -> list[dict]:
+    """Look at and transcribe recordings; what was said is read from the JSON beside each."""
     recognizer, rows = load_asr("pocketsphinx"), []
-    for report in sorted(path for path in out.glob("*-*.json") if path.with_suffix(".wav").is_file()):
-        made = json.loads(report.read_text(encoding="utf-8"))
-        samples, rate = soundfile.read(report.with_suffix(".wav"), dtype="float32")
+    for path in recordings:
+        made = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        samples, rate = soundfile.read(path, dtype="float32")
         heard = plain(recognizer.transcribe([torch.from_numpy(samples)], rate)[0])
         text = plain(" ".join(chunk["text"] for chunk in made["chunks"]))
         rows.append(
@@ -94,7 +88,7 @@ def listen(out: Path) -> list[dict]:
                 "audio": made["audio"],
                 "text": made["text"],
                 "heard": heard,
-                "wer": round(jiwer.wer(text, heard), 4),
+                "wer": round(word_errors(text, heard, plain).rate, 4),
                 "leaked": leaked(heard, text, plain(made["prompt_text"])),
                 "real_time_factor": round(made["real_time_factors"]["total"], 3),
                 **vars(shape_of(samples, rate)),
@@ -120,7 +114,8 @@ def main() -> None:
     batch = args.out / "list.jsonl"
     batch.write_text("".join(json.dumps(row) + "\n" for row in wanted), encoding="utf-8")
     synthesize_batch(batch, SynthesizeOptions(model=args.model), args.out)
-    rows = listen(args.out)
+    recordings = [args.out / row["out"] for row in wanted]
+    rows = listen([path for path in recordings if path.with_suffix(".json").is_file()])  # written after the recording
     summary = {
         "recordings": len(rows),
         "spoilt": sum(bool(row["spoilt"]) for row in rows),
