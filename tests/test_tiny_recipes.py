@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import random
 import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny"
 sys.path.insert(0, str(TINY))
+import corpus  # noqa: E402
 import newcomer  # noqa: E402
+import recording  # noqa: E402
 import score  # noqa: E402
 import teacher_data  # noqa: E402
 import train_speaker  # noqa: E402
+import voices  # noqa: E402
 
 RATE = 16000
 
@@ -100,21 +106,76 @@ def test_embedding_halves_the_weights_and_keeps_both_cards(toy_tts, tmp_path, mo
         torch.testing.assert_close(a.half().float(), b, rtol=0, atol=0)
 
 
+def test_a_recording_is_in_time_and_has_a_floor_of_noise():
+    speech = np.concatenate(
+        [silence(0.5), np.random.default_rng(5).normal(0, 0.1, RATE).astype(np.float32), silence(0.5)]
+    )
+    floors, tails = [], []
+    for seed in range(40):
+        heard = recording.record(speech, RATE, np.random.default_rng(seed))
+        assert (heard.dtype, heard.shape) == (np.float32, speech.shape)
+        spectra = np.fft.rfft(speech), np.fft.rfft(heard)
+        assert np.abs(np.fft.irfft(spectra[0].conj() * spectra[1], n=len(speech))).argmax() == 0  # no delay
+        level = np.sqrt(np.square(heard[RATE // 2 : -RATE // 2]).mean())
+        before, after = (np.sqrt(np.square(part).mean()) for part in (heard[: RATE // 4], heard[-7200:-5600]))
+        floors.append(20 * np.log10(before / level))
+        tails.append(after / before)
+    assert -80 < min(floors) < -45 < -35 < max(floors) < -20  # 30 to 60 dB, and the microphone's colour on both
+    assert 0.3 < np.mean(np.array(tails) > 1.5) < 0.8  # about half have an echo, some of them under the noise
+    again = [recording.record(speech, RATE, np.random.default_rng(seed)) for seed in (7, 7, 8)]
+    assert np.array_equal(again[0], again[1])
+    assert not np.array_equal(again[0], again[2])
+
+
+def test_a_microphones_colour_is_smooth_and_as_strong_as_told():
+    gains = np.array([recording._gains(RATE, np.random.default_rng(seed)) for seed in range(400)])
+    expected = recording.COLOUR_DB * np.sqrt(recording.COLOUR_TERMS / 2)
+    assert np.sqrt(np.square(gains).mean()) == pytest.approx(expected, rel=0.25)
+    response = 20 * np.log10(np.abs(np.fft.rfft(recording._filter(gains[0]).numpy(), n=1 << 14)))
+    wanted = np.interp(np.linspace(0, 1, len(response)), np.linspace(0, 1, gains.shape[1]), gains[0])
+    assert np.abs(response - wanted)[200:-200].max() < 0.5  # decibels, above 100 Hz
+
+
+def test_relatives_keep_the_family_and_its_half_of_the_voices():
+    for voice in voices.select_voices("flite-rms,flite-slt-x90,espeak-f2"):
+        drawn = [voices.varied(voice, random.Random(seed), name=f"relative-{seed}") for seed in range(50)]
+        assert {(v.family, v.voice, v.held_out) for v in drawn} == {(voice.family, voice.voice, voice.held_out)}
+        low, high = voices.VARIED_WARPS
+        assert low <= min(v.warp for v in drawn) < 0.9 < 1.1 < max(v.warp for v in drawn) <= high
+        assert len({(v.shift, v.pitch) for v in drawn}) > 30
+
+
+def test_scores_tell_named_voices_apart_and_not_their_relatives(tmp_path):
+    (tmp_path / "audio").mkdir()
+    rows = []
+    for name, varied in (("a", False), ("b", False), ("a-0007", True)):
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", tone(1), RATE)
+        rows.append({"audio": f"audio/{name}.wav", "speaker": name} | ({"varied": True} if varied else {}))
+    (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    class Judge:
+        def embed(self, clips, rate):
+            return torch.ones(len(clips), 4)
+
+    names, means = score.centroids(Judge(), tmp_path)
+    assert (names, means.shape) == (["a", "b"], (2, 4))
+
+
 @pytest.mark.skipif(shutil.which("flite") is None, reason="no flite: apt-get install flite")
 def test_a_corpus_is_the_same_however_many_workers_make_it(tmp_path):
-    from corpus import deal, make_corpus
-    from voices import select_voices
+    pairs = corpus.deal(voices.select_voices("flite"), 6, texts="train", seed=3)
+    for name, workers, vary in (("1", 1, 0.5), ("2", 2, 0.5), ("plain", 2, 0.0)):
+        corpus.make_corpus(tmp_path / name, pairs, seed=3, workers=workers, suffix=".flac", vary=vary)
+    one, two, plain = (
+        {str(path.relative_to(side)): path.read_bytes() for path in side.rglob("*") if path.is_file()}
+        for side in (tmp_path / "1", tmp_path / "2", tmp_path / "plain")
+    )
+    assert len(one) == 8  # six recordings, their list, and what the texts cover
+    assert one == two
 
-    pairs = deal(select_voices("flite"), 6, texts="train", seed=3)
-    for workers in (1, 2):
-        make_corpus(tmp_path / str(workers), pairs, seed=3, workers=workers, suffix=".flac")
-    made = [
-        {
-            path.relative_to(tmp_path / side): path.read_bytes()
-            for path in (tmp_path / side).rglob("*")
-            if path.is_file()
-        }
-        for side in ("1", "2")
-    ]
-    assert len(made[0]) == 8  # six recordings, their list, and what the texts cover
-    assert made[0] == made[1]
+    rows, plain_rows = (score.rows_of(tmp_path / side) for side in ("1", "plain"))
+    assert {row.get("varied", False) for row in rows} == {True, False}
+    for row, plain_row in zip(rows, plain_rows, strict=True):
+        varied = row.get("varied", False)
+        assert (one[row["audio"]] != plain[row["audio"]]) == (row != plain_row) == varied
+        assert (row["speaker"] == Path(row["audio"]).stem) == varied  # a relative is a speaker of its own

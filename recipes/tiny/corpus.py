@@ -12,6 +12,7 @@ and with --wordnet: wordnet-base
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import random
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -31,9 +32,10 @@ import torch
 import torchaudio.functional
 
 sys.path.insert(0, str(Path(__file__).parent))
+from recording import record  # noqa: E402
 from text_coverage import coverage, describe  # noqa: E402
 from texts import FOLDER, composed_sentences, lines, own_sentences, wordnet_sentences  # noqa: E402
-from voices import Voice, select_voices  # noqa: E402
+from voices import Voice, select_voices, varied  # noqa: E402
 
 SAMPLE_RATE = 16000
 ASSETS = FOLDER.parents[1] / "svae" / "assets"
@@ -53,6 +55,8 @@ class Job:
     voice: Voice
     tempo: float
     """Speaking rate, 1 = the synthesizer's own."""
+    recording: str | None = None
+    """Seed of the microphone and room that it is heard through (`recording.record`); None: none."""
 
 
 # ----------------------------------------------------------------------------------------------- one utterance
@@ -75,6 +79,7 @@ def synthesize(text: str, voice: Voice, tempo: float = 1.0) -> tuple[np.ndarray,
         wav = f"{folder}/speech.wav"
         if voice.synthesizer == "flite":
             options = ["-voice", voice.voice, "--setf", f"duration_stretch={1 / rate:.4f}", "-psdur"]
+            options += ["--setf", f"f0_shift={voice.shift:.4f}"] if voice.shift != 1 else []
             command = ["flite", *options, "-t", text, "-o", wav]
         else:
             words_per_minute = str(max(80, round(165 * rate)))
@@ -102,6 +107,9 @@ def _level(samples: np.ndarray, *, rms: float = 10 ** (-23 / 20), peak: float = 
 def _make(job: Job) -> tuple[float, list[tuple[str, float]]]:
     torch.set_num_threads(1)
     samples, phones = synthesize(job.text, job.voice, job.tempo)
+    if job.recording is not None:
+        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(job.recording.encode()).digest()))
+        samples = _level(record(samples, SAMPLE_RATE, rng))
     if job.path.suffix == ".ogg":
         soundfile.write(job.path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL)
         job.path.write_bytes(with_ogg_serial(job.path.read_bytes(), 1))
@@ -147,7 +155,14 @@ def _crc_table() -> list[int]:
 
 
 def make_corpus(
-    out: Path, pairs: list[tuple[Voice, str]], *, seed: int, workers: int, suffix: str, phones: bool = False
+    out: Path,
+    pairs: list[tuple[Voice, str]],
+    *,
+    seed: int,
+    workers: int,
+    suffix: str,
+    phones: bool = False,
+    vary: float = 0.0,
 ) -> float:
     """Speak every (voice, sentence) pair into a new folder.
 
@@ -158,6 +173,8 @@ def make_corpus(
         workers: Processes; the result does not depend on their number.
         suffix: `.flac` or `.ogg`.
         phones: Give flite's rows a field `phones`: [phone, end in seconds], in order.
+        vary: Share of the utterances for which a random relative of the voice speaks, into a random microphone; each
+            has its own speaker's name and a field `varied`.
 
     Returns:
         Seconds of speech.
@@ -170,12 +187,7 @@ def make_corpus(
     out.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f"{out.name}.partial-", dir=out.parent))
     (building / "audio").mkdir()
-    jobs, counts = [], {}
-    for voice, text in pairs:
-        counts[voice.name] = number = counts.get(voice.name, 0) + 1
-        tempo = random.Random(f"tempo-{seed}-{voice.name}-{number}").uniform(0.9, 1.15)
-        path = building / "audio" / f"{voice.name}-{number:04d}{suffix}"
-        jobs.append(Job(path=path, text=text, voice=voice, tempo=tempo))
+    jobs = _jobs(building / "audio", pairs, seed=seed, suffix=suffix, vary=vary)
     with ProcessPoolExecutor(workers) as pool:
         made = list(pool.map(_make, jobs, chunksize=16))
     rows = [
@@ -188,6 +200,7 @@ def make_corpus(
             "synthetic": True,
             "duration_seconds": round(duration, 3),
         }
+        | ({"varied": True} if job.recording is not None else {})
         | ({"phones": segments} if phones and segments else {})
         for job, (duration, segments) in zip(jobs, made, strict=True)
     ]
@@ -198,6 +211,20 @@ def make_corpus(
     building.chmod(0o755)
     building.rename(out)
     return sum(duration for duration, _ in made)
+
+
+def _jobs(folder: Path, pairs: list[tuple[Voice, str]], *, seed: int, suffix: str, vary: float) -> list[Job]:
+    jobs, counts = [], {}
+    for voice, text in pairs:
+        counts[voice.name] = number = counts.get(voice.name, 0) + 1
+        name = f"{voice.name}-{number:04d}"
+        tempo = random.Random(f"tempo-{seed}-{voice.name}-{number}").uniform(0.9, 1.15)
+        job = Job(path=folder / f"{name}{suffix}", text=text, voice=voice, tempo=tempo)
+        rng = random.Random(f"vary-{seed}-{name}")
+        if rng.random() < vary:
+            job = replace(job, voice=varied(voice, rng, name=name), recording=f"recording-{seed}-{name}")
+        jobs.append(job)
+    return jobs
 
 
 def deal(
@@ -266,6 +293,9 @@ def main() -> None:
         "--wordnet", type=float, default=0.0, help="share of texts from the installed WordNet's examples"
     )
     parser.add_argument("--flite", type=float, default=0.0, help="share of utterances for flite's four natural voices")
+    parser.add_argument(
+        "--vary", type=float, default=0.0, help="share of utterances by random relatives of the voices, as if recorded"
+    )
     parser.add_argument("--format", default="flac", choices=("flac", "ogg"), help="FLAC, or Opus in Ogg")
     parser.add_argument("--seed", type=int, default=0, help="other sentences and tempos")
     parser.add_argument("--workers", type=int, default=2, help="processes")
@@ -285,12 +315,13 @@ def main() -> None:
         voices = select_voices(args.voices)
         shares = {"wordnet": args.wordnet, "flite": args.flite}
         pairs = deal(voices, args.utterances, texts=args.texts, seed=args.seed, **shares)
-        options = {"seed": args.seed, "workers": args.workers, "suffix": f".{args.format}", "phones": args.phones}
-        seconds = make_corpus(args.out, pairs, **options)
+        options = {"seed": args.seed, "workers": args.workers, "suffix": f".{args.format}"}
+        seconds = make_corpus(args.out, pairs, phones=args.phones, vary=args.vary, **options)
     except (ValueError, FileExistsError) as error:
         parser.error(str(error))
     speaking = len({voice.name for voice, _ in pairs})
-    print(f"{args.out}: {len(pairs)} synthetic utterances, {speaking} voices, {seconds / 3600:.2f} hours")
+    relatives = f", {args.vary:.0%} of them by random relatives of these" if args.vary else ""
+    print(f"{args.out}: {len(pairs)} synthetic utterances, {speaking} voices{relatives}, {seconds / 3600:.2f} hours")
     print(f"Coverage: {describe(json.loads((args.out / 'coverage.json').read_text(encoding='utf-8')))}")
 
 

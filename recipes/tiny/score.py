@@ -70,9 +70,11 @@ def embed(model, files: Iterable[Path]) -> Tensor:  # noqa: ANN001
 
 
 def centroids(model, corpus: Path) -> tuple[list[str], Tensor]:  # noqa: ANN001
-    """Return the voices of a corpus and the mean embedding of some clips of each (V, E)."""
+    """Return the named voices of a corpus, not their random relatives, and the mean embedding of some clips of each (V, E)."""
     files = defaultdict(list)
     for row in rows_of(corpus):
+        if row.get("varied"):
+            continue
         files[row["speaker"]].append(corpus / row["audio"])
     names = sorted(files)
     return names, normalize(torch.stack([embed(model, files[n][:CLIPS_OF_A_VOICE]).mean(0) for n in names]), dim=-1)

@@ -8,7 +8,9 @@ corrected in the synthesizer.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import math
+import random
+from dataclasses import dataclass, replace
 
 FLITE = ("rms", "slt", "awb", "kal16")
 FLITE_WARPS = (1.0, 0.82, 0.9, 1.1, 1.2, 1.3)
@@ -29,6 +31,8 @@ VARIANTS = (
 # Three voices of each variant: accents are dealt out in turn, the second is lower and larger, the third higher.
 _SETTINGS = ((1.0, 50), (0.88, 42), (1.14, 60))
 HELD_OUT_PERCENT = 20
+VARIED_WARPS = (0.84, 1.22)
+VARIED_SHIFTS = (0.75, 1.35)
 _SAMPLE = ("flite-rms", "flite-slt", "flite-awb", "flite-kal16", "espeak-f2", "espeak-edward")
 
 
@@ -48,6 +52,8 @@ class Voice:
     """Factor on pitch and formants."""
     pitch: int = 50
     """espeak-ng's pitch setting, 0-99."""
+    shift: float = 1.0
+    """Factor on pitch alone, flite's `f0_shift`."""
 
     @property
     def held_out(self) -> bool:
@@ -72,6 +78,23 @@ def all_voices() -> list[Voice]:
             family, voice = f"espeak-{variant}", f"{accent}+{variant}"
             voices.append(Voice(name=name, synthesizer="espeak-ng", voice=voice, family=family, warp=warp, pitch=pitch))
     return voices
+
+
+def varied(voice: Voice, rng: random.Random, *, name: str) -> Voice:
+    """Return a random relative of a voice: larger or smaller, higher or lower.
+
+    Args:
+        voice: Of any synthesizer. A moved one is moved anew, from its natural form.
+        rng: Draws factors on the whole spectrum (`VARIED_WARPS`) and on pitch alone (`VARIED_SHIFTS`; espeak-ng: its setting).
+        name: The relative's own name.
+
+    Returns:
+        A voice of the same family. flite's relatives may come near the held-out moved voices of the same speaker.
+    """
+    warp, shift = (math.exp(rng.uniform(*map(math.log, bounds))) for bounds in (VARIED_WARPS, VARIED_SHIFTS))
+    if voice.synthesizer == "flite":
+        return replace(voice, name=name, warp=warp, shift=shift)
+    return replace(voice, name=name, warp=warp, pitch=rng.randint(10, 90))
 
 
 def select_voices(wanted: str) -> list[Voice]:
