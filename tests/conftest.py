@@ -85,3 +85,17 @@ def toy_tts(tone_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     train_vae(TrainOptions(vae, folder / "vae", device="cpu"))
     tts = tts_config(tone_shards, folder / "vae", trainer=TTS["trainer"] | {"steps": 2})
     return train_tts(TrainOptions(tts, folder / "tts", device="cpu"))
+
+
+@pytest.fixture
+def judged(monkeypatch):
+    """Puts judges in place whose recogniser hears what a table says: `judged({samples of a clip: its words})`."""
+    from fake_judges import FakeASR, FakeSpeaker
+
+    from svae.evaluation import options as options_module
+
+    def _judged(table):
+        monkeypatch.setattr(options_module, "load_asr", lambda spec, device, **settings: FakeASR(table))
+        monkeypatch.setattr(options_module, "load_speaker_model", lambda spec, device: FakeSpeaker())
+
+    return _judged
