@@ -177,10 +177,15 @@ def import_f5_tts(
         model_state={name: tensor.float() for name, tensor in state.items()},
     )
     count = sum(tensor.numel() for tensor in state.values())
+    _report(out, cfg, len(symbols), mel_dim, count)
+    return checkpoint
+
+
+def _report(out: Path, cfg: DiTConfig, symbols: int, mel_dim: int, parameters: int) -> None:
     console = Console()
     console.print(
-        f"F5-TTS in [bold]{out}[/]: width {cfg.dim}, {cfg.depth} blocks, {cfg.heads} heads, {len(symbols)} symbols, "
-        f"{mel_dim} mel bins, {count / 1e6:.1f} M parameters",
+        f"F5-TTS in [bold]{out}[/]: width {cfg.dim}, {cfg.depth} blocks, {cfg.heads} heads, {symbols} symbols, "
+        f"{mel_dim} mel bins, {parameters / 1e6:.1f} M parameters",
         highlight=False,
     )
     console.print(
@@ -188,7 +193,6 @@ def import_f5_tts(
         style="yellow",
     )
     console.print(f'Next: svae synthesize --model {out} --ref REF.wav --text "…"', highlight=False)
-    return checkpoint
 
 
 def read_f5_state(path: Path, *, ema: bool = True) -> tuple[dict[str, Tensor], int]:

@@ -89,13 +89,9 @@ def train_tts(options: TrainOptions) -> Path:
             "min_seconds": config.min_seconds,
             "max_seconds": config.max_seconds,
         }
-        if timings is not None and timings.left_out:
-            session.console.print(f"Left out: {timings.left_out} utterances without times of phones")
-        report_unfit(session, index, limits)
+        report_unfit(session, index, limits, timings)
         if wants_trial(config, world):
-            batch = longest_batch(index, **limits, latent_dim=vae.latent_dim)
-            trial = try_batch(batch, lambda b: forward(state, b, config, world)[0], state.optimizer, world)
-            session.console.print(trial, highlight=False)
+            try_longest(session, state, index, limits, config)
         loader = utterance_loader(
             index,
             **limits,
@@ -181,12 +177,14 @@ def fitted_predictor(
     )
 
 
-def report_unfit(session: Session, index: ShardIndex, limits: dict[str, Any]) -> None:
+def report_unfit(session: Session, index: ShardIndex, limits: dict[str, Any], timings: Timings | None) -> None:
     """Print how many utterances no batch will hold, by reason; `limits` as `unfit_utterances` takes them.
 
     Raises:
         DataError: none is left.
     """
+    if timings is not None and timings.left_out:
+        session.console.print(f"Left out: {timings.left_out} utterances without times of phones")
     reasons = unfit_utterances(index, **limits)
     left = len(index.train) - sum(reasons.values())
     if reasons:
@@ -194,6 +192,15 @@ def report_unfit(session: Session, index: ShardIndex, limits: dict[str, Any]) ->
         session.console.print(f"Left out of training: {text}; {left} utterances remain")
     if left <= 0:
         raise DataError(f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds")
+
+
+def try_longest(
+    session: Session, state: TTSState, index: ShardIndex, limits: dict[str, Any], config: TTSTrainConfig
+) -> None:
+    """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
+    batch = longest_batch(index, **limits, latent_dim=state.vae.latent_dim)
+    trial = try_batch(batch, lambda b: forward(state, b, config, session.world)[0], state.optimizer, session.world)
+    session.console.print(trial, highlight=False)
 
 
 @torch.no_grad()
