@@ -46,6 +46,9 @@ class Sampling:
     """Solver steps; None: the model's own number, which `TTS.resolve` fills in."""
     guidance_scale: float = 2.0
     """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in half the time."""
+    prompt_guidance: float | None = None
+    """h in v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text); v_text is without the prompt. Less than g: more of the
+    text and less of the prompt's voice. None: the model's own where that is less than g, else g; `TTS.resolve` fills it in."""
     solver: Solver = "euler"
     """`midpoint` takes two network evaluations a step."""
     sway: float = -1.0
@@ -65,6 +68,7 @@ class Sampling:
             "seed": self.seed,
             "steps": self.num_steps,
             "guidance": self.guidance_scale,
+            "prompt_guidance": self.prompt_guidance,
             "solver": self.solver,
             "sway": self.sway,
             "speed": self.speed,
@@ -77,6 +81,10 @@ class Sampling:
             raise ConfigError(f"steps: must be at least 1, got {self.num_steps}")
         if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
             raise ConfigError(f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}")
+        if self.prompt_guidance is not None and not (
+            math.isfinite(self.prompt_guidance) and self.prompt_guidance >= -1
+        ):
+            raise ConfigError(f"prompt guidance: must be a number from -1 (no prompt) up, got {self.prompt_guidance}")
         if not -1.0 <= self.sway <= 2 / (math.pi - 2):
             raise ConfigError(f"sway: must be from -1 to {2 / (math.pi - 2):.2f}, got {self.sway}")
         for name, value in (("speed", self.speed), ("duration", self.duration_seconds)):

@@ -328,12 +328,13 @@ def check_output(out: Path) -> None:
 
 
 def _print_result(console: Console, row: dict[str, Any], options: SynthesizeOptions, report: Path) -> None:
-    stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items())
     console.print(
         f"Reference {row['prompt_seconds']:.2f} s, new speech {row['generated_seconds']:.2f} s in "
-        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, guidance {row['guidance']:g}, {row['precision']}, seed {row['seed']}"
+        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, guidance {row['guidance']:g} "
+        f"(prompt {row['prompt_guidance']:g}), {row['precision']}, seed {row['seed']}"
     )
     first = f"; first audio after {row['first_audio_seconds']:.1f} s" if options.stream else ""
+    stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items())
     console.print(f"Real-time factor: {stages}{first}")
     for chunk in row["chunks"]:
         attempts = chunk.get("attempts", [])

@@ -91,11 +91,13 @@ class TTS:
         return MAX_PROMPT_SECONDS if trained is None else min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
 
     def resolve(self, sampling: Sampling) -> Sampling:
-        """Return the settings with the model's own number of steps where none is given. Raises as `Sampling.check`."""
+        """Return the settings with the model's own numbers where none are given. Raises as `Sampling.check`."""
         sampling.check()
-        if sampling.num_steps is not None:
-            return sampling
-        return replace(sampling, num_steps=self.identity.get("num_steps", DEFAULT_STEPS))
+        g = sampling.guidance_scale  # 0 is none of either
+        own = {"num_steps": DEFAULT_STEPS, "prompt_guidance": g} | self.identity
+        own["prompt_guidance"] = min(g, own["prompt_guidance"])
+        wanted = [name for name in ("num_steps", "prompt_guidance") if getattr(sampling, name) is None]
+        return replace(sampling, **{name: own[name] for name in wanted})
 
     def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
         """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
@@ -154,6 +156,7 @@ class TTS:
                 keys=texts,
                 num_steps=sampling.num_steps,
                 guidance_scale=sampling.guidance_scale,
+                prompt_guidance=sampling.prompt_guidance,
                 solver=sampling.solver,
                 sway=sampling.sway,
             )
@@ -298,10 +301,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     load_strict(model, checkpoint.model_state(), folder)
     identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": vae_hash, "step": checkpoint.step}
     identity["max_seconds"] = config.get("max_seconds")
-    if "num_steps" in config:
-        identity["num_steps"] = config["num_steps"]
-    if "description" in config:
-        identity["description"] = config["description"]
+    identity |= {name: config[name] for name in ("num_steps", "prompt_guidance", "description") if name in config}
     predictor = load_predictor(checkpoint, vocabulary, device)
     return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity, predictor)
 

@@ -156,7 +156,8 @@ class FakeTTS:
         return "bytes"
 
     def resolve(self, sampling):
-        return replace(sampling, num_steps=sampling.num_steps or 32)
+        h = sampling.guidance_scale if sampling.prompt_guidance is None else sampling.prompt_guidance
+        return replace(sampling, num_steps=sampling.num_steps or 32, prompt_guidance=h)
 
     def generate(self, text, prompt_waveform, prompt_text, **settings):
         if text == self.fails_at:

@@ -300,16 +300,47 @@ def test_guidance_extrapolates_from_the_unconditional_velocity(model: DiT) -> No
     torch.testing.assert_close((2 * none - one - noise)[..., 9:], unconditional[..., 9:], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(("guidance", "solver", "rows"), [(0.0, "euler", 1), (2.0, "euler", 2), (0.0, "midpoint", 1)])
+def test_the_prompt_may_have_a_guidance_of_its_own(model: DiT) -> None:
+    _, lengths, tokens = batch()
+    noise = keyed_noise(0, 0, D, 40)[None]
+    drop = torch.ones(1, dtype=torch.bool)
+
+    def velocity(g: float, h: float | None) -> Tensor:
+        return (sample(model, slice(0, 1), num_steps=1, guidance_scale=g, prompt_guidance=h) - noise)[..., 9:]
+
+    with torch.no_grad():
+        text, none = (
+            model(noise, noise, torch.zeros(1), tokens[:1], lengths[:1], drop_audio=drop, drop_text=drop_text)[..., 9:]
+            for drop_text in (~drop, drop)
+        )
+    both = velocity(0.0, None)
+    assert not torch.allclose(text, both, atol=1e-3) and not torch.allclose(text, none, atol=1e-3)
+    for g, h in ((2.0, 0.5), (1.5, 0.0), (0.0, -1.0), (2.0, -1.0), (0.0, 1.0)):
+        expected = both + g * (text - none) + h * (both - text)
+        torch.testing.assert_close(velocity(g, h), expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(velocity(2.0, 2.0), velocity(2.0, None), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("guidance", "prompt_guidance", "solver", "rows"),
+    [
+        (0.0, None, "euler", 1),
+        (2.0, None, "euler", 2),
+        (0.0, None, "midpoint", 1),
+        (2.0, 0.5, "euler", 3),
+        (2.0, -1.0, "euler", 2),
+    ],
+)
 def test_network_passes_per_step_and_one_run_of_the_text_tower(
-    model: DiT, guidance: float, solver: str, rows: int
+    model: DiT, guidance: float, prompt_guidance: float | None, solver: str, rows: int
 ) -> None:
     passes, towers = [], []
     handles = [
         model.blocks[0].register_forward_hook(lambda m, args, out: passes.append(out.shape[0])),
         model.text_tower.register_forward_hook(lambda m, args, out: towers.append(1)),
     ]
-    sample(model, slice(0, 1), guidance_scale=guidance, num_steps=5, solver=solver)
+    settings = {"guidance_scale": guidance, "prompt_guidance": prompt_guidance}
+    sample(model, slice(0, 1), **settings, num_steps=5, solver=solver)
     for handle in handles:
         handle.remove()
     assert passes == [rows] * (5 if solver == "euler" else 10)

@@ -18,6 +18,7 @@ from svae.models.dit import DiT
 from svae.models.vae import SpeechVAE
 from svae.planning import MAX_TOTAL_SECONDS
 from svae.recipe import to_tree
+from svae.speech import Sampling
 from svae.text import Vocabulary
 from svae.tts import TTS, load_tts
 
@@ -134,9 +135,23 @@ def test_loudness_of_a_quiet_prompt_is_that_of_the_result(tts: TTS) -> None:
 def test_guidance_steps_speed_and_text_matter(tts: TTS) -> None:
     base = tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2)
     assert not torch.equal(tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, guidance_scale=0.0), base)
+    assert not torch.equal(tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, prompt_guidance=0.5), base)
     assert not torch.equal(tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=3), base)
     assert not torch.equal(tts.synthesize(TEXT.replace("you", "ewe"), speech(), PROMPT_TEXT, num_steps=2), base)
     assert tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, speed=0.5).shape[-1] > 1.5 * base.shape[-1]
+
+
+def test_a_model_has_numbers_of_its_own_where_none_are_given(tts: TTS, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolved(**sampling: float) -> tuple[int | None, float | None]:
+        settings = tts.resolve(Sampling(**sampling))
+        return settings.num_steps, settings.prompt_guidance
+
+    assert resolved() == (32, 2.0) and resolved(guidance_scale=1.5) == (32, 1.5)
+    monkeypatch.setitem(tts.identity, "num_steps", 16)
+    monkeypatch.setitem(tts.identity, "prompt_guidance", 0.5)
+    assert resolved() == (16, 0.5)
+    assert resolved(num_steps=4, prompt_guidance=3.0) == (4, 3.0)
+    assert resolved(guidance_scale=0.0) == (16, 0.0)  # none is none
 
 
 # ------------------------------------------------------------------------------------------- refusals
@@ -182,7 +197,7 @@ def test_results_that_are_too_long_or_too_short_for_their_text_are_refused(tts: 
 
 @pytest.mark.parametrize(
     "numbers",
-    [{"num_steps": 0}, {"guidance_scale": -1.0}, {"guidance_scale": float("nan")}, {"speed": 0.0},
+    [{"num_steps": 0}, {"prompt_guidance": -1.5}, {"guidance_scale": -1.0}, {"guidance_scale": float("nan")}, {"speed": 0.0},
      {"duration_seconds": -2.0}],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(tts: TTS, numbers: dict[str, float]) -> None:

@@ -68,6 +68,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Solver steps; default: the model's own number (16 embedded), else 32.")
     ] = None,
     guidance: Annotated[float, typer.Option(help="As in synthesize.")] = 2.0,
+    prompt_guidance: Annotated[float | None, typer.Option(min=-1, help="As in synthesize.")] = None,
     cluster: Annotated[
         bool, typer.Option("--cluster-by-speaker", help="Intervals and tests over speakers, not utterances.")
     ] = False,
@@ -113,6 +114,7 @@ def evaluate(
             seeds=None if seeds is None else parse_seeds(seeds),
             steps=steps,
             guidance=guidance,
+            prompt_guidance=prompt_guidance,
             cluster=cluster,
             batch_size=batch_size,
             report_megabytes=report_megabytes,

@@ -79,6 +79,14 @@ def synthesize(
         int | None, typer.Option(min=1, help="Solver steps; default: the model's own number (16 embedded), else 32.")
     ] = None,
     guidance: Annotated[float, typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0 = none, twice as fast.")] = 2.0,
+    prompt_guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=-1,
+            help="Another scale for the prompt: less says the words better, more is nearer to the voice; default: the "
+            "model's own (embedded), else that of --guidance.",
+        ),
+    ] = None,
     solver: Annotated[SolverName, typer.Option(help="midpoint evaluates the network twice a step.")] = SolverName.euler,
     sway: Annotated[float, typer.Option(help="-1 puts steps near the noise; 0: even steps.")] = -1.0,
     speed: Annotated[float, typer.Option(help="Of speaking, relative to the reference.")] = 1.0,
@@ -115,6 +123,7 @@ def synthesize(
         seed=seed,
         num_steps=steps,
         guidance_scale=guidance,
+        prompt_guidance=prompt_guidance,
         solver=solver.value,
         sway=sway,
         speed=speed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +63,12 @@ def synthesize_items(
     items: Sequence[Item],
     seeds: Sequence[int],
     *,
-    steps: int,
-    guidance: float,
-    duration_rule: str,
+    sampling: Sampling,
     folder: Path,
     world: World,
     console: Console,
 ) -> tuple[dict[str, dict[str, Recording]], list[float]]:
-    """Synthesise every item with every seed into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
+    """Synthesise every item with every seed and the settings of `sampling` into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
 
     Returns:
         The recordings by `seed N` and id, and the real-time factor of each, measured when it was made.
@@ -78,7 +77,7 @@ def synthesize_items(
         DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
     """
     check_items(tts, items)
-    rule = tts.duration_rule(Sampling(duration_rule=duration_rule))
+    sampling = replace(tts.resolve(sampling), duration_rule=tts.duration_rule(sampling))
     jobs = [(seed, item) for seed in seeds for item in items]
     for seed, item in track(
         jobs[world.rank :: world.world_size],
@@ -92,9 +91,10 @@ def synthesize_items(
         made_with = {
             "model": tts.identity["hash"],
             "seed": seed,
-            "steps": steps,
-            "guidance": guidance,
-            "duration_rule": rule,
+            "steps": sampling.num_steps,
+            "guidance": sampling.guidance_scale,
+            "prompt_guidance": sampling.prompt_guidance,
+            "duration_rule": sampling.duration_rule,
             "text": item.text,
             "prompt_sha256": hashlib.sha256(prompt.numpy().tobytes()).hexdigest(),
             "prompt_text": item.prompt_text,
@@ -103,8 +103,7 @@ def synthesize_items(
         wav = writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out") / f"{item.id}.wav"
 
         def speak(path: Path, item: Item = item, prompt: Tensor = prompt, seed: int = seed) -> dict[str, Any]:
-            sampling = {"seed": seed, "num_steps": steps, "guidance_scale": guidance, "duration_rule": rule}
-            factors = _synthesize(tts, item, prompt, path, **sampling)
+            factors = _synthesize(tts, item, prompt, path, **asdict(replace(sampling, seed=seed)))
             return {"real_time_factors": factors}
 
         keep_or_make(wav, made_with, speak)

@@ -60,6 +60,7 @@ class EvaluateOptions:
     steps: int | None = None
     """Of the solver; None: the model's own number."""
     guidance: float = 2.0
+    prompt_guidance: float | None = None
     cluster: bool = False
     """Draw whole speakers, not utterances, for the intervals."""
     batch_size: int | None = None
@@ -118,6 +119,11 @@ def make_plan(options: EvaluateOptions) -> Plan:
     return Plan(used, changes, items)
 
 
+def sampling_of(options: EvaluateOptions) -> Sampling:
+    """Return how the model under evaluation generates, but for seeds and durations."""
+    return Sampling(num_steps=options.steps, guidance_scale=options.guidance, prompt_guidance=options.prompt_guidance)
+
+
 def _check_options(options: EvaluateOptions) -> None:
     """Raise ConfigError for options that exclude each other or make no sense."""
     if options.reconstruction and options.wavs is not None:
@@ -126,7 +132,7 @@ def _check_options(options: EvaluateOptions) -> None:
         raise ConfigError("evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts")
     if not options.reconstruction and (options.model is None) == (options.wavs is None):
         raise ConfigError("evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)")
-    Sampling(num_steps=options.steps, guidance_scale=options.guidance).check()
+    sampling_of(options).check()
     if options.seeds is not None and options.model is None:
         raise ConfigError("--seeds: wavs that are there were made with the seeds they were made with; leave it out")
     if options.seeds is not None and options.reconstruction:

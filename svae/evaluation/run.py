@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from svae.errors import DataError
 from svae.evaluation.codec import add_codec_scores, codec_notes
 from svae.evaluation.judging import Bench, Judges
 from svae.evaluation.making import existing_seeds, existing_wavs, find_vae, reconstruct_items, synthesize_items
-from svae.evaluation.options import EvaluateOptions, Plan, batch_size, load_judges, make_plan
+from svae.evaluation.options import EvaluateOptions, Plan, batch_size, load_judges, make_plan, sampling_of
 from svae.evaluation.page import write_page
 from svae.evaluation.report import print_results, write_results
 from svae.evaluation.scoring import (
@@ -28,7 +28,6 @@ from svae.evaluation.scoring import (
 )
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
 from svae.models.vae import load_vae
-from svae.speech import Sampling
 from svae.tracking import environment
 from svae.tts import load_tts
 
@@ -112,21 +111,25 @@ def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, cons
     assert options.model is not None
     tts = load_tts(options.model, world.device)
     console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True)
-    seeds, steps = plan.protocol.seeds, tts.resolve(Sampling(num_steps=options.steps)).num_steps
-    assert steps is not None
+    seeds = plan.protocol.seeds
+    sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
     made, factors = synthesize_items(
         tts,
         items,
         seeds,
-        steps=steps,
-        guidance=options.guidance,
-        duration_rule=plan.protocol.duration_rule,
+        sampling=sampling,
         folder=options.out / "wavs",
         world=world,
         console=console,
     )
-    settings = {"model": tts.identity, "seeds": list(seeds), "steps": steps, "guidance": options.guidance}
-    settings["duration_rule"] = tts.duration_rule(Sampling(duration_rule=plan.protocol.duration_rule))
+    settings = {
+        "model": tts.identity,
+        "seeds": list(seeds),
+        "steps": sampling.num_steps,
+        "guidance": sampling.guidance_scale,
+        "prompt_guidance": sampling.prompt_guidance,
+        "duration_rule": tts.duration_rule(sampling),
+    }
     noun = "seed" if len(seeds) == 1 else "seeds"
     return Made("synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors)
 

@@ -262,28 +262,42 @@ def integrate(
 
 
 def guided_velocity(
-    model: DiT, condition: Tensor, tokens: Tensor, lengths: Tensor | None, guidance_scale: float
+    model: DiT,
+    condition: Tensor,
+    tokens: Tensor,
+    lengths: Tensor | None,
+    guidance_scale: float,
+    prompt_guidance: float | None = None,
 ) -> Callable[[Tensor, float], Tensor]:
-    """Return the field v = v_cond + g·(v_cond - v_uncond), with the text tower run once, here.
+    """Return the field v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text), with the text tower run here.
 
-    Both passes go through the network as one doubled batch; with g = 0 there is only the conditional one.
-    Arguments as in `DiT.forward`; condition (B, D, T).
+    v_text has the text but not the prompt, v_uncond neither. All that has a weight goes through the network as one batch:
+    one pass with g = h = 0, two with g = h (then v = v_cond + g·(v_cond - v_uncond)), else three.
+
+    Args:
+        model: the network.
+        condition: (B, D, T), the prompt.
+        tokens: (B, L), -1 = padding.
+        lengths: (B,) valid frames; None: all.
+        guidance_scale: g.
+        prompt_guidance: h; None: g, as F5-TTS does.
+
+    Source: multi-condition guidance of MegaTTS 3, arXiv 2502.18924; F5-TTS's training, which drops the prompt alone or both
+        prompt and text, makes all three velocities.
     """
-    batch, _, num_frames = condition.shape
-    text = model.encode_text(tokens, num_frames, lengths)
-    if guidance_scale != 0:
-        without = torch.ones(batch, dtype=torch.bool, device=condition.device)
-        text = torch.cat([text, model.encode_text(tokens, num_frames, lengths, drop_text=without)])
-        condition = torch.cat([condition, torch.zeros_like(condition)])
-        lengths = None if lengths is None else lengths.repeat(2)
+    g, h = guidance_scale, guidance_scale if prompt_guidance is None else prompt_guidance
+    weights = {"both": 1 + h, "text": g - h, "none": -g}
+    passes = [kind for kind, weight in weights.items() if weight != 0]
+    without = torch.ones(len(condition), dtype=torch.bool, device=condition.device)
+    texts = {drop: model.encode_text(tokens, condition.shape[-1], lengths, drop_text=without if drop else None)
+             for drop in {kind == "none" for kind in passes}}  # fmt: skip
+    text = torch.cat([texts[kind == "none"] for kind in passes])
+    condition = torch.cat([condition if kind == "both" else torch.zeros_like(condition) for kind in passes])
+    lengths = None if lengths is None else lengths.repeat(len(passes))
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        time = x.new_full((1,), t)
-        if guidance_scale == 0:
-            return model(x, condition, time, lengths=lengths, text_features=text)
-        both = model(torch.cat([x, x]), condition, time, lengths=lengths, text_features=text)
-        conditional, unconditional = both.chunk(2)
-        return conditional + guidance_scale * (conditional - unconditional)
+        v = model(x.repeat(len(passes), 1, 1), condition, x.new_full((1,), t), lengths=lengths, text_features=text)
+        return sum(weights[kind] * part for kind, part in zip(passes, v.chunk(len(passes)), strict=True))
 
     return velocity
 
@@ -300,6 +314,7 @@ def sample_latents(
     keys: Sequence[str | int] | None = None,
     num_steps: int = 32,
     guidance_scale: float = 2.0,
+    prompt_guidance: float | None = None,
     solver: Solver = "euler",
     sway: float = -1.0,
     epss: bool = True,
@@ -316,6 +331,7 @@ def sample_latents(
         keys: B keys; None numbers them 0, 1, …
         num_steps: solver steps.
         guidance_scale: g in v = v_cond + g·(v_cond - v_uncond), F5's convention; 0 = none, one pass a step.
+        prompt_guidance: another scale for the prompt's part, see `guided_velocity`; None: the same.
         solver: `euler` or `midpoint` (two network evaluations a step).
         sway: see `time_grid`.
         epss: see `time_grid`.
@@ -337,7 +353,7 @@ def sample_latents(
     condition = condition.masked_fill(~in_prompt, 0.0)
     # A batch without padding needs no masks, which makes attention faster.
     mask_lengths = None if min(sizes) == num_frames else lengths
-    velocity = guided_velocity(model, condition, tokens, mask_lengths, guidance_scale)
+    velocity = guided_velocity(model, condition, tokens, mask_lengths, guidance_scale, prompt_guidance)
     x = integrate(velocity, noise.to(prompt), time_grid(num_steps, sway=sway, epss=epss), solver)
     x = torch.where(in_prompt, condition, x)
     return x.masked_fill(~length_mask(lengths, num_frames)[:, None], 0.0)
