@@ -140,8 +140,10 @@ def test_durations_depend_on_the_phone_and_on_how_the_prompt_is_spoken():
         for i in range(84)
     ]
     model = fit_phone_durations(samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=300)
+    alone = [replace(sample, key=f"{sample.key}-alone", speaker=f"s{i}00") for i, sample in enumerate(samples)]
+    with_singles = fit_phone_durations(samples + alone, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3)
     totals = {}
-    for speaker in ("s0", "s6"):
+    for speaker in ("s0", "s6", "s13"):  # rates 0.7 and 1.3, between which all speakers are, and 2.0
         symbols, ends = made_up.timeline(replace(samples[1], speaker=speaker), vocabulary, RATE, 400)
         prompt = symbols, np.diff([0.0, *ends]).tolist()
         found, frames = predict_phones(vocabulary, model, prompt, "silver window")
@@ -149,9 +151,11 @@ def test_durations_depend_on_the_phone_and_on_how_the_prompt_is_spoken():
         assert np.abs(np.array(frames) - wanted).mean() < 0.2 * np.mean(wanted)
         totals[speaker] = sum(frames)
     assert totals["s6"] > 1.5 * totals["s0"]
+    assert totals["s13"] == pytest.approx(20 / 13 * totals["s6"], rel=0.06)
     again = fit_phone_durations(samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3)
     other = fit_phone_durations(samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3)
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), other.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), with_singles.parameters(), strict=True))
 
 
 def test_a_prompt_that_cannot_be_aligned_is_spread_over_its_length():

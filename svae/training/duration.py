@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from svae.tts import DURATION_FILE
 
 STEPS, BATCH, LEARNING_RATE = 150, 64, 5e-3
 PHONE_STEPS, PHONE_BATCH, PHONE_LEARNING_RATE = 1000, 16, 3e-3
+TEMPOS = (0.7, 1.5)
+"""Bounds of a random factor on all durations of a pair: prompts are read faster and slower than the training's voices."""
 
 
 def fit_duration(
@@ -96,7 +99,9 @@ def fit_phone_durations(
     seed: int = 0,
     steps: int = PHONE_STEPS,
 ) -> PhoneDurations:
-    """Fit durations of phones to pairs of utterances by the same speaker, one known and one asked for.
+    """Fit durations of phones to pairs of utterances by the same speaker, one known and one asked for, at any tempo.
+
+    Speakers of one utterance are left out where there are others: a pair of it with itself would teach copying.
 
     Args:
         samples: utterances whose times are known.
@@ -110,6 +115,7 @@ def fit_phone_durations(
     by_speaker = defaultdict(list)
     for sample in samples:
         by_speaker[sample.speaker].append(sample)
+    paired = [sample for sample in samples if len(by_speaker[sample.speaker]) > 1] or samples
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = PhoneDurations(len(vocabulary))
@@ -123,11 +129,12 @@ def fit_phone_durations(
         )
 
     for step in range(steps):
-        targets = [choose.choice(samples) for _ in range(PHONE_BATCH)]
+        targets = [choose.choice(paired) for _ in range(PHONE_BATCH)]
+        tempos = torch.tensor([math.exp(choose.uniform(*map(math.log, TEMPOS))) for _ in targets])[:, None]
         pairs = [(lasting(_partner(t, by_speaker[t.speaker], choose)), lasting(t)) for t in targets]
         # The pause between them is the prompt's: what follows begins with the first word, as in synthesis.
         tokens = pad_sequence([torch.cat([p[0], t[0][1:]]) for p, t in pairs], True, PADDING_ID)
-        frames = pad_sequence([torch.cat([p[1], t[1][1:]]) for p, t in pairs], True, 0.0)
+        frames = pad_sequence([torch.cat([p[1], t[1][1:]]) for p, t in pairs], True, 0.0) * tempos
         known = torch.arange(tokens.shape[1])[None] < torch.tensor([len(p[0]) for p, _ in pairs])[:, None]
         asked = (tokens >= 0) & ~known
         loss = F.smooth_l1_loss(model(tokens, frames, known)[asked], frames.log1p()[asked], beta=0.05)
