@@ -25,6 +25,8 @@ DURATION = "duration.safetensors"
 DESCRIPTION = "small, trained on synthetic voices"
 NUM_STEPS = 16
 """Default of `synthesize --steps` for this model: faster than the voice on two cores."""
+PROMPT_GUIDANCE = 0.3
+"""Default of `synthesize --prompt-guidance` for this model: people are understood by it (docs/embedded.md)."""
 LIMITS = {"model.safetensors": 20e6, "vae/model.safetensors": 8e6}
 """Bytes."""
 
@@ -64,7 +66,8 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
         }
         small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(weights))
         config = {k: v for k, v in model.config.items() if k not in ("files", "format")}
-        config |= {"vae_hash": small.hash, "description": DESCRIPTION, "num_steps": NUM_STEPS}
+        own = {"description": DESCRIPTION, "num_steps": NUM_STEPS, "prompt_guidance": PROMPT_GUIDANCE}
+        config |= own | {"vae_hash": small.hash}
         more = {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
         write_checkpoint(out, config=config, model_state=half(model.model_state()), vae_folder=small.folder, more=more)
     for path, card in cards.items():
