@@ -21,6 +21,7 @@ from torch import Tensor
 from svae.checkpoint import file_sha256
 from svae.errors import DataError, SvaeError
 from svae.prompts import OpenedPrompt, voice_path
+from svae.speech import WEIGHTS
 from svae.spoken import read_text
 from svae.synthesis import (
     SynthesizeOptions,
@@ -177,12 +178,11 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     if not voice.is_file():
         raise DataError(f"{voice}: no such file")
     tree = {
-        "model": tts.identity["hash"],
-        "vae": tts.identity["vae_hash"],
+        "weights": {name: tts.identity.get(name) for name in WEIGHTS},
         "voice": file_sha256(voice),
         "text": options.text,
         "ref_text": options.ref_text,
-        "sampling": asdict(options.sampling),
+        "sampling": asdict(tts.resolve(options.sampling)),
         "language": options.language,
         "skip_unknown": options.skip_unknown,
         "verify": [options.verify, options.verify_wer],

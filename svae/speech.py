@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,13 @@ from svae.config import Precision
 from svae.durations import DurationRule
 from svae.errors import ConfigError
 from svae.models.flow import Solver
+
+DEFAULT_STEPS = 32
+"""Solver steps of a model that does not name its own."""
+OWN = ("num_steps", "prompt_guidance")
+"""Fields of `Sampling` for which a model may have a default of its own."""
+WEIGHTS = ("hash", "vae_hash", "duration_hash")
+"""What in `TTS.identity` tells one model's speech from another's."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Sampling:
     num_steps: int | None = None
     """Solver steps; None: the model's own number, which `TTS.resolve` fills in."""
     guidance_scale: float = 2.0
-    """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in half the time."""
+    """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in one pass a step instead of two or three."""
     prompt_guidance: float | None = None
     """h in v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text); v_text is without the prompt. Less than g: more of the
     text and less of the prompt's voice. None: the model's own where that is less than g, else g; `TTS.resolve` fills it in."""
@@ -74,6 +82,14 @@ class Sampling:
             "speed": self.speed,
             "precision": self.precision,
         }
+
+    def filled(self, own: Mapping[str, Any]) -> Sampling:
+        """Return the settings with a model's own numbers (`OWN`) where none are given. Raises as `check`."""
+        self.check()
+        g = self.guidance_scale
+        own = {"num_steps": DEFAULT_STEPS, "prompt_guidance": g} | dict(own)
+        own["prompt_guidance"] = min(g, own["prompt_guidance"])
+        return replace(self, **{name: own[name] for name in OWN if getattr(self, name) is None})
 
     def check(self) -> None:
         """Raise ConfigError where a number is out of range."""

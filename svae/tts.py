@@ -35,13 +35,11 @@ from svae.models.vae import SpeechVAE, load_vae
 from svae.phonemes import FramePhonemes, open_vocabulary
 from svae.planning import Planner
 from svae.recipe import from_tree
-from svae.speech import Prompt, Sampling, Synthesis
+from svae.speech import OWN, Prompt, Sampling, Synthesis
 from svae.text import PADDING_ID, Vocabulary, normalize_text
 
 MIN_PROMPT_SECONDS, MAX_PROMPT_SECONDS = 0.1, 30.0
 """Other references are refused."""
-DEFAULT_STEPS = 32
-"""Solver steps of a model that does not name its own."""
 PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
 SILENT_RMS = 1e-4
@@ -92,12 +90,7 @@ class TTS:
 
     def resolve(self, sampling: Sampling) -> Sampling:
         """Return the settings with the model's own numbers where none are given. Raises as `Sampling.check`."""
-        sampling.check()
-        g = sampling.guidance_scale  # 0 is none of either
-        own = {"num_steps": DEFAULT_STEPS, "prompt_guidance": g} | self.identity
-        own["prompt_guidance"] = min(g, own["prompt_guidance"])
-        wanted = [name for name in ("num_steps", "prompt_guidance") if getattr(sampling, name) is None]
-        return replace(sampling, **{name: own[name] for name in wanted})
+        return sampling.filled(self.identity)
 
     def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
         """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
@@ -291,6 +284,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     checkpoint = open_checkpoint(path, kind="tts")
     config, folder = checkpoint.config, checkpoint.folder
     try:
+        Sampling(**{name: config.get(name) for name in OWN}).check()
         vae, vae_hash = load_representation(checkpoint, device)
         vocabulary = open_vocabulary(config["vocabulary"])
         model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
@@ -300,8 +294,8 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         raise CheckpointError(f"{folder}: generates {config['latent_dim']} channels, its VAE has {vae.latent_dim}")
     load_strict(model, checkpoint.model_state(), folder)
     identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": vae_hash, "step": checkpoint.step}
-    identity["max_seconds"] = config.get("max_seconds")
-    identity |= {name: config[name] for name in ("num_steps", "prompt_guidance", "description") if name in config}
+    identity |= {"max_seconds": config.get("max_seconds"), "duration_hash": config["files"].get(DURATION_FILE)}
+    identity |= {name: config[name] for name in (*OWN, "description") if config.get(name) is not None}
     predictor = load_predictor(checkpoint, vocabulary, device)
     return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity, predictor)
 

@@ -130,7 +130,7 @@ def test_missing_recordings_of_the_list_stop_the_evaluation_before_the_judges_lo
         evaluate(options)
 
 
-@pytest.mark.parametrize("change", [{"limit": 0}, {"reconstruction": True}])
+@pytest.mark.parametrize("change", [{"limit": 0}, {"reconstruction": True}, {"prompt_guidance": 0.5}])
 def test_options_that_make_no_sense_are_refused(wav_task, judged, change):
     options, table = wav_task
     judged(table)
@@ -150,6 +150,7 @@ class FakeTTS:
 
     def __init__(self):
         self.said = []
+        self.settings = []
         self.fails_at = None
 
     def duration_rule(self, sampling):
@@ -163,6 +164,7 @@ class FakeTTS:
         if text == self.fails_at:
             raise DataError("text: too long")
         self.said.append(text)
+        self.settings.append(settings)
         size = 8000 + 100 * len(normalize_for_wer(text))
 
         class Result:
@@ -202,6 +204,23 @@ def test_synthesis_is_kept_and_only_redone_when_its_settings_change(tts_task):
     assert tts.said[2:] == ["Four five."]
     evaluate(replace(options, seeds=(1,)))
     assert len(tts.said) == 5
+
+
+def test_what_is_asked_of_the_synthesis_reaches_it_and_is_stored(tts_task, monkeypatch):
+    options, tts = tts_task
+    asked = {"steps": 8, "guidance": 1.5, "prompt_guidance": 0.5}
+    stored = evaluate(replace(options, **asked))["settings"]
+    assert asked.items() <= stored.items() and stored["duration_rule"] == "bytes"
+    for settings in tts.settings:
+        got = [settings[name] for name in ("num_steps", "guidance_scale", "prompt_guidance", "duration_rule")]
+        assert got == [8, 1.5, 0.5, "bytes"]
+    for change in ({"prompt_guidance": 0.4}, {"guidance": 1.0}, {"steps": 9}):
+        made = len(tts.said)
+        evaluate(replace(options, **asked | change))
+        assert len(tts.said) == made + 2
+    monkeypatch.setattr(tts, "identity", tts.identity | {"duration_hash": "1" * 64})  # another predictor of durations
+    evaluate(replace(options, **asked | {"steps": 9}))
+    assert len(tts.said) == made + 4
 
 
 @pytest.mark.parametrize("damage", ["other wav", "torn sidecar", "other prompt"])

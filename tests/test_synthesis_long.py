@@ -207,6 +207,10 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):  # noqa: F811
     assert synthesize_batch(listed, changed(base, seed=1), out) == 3
     (out / "2.wav").write_bytes(b"cut off")
     assert synthesize_batch(listed, changed(base, seed=1), out) == 1
+    config = json.loads((options.model / "config.json").read_text())
+    (options.model / "config.json").write_text(json.dumps(config | {"prompt_guidance": 0.5}))
+    assert synthesize_batch(listed, changed(base, seed=1), out) == 3  # the model's own default is another now
+    assert synthesize_batch(listed, changed(base, seed=1, prompt_guidance=0.5), out) == 0
 
 
 def test_a_batch_gives_what_each_text_gives_alone(options):  # noqa: F811

@@ -152,6 +152,7 @@ def test_a_model_has_numbers_of_its_own_where_none_are_given(tts: TTS, monkeypat
     assert resolved() == (16, 0.5)
     assert resolved(num_steps=4, prompt_guidance=3.0) == (4, 3.0)
     assert resolved(guidance_scale=0.0) == (16, 0.0)  # none is none
+    assert resolved(guidance_scale=0.2) == (16, 0.2)  # the model's own is no more than that
 
 
 # ------------------------------------------------------------------------------------------- refusals
@@ -229,7 +230,7 @@ def test_another_vae_inside_is_refused_with_both_hashes(
     assert right in str(caught.value) and wrong in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["no_vae", "vae_as_tts", "vocabulary", "model_key", "weights"])
+@pytest.mark.parametrize("damage", ["no_vae", "vae_as_tts", "vocabulary", "model_key", "own", "weights"])
 def test_damaged_checkpoints_are_refused(folder: Path, tmp_path: Path, damage: str) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
@@ -243,7 +244,11 @@ def test_damaged_checkpoints_are_refused(folder: Path, tmp_path: Path, damage: s
             file.seek(-4, 2)
             file.write(b"\1\2\3\4")
     else:
-        config |= {"vocabulary": ["a"]} if damage == "vocabulary" else {"model": {**config["model"], "depth": "two"}}
+        config |= {
+            "vocabulary": {"vocabulary": ["a"]},
+            "model_key": {"model": {**config["model"], "depth": "two"}},
+            "own": {"prompt_guidance": -3},
+        }[damage]
         (broken / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError):
         load_tts(broken)

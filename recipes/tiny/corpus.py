@@ -309,6 +309,8 @@ def main() -> None:
         return make_sample()
     if args.out is None:
         parser.error("--out FOLDER is needed")
+    if not 0 <= args.vary <= 1:
+        parser.error(f"--vary {args.vary}: expected a share from 0 to 1")
     if args.utterances < 1:
         parser.error(f"--utterances {args.utterances}: expected 1 or more")
     try:

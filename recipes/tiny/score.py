@@ -130,7 +130,7 @@ def main() -> None:
             for who, of in (("system", metrics["system"]), ("originals", metrics["originals"]))
         }
         timings = json.loads((out / "timings.json").read_text(encoding="utf-8"))
-        found["real_time_factor"] = timings.get("real_time_factor")
+        found |= {"settings": metrics["settings"], "real_time_factor": timings.get("real_time_factor")}
         if kind == "known":
             found["identified"] = identified(speaker, rows, wavs, names, voices)
             originals = [listed.parent / row["target"] for row in rows]

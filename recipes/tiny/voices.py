@@ -53,7 +53,7 @@ class Voice:
     pitch: int = 50
     """espeak-ng's pitch setting, 0-99."""
     shift: float = 1.0
-    """Factor on pitch alone, flite's `f0_shift`."""
+    """Factor on pitch alone, flite's `f0_shift`, which its voice rms does not listen to."""
 
     @property
     def held_out(self) -> bool:
@@ -89,7 +89,8 @@ def varied(voice: Voice, rng: random.Random, *, name: str) -> Voice:
         name: The relative's own name.
 
     Returns:
-        A voice of the same family. flite's relatives may come near the held-out moved voices of the same speaker.
+        A voice of the same family. flite's relatives may come near the held-out moved voices of the same speaker; those of
+        rms differ in the whole spectrum only.
     """
     warp, shift = (math.exp(rng.uniform(*map(math.log, bounds))) for bounds in (VARIED_WARPS, VARIED_SHIFTS))
     if voice.synthesizer == "flite":

@@ -78,13 +78,15 @@ def synthesize(
     steps: Annotated[
         int | None, typer.Option(min=1, help="Solver steps; default: the model's own number (16 embedded), else 32.")
     ] = None,
-    guidance: Annotated[float, typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0 = none, twice as fast.")] = 2.0,
+    guidance: Annotated[
+        float, typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0 = none, two to three times as fast.")
+    ] = 2.0,
     prompt_guidance: Annotated[
         float | None,
         typer.Option(
             min=-1,
-            help="Another scale for the prompt: less says the words better, more is nearer to the voice; default: the "
-            "model's own (embedded), else that of --guidance.",
+            help="A scale of its own for the prompt: less says the words better, more is nearer to the voice; default: "
+            "the model's own (0.3 embedded) up to --guidance, else --guidance.",
         ),
     ] = None,
     solver: Annotated[SolverName, typer.Option(help="midpoint evaluates the network twice a step.")] = SolverName.euler,

@@ -23,7 +23,7 @@ from svae.evaluation.lists import Item
 from svae.evaluation.recordings import Recording, recording_from_file
 from svae.models import streaming
 from svae.models.vae import SpeechVAE
-from svae.speech import Sampling
+from svae.speech import WEIGHTS, Sampling
 from svae.text import normalize_text
 from svae.tts import TTS
 
@@ -68,7 +68,7 @@ def synthesize_items(
     world: World,
     console: Console,
 ) -> tuple[dict[str, dict[str, Recording]], list[float]]:
-    """Synthesise every item with every seed and the settings of `sampling` into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
+    """Synthesise every item with every seed and the resolved settings of `sampling` into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
 
     Returns:
         The recordings by `seed N` and id, and the real-time factor of each, measured when it was made.
@@ -77,7 +77,6 @@ def synthesize_items(
         DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
     """
     check_items(tts, items)
-    sampling = replace(tts.resolve(sampling), duration_rule=tts.duration_rule(sampling))
     jobs = [(seed, item) for seed in seeds for item in items]
     for seed, item in track(
         jobs[world.rank :: world.world_size],
@@ -89,7 +88,7 @@ def synthesize_items(
         assert item.prompt is not None and item.prompt_text is not None
         prompt = item.prompt.load(tts.sample_rate)
         made_with = {
-            "model": tts.identity["hash"],
+            "weights": {name: tts.identity.get(name) for name in WEIGHTS},
             "seed": seed,
             "steps": sampling.num_steps,
             "guidance": sampling.guidance_scale,

@@ -133,6 +133,8 @@ def _check_options(options: EvaluateOptions) -> None:
     if not options.reconstruction and (options.model is None) == (options.wavs is None):
         raise ConfigError("evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)")
     sampling_of(options).check()
+    if options.prompt_guidance is not None and (options.reconstruction or options.model is None):
+        raise ConfigError("--prompt-guidance: nothing is synthesised here; leave it out")
     if options.seeds is not None and options.model is None:
         raise ConfigError("--seeds: wavs that are there were made with the seeds they were made with; leave it out")
     if options.seeds is not None and options.reconstruction:

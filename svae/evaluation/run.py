@@ -113,6 +113,7 @@ def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, cons
     console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True)
     seeds = plan.protocol.seeds
     sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
+    sampling = replace(sampling, duration_rule=tts.duration_rule(sampling))
     made, factors = synthesize_items(
         tts,
         items,
@@ -128,7 +129,7 @@ def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, cons
         "steps": sampling.num_steps,
         "guidance": sampling.guidance_scale,
         "prompt_guidance": sampling.prompt_guidance,
-        "duration_rule": tts.duration_rule(sampling),
+        "duration_rule": sampling.duration_rule,
     }
     noun = "seed" if len(seeds) == 1 else "seeds"
     return Made("synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors)

@@ -271,8 +271,8 @@ def guided_velocity(
 ) -> Callable[[Tensor, float], Tensor]:
     """Return the field v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text), with the text tower run here.
 
-    v_text has the text but not the prompt, v_uncond neither. All that has a weight goes through the network as one batch:
-    one pass with g = h = 0, two with g = h (then v = v_cond + g·(v_cond - v_uncond)), else three.
+    v_text has the text but not the prompt, v_uncond neither. Those whose weights are not 0 go through the network as one
+    batch: one with g = h = 0, two with g = h (then v = v_cond + g·(v_cond - v_uncond)), at most three.
 
     Args:
         model: the network.
