@@ -68,7 +68,16 @@ def synthesize_items(
     world: World,
     console: Console,
 ) -> tuple[dict[str, dict[str, Recording]], list[float]]:
-    """Synthesise every item with every seed and the resolved settings of `sampling` into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
+    """Synthesise every item with every seed into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
+
+    Args:
+        tts: the model.
+        items: what to say, with prompts.
+        seeds: each gives a recording of every item.
+        sampling: settings that `tts.resolve` has filled in; the seed in them is not used.
+        folder: where the recordings go.
+        world: ranks share the items.
+        console: for the progress bar.
 
     Returns:
         The recordings by `seed N` and id, and the real-time factor of each, measured when it was made.
