@@ -232,11 +232,7 @@ def _pcm16(waveform: Tensor) -> np.ndarray:
 
 
 def speak_verified(
-    tts: TTS,
-    text: str,
-    prompt: Prompt,
-    options: SynthesizeOptions,
-    recognize: Callable[[Tensor], str] | None,
+    tts: TTS, text: str, prompt: Prompt, options: SynthesizeOptions, recognize: Callable[[Tensor], str] | None
 ) -> tuple[Synthesis, list[dict[str, Any]]]:
     """Speak one chunk; with a recogniser, try other seeds while it is misunderstood, and keep the best attempt.
 
@@ -328,10 +324,10 @@ def check_output(out: Path) -> None:
 
 
 def _print_result(console: Console, row: dict[str, Any], options: SynthesizeOptions, report: Path) -> None:
+    guidance = f"guidance {row['guidance']:g} (prompt {row['prompt_guidance']:g})"
     console.print(
         f"Reference {row['prompt_seconds']:.2f} s, new speech {row['generated_seconds']:.2f} s in "
-        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, guidance {row['guidance']:g} "
-        f"(prompt {row['prompt_guidance']:g}), {row['precision']}, seed {row['seed']}"
+        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, {guidance}, {row['precision']}, seed {row['seed']}"
     )
     first = f"; first audio after {row['first_audio_seconds']:.1f} s" if options.stream else ""
     stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items())
