@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from svae.config import BigVGANConfig, DiTConfig, VAEConfig
 from svae.models.dit import DiT
-from svae.models.flow import guided_velocity, integrate, sample_latents, time_grid
 from svae.models.layers import fold_weight_norm
 from svae.models.packed import use_bf16_products
+from svae.models.sampler import guided_velocity, integrate, sample_latents, time_grid
 from svae.models.vae import SpeechVAE
 
 FRAMES, CHARACTERS, VOCABULARY, LATENT_DIM, SECONDS = 400, 150, 256, 64, 10.0

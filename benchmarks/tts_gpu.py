@@ -26,9 +26,9 @@ from svae.config import BigVGANConfig, DiTConfig, TTSDataConfig, TTSTrainConfig,
 from svae.data.reading import UtteranceBatch
 from svae.distributed import World, select_device
 from svae.models.dit import DiT
-from svae.models.flow import guided_velocity, integrate, time_grid
 from svae.models.layers import fold_weight_norm
 from svae.models.mel import MelFrames
+from svae.models.sampler import guided_velocity, integrate, time_grid
 from svae.models.vae import SpeechVAE
 from svae.text import Vocabulary
 from svae.training.tts import build_state, train_step

@@ -12,7 +12,7 @@ from torch import Tensor
 from svae.config import Precision
 from svae.durations import DurationRule
 from svae.errors import ConfigError
-from svae.models.flow import Solver
+from svae.models.sampler import Solver
 
 DEFAULT_STEPS = 32
 """Solver steps of a model that does not name its own."""

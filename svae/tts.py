@@ -27,10 +27,10 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models import streaming
 from svae.models.dit import DiT
 from svae.models.duration import DurationPredictor, PhoneDurations
-from svae.models.flow import sample_latents
 from svae.models.mel import MelFrames
 from svae.models.packed import use_bf16_products
 from svae.models.receptive_field import decoder_reach
+from svae.models.sampler import sample_latents
 from svae.models.vae import SpeechVAE, load_vae
 from svae.phonemes import FramePhonemes, open_vocabulary
 from svae.planning import Planner
