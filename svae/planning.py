@@ -104,6 +104,8 @@ class Planner:
 
     def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
         assert isinstance(self.vocabulary, FramePhonemes) and isinstance(self.predictor, PhoneDurations)
+        if text.rstrip("\"')]”’ ")[-1:].isalnum():  # without a pause at its end the last sound would be cut
+            text += "."
         known = prompt_timeline(
             self.vocabulary,
             self.predictor,

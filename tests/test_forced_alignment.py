@@ -24,6 +24,8 @@ from svae.errors import ConfigError, DataError
 from svae.forced_alignment import AlignmentError, PhoneAligner
 from svae.models.duration import PhoneDurations
 from svae.phonemes import FramePhonemes, pronounce
+from svae.planning import Planner
+from svae.speech import Prompt, Sampling
 from svae.training.duration import fit_phone_durations
 from svae.training.loop import TrainOptions
 from svae.training.tts import train_tts
@@ -164,6 +166,15 @@ def test_a_prompt_that_cannot_be_aligned_is_spread_over_its_length():
         vocabulary, PhoneDurations(len(vocabulary)), "Hello, world.", None, frames=90, frame_rate=40.0
     )
     assert sum(frames) == pytest.approx(90) and len(symbols) == len(frames)
+
+
+@pytest.mark.parametrize("text", ["Hello there", 'She said "hello there"', "Hello there,", "Oh!"])
+def test_a_text_without_a_full_stop_ends_as_one_with_it(text):
+    vocabulary = FramePhonemes()
+    planner = Planner(vocabulary, PhoneDurations(len(vocabulary)), 40.0, None)
+    prompt = Prompt(torch.zeros(1, 4, 90), "Hello, world. ", 1.0, 2.25)
+    asked, ended = (planner.plan(prompt, words, Sampling()) for words in (text, text + "."))
+    assert asked == ended
 
 
 # ----------------------------------------------------------------------------------------------- from shards to speech
