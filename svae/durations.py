@@ -17,7 +17,7 @@ SHORT_TEXT_SPEED = 0.3
 
 
 def end_sentence(text: str, vocabulary: Vocabulary) -> str:
-    """Return prompt text that ends in sentence punctuation and one space.
+    """Return a text that ends in sentence punctuation and one space.
 
     A full stop is added where there is none and the model knows it, as F5-TTS does.
     """

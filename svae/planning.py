@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
-from svae.durations import predict_frames, predict_phones, predict_with, prompt_timeline
+from svae.durations import end_sentence, predict_frames, predict_phones, predict_with, prompt_timeline
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.duration import DurationPredictor, PhoneDurations
 from svae.phonemes import FramePhonemes
@@ -104,8 +104,6 @@ class Planner:
 
     def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
         assert isinstance(self.vocabulary, FramePhonemes) and isinstance(self.predictor, PhoneDurations)
-        if text.rstrip("\"')]”’ ")[-1:].isalnum():  # without a pause at its end the last sound would be cut
-            text += "."
         known = prompt_timeline(
             self.vocabulary,
             self.predictor,
@@ -114,4 +112,5 @@ class Planner:
             frames=prompt.frames,
             frame_rate=self.frame_rate,
         )
-        return known, predict_phones(self.vocabulary, self.predictor, known, text)
+        ended = end_sentence(text, self.vocabulary)  # without a pause at its end the last sound would be cut
+        return known, predict_phones(self.vocabulary, self.predictor, known, ended)

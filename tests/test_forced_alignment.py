@@ -168,7 +168,7 @@ def test_a_prompt_that_cannot_be_aligned_is_spread_over_its_length():
     assert sum(frames) == pytest.approx(90) and len(symbols) == len(frames)
 
 
-@pytest.mark.parametrize("text", ["Hello there", 'She said "hello there"', "Hello there,", "Oh!"])
+@pytest.mark.parametrize("text", ["Hello there", 'She said "hello there"', "Hello there,", "Oh!", "Well, wait -"])
 def test_a_text_without_a_full_stop_ends_as_one_with_it(text):
     vocabulary = FramePhonemes()
     planner = Planner(vocabulary, PhoneDurations(len(vocabulary)), 40.0, None)
