@@ -27,7 +27,7 @@ test-all: $(VENV)/.installed  ## also the slow and GPU tests
 	$(BIN)/python -m pytest -m ''
 
 demo: $(VENV)/.installed      ## the five commands on the embedded sample; leaves a wav and a report in out/demo
-	BIN=$(BIN) OUT=$(DEMO) bash recipes/tiny/demo.sh
+	BIN=$(BIN) OUT=$(DEMO) bash recipes/demo.sh
 
 bench: $(VENV)/.installed     ## the CPU benchmarks of docs/benchmarks.md; needs an idle machine for some minutes
 	$(BIN)/python benchmarks/vae_cpu.py --repeats 9 --out benchmarks/results/vae_cpu.json

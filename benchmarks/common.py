@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from svae.tracking import environment
+from svae.runtime.environment import environment
 
 
 def describe(device: torch.device) -> dict[str, Any]:

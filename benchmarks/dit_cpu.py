@@ -24,11 +24,11 @@ from common import describe, load, write
 from torch import Tensor, nn
 
 from svae.config import BigVGANConfig, DiTConfig, VAEConfig
-from svae.models.dit import DiT
-from svae.models.layers import fold_weight_norm
-from svae.models.packed import use_bf16_products
-from svae.models.sampler import guided_velocity, integrate, sample_latents, time_grid
-from svae.models.vae import SpeechVAE
+from svae.models.cpu.linear import use_bf16_products
+from svae.models.tts.dit import DiT
+from svae.models.tts.sampler import guided_velocity, integrate, sample_latents, time_grid
+from svae.models.vae.layers import fold_weight_norm
+from svae.models.vae.vae import SpeechVAE
 
 FRAMES, CHARACTERS, VOCABULARY, LATENT_DIM, SECONDS = 400, 150, 256, 64, 10.0
 TINY = DiTConfig(dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4)

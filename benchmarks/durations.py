@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import describe as describe_machine
 from common import write  # noqa: E402
 
-from svae.data.shards import Sample  # noqa: E402
-from svae.durations import predict_frames, predict_with  # noqa: E402
-from svae.text import Vocabulary, normalize_text  # noqa: E402
-from svae.training.duration import STEPS, fit_duration  # noqa: E402
+from svae.data.index import Sample
+from svae.synthesis.durations import predict_frames, predict_with
+from svae.text.vocabulary import Vocabulary, normalize_text
+from svae.training.tts.fit_durations import STEPS, fit_duration
 
 HOP, RATE = 400, 16000
 

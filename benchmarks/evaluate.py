@@ -20,13 +20,13 @@ from rich.console import Console
 from torch import Tensor
 
 from svae.audio import save_audio
-from svae.distributed import World, describe_device, select_device
-from svae.evaluation.asr import CTC, Whisper
+from svae.evaluation.ask import Bench, embed_all, transcribe_all
 from svae.evaluation.codec import ask_pairs
-from svae.evaluation.judging import Bench, embed_all, transcribe_all
 from svae.evaluation.recordings import recording_from_file
-from svae.evaluation.wavlm_speaker import EcapaOverWavLM, WavLMSpeaker
-from svae.tracking import environment
+from svae.judges.asr import CTC, Whisper
+from svae.judges.wavlm_speaker import EcapaOverWavLM, WavLMSpeaker
+from svae.runtime.distributed import World, describe_device, select_device
+from svae.runtime.environment import environment
 
 RATE = 16000
 

@@ -26,9 +26,9 @@ from common import describe, write
 from torch import Tensor
 
 from svae.config import VAETrainConfig
-from svae.models import streaming
-from svae.models.layers import fold_weight_norm
-from svae.models.vae import SpeechVAE
+from svae.models.vae import streaming
+from svae.models.vae.layers import fold_weight_norm
+from svae.models.vae.vae import SpeechVAE
 from svae.recipe import load
 
 

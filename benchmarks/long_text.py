@@ -3,7 +3,7 @@
     python benchmarks/long_text.py --words 2000
     python benchmarks/long_text.py --words 100 2000 --steps 4
 
-Each length runs in a process of its own, on the project's own sentences (`recipes/tiny/sentences.txt`), repeated as often
+Each length runs in a process of its own, on the project's own sentences (`recipes/embedded/sentences.txt`), repeated as often
 as needed. `peak` is the largest resident memory up to the end of the synthesis, with Python, torch and the models in it; the
 judge works afterwards, on the chunks that it would be given by `--verify`.
 """
@@ -26,7 +26,7 @@ from common import describe, write
 
 from svae.assets import asset_path
 
-SENTENCES = Path(__file__).parent.parent / "recipes" / "tiny" / "sentences.txt"
+SENTENCES = Path(__file__).parent.parent / "recipes" / "embedded" / "sentences.txt"
 
 
 def text_of(words: int) -> str:
@@ -43,11 +43,11 @@ def text_of(words: int) -> str:
 
 def measure(words: int, steps: int | None, threads: int) -> dict[str, Any]:
     """Speak a text in this process and return what that took (s, GiB) and how many words were heard."""
-    from svae.evaluation.asr import load_asr
-    from svae.evaluation.metrics import word_errors
-    from svae.speech import Sampling
-    from svae.spoken import spoken_form
-    from svae.synthesis import SynthesizeOptions, synthesize_file
+    from svae.judges.asr import load_asr
+    from svae.judges.wer import word_errors
+    from svae.synthesis.command import SynthesizeOptions, synthesize_file
+    from svae.synthesis.types import Sampling
+    from svae.text.spell_out import spoken_form
 
     torch.set_num_threads(threads)
     reference = json.loads((asset_path("references") / "references.json").read_text(encoding="utf-8"))[0]
@@ -88,7 +88,7 @@ def heard_in(audio: Path, judge: Any, chunks: list[dict[str, Any]]) -> str:  # n
     """Return what the judge hears, in pieces of the chunks' lengths, so that it never holds the whole."""
     import soundfile
 
-    from svae.longform import CROSSFADE_SECONDS
+    from svae.synthesis.long_text import CROSSFADE_SECONDS
 
     said = []
     with soundfile.SoundFile(audio) as file:

@@ -23,15 +23,15 @@ from common import describe, write
 from torch import nn
 
 from svae.config import BigVGANConfig, DiTConfig, TTSDataConfig, TTSTrainConfig, TTSTrainerConfig, VAEConfig
-from svae.data.reading import UtteranceBatch
-from svae.distributed import World, select_device
-from svae.models.dit import DiT
-from svae.models.layers import fold_weight_norm
+from svae.data.batches import UtteranceBatch
 from svae.models.mel import MelFrames
-from svae.models.sampler import guided_velocity, integrate, time_grid
-from svae.models.vae import SpeechVAE
-from svae.text import Vocabulary
-from svae.training.tts import build_state, train_step
+from svae.models.tts.dit import DiT
+from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.models.vae.layers import fold_weight_norm
+from svae.models.vae.vae import SpeechVAE
+from svae.runtime.distributed import World, select_device
+from svae.text.vocabulary import Vocabulary
+from svae.training.tts.train import build_state, train_step
 
 SIZES = {"small": DiTConfig(), "base": DiTConfig(dim=1024, depth=22, heads=16)}
 TINY = {"small": DiTConfig(dim=32, depth=1, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4)}

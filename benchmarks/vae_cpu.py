@@ -23,7 +23,7 @@ from common import describe, load, write
 from torch import nn
 
 from svae.config import BigVGANConfig, VAEConfig
-from svae.models.vae import SpeechVAE
+from svae.models.vae.vae import SpeechVAE
 
 TINY = VAEConfig(encoder_channels=4, latent_dim=8, decoder=BigVGANConfig(initial_channels=64))
 MODELS = ("baseline", "baseline, folded", "svae")
@@ -34,7 +34,7 @@ def build(name: str, cfg: VAEConfig, state: dict[str, torch.Tensor] | None = Non
     """Return one of MODELS for inference, with given weights or with random ones."""
     torch.manual_seed(0)
     if name == "svae":
-        from svae.models.layers import fold_weight_norm
+        from svae.models.vae.layers import fold_weight_norm
 
         model: nn.Module = SpeechVAE(cfg)
     else:

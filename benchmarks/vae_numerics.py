@@ -14,9 +14,9 @@ from pathlib import Path
 
 from common import describe, write
 
+from svae.analysis.doctor import SMALL, numerics
 from svae.config import VAEConfig
-from svae.distributed import select_device
-from svae.doctor import SMALL, numerics
+from svae.runtime.distributed import select_device
 
 
 def main() -> None:

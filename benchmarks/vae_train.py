@@ -35,13 +35,14 @@ from svae.config import (
     VAELossConfig,
     VAETrainConfig,
 )
-from svae.data.loading import crop_loader
-from svae.data.shards import ShardItem, read_index, write_index, write_shard
-from svae.distributed import World, select_device
-from svae.models.layers import fold_weight_norm
-from svae.models.vae import SpeechVAE
-from svae.training.crops import context_samples, segment_samples
-from svae.training.vae import build_state, train_step
+from svae.data.index import read_index, write_index
+from svae.data.loaders import crop_loader
+from svae.data.shard_writer import ShardItem, write_shard
+from svae.models.vae.layers import fold_weight_norm
+from svae.models.vae.vae import SpeechVAE
+from svae.runtime.distributed import World, select_device
+from svae.training.vae.crops import context_samples, segment_samples
+from svae.training.vae.train import build_state, train_step
 
 ARITHMETIC = {"fp32": ("fp32", False), "bf16": ("bf16", False), "bf16 + compile": ("bf16", True)}
 TINY = {

@@ -13,18 +13,18 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load_tts", "load_vae"]
 
 if TYPE_CHECKING:
-    from svae.models.vae import load_vae
-    from svae.synthesis import load_tts
+    from svae.models.vae.vae import load_vae
+    from svae.synthesis.load import load_tts
 
 
 def __getattr__(name: str) -> object:
     """Import on first use, so that `import svae` and `svae --help` stay free of torch."""
     if name == "load_vae":
-        from svae.models.vae import load_vae
+        from svae.models.vae.vae import load_vae
 
         return load_vae
     if name == "load_tts":
-        from svae.synthesis import load_tts
+        from svae.synthesis.load import load_tts
 
         return load_tts
     raise AttributeError(f"module 'svae' has no attribute {name!r}")

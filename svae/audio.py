@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import io
-import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ import torchaudio.functional as AF
 from torch import Tensor
 
 from svae.errors import DataError
+from svae.runtime.files import atomic_path
 
 
 class AudioError(DataError):
@@ -96,14 +96,11 @@ def save_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     if path.suffix.lower() not in _FORMATS:
         raise DataError(f"{path}: cannot write audio as {path.suffix or 'a file without suffix'!r}; use .wav or .flac.")
     data = _encode(waveform, sample_rate, _FORMATS[path.suffix.lower()], label=str(path))
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(data)
     except OSError as error:
-        if path.parent.is_dir():
-            temporary.unlink(missing_ok=True)
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}). Choose another path or make room."
         ) from error

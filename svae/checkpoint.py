@@ -11,7 +11,6 @@ Layout (docs/checkpoint.md):
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -25,7 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from svae.assets import asset_path
-from svae.errors import CheckpointError, ConfigError
+from svae.errors import CheckpointError
+from svae.runtime.files import file_sha256, sync, write_text
 
 FORMAT = 1
 REQUIRED = {
@@ -106,35 +106,6 @@ class Checkpoint:
             ) from None
 
 
-def file_sha256(path: Path) -> str:
-    """Return the hexadecimal sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def writable_folder(path: str | Path, *, option: str) -> Path:
-    """Create an output folder and prove that it can be written to.
-
-    Args:
-        path: the folder.
-        option: the option or field that named it, for the message.
-
-    Raises:
-        ConfigError: it cannot be created or written to.
-    """
-    folder = Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"{option} {folder}: cannot write there: {error.strerror}. Choose another {option}."
-        ) from None
-    return folder
-
-
 def write_checkpoint(
     folder: Path,
     *,
@@ -169,11 +140,11 @@ def write_checkpoint(
     config = {"format": FORMAT, **config, "files": files}
     (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     for file in temporary.rglob("*"):
-        _fsync(file)
+        sync(file)
     if folder.exists():
         shutil.rmtree(folder)
     temporary.rename(folder)
-    _fsync(folder.parent)
+    sync(folder.parent)
     return Checkpoint(folder, config)
 
 
@@ -241,9 +212,7 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 def publish(run: Path, step: int, *, keep: int) -> None:
     """Point `checkpoints/latest` at a step and delete all but the newest `keep` checkpoints."""
     checkpoints = run / "checkpoints"
-    temporary = checkpoints / ".latest.tmp"
-    temporary.write_text(checkpoint_folder(run, step).name + "\n", encoding="utf-8")
-    temporary.replace(checkpoints / "latest")
+    write_text(checkpoints / "latest", checkpoint_folder(run, step).name + "\n")
     for old in sorted(checkpoints.glob("step-*"))[: -max(keep, 1)]:
         if old != checkpoint_folder(run, step):
             shutil.rmtree(old)
@@ -271,11 +240,3 @@ def load_strict(module: torch.nn.Module, state: dict[str, Tensor], where: Path) 
                 lines.append(f"  {label} ({len(names)}): {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
         raise CheckpointError("\n".join(lines))
     module.load_state_dict(state)
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

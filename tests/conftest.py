@@ -8,6 +8,9 @@ import pytest
 
 from svae.config import BigVGANConfig, VAEConfig
 
+pytest_plugins = ("fake_judges", "tiny_flow", "tiny_tts")
+"""Modules of fixtures that tests of several rooms use."""
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 
 
@@ -45,7 +48,8 @@ def write_tone_shards(
     import numpy as np
     import soundfile
 
-    from svae.data.shards import ShardItem, write_index, write_shard
+    from svae.data.index import write_index
+    from svae.data.shard_writer import ShardItem, write_shard
 
     def items(shard: int):  # noqa: ANN202
         for i in range(per_shard):
@@ -74,11 +78,11 @@ def tone_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def toy_tts(tone_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A TTS run of two steps on a VAE of two steps: it says nothing, but everything in it is of the real classes."""
-    from test_resume import TTS, VAE, tts_config, vae_config
+    from tiny_runs import TTS, VAE, tts_config, vae_config
 
     from svae.training.loop import TrainOptions
-    from svae.training.tts import train_tts
-    from svae.training.vae import train_vae
+    from svae.training.tts.train import train_tts
+    from svae.training.vae.train import train_vae
 
     folder = tmp_path_factory.mktemp("toy")
     vae = vae_config(tone_shards, trainer=VAE["trainer"] | {"steps": 2})

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from svae.audio import encode_flac
-from svae.data.shards import ShardIndex, ShardItem, write_index, write_shard
+from svae.data.index import ShardIndex, write_index
+from svae.data.shard_writer import ShardItem, write_shard
 
 SAMPLE_RATE = 16000
 HOP = 400

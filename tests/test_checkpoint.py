@@ -14,10 +14,10 @@ from svae.checkpoint import (
     load_strict,
     open_checkpoint,
     publish,
-    writable_folder,
     write_checkpoint,
 )
 from svae.errors import CheckpointError, ConfigError
+from svae.runtime.files import writable_folder
 
 
 def write(folder, kind="vae", step=3, training=True):

@@ -7,10 +7,10 @@ import torch
 
 from svae import recipe
 from svae.config import TTSTrainConfig, VAETrainConfig
-from svae.models.discriminators import Discriminators
-from svae.models.dit import DiT
 from svae.models.mel import MelFrames
-from svae.models.vae import SpeechVAE
+from svae.models.tts.dit import DiT
+from svae.models.vae.discriminators import Discriminators
+from svae.models.vae.vae import SpeechVAE
 
 NAMES = recipe.recipe_names()
 

@@ -65,7 +65,7 @@ def encode(
 
     On the CPU the bytes depend on data, VAE, --dtype, --content and --seed alone.
     """
-    from svae.encoding import EncodeOptions, encode_shards
+    from svae.precompute.latents import EncodeOptions, encode_shards
 
     encode_shards(
         EncodeOptions(
@@ -97,7 +97,7 @@ def decode(
     device: Device = "auto",
 ) -> None:
     """Decode latent shards into waveforms of the original lengths."""
-    from svae.latents import DecodeOptions, decode_shards
+    from svae.precompute.decode import DecodeOptions, decode_shards
 
     decode_shards(DecodeOptions(latents=latents, out=out, vae=vae, format=audio.value, workers=workers, device=device))
 
@@ -120,8 +120,8 @@ def cache_teacher(
     device: Device = "auto",
 ) -> None:
     """Store a teacher's features once, so that train-vae need not run the teacher."""
-    from svae.caching import CacheOptions
-    from svae.caching import cache_teacher as run
+    from svae.precompute.teacher_features import CacheOptions
+    from svae.precompute.teacher_features import cache_teacher as run
 
     cfg = TeacherConfig(model=teacher, layer=parse_layer(layer))
     run(CacheOptions(data=data, out=out, teacher=cfg, dtype=dtype.value, workers=workers, device=device))
@@ -142,7 +142,7 @@ def align(
 
     Forced alignment by pocketsphinx's acoustic model; needs no GPU and no download.
     """
-    from svae.aligning import AlignOptions, align_shards
+    from svae.precompute.phone_times import AlignOptions, align_shards
 
     align_shards(AlignOptions(data, out, workers))
 
@@ -174,8 +174,8 @@ def inspect(
     device: Device = "auto",
 ) -> None:
     """Measure and draw what decides whether a flow model can learn these latents."""
-    from svae.inspection import InspectOptions
-    from svae.inspection import inspect as run
+    from svae.analysis.inspect_latents import InspectOptions
+    from svae.analysis.inspect_latents import inspect as run
 
     run(InspectOptions(path, data, out, teacher, None if layer is None else parse_layer(layer), limit, device))
 
@@ -188,7 +188,7 @@ def inspect(
 )
 def doctor(device: Device = "auto") -> None:
     """Print what this machine has and lacks, and test whether its arithmetic is right."""
-    from svae.doctor import doctor as run
+    from svae.analysis.doctor import doctor as run
 
     run(device)
 
@@ -217,7 +217,7 @@ def import_semantic_vae(
     ] = True,
 ) -> None:
     """Turn an official Semantic-VAE checkpoint into one of svae's, every key accounted for."""
-    from svae.importing import import_semantic_vae as run
+    from svae.importing.semantic_vae import import_semantic_vae as run
 
     run(source, out, ema=ema)
 
@@ -246,6 +246,6 @@ def import_f5_tts(
     ] = "charactr/vocos-mel-24khz",
 ) -> None:
     """Turn an F5-TTS v1 checkpoint into one of svae's, every tensor accounted for."""
-    from svae.importing_f5 import import_f5_tts as run
+    from svae.importing.f5_tts import import_f5_tts as run
 
     run(source, vocab, out, heads=heads, ema=ema, average_upsampling=average_upsampling, vocoder=vocoder)

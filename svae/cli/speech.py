@@ -118,8 +118,8 @@ def synthesize(
     device: Device = "auto",
 ) -> None:
     """Say a text in the voice of a short recording."""
-    from svae.speech import Sampling
-    from svae.synthesis import SynthesizeOptions, synthesize_file
+    from svae.synthesis.command import SynthesizeOptions, synthesize_file
+    from svae.synthesis.types import Sampling
 
     sampling = Sampling(
         seed=seed,
@@ -154,7 +154,7 @@ def synthesize(
     if batch is None:
         synthesize_file(options)
         return
-    from svae.batch import synthesize_batch
+    from svae.synthesis.batch import synthesize_batch
 
     if text is not None or text_file is not None:
         raise ConfigError("--batch: the texts are in the list; leave out --text and --text-file")
@@ -183,7 +183,7 @@ def voice_save(
     device: Device = "auto",
 ) -> None:
     """Encode a recording once and keep it with its transcript under a name."""
-    from svae.prompts import keep_voice
+    from svae.synthesis.voices import keep_voice
 
     keep_voice(name, ref, ref_text, model, asr=asr, device=device)
 
@@ -191,7 +191,7 @@ def voice_save(
 @voice_app.command("list", epilog=example("svae voice list"))
 def voice_list() -> None:
     """Print the names of the saved voices."""
-    from svae.prompts import saved_voices, voices_folder
+    from svae.synthesis.voices import saved_voices, voices_folder
 
     names = saved_voices()
     print(

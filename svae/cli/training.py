@@ -51,7 +51,8 @@ def prepare(
     validation: Annotated[float, typer.Option(min=0, max=0.5, help="Share of utterances held out of training.")] = 0.05,
 ) -> None:
     """Turn a corpus into webdataset shards of FLAC and text. Runs in parallel and continues where it was stopped."""
-    from svae.data.prepare import PrepareOptions, prepare
+    from svae.data.prepare import prepare
+    from svae.data.prepare_plan import PrepareOptions
 
     prepare(
         PrepareOptions(
@@ -135,7 +136,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder for comparison.png, .md and .json.")] = Path("out/compare"),
 ) -> None:
     """Draw WER, similarity and loss of several runs against steps and hours, with a table of where each ended."""
-    from svae.curves import compare_runs
+    from svae.analysis.compare_runs import compare_runs
 
     compare_runs(runs, out)
 
@@ -154,14 +155,14 @@ def _train(
         out = Path("runs") / (given.stem if Path(name).is_file() else name.removesuffix(".yaml").replace("/", "-"))
     options = TrainOptions(config=config, out=out, resume=resume, device=device)
     if dry_run:
-        from svae.training.preflight import dry_run as show_plan
+        from svae.training.dry_run import dry_run as show_plan
 
         show_plan(options)
     elif isinstance(config, VAETrainConfig):
-        from svae.training.vae import train_vae
+        from svae.training.vae.train import train_vae
 
         train_vae(options)
     else:
-        from svae.training.tts import train_tts
+        from svae.training.tts.train import train_tts
 
         train_tts(options)

@@ -1,4 +1,4 @@
-"""Teacher features stored in shards: reading those of a crop. `svae.caching` writes them."""
+"""Teacher features stored in shards: reading those of a crop. `svae.precompute.teacher_features` writes them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svae.alignment import interpolate_frames, teacher_positions
-from svae.data.shards import Sample, ShardIndex, read_index, read_member
+from svae.data.index import Sample, ShardIndex, read_index, read_member
 from svae.errors import ConfigError, DataError
+from svae.frames import interpolate_frames, teacher_positions
 
 
 @dataclass(frozen=True, eq=False)

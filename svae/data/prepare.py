@@ -7,7 +7,6 @@ rejected utterances; index.json comes last. A run therefore makes exactly the sh
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from rich.console import Console
 
 from svae.audio import AudioError, encode_flac, load_audio
 from svae.data.corpora import Utterance
-from svae.data.plan import (
+from svae.data.index import ShardIndex, read_index, write_index
+from svae.data.prepare_plan import (
     Plan,
     PrepareOptions,
     PrepareReport,
@@ -29,10 +29,10 @@ from svae.data.plan import (
     enter_folder,
     make_plan,
 )
-from svae.data.pool import Tick, run_jobs
-from svae.data.shards import ShardIndex, ShardItem, describe_shard, read_index, shard_name, write_index, write_shard
-from svae.data.tarfiles import write_text
+from svae.data.shard_writer import ShardItem, describe_shard, shard_name, write_shard
 from svae.errors import DataError
+from svae.runtime.files import write_text
+from svae.runtime.jobs import Tick, run_jobs
 
 __all__ = ["PrepareOptions", "PrepareReport", "Rejection", "prepare"]
 
@@ -124,7 +124,7 @@ def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
         rejections.extend(json.loads(line) for line in text.splitlines())
     rejections.sort(key=lambda rejection: rejection["key"])
     lines = "".join(json.dumps(rejection, ensure_ascii=False) + "\n" for rejection in rejections)
-    _write_whole(plan.out / "rejected.jsonl", lines)
+    write_text(plan.out / "rejected.jsonl", lines)
     counts = dict(sorted(Counter(rejection["reason"] for rejection in rejections).items()))
     if not any(entry["utterances"] for entry in entries):
         # Nothing worth keeping: the corpus can be mended and the same folder used again.
@@ -219,7 +219,7 @@ def _make_shard(
             tick()
         # Here, so that it lies there when the shard gets its name.
         lines = (json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in rejections)
-        _write_whole(_rejected_path(out, number), "".join(lines))
+        write_text(_rejected_path(out, number), "".join(lines))
 
     return write_shard(out, number, items())
 
@@ -269,9 +269,3 @@ def _header_seconds(path: Path) -> float:
 
 def _rejected_path(out: Path, number: int) -> Path:
     return out / ".rejected" / f"{Path(shard_name(number)).stem}.jsonl"
-
-
-def _write_whole(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    write_text(temporary, text)
-    temporary.replace(path)

@@ -15,9 +15,9 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from svae.config import LoaderConfig
-from svae.data.batching import SlotOrder, position_of
-from svae.data.reading import CropBatch, UtteranceBatch
-from svae.data.shards import Sample, ShardIndex
+from svae.data.batches import CropBatch, UtteranceBatch
+from svae.data.index import Sample, ShardIndex
+from svae.data.order import SlotOrder, position_of
 from svae.errors import DataError
 
 Batch = TypeVar("Batch", CropBatch, UtteranceBatch)

@@ -7,9 +7,9 @@ from array import array
 from dataclasses import replace
 from pathlib import Path
 
-from svae.data.shards import Sample, ShardIndex
+from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
-from svae.phonemes import FramePhonemes
+from svae.text.phonemes import FramePhonemes
 
 DESCRIPTION = "timings.json"
 

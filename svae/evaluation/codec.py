@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from rich.progress import track
 
-from svae.distributed import barrier, gather_lists
 from svae.errors import DataError
-from svae.evaluation.cache import AnswerCache
-from svae.evaluation.judging import JUDGE_RATE, Bench, Judges, embed_all
-from svae.evaluation.lists import Item
+from svae.evaluation.answer_cache import AnswerCache
+from svae.evaluation.ask import JUDGE_RATE, Bench, Judges, embed_all
+from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
-from svae.evaluation.scoring import ORIGINALS, SIGNAL_SCORES, Rows, Systems, cosine
+from svae.evaluation.rows import ORIGINALS, SIGNAL_SCORES, Rows, Systems, cosine
 from svae.evaluation.signals import identity, signal_scores
+from svae.runtime.distributed import barrier, gather_lists
 
 TOLERANCE_SECONDS = 0.1
 """Codecs work in whole frames; what differs by more than this is not a reconstruction of the same recording."""

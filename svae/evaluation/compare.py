@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from svae.errors import DataError
-from svae.evaluation.report import COLUMNS, write_whole
-from svae.evaluation.scoring import SCORES, Rows, ratio, speakers_of
+from svae.evaluation.report.tables import COLUMNS
+from svae.evaluation.rows import SCORES, Rows, ratio, speakers_of
 from svae.evaluation.statistics import compare_paired
+from svae.runtime.files import write_text
 
 SAME = (
     ("list", "sha256"),
@@ -64,7 +65,7 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
     }
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_whole(out / "comparison.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(out / "comparison.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     print_comparison(Console(), result)
     return result
 

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from svae.distributed import World
 from svae.errors import ConfigError
-from svae.evaluation.asr import load_asr
-from svae.evaluation.judging import Judges
-from svae.evaluation.lists import ItemList, check_recordings, held_out_list, read_list
-from svae.evaluation.making import existing_seeds
+from svae.evaluation.ask import Judges
+from svae.evaluation.items import ItemList, check_recordings, held_out_list, read_list
+from svae.evaluation.make import existing_seeds
 from svae.evaluation.protocols import Protocol, load_protocol, modifications
-from svae.evaluation.quality import DNSMOS, UTMOS, QualityPredictor
-from svae.evaluation.speaker import load_speaker_model
-from svae.speech import Sampling
+from svae.judges.asr import load_asr
+from svae.judges.naturalness import DNSMOS, UTMOS, QualityPredictor
+from svae.judges.speaker import load_speaker_model
+from svae.runtime.distributed import World
+from svae.synthesis.types import Sampling
 
 GPU_BATCH = 16
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from svae.durations import DurationRule
 from svae.errors import ConfigError
-from svae.evaluation.normalizers import NORMALIZERS
+from svae.judges.normalizers import NORMALIZERS
+from svae.synthesis.types import DurationRule
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
 HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"

@@ -11,10 +11,10 @@ from pathlib import Path
 from torch import Tensor
 
 from svae.audio import load_audio, resample
-from svae.checkpoint import file_sha256
-from svae.data.reading import read_waveform
-from svae.data.shards import Sample, ShardIndex
+from svae.data.batches import read_waveform
+from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
+from svae.runtime.files import file_sha256
 
 
 @dataclass(frozen=True)

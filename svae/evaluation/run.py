@@ -7,29 +7,21 @@ from typing import Any
 
 from rich.console import Console
 
-from svae.checkpoint import Checkpoint, writable_folder
-from svae.distributed import World, describe_device, open_world
+from svae.checkpoint import Checkpoint
 from svae.errors import DataError
+from svae.evaluation.ask import Bench, Judges
 from svae.evaluation.codec import add_codec_scores, codec_notes
-from svae.evaluation.judging import Bench, Judges
-from svae.evaluation.making import existing_seeds, existing_wavs, find_vae, reconstruct_items, synthesize_items
+from svae.evaluation.make import existing_seeds, existing_wavs, find_vae, reconstruct_items, synthesize_items
 from svae.evaluation.options import EvaluateOptions, Plan, batch_size, load_judges, make_plan, sampling_of
-from svae.evaluation.page import write_page
-from svae.evaluation.report import print_results, write_results
-from svae.evaluation.scoring import (
-    ORIGINALS,
-    Rows,
-    Systems,
-    failures_of,
-    notes_on,
-    score,
-    spread_over_seeds,
-    summarize,
-)
+from svae.evaluation.report.page import write_page
+from svae.evaluation.report.tables import print_results, write_results
+from svae.evaluation.rows import ORIGINALS, Rows, Systems, failures_of, notes_on, score, spread_over_seeds, summarize
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
-from svae.models.vae import load_vae
-from svae.tracking import environment
-from svae.tts import load_tts
+from svae.models.vae.vae import load_vae
+from svae.runtime.distributed import World, describe_device, open_world
+from svae.runtime.environment import environment
+from svae.runtime.files import writable_folder
+from svae.synthesis.load import load_tts
 
 FORMAT = 2
 

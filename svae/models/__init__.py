@@ -1,1 +1,1 @@
-"""Neural networks."""
+"""The networks."""

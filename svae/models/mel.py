@@ -15,9 +15,9 @@ import torchaudio.functional as AF
 from torch import Tensor, nn
 
 from svae.errors import CheckpointError, ConfigError
-from svae.models.encoder import length_mask
-from svae.models.vae import Posterior
-from svae.pretrained import first_line, load_pretrained
+from svae.models.vae.encoder import length_mask
+from svae.models.vae.vae import Posterior
+from svae.runtime.pretrained import first_line, load_pretrained
 
 SAMPLE_RATE = 24000
 N_FFT = 1024

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svae.alignment import interpolate_frames, teacher_positions
 from svae.assets import asset_path
 from svae.config import TeacherConfig
 from svae.errors import ConfigError
-from svae.pretrained import load_pretrained, quiet_transformers
+from svae.frames import interpolate_frames, teacher_positions
+from svae.runtime.pretrained import load_pretrained, quiet_transformers
 
 WAVEFORM_TYPES = ("wavlm", "hubert", "wav2vec2")
 FILTERBANK_TYPES = ("wav2vec2-bert",)
@@ -93,7 +93,7 @@ class Teacher:
         """Return one teacher feature per latent frame, (B, num_frames, feature_dim), without gradient.
 
         The features are interpolated linearly between the two teacher frames around the centre of each latent frame
-        (`svae.alignment`). The official code stretches the teacher's frames over the crop instead, off by up to a
+        (`svae.frames`). The official code stretches the teacher's frames over the crop instead, off by up to a
         frame and by the random start of the crop.
 
         Args:

@@ -17,13 +17,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from svae import recipe
-from svae.checkpoint import Checkpoint, Kind, checkpoint_folder, latest_checkpoint, open_checkpoint, writable_folder
+from svae.checkpoint import Checkpoint, Kind, checkpoint_folder, latest_checkpoint, open_checkpoint
 from svae.config import TrainerConfig, TTSTrainConfig, VAETrainConfig
-from svae.data.reading import MAX_FAILURE_SHARE
-from svae.data.shards import ShardIndex
-from svae.distributed import World, any_rank, barrier, describe_device, gather_lists
+from svae.data.batches import MAX_FAILURE_SHARE
+from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
-from svae.tracking import Tracker, environment
+from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
+from svae.runtime.environment import environment
+from svae.runtime.files import writable_folder
+from svae.runtime.tracking import Tracker
 from svae.training.meter import Meter, StepResult
 
 MAY_CHANGE = frozenset(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from svae.distributed import World, sum_over_ranks
+from svae.runtime.distributed import World, sum_over_ranks
 
 
 @dataclass

@@ -1,0 +1,1 @@
+"""Looking at runs, latents and the machine."""

@@ -1,0 +1,290 @@
+"""`svae inspect`: what decides whether a flow model can learn a VAE's latents, as numbers and as a picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+from svae.checkpoint import Checkpoint, open_checkpoint
+from svae.config import TeacherConfig
+from svae.data.batches import read_latents, read_waveform
+from svae.data.index import Sample, ShardIndex, read_index
+from svae.errors import ConfigError, DataError
+from svae.models.teacher import Teacher, load_teacher
+from svae.models.vae import streaming
+from svae.models.vae.vae import SpeechVAE, load_vae
+from svae.precompute.driver import content_of, vae_of_latents
+from svae.precompute.statistics import spread
+from svae.recipe import from_tree
+from svae.runtime.distributed import describe_device, select_device
+from svae.runtime.files import writable_folder, write_text
+
+DEAD_VARIANCE = 0.01
+"""A channel whose posterior mean varies less than this over frames says nothing of the input; the usual threshold of
+active units (Burda et al., arXiv 1509.00519, appendix C)."""
+LAGS = (1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Options of `svae inspect`."""
+
+    path: Path
+    """Latent shards, or a VAE's run or checkpoint folder."""
+    data: Path | None = None
+    """Waveform shards: needed for a checkpoint, and for the teacher's cosine."""
+    out: Path = Path("out/inspection")
+    teacher: str | None = None
+    """Hub id, folder or `embedded`; None: the one the checkpoint names."""
+    layer: int | str | None = None
+    limit: int = 200
+    """Training utterances, spread over the shards."""
+    device: str = "auto"
+
+
+@dataclass
+class Inspection:
+    """The numbers; each list has one entry per channel."""
+
+    mean: list[float]
+    std: list[float]
+    """Of the posterior mean over frames."""
+    posterior_std: list[float] | None
+    """Root mean square of the posterior's own deviation; None where samples are stored."""
+    kl: list[float] | None
+    """Nats per frame."""
+    dead_channels: list[int]
+    effective_rank: float
+    autocorrelation: dict[int, float]
+    """Lag in frames → correlation within utterances, averaged over channels that are alive."""
+    frames: int
+    utterances: int
+    teacher_cosine: float | None = None
+    """Mean over frames between posterior mean and projected teacher features."""
+    teacher: str | None = None
+
+
+# ----------------------------------------------------------------------------------------------- numbers
+
+
+def effective_rank(covariance: Tensor) -> float:
+    """Return exp of the entropy of the normalised eigenvalues of a covariance matrix (D, D): 1 to D.
+
+    Source: Roy and Vetterli, The effective rank (EUSIPCO 2007).
+    """
+    values = torch.linalg.eigvalsh(covariance.double()).clamp_min(0)
+    shares = values / values.sum().clamp_min(1e-300)
+    return float(torch.special.entr(shares).sum().exp())
+
+
+def autocorrelation(utterances: list[Tensor], mean: Tensor, lag: int, channels: Tensor) -> float | None:
+    """Return the correlation of frames `lag` apart within utterances (D, T), averaged over the chosen channels.
+
+    Deviations are taken from the mean over all utterances, `mean` (D,). None where no utterance is long enough.
+    """
+    products, left, right = (torch.zeros(len(mean), dtype=torch.float64) for _ in range(3))
+    for latents in utterances:
+        x = latents.double() - mean[:, None]
+        products += (x[:, :-lag] * x[:, lag:]).sum(dim=1)
+        left += x[:, :-lag].square().sum(dim=1)
+        right += x[:, lag:].square().sum(dim=1)
+    scale = (left * right).sqrt()
+    usable = channels & (scale > 0)
+    return float((products / scale)[usable].mean()) if usable.any() else None
+
+
+def measure(means: list[Tensor], logvars: list[Tensor] | None) -> Inspection:
+    """Compute everything that needs no teacher from posterior means and log-variances, (D, T) per utterance."""
+    frames = torch.cat(means, dim=1).double()
+    mean, variance = frames.mean(dim=1), frames.var(dim=1, correction=0)
+    dead = variance < DEAD_VARIANCE
+    posterior_std = kl = None
+    if logvars is not None:
+        logvar = torch.cat(logvars, dim=1).double()
+        posterior_std = logvar.exp().mean(dim=1).sqrt().tolist()
+        kl = (0.5 * (frames.square() + logvar.exp() - 1 - logvar)).mean(dim=1).tolist()
+    correlations = {lag: autocorrelation(means, mean, lag, ~dead) for lag in LAGS}
+    return Inspection(
+        mean=mean.tolist(),
+        std=variance.sqrt().tolist(),
+        posterior_std=posterior_std,
+        kl=kl,
+        dead_channels=dead.nonzero()[:, 0].tolist(),
+        effective_rank=effective_rank(torch.atleast_2d(torch.cov(frames))),
+        autocorrelation={lag: value for lag, value in correlations.items() if value is not None},
+        frames=frames.shape[1],
+        utterances=len(means),
+    )
+
+
+@torch.inference_mode()
+def teacher_cosine(vae: SpeechVAE, teacher: Teacher, waveform: Tensor, mean: Tensor) -> Tensor:
+    """Return the cosine (T,) of the posterior mean (D, T) to the projected teacher features of the whole utterance."""
+    frames = mean.shape[1]
+    padded = F.pad(waveform[None], (0, frames * vae.hop_length - waveform.shape[-1]))
+    guidance = teacher.aligned_features(padded.to(vae.latent_mean.device), 0, frames, vae.hop_length)
+    assert vae.regulator is not None
+    return F.cosine_similarity(vae.regulator(guidance, frames)[0].cpu(), mean, dim=0)
+
+
+# ----------------------------------------------------------------------------------------------- the command
+
+
+def inspect(options: InspectOptions) -> Inspection:
+    """Measure, print, and write inspection.json and inspection.png; see `svae inspect --help`.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: the folder is neither latents nor a VAE, or the data do not fit.
+    """
+    console, device = Console(), select_device(options.device)
+    latents, data, checkpoint = _open(options)
+    out = writable_folder(options.out, option="--out")
+    vae = load_vae(checkpoint.folder, device)
+    console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(device)}")
+    teacher, why_not = _open_teacher(options, checkpoint, vae, data, console)
+    index = latents if latents is not None else data
+    assert index is not None
+    samples = spread(index.train, options.limit)
+    means, logvars, cosines = [], [], []
+    for sample in track(samples, "Inspecting", console=console, transient=True):
+        mean, logvar = _posterior(vae, latents, data, sample)
+        means.append(mean)
+        logvars.append(logvar)
+        if teacher is not None:
+            cosines.append(teacher_cosine(vae, teacher, read_waveform(data, _same(data, sample)), mean))
+    stored_samples = latents is not None and content_of(latents) == "sample"
+    found = measure(means, None if stored_samples else logvars)
+    if teacher is not None:
+        found.teacher_cosine, found.teacher = float(torch.cat(cosines).mean()), teacher.description
+    text = {"path": str(options.path), "vae_hash": checkpoint.hash, "data": str(index.root), **asdict(found)}
+    write_text(out / "inspection.json", json.dumps(text, indent=1) + "\n")
+    draw(out / "inspection.png", found, cosines, vae.sample_rate / vae.hop_length)
+    _show(console, found, why_not)
+    console.print(f"Written: {out}/inspection.json, {out}/inspection.png", soft_wrap=True)
+    return found
+
+
+def _open(options: InspectOptions) -> tuple[ShardIndex | None, ShardIndex | None, Checkpoint]:
+    """Return latent shards, waveform shards (each where there are any) and the VAE."""
+    data = None if options.data is None else read_index(options.data)
+    if data is not None and data.kind != "waveforms":
+        raise DataError(f"--data {options.data}: holds {data.kind}; expected waveform shards from `svae prepare`")
+    if (options.path / "index.json").is_file():
+        index = read_index(options.path)
+        return index, data, vae_of_latents(index, None)
+    checkpoint = open_checkpoint(options.path, kind="vae")
+    if data is None:
+        raise ConfigError(
+            f"{options.path}: a VAE's latents are measured on speech: pass --data DIR, waveform shards from "
+            "`svae prepare` (for a first look, `svae prepare sample` writes data/shards/sample)"
+        )
+    if data.sample_rate != checkpoint.config["sample_rate"]:
+        raise ConfigError(
+            f"{data.root}: audio at {data.sample_rate} Hz, but the VAE works at {checkpoint.config['sample_rate']} Hz"
+        )
+    return None, data, checkpoint
+
+
+def _open_teacher(
+    options: InspectOptions, checkpoint: Checkpoint, vae: SpeechVAE, data: ShardIndex | None, console: Console
+) -> tuple[Teacher | None, str]:
+    """Return the teacher, or None and the reason why there is no cosine."""
+    if vae.regulator is None:
+        return None, "this VAE was trained without a teacher"
+    if data is None:
+        return None, "the teacher listens to waveforms: pass --data with the shards that were encoded"
+    known = checkpoint.config.get("teacher")
+    if options.teacher is None and known is None:
+        return None, "the checkpoint does not name its teacher: pass --teacher and --layer"
+    if options.teacher is not None:
+        default = TeacherConfig()
+        cfg = TeacherConfig(model=options.teacher, layer=default.layer if options.layer is None else options.layer)
+    else:
+        cfg = from_tree(TeacherConfig, known)
+    teacher = load_teacher(cfg, vae.latent_mean.device, sample_rate=vae.sample_rate)
+    if teacher.feature_dim != vae.teacher_dim:
+        raise ConfigError(
+            f"--teacher {cfg.model}: {teacher.feature_dim} features, but this VAE was trained with {vae.teacher_dim}"
+        )
+    console.print(f"Teacher: {teacher.description}")
+    return teacher, ""
+
+
+def _same(data: ShardIndex, sample: Sample) -> Sample:
+    """Return the utterance of the waveform shards that a latent stands for."""
+    found = next((other for other in data.samples if other.key == sample.key), None)
+    if found is None or found.num_samples != sample.num_samples:
+        raise DataError(f"{data.root}: has no utterance {sample.key!r} of {sample.num_samples} samples; pass the shards that were encoded")  # fmt: skip
+    return found
+
+
+@torch.inference_mode()
+def _posterior(
+    vae: SpeechVAE, latents: ShardIndex | None, data: ShardIndex | None, sample: Sample
+) -> tuple[Tensor, Tensor]:
+    """Return mean and log-variance (D, T) on the CPU: stored, or encoded now."""
+    if latents is not None:
+        return read_latents(latents, sample, vae.hop_length)
+    assert data is not None
+    posterior = streaming.encode(vae, read_waveform(data, sample)[None].to(vae.latent_mean.device))
+    return posterior.mean[0].cpu(), posterior.logvar[0].cpu()
+
+
+def _show(console: Console, found: Inspection, why_not: str) -> None:
+    """Print the summary."""
+    width = len(found.mean)
+    table = Table(show_header=False)
+    rows: list[tuple[str, Any]] = [
+        ("measured on", f"{found.utterances} utterances, {found.frames} frames"),
+        ("channels", f"{width}, {len(found.dead_channels)} dead (variance < {DEAD_VARIANCE})"),
+        ("effective rank", f"{found.effective_rank:.1f} of {width}"),
+        ("mean of a channel", f"{min(found.mean):.3f} to {max(found.mean):.3f}"),
+        ("deviation of a channel", f"{min(found.std):.3f} to {max(found.std):.3f}"),
+    ]
+    if found.kl is not None and found.posterior_std is not None:
+        rows.append(("posterior deviation", f"{min(found.posterior_std):.3f} to {max(found.posterior_std):.3f}"))
+        rows.append(("KL", f"{sum(found.kl):.2f} nats a frame, {min(found.kl):.3f} to {max(found.kl):.3f} a channel"))
+    lags = ", ".join(f"{lag}: {value:.2f}" for lag, value in found.autocorrelation.items())
+    rows.append(("autocorrelation at lag", lags or "no channel is alive"))
+    rows.append(("teacher cosine", f"{found.teacher_cosine:.3f}" if found.teacher_cosine is not None else why_not))
+    for name, value in rows:
+        table.add_row(name, str(value))
+    console.print(table)
+
+
+def draw(path: Path, found: Inspection, cosines: list[Tensor], frame_rate: float) -> None:
+    """Draw deviations, KL, autocorrelation, and the teacher's cosine over the time of the first utterances."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    ((deviation, kl), (correlation, cosine)) = figure.subplots(2, 2)
+    channels = range(len(found.mean))
+    order = sorted(channels, key=lambda channel: -found.std[channel])
+    deviation.errorbar(channels, [found.mean[c] for c in order], yerr=[found.std[c] for c in order], fmt=".", lw=1)
+    deviation.set(title="mean ± deviation over frames", xlabel="channel, by deviation")
+    if found.kl is not None and found.posterior_std is not None:
+        kl.bar(channels, [found.kl[c] for c in order], label="KL, nats a frame")
+        kl.plot(channels, [found.posterior_std[c] for c in order], "k.", label="posterior deviation")
+        kl.legend()
+    kl.set(title=f"KL and noise ({len(found.dead_channels)} dead channels)", xlabel="channel, same order")
+    lags = list(found.autocorrelation)
+    correlation.plot([1000 * lag / frame_rate for lag in lags], list(found.autocorrelation.values()), "o-")
+    correlation.set(
+        title=f"autocorrelation (effective rank {found.effective_rank:.1f})", xlabel="lag, ms", ylim=(-0.2, 1)
+    )
+    for values in cosines[:3]:
+        cosine.plot(torch.arange(len(values)) / frame_rate, values, lw=1)
+    mean = "not measured" if found.teacher_cosine is None else f"mean {found.teacher_cosine:.3f}"
+    cosine.set(title=f"teacher cosine, first utterances ({mean})", xlabel="seconds", ylim=(-1, 1))
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,285 @@
+"""Folders of shards: plain tar files that webdataset reads, and what is needed to read any sample without scanning.
+
+    index.json           format, kind, corpus, statistics, list of shards with sha256, held-out keys; written last
+    shard-00000.tar      key.flac + key.json (kind "waveforms"), key.npy + key.json (kinds "latents" and "features")
+    shard-00000.jsonl    one row a sample: metadata, and offset, size and crc32 of its members in the tar
+
+A folder without index.json is not finished. The same samples give the same bytes on any machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import svae
+from svae.data.shard_writer import REMAKE, ShardItem, describe_shard, read_rows, shard_name, write_shard
+from svae.errors import DataError
+from svae.runtime.files import file_sha256, write_text
+
+__all__ = [
+    "Sample",
+    "ShardIndex",
+    "ShardItem",
+    "describe_shard",
+    "read_index",
+    "read_member",
+    "shard_name",
+    "verify_shards",
+    "write_index",
+    "write_shard",
+]
+
+FORMAT = 1
+KINDS = ("waveforms", "latents", "features")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One utterance in a shard. Durations and sample counts are those of the waveform, also for latents."""
+
+    key: str
+    shard: int
+    """Index into `ShardIndex.shards`."""
+    duration_seconds: float
+    num_samples: int
+    speaker: str
+    language: str
+    text: str
+    """Normalised; empty where the corpus has none."""
+    members: dict[str, tuple[int, int]] = field(hash=False)
+    """Extension → (byte offset, size) in the tar."""
+    crc32: dict[str, int] = field(hash=False)
+    """Extension → checksum, compared at each read."""
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """A folder of shards, checked for completeness."""
+
+    root: Path
+    kind: str
+    """`waveforms`, `latents` or `features`."""
+    sample_rate: int
+    """Hz, of the waveforms (for latents: of the waveforms they stand for)."""
+    metadata: dict[str, Any]
+    """The whole index.json."""
+    shards: list[dict[str, Any]]
+    """name, utterances, seconds, bytes, sha256 of each."""
+    samples: list[Sample]
+    """In the order of the shards and within them."""
+
+    @property
+    def train(self) -> list[Sample]:
+        """Samples to train on: those not held out."""
+        held_out = set(self.metadata["validation"])
+        return [sample for sample in self.samples if sample.key not in held_out]
+
+    @property
+    def validation(self) -> list[Sample]:
+        """Samples held out of training, in the order of index.json."""
+        by_key = {sample.key: sample for sample in self.samples}
+        return [by_key[key] for key in self.metadata["validation"]]
+
+    def describe(self, sample: Sample) -> str:
+        """Return `ROOT/shard-00000.tar: sample KEY`, for messages."""
+        return f"{self.root / self.shards[sample.shard]['name']}: sample {sample.key!r}"
+
+
+# ----------------------------------------------------------------------------------------------- writing
+
+
+def write_index(
+    root: str | Path,
+    *,
+    kind: str,
+    corpus: str,
+    sample_rate: int,
+    shards: Sequence[dict[str, Any]],
+    validation: Sequence[str],
+    rejected: dict[str, int] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> ShardIndex:
+    """Compute the statistics from the shards' jsonl files and write index.json, which completes the folder.
+
+    Args:
+        root: the folder.
+        kind: `waveforms`, `latents` or `features`.
+        corpus: its name.
+        sample_rate: in Hz.
+        shards: what `write_shard` returned, in order of number.
+        validation: keys held out of training.
+        rejected: utterances left out, counted by reason.
+        extra: more fields, e.g. `latents`.
+
+    Returns:
+        The folder as `read_index` sees it.
+    """
+    root = Path(root)
+    rows = [row for shard in shards for row in read_rows((root / shard["name"]).with_suffix(".jsonl"))]
+    durations = sorted(row["duration_seconds"] for row in rows)
+    index = {
+        "format": FORMAT,
+        "kind": kind,
+        "corpus": corpus,
+        "sample_rate": sample_rate,
+        "created_with": f"svae {svae.__version__}",
+        "utterances": len(rows),
+        "seconds": round(sum(durations), 3),
+        "rejected": dict(sorted((rejected or {}).items())),
+        "speakers": _totals(rows, "speaker"),
+        "languages": _totals(rows, "language"),
+        "characters": dict(sorted(Counter(char for row in rows for char in row["text"]).items())),
+        "durations": {name: _quantile(durations, q) for name, q in _QUANTILES.items()},
+        "shards": list(shards),
+        "validation": list(validation),
+        **(extra or {}),
+    }
+    try:
+        write_text(root / "index.json", json.dumps(index, ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise DataError(f"{root / 'index.json'}: cannot be written ({error.strerror or error}).") from error
+    return read_index(root)
+
+
+_QUANTILES = {"min": 0.0, "p5": 0.05, "median": 0.5, "p95": 0.95, "max": 1.0}
+
+
+def _quantile(ordered: list[float], q: float) -> float:
+    return round(ordered[round(q * (len(ordered) - 1))], 3) if ordered else 0.0
+
+
+def _totals(rows: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]]:
+    counts: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for row in rows:
+        counts[row[name]] += 1
+        seconds[row[name]] += row["duration_seconds"]
+    return {value: {"utterances": counts[value], "seconds": round(seconds[value], 3)} for value in sorted(counts)}
+
+
+# ----------------------------------------------------------------------------------------------- reading
+
+
+def read_index(root: str | Path) -> ShardIndex:
+    """Read index.json and the jsonl files; check that every shard is there with the right number of bytes.
+
+    Raises:
+        DataError: folder or index missing, another format, a shard missing or truncated, rows that do not fit.
+    """
+    root = Path(root)
+    metadata = _read_metadata(root)
+    samples: list[Sample] = []
+    for number, shard in enumerate(metadata["shards"]):
+        path = root / shard["name"]
+        if not path.is_file():
+            raise DataError(f"{path}: missing, but index.json lists it ({shard['utterances']} utterances). {REMAKE}")
+        size = path.stat().st_size
+        if size != shard["bytes"]:
+            state = "truncated" if size < shard["bytes"] else "changed"
+            raise DataError(f"{path}: {state}: {size} bytes, index.json says {shard['bytes']}. {REMAKE}")
+        rows = read_rows(path.with_suffix(".jsonl"))
+        if len(rows) != shard["utterances"]:
+            raise DataError(
+                f"{path.with_suffix('.jsonl')}: {len(rows)} rows, index.json says {shard['utterances']}. {REMAKE}"
+            )
+        try:
+            samples.extend(_sample(row, number) for row in rows)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise DataError(f"{path.with_suffix('.jsonl')}: damaged row ({error!r}). {REMAKE}") from None
+    index = ShardIndex(root, metadata["kind"], metadata["sample_rate"], metadata, metadata["shards"], samples)
+    unknown = set(metadata["validation"]) - {sample.key for sample in samples}
+    if unknown:
+        raise DataError(f"{root}/index.json: validation key {min(unknown)!r} is in no shard. {REMAKE}")
+    return index
+
+
+def verify_shards(index: ShardIndex) -> None:
+    """Compare the sha256 of every shard with index.json (reads everything once).
+
+    Raises:
+        DataError: the first shard whose content changed.
+    """
+    for shard in index.shards:
+        found = file_sha256(index.root / shard["name"])
+        if found != shard["sha256"]:
+            raise DataError(
+                f"{index.root / shard['name']}: content changed: sha256 {found[:16]}…, index.json says "
+                f"{shard['sha256'][:16]}…. {REMAKE}"
+            )
+
+
+def read_member(index: ShardIndex, sample: Sample, extension: str) -> bytes:
+    """Read one member of a sample from its tar.
+
+    Raises:
+        DataError: no such member, a truncated shard, or a content that does not have the checksum it was written with.
+    """
+    if extension not in sample.members:
+        raise DataError(f"{index.describe(sample)} has no member {extension!r}, only {', '.join(sample.members)}.")
+    offset, size = sample.members[extension]
+    try:
+        with open(index.root / index.shards[sample.shard]["name"], "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), size, offset)
+    except OSError as error:
+        raise DataError(f"{index.describe(sample)} cannot be read ({error.strerror or error}). {REMAKE}") from error
+    if len(data) != size:
+        raise DataError(
+            f"{index.describe(sample)}: shard truncated: {len(data)} of {size} bytes of .{extension}. {REMAKE}"
+        )
+    if zlib.crc32(data) != sample.crc32[extension]:
+        raise DataError(f"{index.describe(sample)}: .{extension} is corrupt (its checksum differs). {REMAKE}")
+    return data
+
+
+def _read_metadata(root: Path) -> dict[str, Any]:
+    path = root / "index.json"
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder (looked from {Path.cwd()}). `svae prepare … --out {root}` makes it.")
+    if not path.is_file():
+        unfinished = any(root.glob("shard-*.tar")) or (root / "plan.json").exists()
+        raise DataError(
+            f"{root}: no index.json. "
+            + ("Preparation was interrupted: run the same `svae prepare` command again, it goes on where it stopped."
+               if unfinished else "Expected a folder written by `svae prepare` or `svae encode`.")
+        )  # fmt: skip
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+        found = (metadata["format"], metadata["kind"])
+        int(metadata["sample_rate"]), list(metadata["shards"]), list(metadata["validation"])
+        for name in ("corpus", "utterances", "seconds", "rejected", "speakers", "characters"):
+            metadata[name]
+        for shard in metadata["shards"]:
+            shard["name"], shard["bytes"], shard["utterances"], shard["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: damaged or not an index of shards ({type(error).__name__}: {error}). {REMAKE}"
+        ) from error
+    if found[0] != FORMAT or found[1] not in KINDS:
+        raise DataError(
+            f"{path}: format {found[0]!r}, kind {found[1]!r}. This version of svae ({svae.__version__}) reads format "
+            f"{FORMAT} of the kinds {', '.join(KINDS)}. {REMAKE}"
+        )
+    return metadata
+
+
+def _sample(row: dict[str, Any], shard: int) -> Sample:
+    return Sample(
+        key=row["key"],
+        shard=shard,
+        duration_seconds=row["duration_seconds"],
+        num_samples=row["num_samples"],
+        # Interned: a few thousand different strings stand for hundreds of thousands of rows.
+        speaker=sys.intern(row["speaker"]),
+        language=sys.intern(row["language"]),
+        text=row["text"],
+        members={sys.intern(name): (offset, size) for name, (offset, size) in row["members"].items()},
+        crc32={sys.intern(name): value for name, value in row["crc32"].items()},
+    )

@@ -1,0 +1,258 @@
+"""Endless streams of batches for the training loops, read in worker processes, and the fixed batches for validation.
+
+A stream that starts at step k gives exactly what an uninterrupted one gives from its step k on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from svae.config import LoaderConfig
+from svae.data.batches import CachedGuidance, CropBatch, UtteranceBatch, read_crops, read_utterances
+from svae.data.index import Sample, ShardIndex
+from svae.data.order import Crop, SlotOrder, crop_batches, crop_start, pack, utterance_batches
+from svae.data.select import check_slots, num_frames, select_utterances, unfit_utterances
+from svae.data.stream import BatchStream, SlotDataset
+from svae.data.timings import Timings
+from svae.errors import DataError
+from svae.text.vocabulary import Vocabulary
+
+__all__ = [
+    "BatchStream",
+    "CropBatch",
+    "UtteranceBatch",
+    "crop_loader",
+    "unfit_utterances",
+    "utterance_loader",
+    "validation_batches",
+    "validation_crops",
+]
+
+
+def crop_loader(
+    index: ShardIndex,
+    *,
+    batch_size: int,
+    segment_samples: int,
+    context_samples: int,
+    seed: int,
+    start_step: int,
+    rank: int,
+    world_size: int,
+    loader: LoaderConfig,
+    guidance: CachedGuidance | None = None,
+    pin_memory: bool = False,
+) -> BatchStream[CropBatch]:
+    """Stream random crops of the training utterances for one rank, one crop of each utterance an epoch.
+
+    Args:
+        index: of kind `waveforms`.
+        batch_size: crops of this rank's batch.
+        segment_samples: length of a crop.
+        context_samples: real audio on either side of it.
+        seed: of the run.
+        start_step: the step whose batch comes first.
+        rank: this process.
+        world_size: number of processes.
+        loader: how to read.
+        guidance: stored teacher features to read with the crops.
+        pin_memory: page-lock the batches for non-blocking copies; for training on an accelerator.
+
+    Raises:
+        DataError: latents instead of waveforms, nothing to read, or too few shards for the readers.
+    """
+    if index.kind != "waveforms":
+        raise DataError(
+            f"{index.root}: holds {index.kind}, but the VAE trains on waveforms. Use a `svae prepare` folder."
+        )
+    samples = index.train
+    check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
+    plan = _CropPlan(batch_size, segment_samples, context_samples, guidance)
+    return BatchStream(
+        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader), loader, pin_memory
+    )
+
+
+def utterance_loader(
+    index: ShardIndex,
+    *,
+    batch_frames: int,
+    hop_length: int,
+    vocabulary: Vocabulary,
+    min_seconds: float,
+    max_seconds: float,
+    seed: int,
+    start_step: int,
+    rank: int,
+    world_size: int,
+    loader: LoaderConfig,
+    timings: Timings | None = None,
+    pin_memory: bool = False,
+) -> BatchStream[UtteranceBatch]:
+    """Stream whole training utterances for one rank, of similar length in a batch, each once an epoch.
+
+    Args:
+        index: of either kind; latents give `latent_*`, waveforms `waveform` and `lengths`.
+        batch_frames: the most latent frames of this rank's batch, padding included.
+        hop_length: samples per latent frame.
+        vocabulary: encodes the texts.
+        min_seconds: shorter utterances are left out (see `unfit_utterances`).
+        max_seconds: longer ones too.
+        seed: of the run.
+        start_step: the step whose batch comes first.
+        rank: this process.
+        world_size: number of processes.
+        loader: how to read.
+        timings: of the phones, for FramePhonemes.
+        pin_memory: page-lock the batches for non-blocking copies; for training on an accelerator.
+
+    Raises:
+        DataError: no utterance fits, or too few shards for the readers; from the stream also: a text with a
+            character that the vocabulary does not have.
+    """
+    samples, reasons = select_utterances(
+        index.train, batch_frames=batch_frames, hop_length=hop_length, min_seconds=min_seconds, max_seconds=max_seconds
+    )
+    if reasons and not samples:
+        listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+        raise DataError(f"{index.root}: no training utterance fits: {listed}. Raise batch_frames or widen the limits.")
+    check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
+    plan = _UtterancePlan(batch_frames, hop_length, vocabulary, timings)
+    return BatchStream(
+        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader), loader, pin_memory
+    )
+
+
+# ----------------------------------------------------------------------------------------------- validation
+
+
+def validation_crops(
+    index: ShardIndex,
+    *,
+    count: int,
+    batch_size: int,
+    segment_samples: int,
+    context_samples: int,
+    seed: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    samples: Sequence[Sample] | None = None,
+    guidance: CachedGuidance | None = None,
+) -> Iterator[CropBatch]:
+    """Yield the same crops at every call, in batches: those of this rank (rank::world_size).
+
+    With fewer utterances than `count`, utterances longer than a segment are cropped more than once, elsewhere.
+
+    Args:
+        index: of kind `waveforms`.
+        count: the most crops over all ranks.
+        batch_size: crops in a batch; the last may have fewer.
+        segment_samples: length of a crop.
+        context_samples: real audio on either side of it.
+        seed: decides where the crops are.
+        rank: this process.
+        world_size: number of processes.
+        samples: what to crop; None: what the index holds out. Nothing held out gives no batches.
+        guidance: stored teacher features to read with the crops.
+    """
+    chosen = list(index.validation if samples is None else samples)
+    crops: list[Crop] = []
+    for turn in range(count if chosen else 0):
+        for sample in chosen:
+            if turn == 0 or sample.num_samples > segment_samples:
+                start = crop_start(seed, turn, sample.key, sample.num_samples, segment_samples)
+                crops.append(Crop(sample, start, min(segment_samples, sample.num_samples)))
+        if len(crops) >= count:
+            break
+    mine = crops[:count][rank::world_size]
+    for first in range(0, len(mine), batch_size):
+        yield read_crops(
+            index,
+            mine[first : first + batch_size],
+            segment_samples=segment_samples,
+            context_samples=context_samples,
+            guidance=guidance,
+        )
+
+
+def validation_batches(
+    index: ShardIndex,
+    *,
+    count: int,
+    batch_frames: int,
+    hop_length: int,
+    vocabulary: Vocabulary,
+    min_seconds: float,
+    max_seconds: float,
+    rank: int = 0,
+    world_size: int = 1,
+    samples: Sequence[Sample] | None = None,
+    timings: Timings | None = None,
+) -> Iterator[UtteranceBatch]:
+    """Yield the same whole utterances at every call, sorted by length, in batches: those of this rank.
+
+    Args:
+        index: of either kind.
+        count: the most utterances over all ranks; the first usable ones.
+        batch_frames: the most latent frames of a batch, padding included.
+        hop_length: samples per latent frame.
+        vocabulary: encodes the texts.
+        min_seconds: shorter utterances are left out.
+        max_seconds: longer ones too.
+        rank: this process.
+        world_size: number of processes.
+        samples: what to read; None: what the index holds out. Nothing usable gives no batches.
+        timings: of the phones, for FramePhonemes.
+    """
+    usable, _ = select_utterances(
+        index.validation if samples is None else samples,
+        batch_frames=batch_frames,
+        hop_length=hop_length,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+    )
+    mine = sorted(usable[:count], key=lambda sample: (sample.num_samples, sample.key))[rank::world_size]
+    frames = [num_frames(sample.num_samples, hop_length) for sample in mine]
+    for batch in pack(range(len(mine)), frames, batch_frames):
+        chosen = [mine[i] for i in batch]
+        yield read_utterances(index, chosen, vocabulary=vocabulary, hop_length=hop_length, timings=timings)
+
+
+# ----------------------------------------------------------------------------------------------- plans for the readers
+
+
+@dataclass(frozen=True)
+class _CropPlan:
+    batch_size: int
+    segment_samples: int
+    context_samples: int
+    guidance: CachedGuidance | None
+
+    def batches(self, order: SlotOrder, start: int) -> Iterator[list[Crop]]:
+        return crop_batches(order, batch_size=self.batch_size, segment_samples=self.segment_samples, start=start)
+
+    def read(self, index: ShardIndex, crops: list[Crop]) -> CropBatch:
+        return read_crops(
+            index,
+            crops,
+            segment_samples=self.segment_samples,
+            context_samples=self.context_samples,
+            guidance=self.guidance,
+        )
+
+
+@dataclass(frozen=True)
+class _UtterancePlan:
+    batch_frames: int
+    hop_length: int
+    vocabulary: Vocabulary
+    timings: Timings | None
+
+    def batches(self, order: SlotOrder, start: int) -> Iterator[list[Sample]]:
+        return utterance_batches(order, batch_frames=self.batch_frames, hop_length=self.hop_length, start=start)
+
+    def read(self, index: ShardIndex, samples: list[Sample]) -> UtteranceBatch:
+        return read_utterances(
+            index, samples, vocabulary=self.vocabulary, hop_length=self.hop_length, timings=self.timings
+        )

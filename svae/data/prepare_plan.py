@@ -1,0 +1,290 @@
+"""What `svae prepare` will do, fixed before any audio is read: which utterance goes into which shard, in which order.
+
+The plan depends on the corpus' list and the options alone. It lies in the output folder as plan.json from the start,
+so that a later run knows whether the shards that it finds there are its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from svae.data.corpora import CORPORA, Utterance, iter_corpus
+from svae.errors import DataError
+from svae.runtime.files import leftovers, write_text
+from svae.text.vocabulary import normalize_text
+
+FORMAT = 1
+UTTERANCES_PER_SHARD = 500
+"""Aimed at where the number of shards is not given: about an hour of speech, 50 to 100 MB."""
+MIN_SHARDS, MAX_SHARDS = 8, 1024
+MAX_VALIDATION = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Options of `svae prepare`."""
+
+    corpus: str
+    """`sample`, `libritts`, `librispeech`, `ljspeech`, `vctk` or `jsonl`."""
+    root: Path | None = None
+    """Where the corpus is. None: data/LibriTTS, data/LibriSpeech, data/LJSpeech-1.1, data/VCTK-Corpus-0.92."""
+    out: Path | None = None
+    """Where the shards go. None: data/shards/CORPUS."""
+    subsets: tuple[str, ...] = ()
+    """LibriTTS, LibriSpeech: which. Empty: all train-* subsets, or all where there is none."""
+    sample_rate: int = 16000
+    """Hz; everything is resampled to it."""
+    shards: int | None = None
+    """Number of tar files. None: one for about 500 utterances, at least 8 where there are that many utterances."""
+    workers: int | None = None
+    """Processes. None: one per core. Does not change the result."""
+    validation: float = 0.05
+    """Share of utterances held out of training; at most 256, at least 1 where there are 4. 0 holds out none."""
+    min_seconds: float = 0.3
+    """Shorter utterances are rejected."""
+    max_seconds: float = 35.0
+    """Longer ones too."""
+    require_text: bool | None = None
+    """Whether utterances without text are rejected. None: yes, unless the corpus has not a single transcript: then
+    all are kept without text, which is enough for train-vae."""
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An utterance that is left out."""
+
+    key: str
+    path: str
+    reason: str
+    """missing, unreadable, empty, non-finite, silent, too short, too long or without text."""
+    detail: str
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """What a run of `prepare` did."""
+
+    out: Path
+    utterances: int
+    seconds: float
+    speakers: int
+    shards: int
+    shards_made: int
+    """By this run; the others were finished before."""
+    validation: int
+    rejected: dict[str, int]
+    """Utterances left out, by reason."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before reading audio."""
+
+    root: Path
+    out: Path
+    options: PrepareOptions
+    shards: list[list[Utterance]]
+    """Utterances of each shard in order, texts normalised ("" where there is none)."""
+    raw_texts: dict[str, str]
+    """Key → text as the corpus has it, where normalising changed it."""
+    rejections: list[Rejection]
+    """What is known to be unusable without reading audio."""
+    transcripts: bool
+    """False: the corpus has no text at all and is prepared without."""
+    identity: dict[str, Any]
+    """Content of plan.json."""
+
+
+def make_plan(options: PrepareOptions) -> Plan:
+    """List the corpus and deal its utterances to shards.
+
+    Raises:
+        DataError: impossible options, no such corpus, or more shards asked for than there are utterances.
+    """
+    root, out = _folders(options)
+    _check(options)
+    utterances = iter_corpus(options.corpus, root, options.subsets)
+    transcripts = any(utterance.text is not None for utterance in utterances)
+    require_text = transcripts if options.require_text is None else options.require_text
+    accepted: list[Utterance] = []
+    with ThreadPoolExecutor(16) as pool:
+        sizes = dict(zip((u.key for u in utterances), pool.map(_size, (u.audio for u in utterances)), strict=True))
+    raw_texts: dict[str, str] = {}
+    rejections: list[Rejection] = []
+    for utterance in utterances:
+        text = normalize_text(utterance.text or "")
+        if sizes[utterance.key] < 1:
+            reason = ("missing", "no such file") if sizes[utterance.key] < 0 else ("empty", "the file has 0 bytes")
+            rejections.append(Rejection(utterance.key, utterance.source, *reason))
+        elif not text and require_text:
+            rejections.append(Rejection(utterance.key, utterance.source, "without text", "no or empty transcript"))
+        else:
+            if utterance.text is not None and utterance.text != text:
+                raw_texts[utterance.key] = utterance.text
+            accepted.append(replace(utterance, text=text))
+    shards = assign(accepted, sizes, _number_of_shards(options, len(accepted))) if accepted else []
+    return Plan(
+        root=root,
+        out=out,
+        options=options,
+        shards=shards,
+        raw_texts=raw_texts,
+        rejections=rejections,
+        transcripts=transcripts,
+        identity=_identity(options, require_text, utterances, sizes, len(shards)),
+    )
+
+
+def assign(utterances: Sequence[Utterance], sizes: dict[str, int], number: int) -> list[list[Utterance]]:
+    """Deal utterances to shards, balanced in count (within 1) and in bytes of audio (about the longest utterance).
+
+    Bytes stand for seconds: exact for uncompressed files of one corpus, close for compressed ones, and known without
+    opening any. What is rejected later, when the audio is read, is missing from its shard.
+
+    Args:
+        utterances: what to deal.
+        sizes: key → bytes.
+        number: of shards.
+
+    Returns:
+        The shards; inside each, in the order of a hash of the key, which mixes speakers and chapters.
+    """
+    shards: list[list[Utterance]] = [[] for _ in range(number)]
+    loads = [0] * number
+    ordered = sorted(utterances, key=lambda u: (-sizes[u.key], u.key))
+    # Each round gives every shard one utterance, the longest to the one that has least.
+    for first in range(0, len(ordered), number):
+        emptiest = sorted(range(number), key=lambda shard: (loads[shard], shard))
+        for utterance, shard in zip(ordered[first : first + number], emptiest, strict=False):
+            shards[shard].append(utterance)
+            loads[shard] += sizes[utterance.key]
+    return [sorted(shard, key=lambda u: _hash("order", u.key)) for shard in shards]
+
+
+def choose_validation(keys: Iterable[str], share: float) -> list[str]:
+    """Choose the utterances to hold out: those whose keys have the smallest hashes, in that order."""
+    ordered = sorted(keys, key=lambda key: _hash("validation", key))
+    if share <= 0:
+        return []
+    wanted = max(round(share * len(ordered)), 1 if len(ordered) >= 4 else 0)
+    return ordered[: max(min(wanted, MAX_VALIDATION, len(ordered) - 1), 0)]
+
+
+def enter_folder(plan: Plan) -> None:
+    """Make the output folder and leave plan.json there, or check that the one there is the same.
+
+    Raises:
+        DataError: the folder holds shards of something else, or cannot be written.
+    """
+    path = plan.out / "plan.json"
+    advice = f"Choose another --out, or delete {plan.out} and run again."
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            changes = _differences(json.loads(path.read_text(encoding="utf-8")), plan.identity)
+            if changes:
+                raise DataError(f"{plan.out}: was begun with other options: {'; '.join(changes)}.\n{advice}")
+        elif any(plan.out.glob("shard-*")) or (plan.out / "index.json").exists():
+            raise DataError(f"{plan.out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}")
+        elif foreign := sorted({entry.name for entry in plan.out.iterdir()} - {"rejected.jsonl", ".rejected"}):
+            raise DataError(f"{plan.out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out.")
+        else:
+            write_text(path, json.dumps(plan.identity, indent=1) + "\n")
+        # What a killed run left half done.
+        for leftover in (*leftovers(plan.out), *leftovers(plan.out / ".rejected")):
+            leftover.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{plan.out}: cannot be written ({error.strerror or error}). Choose another --out or make room."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}).\n{advice}") from error
+
+
+def _folders(options: PrepareOptions) -> tuple[Path, Path]:
+    out = Path(options.out) if options.out is not None else Path("data/shards") / options.corpus
+    if options.root is not None:
+        return Path(options.root), out
+    if options.corpus == "jsonl":
+        raise DataError("svae prepare jsonl: --root is missing. Give the .jsonl file, or the folder it is in.")
+    if options.corpus not in CORPORA:
+        raise DataError(f"corpus {options.corpus!r}: unknown. Expected one of {', '.join(CORPORA)}, jsonl.")
+    return CORPORA[options.corpus].folder, out
+
+
+def _check(options: PrepareOptions) -> None:
+    problems = []
+    if options.sample_rate < 1:
+        problems.append(f"--sample-rate {options.sample_rate}: expected Hz, e.g. 16000")
+    if options.shards is not None and options.shards < 1:
+        problems.append(f"--shards {options.shards}: expected at least 1")
+    if options.workers is not None and options.workers < 1:
+        problems.append(f"--workers {options.workers}: expected at least 1")
+    if not 0 <= options.validation < 1:
+        problems.append(f"--validation {options.validation}: expected a share from 0 up to, but not, 1")
+    if not 0 <= options.min_seconds < options.max_seconds:
+        problems.append(f"min_seconds {options.min_seconds} must be at least 0 and less than {options.max_seconds}")
+    if problems:
+        raise DataError("svae prepare: " + "; ".join(problems) + ".")
+
+
+def _number_of_shards(options: PrepareOptions, utterances: int) -> int:
+    if options.shards is None:
+        return min(max(-(-utterances // UTTERANCES_PER_SHARD), MIN_SHARDS), MAX_SHARDS, utterances)
+    if options.shards > utterances:
+        raise DataError(
+            f"--shards {options.shards}: the corpus has only {utterances} usable utterances, and a shard needs one. "
+            f"Use at most --shards {utterances}."
+        )
+    return options.shards
+
+
+def _identity(
+    options: PrepareOptions, require_text: bool, utterances: list[Utterance], sizes: dict[str, int], shards: int
+) -> dict[str, Any]:
+    """Return everything that decides the shards' bytes; not where the corpus lies, nor how many processes work."""
+    content = hashlib.sha256()
+    for u in utterances:
+        row = [u.key, u.source, sizes[u.key], u.text, u.speaker, u.language]
+        content.update(json.dumps(row).encode() + b"\n")
+    fixed = {name: value for name, value in asdict(options).items() if name not in ("root", "out", "workers")}
+    return {
+        "format": FORMAT,
+        **fixed,
+        "subsets": sorted(options.subsets),
+        "shards": shards,
+        "require_text": require_text,
+        "utterances": len(utterances),
+        "content": content.hexdigest(),
+    }
+
+
+def _differences(there: Any, now: dict[str, Any]) -> list[str]:
+    if not isinstance(there, dict):
+        return ["plan.json is damaged"]
+    names = sorted(now.keys() | there.keys())
+    changed = [name for name in names if there.get(name) != now.get(name)]
+    return [
+        "the corpus' files or texts changed"
+        if name == "content"
+        else f"{name} {there.get(name)} there, {now.get(name)} now"
+        for name in changed
+    ]
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, -1 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1
+
+
+def _hash(purpose: str, key: str) -> bytes:
+    return hashlib.blake2b(f"{purpose}/{key}".encode(), digest_size=8).digest()

@@ -1,0 +1,83 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from svae.data.index import Sample, ShardIndex
+from svae.errors import DataError
+
+
+def num_frames(num_samples: int, hop_length: int) -> int:
+    """Return the latent frames of an utterance: the encoder pads to a multiple of the hop."""
+    return -(-num_samples // hop_length)
+
+
+def select_utterances(
+    samples: Sequence[Sample], *, batch_frames: int, hop_length: int, min_seconds: float, max_seconds: float
+) -> tuple[list[Sample], dict[str, int]]:
+    """Part the utterances that can be in a batch from those that cannot.
+
+    Args:
+        samples: of the index.
+        batch_frames: padded frames of a rank's batch.
+        hop_length: samples per latent frame.
+        min_seconds: shorter ones are left out.
+        max_seconds: longer ones are left out.
+
+    Returns:
+        The usable ones in the same order, and the number of the others by reason.
+    """
+    usable: list[Sample] = []
+    reasons: Counter[str] = Counter()
+    for sample in samples:
+        if not sample.text:
+            reasons["without text"] += 1
+        elif sample.duration_seconds < min_seconds:
+            reasons[f"shorter than {min_seconds:g} s"] += 1
+        elif sample.duration_seconds > max_seconds:
+            reasons[f"longer than {max_seconds:g} s"] += 1
+        elif num_frames(sample.num_samples, hop_length) > batch_frames:
+            reasons[f"longer than the batch budget of {batch_frames} frames"] += 1
+        else:
+            usable.append(sample)
+    return usable, dict(sorted(reasons.items()))
+
+
+def unfit_utterances(
+    index: ShardIndex, *, batch_frames: int, hop_length: int, min_seconds: float, max_seconds: float
+) -> dict[str, int]:
+    """Count the training utterances that `utterance_loader` leaves out, by reason, for printing. Empty: none."""
+    return select_utterances(
+        index.train,
+        batch_frames=batch_frames,
+        hop_length=hop_length,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+    )[1]
+
+
+def check_slots(index: ShardIndex, samples: Sequence[Sample], *, world_size: int, num_workers: int) -> None:
+    """Check that every reader of every rank gets at least one shard with something to read.
+
+    Raises:
+        DataError: there is nothing to read, or there are fewer shards than readers.
+    """
+    if not samples:
+        raise DataError(
+            f"{index.root}: none of its {len(index.samples)} utterances can be used for training "
+            f"({len(index.validation)} are held out for validation). Prepare more data, or widen the limits."
+        )
+    slots = world_size * max(num_workers, 1)
+    usable = len({sample.shard for sample in samples})
+    if usable >= slots:
+        return
+    shards = f"{len(index.shards)} shards" if usable == len(index.shards) else (
+        f"{usable} shards with utterances to train on (of {len(index.shards)})"
+    )  # fmt: skip
+    lower = "or lower loader.num_workers" if num_workers > 1 else "or use fewer processes"
+    raise DataError(
+        f"{index.root}: {shards}, but world_size {world_size} × num_workers {max(num_workers, 1)} needs at least "
+        f"{slots}.\nRe-run `svae prepare … --shards {slots}` {lower}."
+    )

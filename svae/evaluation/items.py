@@ -1,0 +1,259 @@
+"""What is to be synthesised and scored: lists in files, or the utterances held out of training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from svae.data.index import Sample, read_index
+from svae.errors import DataError
+from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
+from svae.judges.normalizers import normalize_for_wer
+from svae.runtime.files import file_sha256
+
+PROMPT_SECONDS = (1.5, 12.0)
+"""A prompt taken from shards has a length in this range where the speaker has one."""
+MAX_ID_BYTES = 240
+"""File systems take 255, and a suffix follows."""
+LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One utterance of an evaluation."""
+
+    id: str
+    """Names the wav; letters, digits, `-`, `_` and `.`."""
+    text: str
+    prompt: Recording | None
+    prompt_text: str | None
+    target: Recording | None
+    """A human recording of the text."""
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class ItemList:
+    """Items and what identifies the list in results."""
+
+    items: list[Item]
+    description: dict[str, Any]
+
+
+def read_list(
+    path: Path,
+    audio_root: Path | None = None,
+    *,
+    form: str = "auto",
+    normalize: Callable[[str], str] = normalize_for_wer,
+) -> ItemList:
+    """Read a list of what is to be said.
+
+    Args:
+        path: the list.
+        audio_root: where recordings lie; for `librispeech-pc` the folder with speaker/chapter/utterance.flac, for the
+            others the list's own folder unless this is given.
+        form: `jsonl`, one object a line; `librispeech-pc`, F5-TTS's six tab-separated columns: prompt id, prompt
+            seconds, prompt text, target id, target seconds, target text; `seed-tts`,
+            `utt|prompt_text|prompt_wav|text[|target_wav]`; `zipvoice`, tab separated utt, prompt text, prompt wav, text;
+            `auto`, by the file's ending: `.jsonl`, or `.lst` with tabs or bars.
+        normalize: leaves words in every text, or the row is refused.
+
+    Raises:
+        DataError: missing file, a bad row (by number), equal ids, or no row at all.
+    """
+    if not path.is_file():
+        raise DataError(f"--list {path}: no such file")
+    try:
+        # Not splitlines(): it also cuts at U+2028 and its like, which may stand inside a text.
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError:
+        raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
+    if form == "auto":
+        form = "jsonl" if path.suffix == ".jsonl" else "seed-tts" if _has_bars(lines[0]) else "librispeech-pc"
+    folder = audio_root or path.parent
+    parsers: dict[str, Callable[[str], Item]] = {
+        "jsonl": partial(_jsonl_item, folder),
+        "librispeech-pc": partial(_librispeech_item, audio_root),
+        "seed-tts": partial(_seed_tts_item, folder),
+        "zipvoice": partial(_zipvoice_item, folder),
+    }
+    items: list[Item] = []
+    seen: set[str] = set()
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            item = parsers[form](line)
+            if item.id in seen:
+                raise ValueError(f"id {item.id!r} appeared before")
+            if not normalize(item.text).strip():
+                raise ValueError("the text has no word")
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"--list {path}, line {number}: {reason}") from None
+        seen.add(item.id)
+        items.append(item)
+    if not items:
+        raise DataError(f"--list {path}: no row in it. Expected JSON objects {LIST_FIELDS}, one a line.")
+    return ItemList(items, {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)})
+
+
+def _has_bars(line: str) -> bool:
+    return "\t" not in line and line.count("|") in (3, 4)
+
+
+def _jsonl_item(folder: Path, line: str) -> Item:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON ({error}); expected {LIST_FIELDS}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"expected an object {LIST_FIELDS}, got {type(row).__name__}")
+    for name in ("id", "text", "ref", "ref_text", "target", "speaker"):
+        if row.get(name) is not None and not isinstance(row[name], str):
+            raise ValueError(f"field {name!r} must be text, got {row[name]!r}")
+        if isinstance(row.get(name), str) and any("\ud800" <= char <= "\udfff" for char in row[name]):
+            raise ValueError(
+                f"field {name!r} holds half of a surrogate pair, {row[name]!r}; write the character itself"
+            )
+    for name in ("id", "text"):
+        if row.get(name) is None:
+            raise KeyError(name)
+    _check_id(row["id"])
+    return Item(
+        id=row["id"],
+        text=row["text"],
+        prompt=recording_from_file(folder / row["ref"]) if row.get("ref") else None,
+        prompt_text=row.get("ref_text"),
+        target=recording_from_file(folder / row["target"]) if row.get("target") else None,
+        speaker=row.get("speaker"),
+    )
+
+
+def _check_id(name: str) -> None:
+    if not name or any(c in "/\\" or c.isspace() or not c.isprintable() for c in name) or name.startswith("."):
+        raise ValueError(f"id {name[:80]!r} cannot name a file")
+    if len(name.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"id {name[:80]!r}… cannot name a file: {len(name.encode())} bytes, at most {MAX_ID_BYTES}")
+
+
+def _librispeech_item(audio_root: Path | None, line: str) -> Item:
+    columns = line.split("\t")
+    if len(columns) != 6:
+        raise ValueError(
+            f"expected the 6 tab-separated columns of a `librispeech-pc` list, got {len(columns)}; a protocol takes "
+            "lists of its own form only (docs/protocols.md)"
+        )
+    if audio_root is None:
+        raise ValueError("this list names LibriSpeech utterances; pass their folder with --audio-root DIR")
+    prompt_id, _, prompt_text, target_id, _, text = (column.strip() for column in columns)
+
+    def find(utterance: str) -> Recording:
+        speaker, chapter, *_ = utterance.split("-")
+        return recording_from_file(audio_root / speaker / chapter / f"{utterance}.flac")
+
+    if prompt_id.count("-") != 2 or target_id.count("-") != 2:
+        raise ValueError(f"expected ids like 4077-13754-0000, got {prompt_id!r} and {target_id!r}")
+    return Item(target_id, text, find(prompt_id), prompt_text, find(target_id), target_id.split("-")[0])
+
+
+def _seed_tts_item(folder: Path, line: str) -> Item:
+    """Read a row of Seed-TTS's meta.lst; a human recording without a fifth column is wavs/UTT.wav where that exists."""
+    columns = line.strip().split("|")
+    if len(columns) not in (4, 5):
+        raise ValueError(f"expected utt|prompt_text|prompt_wav|text or one more, |target_wav, got {len(columns)} parts")
+    name, prompt_text, prompt, text = columns[:4]
+    _check_id(name)
+    target = folder / (columns[4] if len(columns) == 5 else f"wavs/{name}.wav")
+    known = len(columns) == 5 or target.is_file()
+    prompted = recording_from_file(folder / prompt)
+    return Item(name, text, prompted, prompt_text, recording_from_file(target) if known else None)
+
+
+def _zipvoice_item(folder: Path, line: str) -> Item:
+    columns = line.strip().split("\t")
+    if len(columns) != 4:
+        raise ValueError(f"expected 4 tab-separated columns (utt, prompt text, prompt wav, text), got {len(columns)}")
+    name, prompt_text, prompt, text = columns
+    _check_id(name)
+    return Item(name, text, recording_from_file(folder / prompt), prompt_text, None)
+
+
+def check_recordings(items: Sequence[Item], *, option: str) -> None:
+    """Make sure that every file an evaluation will read is there, before anything is computed.
+
+    Raises:
+        DataError: some are not; they are counted and the first are named.
+    """
+    files = {recording.path for item in items for recording in (item.prompt, item.target) if recording is not None}
+    missing = sorted(str(path) for path in files if not path.is_file())
+    if missing:
+        some = "\n".join(f"  {name}" for name in missing[:5]) + ("\n  …" if len(missing) > 5 else "")
+        raise DataError(
+            f"{option}: {len(missing)} of {len(files)} recordings that it names are missing:\n{some}\n"
+            "Paths are relative to the list's folder, those of a .lst to --audio-root."
+        )
+
+
+def held_out_list(root: Path, *, need_prompts: bool = True) -> ItemList:
+    """Make a list of the utterances that `svae prepare` held out, each prompted by another of its speaker.
+
+    Args:
+        root: waveform shards.
+        need_prompts: leave out, and count, utterances without words or without another one by their speaker; else
+            keep all, some without text or prompt.
+
+    Raises:
+        DataError: no such shards, nothing held out, or nothing is left.
+    """
+    index = read_index(root)
+    if index.kind != "waveforms":
+        raise DataError(f"--data {root}: holds {index.kind}; evaluation needs waveform shards from `svae prepare`")
+    by_speaker: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in index.samples:
+        if normalize_for_wer(sample.text):
+            by_speaker[sample.speaker].append(sample)
+    items, alone = [], 0
+    for sample in index.validation:
+        others = [s for s in by_speaker[sample.speaker] if s.key != sample.key]
+        if need_prompts and (not others or not normalize_for_wer(sample.text)):
+            alone += 1
+            continue
+        prompt = min(others, key=partial(_prompt_rank, sample.key), default=None)
+        items.append(
+            Item(
+                id=sample.key,
+                text=sample.text,
+                prompt=None if prompt is None else recording_from_shards(index, prompt),
+                prompt_text=None if prompt is None else prompt.text,
+                target=recording_from_shards(index, sample),
+                speaker=sample.speaker,
+            )
+        )
+    if not items:
+        reason = "none of them has words and another utterance by its speaker" if index.validation else "there are none"
+        raise DataError(
+            f"--data {root}: nothing to evaluate among {len(index.validation)} held-out utterances: {reason}. "
+            "Pass --list FILE, or prepare the corpus with a larger --validation share."
+        )
+    description = {
+        "list": f"held-out utterances of {root}",
+        "sha256": hashlib.sha256("\n".join(f"{i.id}\t{i.text}" for i in items).encode()).hexdigest(),
+        "utterances": len(items),
+        "left_out_without_prompt": alone,
+    }
+    return ItemList(items, description)
+
+
+def _prompt_rank(key: str, sample: Sample) -> tuple[float, str]:
+    """Order prompts: those nearest to a good length first, equals as if at random but by the keys alone."""
+    low, high = PROMPT_SECONDS
+    misfit = max(low - sample.duration_seconds, sample.duration_seconds - high, 0.0)
+    return misfit, hashlib.sha256(f"{key}/{sample.key}".encode()).hexdigest()

@@ -1,0 +1,224 @@
+"""The recordings that are to be judged: synthesised, decoded from latents, or found in a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from torch import Tensor
+
+from svae.audio import save_audio
+from svae.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint
+from svae.errors import CheckpointError, DataError
+from svae.evaluation.items import Item
+from svae.evaluation.recordings import Recording, recording_from_file
+from svae.models.vae import streaming
+from svae.models.vae.vae import SpeechVAE
+from svae.runtime.distributed import World, barrier
+from svae.runtime.files import file_sha256, writable_folder, write_text
+from svae.synthesis.model import TTS
+from svae.synthesis.types import WEIGHTS, Sampling
+from svae.text.vocabulary import normalize_text
+
+SEED_FOLDER = "seed-"
+
+
+def existing_wavs(items: Sequence[Item], folder: Path, *, option: str = "--wavs") -> dict[str, Recording]:
+    """Return the recordings ID.wav (or ID.flac) of a folder; a missing one is in it and fails when it is read.
+
+    Raises:
+        DataError: no such folder, or nothing of the list is in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{option} {folder}: no such folder")
+    found: dict[str, Recording] = {}
+    for item in items:
+        candidates = [folder / f"{item.id}{suffix}" for suffix in (".wav", ".flac")]
+        found[item.id] = recording_from_file(next((p for p in candidates if p.is_file()), candidates[0]))
+    if not any(recording.path.is_file() for recording in found.values()):
+        raise DataError(f"{option} {folder}: none of the {len(items)} recordings is here, e.g. {items[0].id}.wav")
+    return found
+
+
+def existing_seeds(items: Sequence[Item], folder: Path) -> dict[str, dict[str, Recording]]:
+    """Return `wavs`, the recordings of a folder; or one entry for each of its subfolders seed-N."""
+    folders = sorted(
+        (p for p in folder.glob(f"{SEED_FOLDER}*") if p.is_dir() and p.name.removeprefix(SEED_FOLDER).isdigit()),
+        key=lambda p: int(p.name.removeprefix(SEED_FOLDER)),
+    )
+    if not folders:
+        return {"wavs": existing_wavs(items, folder)}
+    return {p.name.replace("-", " "): existing_wavs(items, p) for p in folders}
+
+
+def synthesize_items(
+    tts: TTS,
+    items: Sequence[Item],
+    seeds: Sequence[int],
+    *,
+    sampling: Sampling,
+    folder: Path,
+    world: World,
+    console: Console,
+) -> tuple[dict[str, dict[str, Recording]], list[float]]:
+    """Synthesise every item with every seed into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
+
+    Args:
+        tts: the model.
+        items: what to say, with prompts.
+        seeds: each gives a recording of every item.
+        sampling: settings that `tts.resolve` has filled in; the seed in them is not used.
+        folder: where the recordings go.
+        world: ranks share the items.
+        console: for the progress bar.
+
+    Returns:
+        The recordings by `seed N` and id, and the real-time factor of each, measured when it was made.
+
+    Raises:
+        DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
+    """
+    check_items(tts, items)
+    jobs = [(seed, item) for seed in seeds for item in items]
+    for seed, item in track(
+        jobs[world.rank :: world.world_size],
+        "Synthesising",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ):
+        assert item.prompt is not None and item.prompt_text is not None
+        prompt = item.prompt.load(tts.sample_rate)
+        made_with = {
+            "weights": {name: tts.identity.get(name) for name in WEIGHTS},
+            "seed": seed,
+            "steps": sampling.num_steps,
+            "guidance": sampling.guidance_scale,
+            "prompt_guidance": sampling.prompt_guidance,
+            "duration_rule": sampling.duration_rule,
+            "text": item.text,
+            "prompt_sha256": hashlib.sha256(prompt.numpy().tobytes()).hexdigest(),
+            "prompt_text": item.prompt_text,
+            "device": tts.device.type,
+        }
+        wav = writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out") / f"{item.id}.wav"
+
+        def speak(path: Path, item: Item = item, prompt: Tensor = prompt, seed: int = seed) -> dict[str, Any]:
+            factors = _synthesize(tts, item, prompt, path, **asdict(replace(sampling, seed=seed)))
+            return {"real_time_factors": factors}
+
+        keep_or_make(wav, made_with, speak)
+    barrier(world)
+    made: dict[str, dict[str, Recording]] = {}
+    factors = []
+    for seed in seeds:
+        place = folder / f"{SEED_FOLDER}{seed}"
+        made[f"seed {seed}"] = {item.id: recording_from_file(place / f"{item.id}.wav") for item in items}
+        factors += [_read_json(place / f"{item.id}.json")["real_time_factors"]["total"] for item in items]
+    return made, factors
+
+
+def keep_or_make(wav: Path, made_with: dict[str, Any], make: Callable[[Path], dict[str, Any]]) -> None:
+    """Write a wav unless it is already there and was made in the same way.
+
+    What made a wav, and the wav's sha256, stand in ID.json beside it, written after it: a wav that is half written,
+    replaced by another, or made with another model, seed, prompt or setting is made again.
+    """
+    sidecar = wav.with_suffix(".json")
+    row = _read_json(sidecar)
+    if row.get("made_with") == made_with and wav.is_file() and row.get("sha256") == file_sha256(wav):
+        return
+    sidecar.unlink(missing_ok=True)  # a wav of another setting must not be taken for this one's
+    row = {"made_with": made_with} | make(wav)
+    write_text(sidecar, json.dumps(row | {"sha256": file_sha256(wav)}) + "\n")
+
+
+def _synthesize(tts: TTS, item: Item, prompt: Tensor, wav: Path, **settings: Any) -> dict[str, float]:
+    """Speak one item into a file; return the real-time factors."""
+    try:
+        result = tts.generate(item.text, prompt, item.prompt_text or "", **settings)
+    except DataError as error:
+        raise DataError(f"item {item.id!r}: {error}") from None
+    save_audio(wav, result.waveform, result.sample_rate)
+    return result.real_time_factors
+
+
+def check_items(tts: TTS, items: Sequence[Item]) -> None:
+    """Raise one DataError that counts the items this model cannot synthesise, with an example."""
+    problems = []
+    for item in items:
+        if item.prompt is None or not item.prompt_text:
+            problems.append(f"{item.id}: needs `ref` and `ref_text`")
+            continue
+        unknown = tts.vocabulary.unknown(normalize_text(f"{item.prompt_text} {item.text}"))
+        if unknown:
+            problems.append(f"{item.id}: unknown characters {', '.join(map(repr, unknown))}")
+    if problems:
+        some = "\n".join(f"  {problem}" for problem in problems[:5])
+        raise DataError(
+            f"{len(problems)} of {len(items)} items cannot be synthesised by {tts.identity['path']}:\n{some}"
+        )
+
+
+def find_vae(path: Path) -> Checkpoint:
+    """Return a VAE checkpoint: the one given, a run's latest, or the copy inside a TTS checkpoint.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    for folder in (path, latest_checkpoint(path)):
+        if folder is not None and all((folder / name).is_file() for name in ("config.json", "vae/config.json")):
+            return open_checkpoint(folder / "vae", kind="vae")
+    try:
+        return open_checkpoint(path, kind="vae")
+    except CheckpointError as error:
+        raise CheckpointError(f"evaluate --reconstruction: {error}") from None
+
+
+def reconstruct_items(
+    vae: SpeechVAE, identity: str, items: Sequence[Item], *, folder: Path, world: World, console: Console
+) -> dict[str, Recording]:
+    """Encode and decode every original with the posterior's mean into FOLDER/ID.wav, at the VAE's rate."""
+    writable_folder(folder, option="--out")
+    device = vae.latent_mean.device
+    for item in track(
+        items[world.rank :: world.world_size],
+        "Reconstructing",
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ):
+        assert item.target is not None
+        target = item.target
+
+        @torch.inference_mode()
+        def decode(path: Path, target: Recording = target) -> dict[str, Any]:
+            waveform = target.load(vae.sample_rate)
+            latents = streaming.encode(vae, waveform[None, None].to(device)).mean
+            decoded = streaming.decode(vae, latents)[0, 0, : waveform.shape[0]]
+            save_audio(path, decoded[None].cpu(), vae.sample_rate)
+            return {}
+
+        try:
+            made_with = {"model": identity, "original": target.sha256(), "device": device.type}
+            keep_or_make(folder / f"{item.id}.wav", made_with, decode)
+        except DataError as error:  # it is missing then, and counts
+            console.print(f"[yellow]{escape(item.id)} is not reconstructed: {escape(str(error))}[/]", soft_wrap=True)
+            (folder / f"{item.id}.wav").unlink(missing_ok=True)
+    barrier(world)
+    return {item.id: recording_from_file(folder / f"{item.id}.wav") for item in items}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

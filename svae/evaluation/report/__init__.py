@@ -1,0 +1,1 @@
+"""Results as tables, as a page and as charts."""

@@ -1,0 +1,1 @@
+"""Checkpoints of the official codes as checkpoints of svae."""

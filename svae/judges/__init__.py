@@ -1,0 +1,1 @@
+"""Recognisers, speaker models and predictors of naturalness: what synthesis, training and evaluation ask."""

@@ -1,0 +1,115 @@
+"""Predictors of mean opinion scores, given as ONNX files by path: DNSMOS P.835, and UTMOS or one like it.
+
+ONNX runs no code of the file's author, which the TorchScript and pickle files of the published UTMOS would. Nothing here is
+a listening test: predictors of different names, or of different files, do not compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from svae.errors import ConfigError, DataError
+from svae.runtime.files import file_sha256
+
+SAMPLE_RATE = 16000
+WORST = 1.0
+"""Least mean opinion score: what a recording that is missing or unreadable counts as."""
+UTMOS = "utmos"
+DNSMOS = "dnsmos"
+DNSMOS_WINDOW = 144160
+"""Samples (9.01 s) that DNSMOS P.835 hears at a time."""
+DNSMOS_SCALES = {
+    "dnsmos_sig": (-0.08397278, 1.22083953, 0.0052439),
+    "dnsmos_bak": (-0.13166888, 1.60915514, -0.39604546),
+    "dnsmos_ovrl": (-0.06766283, 1.11546468, 0.04602535),
+}
+"""Column → polynomial from what the network says to the scale of the listeners, highest power first.
+Source: DNS-Challenge, dnsmos_local.py, not personalised."""
+
+
+class QualityPredictor:
+    """A network from a waveform at 16 kHz to one score; with the name `dnsmos`, to the three of sig_bak_ovr.onnx.
+
+    Args:
+        name: `utmos` or `dnsmos`: what the columns are called.
+        path: ONNX file. Its input is (1, samples) or (samples,) float32; its output holds one number (`dnsmos`: three).
+
+    Raises:
+        ConfigError: no such file, not ONNX, other inputs, or onnxruntime is not installed.
+    """
+
+    def __init__(self, name: str, path: Path) -> None:
+        if not path.is_file():
+            raise ConfigError(f"--{name} {path}: no such file; expected an ONNX file")
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ConfigError(f"--{name} {path}: needs onnxruntime; try: pip install 'svae[mos]'") from None
+        onnxruntime.set_default_logger_severity(3)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1  # sums in one order: the same score every time
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no common base class
+            raise ConfigError(f"--{name} {path}: not a usable ONNX file ({str(error).splitlines()[0][:200]})") from None
+        inputs = self.session.get_inputs()
+        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) not in (1, 2):
+            found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
+            raise ConfigError(f"--{name} {path}: expected one float input (1, samples) or (samples,), got {found}")
+        self.name, self.path, self.input = name, path, inputs[0]
+        self.columns = tuple(DNSMOS_SCALES) if name == DNSMOS else (name,)
+        self.description: dict[str, Any] = {
+            "model": str(path),
+            "sha256": file_sha256(path),
+            "sample_rate": SAMPLE_RATE,
+            "onnxruntime": metadata.version("onnxruntime"),
+            "device": "cpu",
+        }
+
+    def predict(self, waveforms: Sequence[Tensor]) -> list[dict[str, float]]:
+        """Return column → score of each waveform (S,) at 16 kHz, independent of the others.
+
+        Raises:
+            DataError: the network fails, or returns something else than finite scores.
+        """
+        return [self._predict(waveform.detach().cpu().numpy().astype(np.float32)) for waveform in waveforms]
+
+    def _predict(self, samples: np.ndarray) -> dict[str, float]:
+        if self.name != DNSMOS:
+            return {self.name: float(self._run(samples, 1)[0])}
+        scores = np.stack([self._run(window, 3) for window in dnsmos_windows(samples)])
+        return {
+            column: float(np.polyval(scale, scores[:, i].astype(np.float64)).mean())
+            for i, (column, scale) in enumerate(DNSMOS_SCALES.items())
+        }
+
+    def _run(self, samples: np.ndarray, count: int) -> np.ndarray:
+        shaped = samples[None] if len(self.input.shape) == 2 else samples
+        try:
+            found = np.concatenate([np.ravel(part) for part in self.session.run(None, {self.input.name: shaped})])
+        except Exception as error:
+            raise DataError(f"--{self.name} {self.path}: {str(error).splitlines()[0][:200]}") from None
+        if found.shape != (count,) or not np.isfinite(found).all():
+            raise DataError(
+                f"--{self.name} {self.path}: expected {count} finite number(s) for {samples.shape[0]} samples, got {found[:8]}"
+            )
+        return found
+
+
+def dnsmos_windows(samples: np.ndarray) -> list[np.ndarray]:
+    """Return the windows of 9.01 s, a second apart, that DNSMOS averages over; a short clip is repeated first.
+
+    Source: DNS-Challenge, dnsmos_local.py: floor(seconds) - 9 windows of a clip of ten seconds or more, else one.
+    """
+    if samples.size == 0:
+        raise DataError("an empty recording has no windows")
+    while samples.shape[0] < DNSMOS_WINDOW:
+        samples = np.concatenate([samples, samples])
+    count = max(1, samples.shape[0] // SAMPLE_RATE - 9)
+    return [samples[i * SAMPLE_RATE : i * SAMPLE_RATE + DNSMOS_WINDOW] for i in range(count)]

@@ -1,0 +1,1 @@
+"""Faster inference on the CPU, by operators of torch that are not public."""

@@ -1,0 +1,1 @@
+"""The text-to-speech network, its training objective, its sampler and its predictors of duration."""

@@ -1,0 +1,56 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Regulator(nn.Module):
+    """Project teacher features to the latent width; used in training only.
+
+    Source: Semantic-VAE (arXiv 2509.22167), semantic alignment; the code's InterpolateRegulator. In place of
+    GroupNorm over a clip with its padding, the statistics here are those of the valid frames.
+
+    Args:
+        teacher_dim: Width of the teacher's features.
+        latent_dim: Width of the latents.
+        layers: Convolutions of width 2 * latent_dim before the 1x1 convolution; 0: only that.
+    """
+
+    def __init__(self, teacher_dim: int, latent_dim: int, layers: int) -> None:
+        super().__init__()
+        widths = [teacher_dim] + [2 * latent_dim] * layers
+        self.convs = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths[1:])
+        self.out = nn.Conv1d(widths[-1], latent_dim, 1)
+
+    def forward(self, guidance: Tensor, num_frames: int, mask: Tensor | None = None) -> Tensor:
+        """Map guidance (B, Lg, C) to (B, D, num_frames).
+
+        Guidance at another frame rate is interpolated linearly (frame edges aligned, as the official code does);
+        with Lg == num_frames it is used as it is. `mask` (B, num_frames) is True where a frame is valid; None: all.
+        """
+        x = guidance.transpose(1, 2)
+        if x.shape[-1] != num_frames:
+            x = F.interpolate(x, size=num_frames, mode="linear", align_corners=False)
+        if mask is not None:
+            x = x * mask[:, None]
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.mish(_group_norm(conv(x), norm, mask))
+            if mask is not None:
+                x = x * mask[:, None]
+        x = self.out(x)
+        return x if mask is None else x * mask[:, None]
+
+
+def _group_norm(x: Tensor, norm: nn.GroupNorm, mask: Tensor | None) -> Tensor:
+    """Normalise each item over its channels and valid frames together."""
+    if mask is None:
+        return norm(x)
+    x, valid = x.float(), mask[:, None].float()
+    count = (valid.sum(dim=(1, 2), keepdim=True) * x.shape[1]).clamp(min=1)
+    centred = x - (x * valid).sum(dim=(1, 2), keepdim=True) / count
+    variance = (centred.square() * valid).sum(dim=(1, 2), keepdim=True) / count
+    return centred * torch.rsqrt(variance + norm.eps) * norm.weight[:, None] + norm.bias[:, None]

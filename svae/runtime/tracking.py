@@ -1,0 +1,114 @@
+"""What a run leaves for a person: metrics.jsonl, TensorBoard if installed, audio samples, pictures, environment.json."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from torch import Tensor
+
+from svae.audio import log_mel, save_audio
+from svae.runtime.files import write_text
+
+
+class Tracker:
+    """Appends rows to metrics.jsonl and mirrors numbers to TensorBoard where that is installed.
+
+    Args:
+        run: the run folder.
+        step: rows after this step belong to a continuation that was lost, and are dropped.
+        enabled: False on ranks that do not write.
+    """
+
+    def __init__(self, run: Path, *, step: int, enabled: bool = True) -> None:
+        self.run = run
+        self._session = round(time.time(), 3)
+        self._file = None
+        self._board = None
+        if not enabled:
+            return
+        self._drop_rows_after(step)
+        self._file = (run / "metrics.jsonl").open("a", encoding="utf-8")
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+
+    def _drop_rows_after(self, step: int) -> None:
+        path = self.run / "metrics.jsonl"
+        if not path.is_file():
+            return
+        rows = path.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if _row_step(row) <= step]
+        if len(kept) != len(rows):
+            write_text(path, "".join(f"{row}\n" for row in kept))
+
+    def log(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Write one row: `step`, `split` (train, validation or synthesis), `time`, `session`, and the values.
+
+        Both times are seconds since the epoch; `session` is when this process began, so that a run that was resumed has
+        several, and its hours can be told from the pauses between them.
+        """
+        if self._file is None:
+            return
+        row = {"step": step, "split": split, "time": round(time.time(), 3), "session": self._session, **values}
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
+        """Write `samples/step-…/name.wav`; waveform (1, S)."""
+        if self._file is None:
+            return
+        save_audio(self._sample_path(step, f"{name}.wav"), waveform.detach().cpu(), sample_rate)
+        if self._board is not None:
+            self._board.add_audio(name, waveform.detach().cpu(), step, sample_rate=sample_rate)
+
+    def mel_picture(self, step: int, name: str, rows: dict[str, Tensor], sample_rate: int) -> None:
+        """Write `samples/step-…/name.png`: the log-mel of each waveform (1, S), one above the other, on one scale."""
+        if self._file is not None:
+            draw_mels(self._sample_path(step, f"{name}.png"), rows, sample_rate)
+
+    def _sample_path(self, step: int, name: str) -> Path:
+        folder = self.run / "samples" / f"step-{step:08d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / name
+
+    def close(self) -> None:
+        """Flush and close the files."""
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _row_step(row: str) -> float:
+    try:
+        return json.loads(row)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return float("inf")  # the torn last line of a killed run
+
+
+def draw_mels(path: Path, rows: dict[str, Tensor], sample_rate: int) -> None:
+    """Draw the log-mel spectrogram of each named waveform (1, S), stacked, with a common time axis and colour scale."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    mels = {n: log_mel(w.detach().cpu().float(), sample_rate=sample_rate).squeeze(0).numpy() for n, w in rows.items()}
+    seconds = max(w.shape[-1] for w in rows.values()) / sample_rate
+    low, high = min(m.min() for m in mels.values()), max(m.max() for m in mels.values())
+    figure = Figure(figsize=(9, 2.2 * len(mels)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(mels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, mel) in zip(axes, mels.items(), strict=True):
+        extent = (0, rows[name].shape[-1] / sample_rate, 0, mel.shape[0])
+        axis.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_ylabel("mel bin")
+    axes[-1].set_xlim(0, seconds)
+    axes[-1].set_xlabel("seconds")
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,1 @@
+"""Speaking: a loaded model, a voice, a text of any length."""

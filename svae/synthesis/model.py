@@ -1,0 +1,272 @@
+"""A trained text-to-speech model and its VAE: text and a reference recording to a waveform.
+
+The model continues the reference: it gets the reference's latents and the text of both, and generates the frames that
+follow. Durations count latent frames (`hop_length` samples each).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from svae.audio import resample
+from svae.errors import DataError
+from svae.models.cpu.linear import use_bf16_products
+from svae.models.mel import MelFrames
+from svae.models.tts.dit import DiT
+from svae.models.tts.durations import DurationPredictor, PhoneDurations
+from svae.models.tts.sampler import sample_latents
+from svae.models.vae import streaming
+from svae.models.vae.receptive_field import decoder_reach
+from svae.models.vae.vae import SpeechVAE
+from svae.synthesis.durations import Planner, end_sentence
+from svae.synthesis.types import Prompt, Sampling, Synthesis
+from svae.text import phone_aligner
+from svae.text.phonemes import FramePhonemes
+from svae.text.vocabulary import PADDING_ID, Vocabulary, normalize_text
+
+MIN_PROMPT_SECONDS, MAX_PROMPT_SECONDS = 0.1, 30.0
+"""Other references are refused."""
+PROMPT_RMS = 0.1
+"""Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
+SILENT_RMS = 1e-4
+"""References quieter than this (-80 dB) are refused: they hold no voice."""
+DURATION_FILE = "duration.safetensors"
+"""Of a checkpoint: the weights of the duration predictor."""
+VOCODER_CONTEXT_FRAMES = 16
+"""Reference mel frames decoded with the new ones and cut off, so that the vocoder does not start from nothing."""
+
+
+class TTS:
+    """A text-to-speech model with the VAE whose latents it generates.
+
+    Args:
+        model: the velocity network, in eval mode.
+        vae: on the same device, in eval mode; or mel frames.
+        vocabulary: of the text it was trained on.
+        identity: what results should say about the checkpoint.
+        predictor: of durations; None leaves the byte rule. Models of frame-level phones cannot do without.
+    """
+
+    def __init__(
+        self,
+        model: DiT,
+        vae: SpeechVAE | MelFrames,
+        vocabulary: Vocabulary,
+        identity: dict[str, Any] | None = None,
+        predictor: DurationPredictor | PhoneDurations | None = None,
+    ) -> None:
+        self.model, self.vae, self.vocabulary, self.predictor = model, vae, vocabulary, predictor
+        self.identity: dict[str, Any] = {} if identity is None else identity
+        self.sample_rate, self.hop_length = vae.sample_rate, vae.hop_length
+        self.device = next(model.parameters()).device
+        frame_rate = self.sample_rate / self.hop_length
+        self.planner = Planner(vocabulary, predictor, frame_rate, self.identity.get("max_seconds"))
+
+    @property
+    def short_description(self) -> str:
+        """The beginning of the model's hash, and a few words of its makers."""
+        words = self.identity.get("description")
+        return f"{self.identity['hash'][:12]}…" + (f", {words}" if words else "")
+
+    @property
+    def prompt_limit(self) -> float:
+        """Longest reference in seconds: what the model was trained on, less room for new speech; at most 30 s."""
+        trained = self.identity.get("max_seconds")
+        return MAX_PROMPT_SECONDS if trained is None else min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
+
+    def resolve(self, sampling: Sampling) -> Sampling:
+        """Return the settings with the model's own numbers where none are given. Raises as `Sampling.check`."""
+        return sampling.filled(self.identity)
+
+    def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
+        """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
+
+        Returns:
+            The waveform (1, 1, S) on the CPU, without the prompt.
+        """
+        return self.generate(text, prompt_waveform, prompt_text, **sampling).waveform
+
+    def generate(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Synthesis:
+        """Speak `text` in the voice of the prompt, and say how long everything took.
+
+        Args:
+            text: what to say; one utterance (`svae.synthesis.long_text.speak_long` takes any length).
+            prompt_waveform: the reference, (S,), (1, S) or (1, 1, S), at `sample_rate`.
+            prompt_text: what is said in the reference.
+            **sampling: fields of `Sampling`.
+
+        Raises:
+            ConfigError: a number is out of range.
+            DataError: a text is empty or has unknown characters; the prompt or the result is unusable or too long.
+        """
+        settings = Sampling(**sampling)
+        settings.check()
+        text = self._clean(text, "text")
+        timings: dict[str, float] = {}
+        with self._timed(timings, "encode"):
+            prompt = self.encode_prompt(prompt_waveform, prompt_text)
+        result = self.speak([text], [prompt], settings)[0]
+        return replace(result, timings=timings | result.timings)
+
+    @torch.no_grad()
+    def speak(self, texts: Sequence[str], prompts: Sequence[Prompt], sampling: Sampling) -> list[Synthesis]:
+        """Speak texts, each in the voice of its prompt, as one batch; errors as in `generate`.
+
+        The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
+        """
+        sampling = self.resolve(sampling)
+        assert sampling.num_steps is not None
+        texts = [self._clean(text, "text") for text in texts]
+        plans = [self.planner.plan(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
+        totals, rows = [total for total, _ in plans], [torch.tensor(ids) for _, ids in plans]
+        kept = [prompt.frames for prompt in prompts]
+        latents = torch.zeros(len(texts), self.vae.latent_dim, max(kept), device=self.device)
+        for row, prompt in zip(latents, prompts, strict=True):
+            row[:, : prompt.frames] = prompt.latents[0]
+        timings: dict[str, float] = {}
+        with self._timed(timings, "sample"), self._precision(sampling):
+            latents = sample_latents(
+                self.model,
+                latents,
+                torch.tensor(kept, device=self.device),
+                pad_sequence(rows, batch_first=True, padding_value=PADDING_ID).to(self.device),
+                torch.tensor(totals, device=self.device),
+                seed=sampling.seed,
+                keys=texts,
+                num_steps=sampling.num_steps,
+                guidance_scale=sampling.guidance_scale,
+                prompt_guidance=sampling.prompt_guidance,
+                solver=sampling.solver,
+                sway=sampling.sway,
+            )
+        sample_seconds = timings["sample"]
+        results = []
+        for row, text, prompt, total in zip(latents, texts, prompts, totals, strict=True):
+            with self._timed(timings, "decode"):
+                waveform = self._decode(row[None, :, :total], prompt)
+            seconds = waveform.shape[-1] / self.sample_rate
+            share = (total - prompt.frames) / (sum(totals) - sum(kept))
+            results.append(
+                Synthesis(
+                    waveform=waveform,
+                    sample_rate=self.sample_rate,
+                    text=text,
+                    prompt_text=prompt.text.rstrip(),
+                    sampling=sampling,
+                    prompt_seconds=prompt.seconds,
+                    generated_seconds=seconds,
+                    timings={"sample": sample_seconds * share, "decode": timings["decode"]},
+                )
+            )
+        return results
+
+    def _decode(self, latents: Tensor, prompt: Prompt) -> Tensor:
+        """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
+        is_mel = isinstance(self.vae, MelFrames)
+        # All that the first new sample depends on: it then sounds as if the reference had gone on.
+        context = min(VOCODER_CONTEXT_FRAMES if is_mel else decoder_reach(self.vae.decoder)[0], prompt.frames)
+        frames = self.vae.denormalize(latents[..., prompt.frames - context :])
+        waveform = self.vae.decode(frames) if is_mel else streaming.decode(self.vae, frames)
+        return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
+
+    @torch.no_grad()
+    def encode_prompt(self, waveform: Tensor, text: str) -> Prompt:
+        """Encode a reference (S,), (1, S) or (1, 1, S) at `sample_rate`, spoken as `text`.
+
+        Raises:
+            DataError: see `generate`.
+        """
+        text = self.end_prompt_text(text)
+        waveform = self.check_prompt(waveform).to(self.device)
+        rms = float(waveform.square().mean().sqrt())
+        gain = max(PROMPT_RMS / rms, 1.0)
+        mean = self.vae.encode(waveform * gain).mean
+        seconds = waveform.shape[-1] / self.sample_rate
+        words, note = self.align_prompt(waveform, text)
+        return Prompt(self.vae.normalize(mean), text, gain, seconds, words, note)
+
+    def align_prompt(self, waveform: Tensor, text: str) -> tuple[list[list[float]] | None, str | None]:
+        """Return when the words of a reference (1, 1, S) are spoken, or why that is not known; None, None: not wanted."""
+        if not isinstance(self.vocabulary, FramePhonemes):
+            return None, None
+        try:
+            heard = resample(waveform.reshape(1, -1).cpu(), self.sample_rate, phone_aligner.SAMPLE_RATE)
+            return aligner().align(heard[0], text), None
+        except phone_aligner.AlignmentError as error:
+            return None, f"reference not aligned with its transcript, phones spread by predicted durations: {error}"
+
+    def end_prompt_text(self, text: str) -> str:
+        """Return prompt text as the model gets it: normalised, ended like a sentence. Raises as `generate`."""
+        return end_sentence(self._clean(text, "prompt text"), self.vocabulary)
+
+    def check_prompt(self, waveform: Tensor) -> Tensor:
+        """Return the reference as (1, 1, S), float32.
+
+        Raises:
+            DataError: empty, not one channel, not finite, silent, too short, or longer than `prompt_limit`.
+        """
+        shape = tuple(waveform.shape)
+        if waveform.dim() not in (1, 2, 3) or waveform.numel() != waveform.shape[-1] or waveform.numel() == 0:
+            raise DataError(
+                f"reference: got a waveform of shape {shape}, expected (S,), (1, S) or (1, 1, S) with S > 0"
+            )
+        waveform = waveform.detach().float().reshape(1, 1, -1)
+        if not bool(waveform.isfinite().all()):
+            raise DataError("reference: the waveform holds NaN or infinite samples")
+        seconds = waveform.shape[-1] / self.sample_rate
+        if seconds < MIN_PROMPT_SECONDS:
+            raise DataError(f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed")
+        if seconds > self.prompt_limit:
+            raise DataError(
+                f"reference: {seconds:.1f} s long, at most {self.prompt_limit:g} s are possible. "
+                "Cut it at a pause (3 to 12 s are best) and shorten its text with it."
+            )
+        rms = float(waveform.square().mean().sqrt())
+        if rms < SILENT_RMS:
+            raise DataError(f"reference: silent (RMS {rms:.1e}, expected at least {SILENT_RMS:g}); record it again")
+        return waveform
+
+    def _clean(self, text: str, what: str) -> str:
+        plain = normalize_text(text)
+        if not plain:
+            raise DataError(f"{what}: empty. Expected at least one character that is not white space.")
+        self.vocabulary.encode(plain)  # names unknown characters before anything slow happens
+        return plain
+
+    def new_seconds(self, text: str, prompt: Prompt, sampling: Sampling) -> float:
+        """Return how long the speech of a text is predicted to be, without the prompt."""
+        frames = self.planner.predict(prompt, normalize_text(text), sampling) - prompt.frames
+        return frames * self.hop_length / self.sample_rate
+
+    def duration_rule(self, sampling: Sampling) -> str:
+        """Return which rule decides durations: `bytes`, `predictor` or `given`. Raises ConfigError as `Planner.rule`."""
+        return self.planner.rule(sampling)
+
+    def _precision(self, sampling: Sampling) -> AbstractContextManager[Any]:
+        """Let the network multiply as `sampling` says."""
+        low = sampling.precision == "bf16"
+        use_bf16_products(self.model, low and self.device.type == "cpu")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=low and self.device.type != "cpu")
+
+    @contextmanager
+    def _timed(self, timings: dict[str, float], stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        timings[stage] = time.perf_counter() - start
+
+
+@lru_cache(maxsize=1)
+def aligner() -> phone_aligner.PhoneAligner:
+    """Return the aligner of prompts, opened at the first use."""
+    return phone_aligner.PhoneAligner()

@@ -1,0 +1,137 @@
+"""What goes into synthesis and what comes out of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import Tensor
+
+from svae.config import Precision
+from svae.errors import ConfigError
+from svae.models.tts.sampler import Solver
+
+DurationRule = Literal["auto", "bytes", "predictor"]
+"""`auto`: the predictor where the checkpoint has one, else bytes."""
+
+
+DEFAULT_STEPS = 32
+"""Solver steps of a model that does not name its own."""
+OWN = ("num_steps", "prompt_guidance")
+"""Fields of `Sampling` for which a model may have a default of its own."""
+WEIGHTS = ("hash", "vae_hash", "duration_hash")
+"""What in `TTS.identity` tells one model's speech from another's."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """An encoded reference, usable for any number of texts."""
+
+    latents: Tensor
+    """(1, D, P), normalised."""
+    text: str
+    """Ends in sentence punctuation and a space."""
+    gain: float
+    """What the waveform was multiplied by before encoding."""
+    seconds: float
+    words: list[list[float]] | None = None
+    """Of each word its start and the ends of its phones, in seconds; for models of frame-level phones."""
+    note: str | None = None
+    """Why the times of the words are not known, where they are wanted."""
+
+    @property
+    def frames(self) -> int:
+        """P."""
+        return self.latents.shape[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How speech is generated from a text and a prompt."""
+
+    seed: int = 0
+    """With the text it decides the noise; on the CPU the same arguments give the same samples."""
+    num_steps: int | None = None
+    """Solver steps; None: the model's own number, which `TTS.resolve` fills in."""
+    guidance_scale: float = 2.0
+    """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in one pass a step instead of two or three."""
+    prompt_guidance: float | None = None
+    """h in v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text); v_text is without the prompt. Less than g: more of the
+    text and less of the prompt's voice. None: the model's own where that is less than g, else g; `TTS.resolve` fills it in."""
+    solver: Solver = "euler"
+    """`midpoint` takes two network evaluations a step."""
+    sway: float = -1.0
+    """Negative values put more steps near the noise; 0: even steps."""
+    speed: float = 1.0
+    """Of speaking, relative to the reference."""
+    duration_seconds: float | None = None
+    """Of the new speech alone; None: by `duration_rule`."""
+    duration_rule: DurationRule = "auto"
+    precision: Precision = "fp32"
+    """Of the network's products. bf16 is nearly twice as fast on processors and GPUs that have it, slower on others."""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Return what is stored with speech, but for its duration."""
+        return {
+            "seed": self.seed,
+            "steps": self.num_steps,
+            "guidance": self.guidance_scale,
+            "prompt_guidance": self.prompt_guidance,
+            "solver": self.solver,
+            "sway": self.sway,
+            "speed": self.speed,
+            "precision": self.precision,
+        }
+
+    def filled(self, own: Mapping[str, Any]) -> Sampling:
+        """Return the settings with a model's own numbers (`OWN`) where none are given. Raises as `check`."""
+        self.check()
+        g = self.guidance_scale
+        own = {"num_steps": DEFAULT_STEPS, "prompt_guidance": g} | dict(own)
+        own["prompt_guidance"] = min(g, own["prompt_guidance"])
+        return replace(self, **{name: own[name] for name in OWN if getattr(self, name) is None})
+
+    def check(self) -> None:
+        """Raise ConfigError where a number is out of range."""
+        if self.num_steps is not None and self.num_steps < 1:
+            raise ConfigError(f"steps: must be at least 1, got {self.num_steps}")
+        if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
+            raise ConfigError(f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}")
+        if self.prompt_guidance is not None and not (
+            math.isfinite(self.prompt_guidance) and self.prompt_guidance >= -1
+        ):
+            raise ConfigError(f"prompt guidance: must be a number from -1 (no prompt) up, got {self.prompt_guidance}")
+        if not -1.0 <= self.sway <= 2 / (math.pi - 2):
+            raise ConfigError(f"sway: must be from -1 to {2 / (math.pi - 2):.2f}, got {self.sway}")
+        for name, value in (("speed", self.speed), ("duration", self.duration_seconds)):
+            if value is not None and (not math.isfinite(value) or value <= 0):
+                raise ConfigError(f"{name}: must be greater than 0, got {value}")
+        if self.duration_seconds is not None and self.speed != 1.0:
+            raise ConfigError(
+                f"duration {self.duration_seconds:g} s and speed {self.speed:g}: a duration is a speed; give one of the two"
+            )
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """New speech and how it was made."""
+
+    waveform: Tensor
+    """(1, 1, S) on the CPU, float32, without the reference."""
+    sample_rate: int
+    text: str
+    prompt_text: str
+    sampling: Sampling
+    prompt_seconds: float
+    generated_seconds: float
+    timings: dict[str, float]
+    """Wall-clock seconds of `encode`, `sample` and `decode`."""
+
+    @property
+    def real_time_factors(self) -> dict[str, float]:
+        """Seconds of computing per second of new speech: by stage, and `total`."""
+        factors = {stage: seconds / self.generated_seconds for stage, seconds in self.timings.items()}
+        return {**factors, "total": sum(factors.values())}

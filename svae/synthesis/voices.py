@@ -1,0 +1,124 @@
+"""The voice to speak in: a reference recording and its transcript, or a voice that was saved.
+
+A saved voice is one safetensors file: the recording, its transcript, and its latents with the hash of the VAE that made
+them, so that nothing is encoded again. With another VAE the recording is encoded anew, which is said.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from svae.audio import resample
+from svae.errors import ConfigError, DataError
+from svae.runtime.distributed import select_device
+from svae.runtime.files import atomic_path, writable_folder
+from svae.synthesis.load import load_tts
+from svae.synthesis.model import TTS
+from svae.synthesis.reference import OpenedPrompt, open_reference
+from svae.synthesis.types import Prompt
+
+# ----------------------------------------------------------------------------------------------- saved voices
+
+
+def voices_folder() -> Path:
+    """Return where voices are kept: $SVAE_VOICES, else svae/voices in the user's data folder."""
+    if "SVAE_VOICES" in os.environ:
+        return Path(os.environ["SVAE_VOICES"])
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "svae" / "voices"
+
+
+def voice_path(name: str) -> Path:
+    """Return the file of a voice. Raises ConfigError for a name that is not letters, digits, `-` and `_`."""
+    if not re.fullmatch(r"[\w-]+", name):
+        raise ConfigError(f"voice {name!r}: a name has letters, digits, - and _ only")
+    return voices_folder() / f"{name}.safetensors"
+
+
+def saved_voices() -> list[str]:
+    """Return the names of all saved voices."""
+    return sorted(path.stem for path in voices_folder().glob("*.safetensors"))
+
+
+def keep_voice(name: str, ref: Path, ref_text: str | None, model: Path, *, asr: str, device: str) -> Path:
+    """Run `svae voice save`: open a recording with a model and save it; return the file."""
+    console, path = Console(), voice_path(name)
+    tts = load_tts(model, select_device(device))
+    known = path.is_file()
+    path = save_voice(name, open_reference(tts, ref, ref_text, asr=asr, console=console), tts)
+    console.print(f"Voice {name} {'replaced' if known else 'saved'}: {escape(str(path))}", soft_wrap=True)
+    console.print(f'Next: svae synthesize --voice {name} --model {model} --text "…"', highlight=False, soft_wrap=True)
+    return path
+
+
+def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
+    """Keep an opened prompt under a name, in place of what had that name; return the file.
+
+    Raises:
+        ConfigError: not a name, or the folder cannot be written.
+    """
+    path = voice_path(name)
+    writable_folder(path.parent, option="voices folder")
+    tensors = {
+        "waveform": (opened.waveform.clamp(-1, 1) * 32767).round().to(torch.int16).cpu(),
+        "mean": tts.vae.denormalize(opened.prompt.latents).float().cpu().contiguous(),
+    }
+    metadata = {
+        "format": "svae voice 1",
+        "text": opened.prompt.text.rstrip(),
+        "gain": repr(opened.prompt.gain),
+        "sample_rate": str(tts.sample_rate),
+        "vae_hash": tts.identity["vae_hash"],
+        "reference": opened.description["reference"],
+        "words": json.dumps(opened.prompt.words),
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=metadata)
+    return path
+
+
+def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
+    """Read a saved voice for a model; encode its recording anew where the model has another VAE.
+
+    Raises:
+        ConfigError: there is no such voice.
+        DataError: the file is damaged.
+    """
+    path = voice_path(name)
+    if not path.is_file():
+        known = ", ".join(saved_voices()) or "none yet"
+        raise ConfigError(
+            f"--voice {name}: no such voice in {path.parent} (there: {known}). "
+            f"Save it with `svae voice save {name} --ref a.wav --model DIR`."
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            waveform, mean = file.get_tensor("waveform"), file.get_tensor("mean")
+        text, gain, rate = metadata["text"], float(metadata["gain"]), int(metadata["sample_rate"])
+        words = json.loads(metadata.get("words", "null"))
+        same_vae = metadata["vae_hash"] == tts.identity.get("vae_hash")
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: damaged voice file ({error}); save the voice again") from None
+    started = time.perf_counter()
+    waveform = resample(waveform.float() / 32767, rate, tts.sample_rate)
+    description = {"voice": name, "reference": metadata.get("reference"), "prompt_text_from": "voice", "asr": None}
+    if same_vae:
+        latents = tts.vae.normalize(mean.to(tts.device))
+        text = tts.end_prompt_text(text)
+        words, note = (words, None) if words else tts.align_prompt(waveform, text)
+        prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate, words, note)
+    else:
+        console.print(f"[yellow]Voice {name} was saved with another VAE: its recording is encoded again.[/]")
+        prompt = tts.encode_prompt(waveform, text)
+    return OpenedPrompt(prompt, waveform, description, time.perf_counter() - started)

@@ -1,0 +1,1 @@
+"""Written text to what a model reads: spelled out, in sentences, as characters or phones."""

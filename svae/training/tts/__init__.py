@@ -1,0 +1,1 @@
+"""Training the text-to-speech model."""

@@ -1,0 +1,110 @@
+"""Speech while training: a few held-out utterances said with the averaged weights and scored by the offline judges.
+
+The flow-matching loss hardly tells when a model begins to speak; word error rate and similarity do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from svae.audio import resample
+from svae.config import TTSTrainConfig
+from svae.data.index import ShardIndex
+from svae.errors import DataError
+from svae.evaluation.items import Item, held_out_list
+from svae.judges.asr import Recognizer, load_asr
+from svae.judges.speaker import SpeakerModel, load_speaker_model
+from svae.judges.wer import WordErrors, word_errors
+from svae.models.mel import MelFrames
+from svae.models.tts.dit import DiT
+from svae.models.tts.durations import DurationPredictor, PhoneDurations
+from svae.models.vae.vae import SpeechVAE
+from svae.synthesis.model import TTS
+from svae.text.vocabulary import Vocabulary, normalize_text
+from svae.training.loop import Session
+from svae.training.tts.representation import waveform_root
+
+ASR, SPEAKER = "pocketsphinx", "embedded"
+JUDGE_RATE = 16000
+
+
+@dataclass
+class Speaking:
+    """The list, the judges and the settings, opened once before step 0."""
+
+    items: list[Item]
+    asr: Recognizer
+    speaker: SpeakerModel
+    num_steps: int
+    seed: int
+    predictor: DurationPredictor | PhoneDurations | None
+    """Of durations; None leaves the byte rule."""
+
+    def __call__(
+        self, session: Session, step: int, model: DiT, vae: SpeechVAE | MelFrames, vocabulary: Vocabulary
+    ) -> dict[str, float]:
+        """Say every item, leave it in samples/, and return what the judges say; an item that cannot be said is named.
+
+        The noise depends on the seed and the text alone, so that rows of different steps and runs compare.
+        """
+        tts = TTS(model, vae, vocabulary, predictor=self.predictor)
+        errors: list[WordErrors] = []
+        similarities: list[float] = []
+        failed = 0
+        for item in self.items:
+            assert item.prompt is not None and item.prompt_text is not None
+            try:
+                prompt = item.prompt.load(tts.sample_rate)
+                result = tts.generate(item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps)
+            except DataError as error:
+                session.console.print(f"[yellow]synthesis of {item.id}: {error}[/]")
+                failed += 1
+                continue
+            session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
+            heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
+            errors.append(word_errors(item.text, self.asr.transcribe([heard])[0]))
+            voices = self.speaker.embed([heard, item.prompt.load(JUDGE_RATE)])
+            similarities.append(float(voices[0] @ voices[1]))
+        row: dict[str, float] = {"utterances": len(errors), "failed": failed}
+        if errors:
+            row |= {"wer": sum(e.rate for e in errors) / len(errors)}
+            row |= {"wer_corpus": sum(e.errors for e in errors) / sum(e.words for e in errors)}
+            row |= {"similarity": sum(similarities) / len(similarities)}
+        return row
+
+
+def open_speaking(
+    config: TTSTrainConfig,
+    index: ShardIndex,
+    vae: SpeechVAE | MelFrames,
+    vocabulary: Vocabulary,
+    session: Session,
+    predictor: DurationPredictor | PhoneDurations | None = None,
+) -> Speaking | None:
+    """Open the list and the judges; None where `trainer.synthesize_every` is 0 or on ranks that only wait.
+
+    Raises:
+        ConfigError: the vocoder cannot be loaded.
+        DataError: nothing is held out that can be prompted and spelled.
+    """
+    trainer = config.trainer
+    if trainer.synthesize_every == 0:
+        return None
+    root = waveform_root(config, index)
+    if not session.world.is_main:
+        return None
+    if isinstance(vae, MelFrames):
+        vae.load_vocoder()
+    held_out = held_out_list(root).items
+    items = [i for i in held_out if not vocabulary.unknown(normalize_text(f"{i.text} {i.prompt_text}"))]
+    items = items[: trainer.synthesize_utterances]
+    if not items:
+        raise DataError(f"{root}: none of {len(held_out)} held-out utterances is spelled with the run's characters")
+    session.console.print(
+        f"Every {trainer.synthesize_every} steps {len(items)} held-out utterances are said and judged by {ASR} and the "
+        f"{SPEAKER} speaker model",
+        highlight=False,
+    )
+    return Speaking(
+        items, load_asr(ASR), load_speaker_model(SPEAKER), trainer.synthesize_steps, trainer.seed, predictor
+    )

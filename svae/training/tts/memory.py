@@ -1,0 +1,132 @@
+"""Does the longest batch fit: computed once before step 0, and estimated by `--dry-run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from svae.config import DiTConfig, TTSTrainConfig
+from svae.data.batches import UtteranceBatch
+from svae.data.index import ShardIndex
+from svae.data.select import num_frames, select_utterances
+from svae.errors import ConfigError
+from svae.runtime.distributed import World
+
+GIB = 2**30
+
+
+def longest_batch(
+    index: ShardIndex, *, batch_frames: int, hop_length: int, min_seconds: float, max_seconds: float, latent_dim: int
+) -> UtteranceBatch:
+    """Return a batch of quiet noise with as many frames, samples and characters as any batch of a rank can have.
+
+    As many copies of the longest usable utterance as the budget holds, each with the longest text.
+
+    Args:
+        index: the training shards; at least one utterance must be usable.
+        batch_frames: padded frames of a rank's batch.
+        hop_length: samples per frame.
+        min_seconds: shorter utterances are left out.
+        max_seconds: longer ones too.
+        latent_dim: channels of stored latents.
+    """
+    usable, _ = select_utterances(
+        index.train, batch_frames=batch_frames, hop_length=hop_length, min_seconds=min_seconds, max_seconds=max_seconds
+    )
+    samples = max(sample.num_samples for sample in usable)
+    frames, characters = num_frames(samples, hop_length), max(len(sample.text) for sample in usable)
+    count = min(batch_frames // frames, len(usable))
+    generator = torch.Generator().manual_seed(0)
+    batch = UtteranceBatch(
+        keys=[f"longest-{i}" for i in range(count)],
+        tokens=torch.zeros(count, characters, dtype=torch.int64),
+        token_lengths=torch.full((count,), characters),
+    )
+    if index.kind == "latents":
+        batch.latent_mean = torch.randn(count, latent_dim, frames, generator=generator)
+        batch.latent_logvar = torch.full_like(batch.latent_mean, -4.0)
+        batch.latent_lengths = torch.full((count,), frames)
+    else:
+        batch.waveform = 0.01 * torch.randn(count, 1, samples, generator=generator)
+        batch.lengths = torch.full((count,), samples)
+    return batch
+
+
+def try_batch(
+    batch: UtteranceBatch, loss_of: Callable[[UtteranceBatch], Tensor], optimizer: torch.optim.Optimizer, world: World
+) -> str:
+    """Compute a batch's loss and gradients and forget them, beside as much memory as the optimizer will take.
+
+    Weights, optimizer and random numbers stay as they are.
+
+    Returns:
+        What was computed and what it took, in words.
+
+    Raises:
+        ConfigError: there is not enough memory; the message says what to lower.
+    """
+    on_gpu = world.device.type == "cuda"
+    frames = (batch.latent_mean if batch.waveform is None else batch.waveform).shape[-1]
+    text = f"{len(batch.keys)} utterances of {frames} {'frames' if batch.waveform is None else 'samples'}"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(world.device)
+    with torch.random.fork_rng(devices=[world.device] if on_gpu else []):
+        try:
+            # AdamW's two moments come with the first step.
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            moments = [torch.empty_like(p) for p in parameters for _ in range(0 if optimizer.state else 2)]
+            loss_of(batch.to(world.device)).backward()
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"the longest batch ({text}) does not fit into the memory of {world.device}: "
+                f"{str(error).splitlines()[0]}\n"
+                "Lower batch_frames (it counts over all ranks) or max_seconds, set trainer.precision=bf16, or use more GPUs."
+            ) from None
+        finally:
+            optimizer.zero_grad(set_to_none=True)
+    del moments
+    used = f", {torch.cuda.max_memory_allocated(world.device) / GIB:.1f} GiB at the peak" if on_gpu else ""
+    if on_gpu:
+        torch.cuda.empty_cache()
+    return f"Longest batch fits: {text}{used}"
+
+
+def wants_trial(config: TTSTrainConfig, world: World) -> bool:
+    """Return whether `trainer.try_longest_batch` asks for the trial on this device."""
+    when = config.trainer.try_longest_batch
+    return when == "always" or (when == "cuda" and world.device.type == "cuda")
+
+
+# ----------------------------------------------------------------------------------------------- estimate
+
+
+def estimate_bytes(cfg: DiTConfig, *, parameters: int, latent_dim: int, frames: int, bf16: bool) -> dict[str, int]:
+    """Estimate what training keeps in memory at the peak, in bytes, by kind.
+
+    Activations are counted from the code of `DiT`: what each operation keeps for its backward pass. What is missing:
+    the VAE where it encodes while training, what the allocator cannot use, and the CUDA context.
+
+    Args:
+        cfg: of the DiT.
+        parameters: of the DiT, their number.
+        latent_dim: D.
+        frames: padded frames of a rank's batch.
+        bf16: `trainer.precision`.
+    """
+    size = 2 if bf16 else 4  # of what products give; norms keep input and output in float32 either way
+    d, ff, text, mult = cfg.dim, cfg.ff_mult, cfg.text_dim, cfg.text_conv_mult
+    block = d * (4 * 4 + size * (11 + 2 * ff)) + (d * (1 + ff) if cfg.dropout > 0 else 0)
+    text_block = text * (4 * (1 + mult) + size * (4 + 3 * mult))
+    entry = size * (2 * latent_dim + text) + d * (4 * 2 + size * 6)
+    per_frame = cfg.depth * block + cfg.text_conv_layers * text_block + entry
+    weights = 4 * parameters
+    return {
+        "parameters": weights,
+        "gradients": weights,
+        "AdamW": 2 * weights,
+        "EMA": weights,
+        "bf16 copies of the weights": parameters * 2 if bf16 else 0,
+        "activations": frames * per_frame,
+    }

@@ -1,0 +1,85 @@
+"""What `train-vae` reads: which data, how long a crop is, and the teacher features that belong to it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from svae.config import VAETrainConfig
+from svae.data.batches import CachedGuidance, CropBatch
+from svae.data.features import open_cache
+from svae.data.index import ShardIndex, read_index
+from svae.errors import ConfigError
+from svae.models.teacher import Teacher
+from svae.runtime.distributed import World
+
+
+def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
+    """Return the training index and the index validation reads.
+
+    Raises:
+        DataError: a folder is missing or damaged.
+        ConfigError: the shards are not waveforms at the model's sample rate.
+    """
+    index = read_index(config.data.root)
+    validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
+    for each in (index, validation):
+        if each.kind != "waveforms":
+            raise ConfigError(
+                f"{each.root}: holds {each.kind}, but train-vae needs waveform shards from `svae prepare`"
+            )
+        if each.sample_rate != config.vae.sample_rate:
+            raise ConfigError(
+                f"{each.root}: audio at {each.sample_rate} Hz, but vae.sample_rate is {config.vae.sample_rate}.\n"
+                f"Run `svae prepare … --sample-rate {config.vae.sample_rate}` into another folder."
+            )
+    return index, validation
+
+
+def check_batch(config: VAETrainConfig, world: World) -> None:
+    """Raise ConfigError where the global batch cannot be split evenly over the ranks."""
+    if config.batch_size % world.world_size:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is over all ranks and must be a multiple of {world.world_size}"
+        )
+
+
+def segment_samples(config: VAETrainConfig) -> int:
+    """Return the crop length in samples, a multiple of the hop."""
+    hop = config.vae.hop_length
+    return round(config.segment_seconds * config.vae.sample_rate / hop) * hop
+
+
+def context_samples(config: VAETrainConfig) -> int:
+    """Return the samples on each side of the crop that only the teacher hears."""
+    if config.loss.alignment is None:
+        return 0
+    return round(config.teacher.context_seconds * config.vae.sample_rate)
+
+
+def open_guidance(config: VAETrainConfig, index: ShardIndex) -> CachedGuidance | None:
+    """Return the stored teacher features that the recipe names, or None where the teacher runs online.
+
+    Raises:
+        DataError: the folder is missing or damaged.
+        ConfigError: it holds features of other data or of another teacher.
+    """
+    if config.loss.alignment is None or config.teacher.cache is None:
+        return None
+    if config.data.validation_root is not None:
+        raise ConfigError("teacher.cache: holds the features of data.root only; leave data.validation_root null")
+    cache = open_cache(config.teacher.cache, index, model=config.teacher.model, layer=config.teacher.layer)
+    return CachedGuidance(cache, config.vae.hop_length)
+
+
+def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
+    """Return the crop (B, 1, S) without the context that only the teacher hears."""
+    context = context_samples(config)
+    return batch.waveform[..., context : context + segment_samples(config)]
+
+
+def guidance_of(teacher: Teacher | None, batch: CropBatch, config: VAETrainConfig) -> Tensor | None:
+    """Return the teacher's features at the latents' frames, (B, T, C): stored, or computed now; None without either."""
+    if batch.guidance is not None or teacher is None:
+        return batch.guidance
+    hop = config.vae.hop_length
+    return teacher.aligned_features(batch.waveform, context_samples(config), segment_samples(config) // hop, hop)

@@ -1,0 +1,333 @@
+"""`svae train-vae`: the adversarially trained speech VAE whose latents follow a frozen speech model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from svae import recipe
+from svae.checkpoint import load_strict, publish, write_checkpoint
+from svae.config import VAETrainConfig
+from svae.data.batches import CachedGuidance, CropBatch
+from svae.data.index import ShardIndex
+from svae.data.loaders import crop_loader, validation_crops
+from svae.models.teacher import Teacher, load_teacher
+from svae.models.vae.discriminators import Discriminators
+from svae.models.vae.vae import SpeechVAE, VAEOutput
+from svae.precompute.statistics import measure_statistics
+from svae.runtime.distributed import World, barrier, data_parallel, open_world
+from svae.training.loop import (
+    Session,
+    TrainOptions,
+    check_data,
+    data_fingerprint,
+    new_checkpoint_folder,
+    open_session,
+    run_loop,
+)
+from svae.training.meter import StepResult
+from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.vae.crops import (
+    check_batch,
+    context_samples,
+    crop_of,
+    guidance_of,
+    open_data,
+    open_guidance,
+    segment_samples,
+)
+from svae.training.vae.linear_path import start_linear_path
+from svae.training.vae.losses import (
+    MultiScaleMelLoss,
+    alignment_loss,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_adversarial_loss,
+    kl_loss,
+)
+from svae.training.warm_start import open_vae_start, take_vae_weights
+
+AUDIO_SAMPLES = 4
+"""Validation crops written as wav and picture."""
+
+
+@dataclass
+class VAEState:
+    """Everything a training step changes, plus the frozen networks it needs."""
+
+    step: int
+    model: SpeechVAE
+    discriminator: Discriminators
+    optimizer: torch.optim.Optimizer
+    discriminator_optimizer: torch.optim.Optimizer
+    ema: ExponentialMovingAverage
+    teacher: Teacher | None
+    mel_loss: MultiScaleMelLoss
+    network: nn.Module
+    """`model`, averaged over ranks in its backward pass."""
+    discriminator_network: nn.Module
+
+    def training_state(self) -> dict[str, object]:
+        """Return what resuming needs besides the published EMA weights."""
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "discriminator": self.discriminator.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+        }
+
+
+def train_vae(options: TrainOptions) -> Path:
+    """Train a VAE and return the run folder; see `svae train-vae --help`.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
+    """
+    config: VAETrainConfig = options.config
+    index, validation = open_data(config)
+    start = open_vae_start(config)
+    with open_world(options.device) as world, open_session(options, "vae", world) as session:
+        check_batch(config, world)
+        guidance = open_guidance(config, index)
+        state = build_state(config, guidance, world)
+        session.console.print(f"Teacher: {describe_teacher(state.teacher, guidance)}")
+        if session.checkpoint is not None:
+            resume_state(session, state, index, config)
+        else:
+            if start is not None:
+                take_vae_weights(state.model, state.discriminator, start, session.console)
+            else:
+                start_linear_path(state.model, index, world, session.console)
+            state.ema = ExponentialMovingAverage(state.model, config.ema)
+        loader = crop_loader(
+            index,
+            batch_size=config.batch_size // world.world_size,
+            segment_samples=segment_samples(config),
+            context_samples=context_samples(config),
+            seed=config.trainer.seed,
+            start_step=state.step,
+            rank=world.rank,
+            world_size=world.world_size,
+            loader=config.loader,
+            guidance=guidance,
+            pin_memory=world.device.type == "cuda",
+        )
+        held_out = list(
+            validation_crops(
+                validation,
+                count=config.validation_crops,
+                batch_size=config.batch_size,
+                segment_samples=segment_samples(config),
+                context_samples=context_samples(config),
+                samples=None if config.data.validation_root is None else validation.samples,
+                guidance=guidance,
+            )
+        )
+        finished = run_loop(
+            session,
+            state,
+            loader,
+            train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
+            validate=lambda: validate(session, state, held_out, config),
+            save=lambda last: save(session, state, index, config, with_statistics=last),
+        )
+        if finished:
+            session.console.print(f"VAE in [bold]{session.run}[/] (step {state.step})")
+            session.console.print(f"Next: svae train-tts --vae {session.run}")
+    return options.out
+
+
+def describe_teacher(teacher: Teacher | None, guidance: CachedGuidance | None) -> str:
+    """Return in words where the guidance comes from."""
+    if guidance is not None:
+        stored = guidance.cache.description
+        return f"{stored['model']}, layer {stored['layer']}, features stored in {guidance.cache.index.root}"
+    return "none (acoustic baseline)" if teacher is None else teacher.description
+
+
+def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: World) -> VAEState:
+    """Build networks and optimizers with weights that depend on the seed only."""
+    device, teacher, teacher_dim = world.device, None, None
+    if guidance is not None:
+        teacher_dim = guidance.cache.description["feature_dim"]
+    elif config.loss.alignment is not None:
+        teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
+        teacher_dim = teacher.feature_dim
+    torch.manual_seed(config.trainer.seed)
+    model = SpeechVAE(config.vae, teacher_dim).to(device)
+    if config.freeze_encoder:
+        for frozen in (model.encoder, model.projection, model.mean, model.logvar, model.linear_path):
+            if frozen is not None:
+                frozen.requires_grad_(False)
+    discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
+    ema = ExponentialMovingAverage(model, config.ema)
+    if config.trainer.compile:
+        model.compile()
+        discriminator.compile()
+    return VAEState(
+        step=0,
+        model=model,
+        discriminator=discriminator,
+        optimizer=build_optimizer(config.optimizer, trained(model), device),
+        discriminator_optimizer=build_optimizer(config.optimizer, discriminator.parameters(), device),
+        ema=ema,
+        teacher=teacher,
+        mel_loss=MultiScaleMelLoss(config.vae.sample_rate).to(device),
+        network=data_parallel(model, world),
+        discriminator_network=data_parallel(discriminator, world),
+    )
+
+
+def trained(model: SpeechVAE) -> list[nn.Parameter]:
+    """Return the parameters that this run changes."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor, form: str) -> dict[str, Tensor]:
+    """Return the losses that need no discriminator, unweighted, in float32. Padding enters none of them."""
+    posterior = output.posterior
+    losses = {
+        "mel": state.mel_loss(output.reconstruction, crop),
+        "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
+    }
+    if output.projected_guidance is not None:
+        losses["alignment"] = alignment_loss(output.latents, output.projected_guidance, posterior.mask, form)
+    return losses
+
+
+def train_step(state: VAEState, batch: CropBatch, config: VAETrainConfig, world: World) -> StepResult:
+    """Take one step: generator forward once, discriminator update, generator update, EMA.
+
+    Source: Semantic-VAE's training step (facts 3.1), but no adversarial or feature gradient reaches the generator
+    before `loss.adversarial_start_step`.
+    """
+    seconds = float(batch.lengths.sum()) / config.vae.sample_rate
+    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
+    adversarial = state.step >= config.loss.adversarial_start_step
+    precision = torch.autocast(world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16")
+    crop = crop_of(batch, config)
+    with precision:
+        output = state.network(crop, batch.lengths, guidance_of(state.teacher, batch, config))
+    norms: dict[str, Tensor | None] = {}
+    losses: dict[str, Tensor] = {}
+
+    if adversarial:
+        with precision:
+            both = state.discriminator_network(torch.cat([output.reconstruction.detach(), crop]))
+        fake_maps, real_maps = split_maps(both)
+        losses["discriminator"] = discriminator_loss(real_maps, fake_maps)
+        norms["discriminator"] = update(
+            state.discriminator_optimizer,
+            losses["discriminator"],
+            list(state.discriminator.parameters()),
+            config.optimizer,
+            rate,
+        )
+
+    losses |= vae_losses(state, output, crop, config.loss.alignment_form)
+    if adversarial:
+        state.discriminator.requires_grad_(False)
+        with precision:
+            fake_maps = state.discriminator(output.reconstruction)
+            with torch.no_grad():
+                real_maps = state.discriminator(crop)
+        losses["adversarial"] = generator_adversarial_loss(fake_maps)
+        losses["feature_matching"] = feature_matching_loss(real_maps, fake_maps)
+    weights = {name: getattr(config.loss, name) for name in losses if name != "discriminator"}
+    total = sum(weights[name] * losses[name] for name in weights)
+    norms["generator"] = update(state.optimizer, total, trained(state.model), config.optimizer, rate)
+    state.discriminator.requires_grad_(True)
+
+    state.step += 1
+    skipped = any(norm is None for norm in norms.values())
+    if not skipped:
+        state.ema.update(state.model, state.step)
+    values = {f"loss/{name}": value.detach() for name, value in losses.items()} | {"loss/total": total.detach()}
+    values |= {f"gradient_norm/{name}": norm for name, norm in norms.items() if norm is not None}
+    values["learning_rate"] = torch.tensor(rate)
+    return StepResult(values, seconds, batch.keys, batch.failures, skipped)
+
+
+def split_maps(maps: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
+    """Split the feature maps of a batch [fake, real] into those of the fake and those of the real half."""
+    halves = [[feature.chunk(2) for feature in each] for each in maps]
+    return [[f for f, _ in each] for each in halves], [[r for _, r in each] for each in halves]
+
+
+@torch.inference_mode()
+def validate(session: Session, state: VAEState, batches: list[CropBatch], config: VAETrainConfig) -> dict[str, float]:
+    """Score the EMA weights on fixed crops with the posterior mean; rank 0 does it, the others wait."""
+    sums: dict[str, Tensor] = {}
+    count = shown = 0
+    for batch in batches if session.world.is_main else ():
+        batch = batch.to(session.world.device)
+        crop = crop_of(batch, config)
+        output = state.ema.module(crop, batch.lengths, guidance_of(state.teacher, batch, config), use_mean=True)
+        for name, value in vae_losses(state, output, crop, config.loss.alignment_form).items():
+            sums[name] = sums.get(name, 0) + value * len(batch.keys)
+        count += len(batch.keys)
+        for item in range(min(len(batch.keys), AUDIO_SAMPLES - shown)):
+            write_sample(session, state.step, shown, crop[item], output.reconstruction[item], config.vae.sample_rate)
+            shown += 1
+    barrier(session.world)
+    return {f"loss/{name}": float(total) / max(count, 1) for name, total in sums.items()}
+
+
+def write_sample(session: Session, step: int, number: int, real: Tensor, fake: Tensor, sample_rate: int) -> None:
+    """Write a validation crop and its reconstruction as wav files and as one picture."""
+    session.tracker.audio(step, f"{number}-input", real, sample_rate)
+    session.tracker.audio(step, f"{number}-reconstruction", fake, sample_rate)
+    session.tracker.mel_picture(step, f"{number}-mel", {"input": real, "reconstruction": fake}, sample_rate)
+
+
+def save(
+    session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig, *, with_statistics: bool
+) -> None:
+    """Write a checkpoint on rank 0; the last one also measures the latents over the training set."""
+    world = session.world
+    if world.is_main:
+        statistics: dict[str, object] = {"latent_mean": None, "latent_std": None}
+        if with_statistics:
+            limit = config.statistics_utterances
+            statistics = measure_statistics(
+                state.ema.module, index, limit=limit, device=world.device, console=session.console
+            )
+        write_checkpoint(
+            new_checkpoint_folder(session, state),
+            config={
+                "kind": "vae",
+                "step": state.step,
+                "model": recipe.to_tree(config.vae),
+                "teacher_dim": state.model.teacher_dim,
+                "teacher": None if state.model.teacher_dim is None else recipe.to_tree(config.teacher),
+                "sample_rate": config.vae.sample_rate,
+                "hop_length": state.model.hop_length,
+                **statistics,
+            },
+            model_state=state.ema.module.state_dict(),
+            training_state=state.training_state()
+            | {
+                "data": data_fingerprint(index),
+                "layout": {"world_size": world.world_size, "num_workers": config.loader.num_workers},
+            },
+        )
+        publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
+    barrier(world)
+
+
+def resume_state(session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig) -> None:
+    """Load weights, discriminator, optimizers and EMA of the session's checkpoint into the state."""
+    assert session.checkpoint is not None
+    stored = session.checkpoint.training_state()
+    check_data(session, stored, index, config.loader.num_workers)
+    where = session.checkpoint.folder
+    load_strict(state.model, stored["model"], where)
+    load_strict(state.discriminator, stored["discriminator"], where)
+    load_strict(state.ema.module, session.checkpoint.model_state(), where)
+    state.optimizer.load_state_dict(stored["optimizer"])
+    state.discriminator_optimizer.load_state_dict(stored["discriminator_optimizer"])
+    state.step = stored["step"]

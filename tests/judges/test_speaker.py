@@ -1,0 +1,131 @@
+"""Speaker models: voices are told apart, folders load, clips do not influence each other."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from fake_judges import SMALL
+
+from svae.assets import asset_path
+from svae.audio import load_audio
+from svae.errors import ConfigError
+from svae.judges.speaker import EmbeddedECAPA, load_speaker_model
+
+
+@pytest.fixture(scope="module")
+def voices():
+    """Two clips of each of two voices."""
+    rows = [json.loads(line) for line in asset_path("sample", "metadata.jsonl").read_text().splitlines()]
+    chosen = {}
+    for row in rows:
+        chosen.setdefault(row["speaker"], []).append(row)
+    return {
+        name: [load_audio(asset_path("sample", row["audio"]), sample_rate=16000)[0][0] for row in chosen[name][:2]]
+        for name in sorted(chosen)[:3]
+    }
+
+
+def test_a_local_speechbrain_folder_loads_through_pretrained_path(ecapa_folder):
+    model = load_speaker_model(f"ecapa:{ecapa_folder}")
+    noise = torch.randn(2, 16000, generator=torch.Generator().manual_seed(0))
+    vectors = model.embed(list(noise))
+    assert vectors.shape == (2, 12)
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert torch.allclose(model.embed([noise[1]])[0], vectors[1], atol=1e-6)
+    assert len(model.description["sha256"]) == 64 and model.description["spec"] == f"ecapa:{ecapa_folder}"
+
+
+def test_speechbrains_folder_and_ours_are_the_same_network(ecapa_folder, tmp_path):
+    from safetensors.torch import save_file
+
+    state = torch.load(ecapa_folder / "embedding_model.ckpt", weights_only=True)
+    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "embedding_model.safetensors")
+    config = {"model": SMALL, "features": {"class": "Fbank", "n_mels": 20}, "held_out_eer": 0.25}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    ours, theirs = EmbeddedECAPA(tmp_path), load_speaker_model(f"ecapa:{ecapa_folder}")
+    noise = torch.randn(12000, generator=torch.Generator().manual_seed(1))
+    assert torch.allclose(ours.embed([noise]), theirs.embed([noise]), atol=1e-5)
+    assert ours.description["held_out_equal_error_rate"] == 0.25
+
+
+def test_the_embedded_model_tells_the_sample_voices_apart(voices):
+    model = load_speaker_model("embedded")
+    vectors = {name: model.embed(clips) for name, clips in voices.items()}
+    same = [float(v[0] @ v[1]) for v in vectors.values()]
+    different = [float(vectors[a][0] @ vectors[b][0]) for a in vectors for b in vectors if a < b]
+    assert min(same) > max(different)
+    assert 0 <= model.description["held_out_equal_error_rate"] < 0.5
+
+
+def test_embeddings_do_not_depend_on_neighbours_or_on_the_rate(voices):
+    from svae.audio import resample
+
+    model = load_speaker_model("embedded")
+    clip = next(iter(voices.values()))[0]
+    alone = model.embed([clip])[0]
+    assert torch.allclose(model.embed([clip[:8000], clip])[1], alone, atol=1e-6)
+    assert float(model.embed([resample(clip[None], 16000, 24000)[0]], 24000)[0] @ alone) > 0.95
+
+
+def test_a_very_short_clip_has_an_embedding():
+    assert load_speaker_model("embedded").embed([torch.full((10,), 0.1)]).isfinite().all()
+
+
+@pytest.mark.parametrize("spec", ["", "ecapa", "ecapa:", "x-vector"])
+def test_an_unknown_spec_lists_the_forms(spec):
+    with pytest.raises(ConfigError, match="embedded"):
+        load_speaker_model(spec)
+
+
+def test_a_hub_model_without_a_network_names_what_works_offline(monkeypatch):
+    import huggingface_hub
+
+    def no_network(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub, "get_session", no_network)
+    with pytest.raises(ConfigError, match=r"(?s)not in the local hub cache.*--speaker embedded"):
+        load_speaker_model("ecapa:nobody/nothing-at-all")
+
+
+def test_a_folder_that_holds_no_model_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_speaker_model(f"ecapa:{tmp_path}")
+
+
+def test_on_real_voices_pairs_of_one_speaker_score_above_pairs_of_two(shared):
+    files = {
+        "lj": sorted((shared / "data/LJSpeech-mini/wavs").glob("*.wav"))[:12],
+        "1088": sorted((shared / "data/LibriSpeech-mini/dev-clean/1088").rglob("*.flac")),
+        "2412": sorted((shared / "data/LibriSpeech-mini/dev-clean/2412").rglob("*.flac")),
+    }
+    model = load_speaker_model("embedded")
+    clips = [(name, load_audio(path, sample_rate=16000)[0][0]) for name, paths in files.items() for path in paths]
+    vectors = model.embed([clip for _, clip in clips])
+    scores = vectors @ vectors.T
+    same, different = [], []
+    for i, (a, _) in enumerate(clips):
+        for j, (b, _) in enumerate(clips[:i]):
+            (same if a == b else different).append(float(scores[i, j]))
+    assert len(same) >= 15 and len(different) >= 15
+    assert sum(same) / len(same) > sum(different) / len(different) + 0.05
+
+
+def test_a_revision_pins_what_is_loaded_from_the_hub(monkeypatch):
+    from speechbrain.inference.speaker import EncoderClassifier
+
+    from svae.evaluation.protocols import ECAPA
+
+    asked = {}
+
+    class Loaded:
+        def eval(self):
+            return self
+
+    monkeypatch.setattr(EncoderClassifier, "from_hparams", lambda **options: asked.update(options) or Loaded())
+    model = load_speaker_model(ECAPA)
+    assert asked["source"] == "speechbrain/spkrec-ecapa-voxceleb"
+    assert asked["fetch_config"].revision == model.description["revision"] == ECAPA.rpartition("@")[2]
+    assert len(model.description["revision"]) == 40 and model.description["spec"] == ECAPA

@@ -1,0 +1,94 @@
+"""Long texts: every word once and in order, joined without steps, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import pytest
+import torch
+
+from svae.errors import DataError
+from svae.synthesis.long_text import CROSSFADE_SECONDS, chunk_text, join_chunks, speech_level
+from svae.synthesis.reference import cut_at_pause, trim_silence
+
+RATE = 16000
+
+
+def seconds_of(text: str) -> float:
+    return len(text) / 10
+
+
+@pytest.mark.parametrize("limit", [1.5, 3.0, 8.0, 1000.0])
+def test_chunks_fit_and_lose_no_word(limit):
+    random.seed(0)
+    words = ["".join(random.choices("abcdef", k=random.randint(1, 12))) for _ in range(400)]
+    text = "".join(word + random.choice([" ", " ", ", ", ". ", "; ", " - "]) for word in words).strip()
+    sentences = [part + "." for part in text.split(". ")]
+    chunks = list(chunk_text(sentences, seconds_of, limit))
+    assert all(seconds_of(chunk) <= limit for chunk in chunks)
+    assert " ".join(chunks).split() == " ".join(sentences).split()
+    if limit == 1000.0:
+        assert len(chunks) == 1
+
+
+def test_chunks_break_at_sentences_then_clauses():
+    sentences = ["One two three.", "Four five, six seven; eight nine ten eleven.", "Twelve."]
+    assert list(chunk_text(sentences, seconds_of, 3.0)) == [
+        "One two three.", "Four five, six seven;", "eight nine ten eleven. Twelve.",
+    ]  # fmt: skip
+    with pytest.raises(DataError, match="the word 'aaaa"):
+        list(chunk_text(["a" * 50], seconds_of, 3.0))
+
+
+def test_chunks_come_as_they_are_asked_for():
+    def endless():
+        while True:
+            yield "A sentence of some length."
+
+    chunks = chunk_text(endless(), seconds_of, 5.0)
+    assert [next(chunks) for _ in range(3)] == ["A sentence of some length."] * 3
+
+
+def tone(seconds: float, level: float) -> torch.Tensor:
+    return level * torch.sin(2 * math.pi * 200 * torch.arange(int(seconds * RATE)) / RATE)
+
+
+def test_joined_chunks_have_one_loudness_and_no_steps():
+    chunks = [tone(1.0, 0.2), tone(0.7, 0.1), tone(0.5, 0.35)]
+    joined = torch.cat(list(join_chunks(chunks, RATE)))
+    overlap = round(CROSSFADE_SECONDS * RATE)
+    assert len(joined) == sum(map(len, chunks)) - 2 * overlap
+    assert speech_level(joined[-4000:], RATE) == pytest.approx(speech_level(joined[:4000], RATE), rel=0.02)
+    assert (joined[1:] - joined[:-1]).abs().max() < 0.2 * 2 * math.pi * 200 / RATE * 1.5
+    whole = torch.cat(list(join_chunks([tone(1.0, 0.2)], RATE)))
+    assert torch.equal(whole, tone(1.0, 0.2))
+
+
+def test_loudness_is_matched_within_bounds_and_without_clipping():
+    quiet = torch.cat(list(join_chunks([tone(0.5, 0.2), tone(0.5, 0.01)], RATE)))
+    assert speech_level(quiet[-4000:], RATE) == pytest.approx(0.01 * 10 ** (6 / 20) / math.sqrt(2), rel=0.02)
+    spiky = tone(0.5, 0.05)
+    spiky[4000] = 0.9
+    assert torch.cat(list(join_chunks([tone(0.5, 0.3), spiky], RATE))).abs().max() <= 1.0
+    silent = torch.cat(list(join_chunks([torch.zeros(8000), tone(0.5, 0.2), torch.zeros(100)], RATE)))
+    assert silent.isfinite().all()
+
+
+def test_silence_at_the_ends_goes_but_for_a_margin():
+    waveform = torch.cat([torch.zeros(RATE), tone(1.0, 0.2), torch.zeros(2 * RATE)])[None]
+    trimmed = trim_silence(waveform, RATE)
+    assert 1.0 <= trimmed.shape[1] / RATE <= 1.3
+    torch.testing.assert_close(trim_silence(tone(1.0, 0.2)[None], RATE), tone(1.0, 0.2)[None])
+    assert trim_silence(torch.zeros(1, 100), RATE).shape == (1, 100)
+
+
+def test_a_long_reference_is_cut_in_its_last_pause():
+    waveform = torch.cat([tone(3.0, 0.2), torch.zeros(RATE // 2), tone(2.0, 0.2), torch.zeros(RATE // 2), tone(9, 0.2)])
+    cut = cut_at_pause(waveform[None], RATE, 8.0, has_transcript=False, name="a.wav")
+    assert cut.shape[1] / RATE == pytest.approx(5.75, abs=0.1)
+    assert cut_at_pause(cut, RATE, 8.0, has_transcript=True, name="a.wav") is cut
+    with pytest.raises(DataError, match="transcript was given"):
+        cut_at_pause(waveform[None], RATE, 8.0, has_transcript=True, name="a.wav")
+    with pytest.raises(DataError, match="no pause to cut at"):
+        cut_at_pause(tone(20, 0.2)[None], RATE, 8.0, has_transcript=False, name="a.wav")

@@ -1,0 +1,234 @@
+"""`svae synthesize` on long texts, files and lists: bounded, deterministic, resumable, nothing lost."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+from tiny_tts import PROMPT_TEXT, changed
+
+from svae.errors import ConfigError, DataError
+from svae.synthesis import command as synthesis
+from svae.synthesis.batch import synthesize_batch
+from svae.synthesis.command import SynthesizeOptions, check_output, synthesize_file
+from svae.synthesis.types import Sampling
+from svae.synthesis.voices import keep_voice, saved_voices, voice_path
+
+LONG = "Hello there, you are here. Here we go on, and on. " * 24
+
+
+def report(out: Path) -> dict:
+    return json.loads(out.with_suffix(".json").read_text())
+
+
+def test_a_long_text_is_spoken_in_chunks_and_no_word_is_lost(options):
+    out = synthesize_file(changed(options, text=LONG, num_steps=1))
+    row = report(out)
+    assert len(row["chunks"]) > 3 and row["text"].split() == LONG.split()
+    assert all(chunk["generated_seconds"] + 1.0 <= 12.1 for chunk in row["chunks"])  # what it was trained on
+    overlap = 0.03 * (len(row["chunks"]) - 1)
+    assert soundfile.info(out).duration == pytest.approx(
+        sum(chunk["generated_seconds"] for chunk in row["chunks"]) - overlap, abs=1e-3
+    )
+    again = synthesize_file(changed(options, text=LONG, num_steps=1, out=out.with_name("again.wav")))
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_changed_sentence_leaves_the_other_chunks_as_they_are(options, tmp_path):
+    first = synthesize_file(changed(options, text=LONG + "Here it ends.", num_steps=1))
+    other = synthesize_file(changed(options, text=LONG + "Here it stops.", num_steps=1, out=tmp_path / "b.wav"))
+    size = sum(chunk["generated_seconds"] for chunk in report(first)["chunks"][:-1]) - 1
+    a, b = (soundfile.read(path, frames=int(16000 * size))[0] for path in (first, other))
+    assert (a == b).all()
+
+
+def test_streaming_writes_every_sentence_as_soon_as_it_is_there(options, monkeypatch, capsys):
+    sizes, speak = [], synthesis.speak_verified
+
+    def watching(*arguments):
+        sizes.append(options.out.stat().st_size if options.out.exists() else 0)
+        return speak(*arguments)
+
+    monkeypatch.setattr(synthesis, "speak_verified", watching)
+    streamed = synthesize_file(changed(options, text=LONG, num_steps=1, stream=True))
+    row = report(streamed)
+    assert [chunk["text"] for chunk in row["chunks"]] == ["Hello there, you are here.", "Here we go on, and on."] * 24
+    assert sizes[0] < 100 < sizes[1] < sizes[2] < sizes[-1]
+    assert "first audio after" in " ".join(capsys.readouterr().out.split())
+    assert 0 < row["first_audio_seconds"]
+    audio, rate = soundfile.read(streamed)
+    assert len(audio) / rate == pytest.approx(row["generated_seconds"])
+
+
+def test_text_comes_from_a_file_or_standard_input(options, tmp_path, monkeypatch):
+    file = tmp_path / "text.txt"
+    file.write_bytes("\ufeffHello there.\nHere?\n".encode())
+    assert report(synthesize_file(changed(options, text=None, text_file=file)))["text"] == "Hello there. Here?"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Hello you.")))
+    assert report(synthesize_file(changed(options, text=None, text_file=Path("-"))))["text"] == "Hello you."
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match="not UTF-8 at byte 0"):
+        synthesize_file(changed(options, text=None, text_file=file))
+
+
+def test_numbers_are_spoken_and_unknown_characters_skipped_only_when_asked(options, capsys):
+    row = report(synthesize_file(changed(options, text="Hello, 2 of you.", verbose=True)))
+    assert row["text"] == "Hello, two of you." and "→ Hello, two of you." in capsys.readouterr().out
+    with pytest.raises(DataError, match="'!'"):
+        synthesize_file(changed(options, text="Hello!"))
+    row = report(synthesize_file(changed(options, text="Hello! Here?", skip_unknown=True)))
+    assert row["text"] == "Hello Here?" and "Left out: '!'" in capsys.readouterr().out
+    with pytest.raises(DataError, match="nothing is left"):
+        synthesize_file(changed(options, text="!!", skip_unknown=True))
+
+
+def test_what_is_not_understood_is_tried_again(options, monkeypatch, capsys):
+    transcripts = iter(["something else", "hello there you", "never asked"])
+    monkeypatch.setattr(synthesis, "recognizer", lambda options, tts: lambda waveform: next(transcripts))
+    row = report(synthesize_file(changed(options, verify=3)))
+    attempts = row["chunks"][0]["attempts"]
+    assert [a["seed"] for a in attempts] == [5, 6] and attempts[1]["wer"] == 0
+    plain = synthesize_file(changed(options, seed=6, out=options.out.with_name("plain.wav")))
+    assert plain.read_bytes() == options.out.read_bytes()
+    assert "Understood after 2 attempt(s), kept seed 6 (WER 0.00)" in capsys.readouterr().out
+    transcripts = iter(["hello there", "something else"])
+    synthesize_file(changed(options, verify=1))
+    assert "Not understood after 2 attempt(s), kept seed 5" in (said := capsys.readouterr().out)
+    assert "(heard: hello there)" in " ".join(said.split())
+    monkeypatch.setattr(synthesis, "recognizer", lambda options, tts: lambda waveform: "no no no no")
+    assert len(report(synthesize_file(changed(options, verify=1)))["chunks"][0]["attempts"]) == 2
+    assert "Not understood after 2 attempt(s)" in capsys.readouterr().out
+
+
+# ----------------------------------------------------------------------------------------------- voices
+
+
+@pytest.fixture
+def voice(options, tmp_path, monkeypatch):
+    monkeypatch.setenv("SVAE_VOICES", str(tmp_path / "voices"))
+    keep_voice("anna", options.ref, PROMPT_TEXT, options.model, asr="pocketsphinx", device="cpu")
+    return "anna"
+
+
+def test_a_saved_voice_speaks_like_its_recording(options, voice):
+    direct = synthesize_file(options)
+    saved = synthesize_file(changed(options, ref=None, ref_text=None, voice=voice, out=direct.with_name("v.wav")))
+    a, b = (torch.from_numpy(soundfile.read(path)[0]) for path in (direct, saved))
+    torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
+    assert report(saved)["voice"] == "anna" and saved_voices() == ["anna"]
+
+
+def test_a_voice_of_another_vae_is_encoded_again(options, voice, tmp_path, tiny_vae_config, capsys):
+    from tiny_tts import write_tts
+
+    other = write_tts(tmp_path / "other", tiny_vae_config, seed=1)
+    synthesize_file(changed(options, ref=None, ref_text=None, voice=voice, model=other))
+    assert "encoded again" in capsys.readouterr().out
+
+
+def test_wrong_voices_are_refused(options, voice):
+    with pytest.raises(ConfigError, match=r"no such voice .*anna"):
+        synthesize_file(changed(options, ref=None, ref_text=None, voice="bob"))
+    with pytest.raises(ConfigError, match="letters, digits"):
+        voice_path("../../etc/passwd")
+    voice_path(voice).write_bytes(b"broken")
+    with pytest.raises(DataError, match="damaged voice file"):
+        synthesize_file(changed(options, ref=None, ref_text=None, voice=voice))
+
+
+# ----------------------------------------------------------------------------------------------- lists
+
+
+def write_list(path: Path, *rows: object) -> Path:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return path
+
+
+@pytest.fixture
+def base(options) -> SynthesizeOptions:
+    return changed(options, text=None, ref=None, ref_text=None, num_steps=1)
+
+
+def test_bad_rows_are_named_and_the_others_done(options, base, tmp_path):
+    good = {"text": "Hello.", "ref": str(options.ref), "ref_text": PROMPT_TEXT, "out": "a.wav"}
+    listed = write_list(
+        tmp_path / "list.jsonl", good, "{broken", {**good, "out": "b.wav", "ref": "missing.wav"},
+        {**good, "out": "c.wav", "txt": "?"}, {**good, "out": "d.wav", "text": "Hello!"}, {**good, "text": "Here."}, "",
+        {**good, "out": "sub/e.flac", "seed": 9}, {"text": "Hello.", "out": "f.wav"}, {**good, "out": "g.mp3"},
+        {**good, "out": "h.wav", "text": "Half \ud800"}, {**good, "out": "i" * 300 + ".wav"}, {**good, "out": "j\0.wav"},
+        json.dumps({**good, "out": "k.wav", "text": "Hello.\u2028Here."}, ensure_ascii=False),
+    )  # fmt: skip
+    with pytest.raises(DataError) as caught:
+        synthesize_batch(listed, base, tmp_path / "out")
+    message = str(caught.value)
+    assert "10 of 13 rows failed" in message
+    for expected in ("row 2: not valid JSON", "row 3: ", "missing.wav", "row 4: unknown: txt", "row 5: ", "'!'",
+                     "row 6: out", "row 1 writes it too", "row 9: needs either `ref` or `voice`", "row 10"):  # fmt: skip
+        assert expected in message
+    assert report(tmp_path / "out" / "sub" / "e.flac")["seed"] == 9
+    assert (
+        (tmp_path / "out" / "a.wav").exists()
+        and (tmp_path / "out" / "k.wav").exists()
+        and not (tmp_path / "out" / "b.wav").exists()
+    )
+
+
+def test_finished_rows_are_not_redone(options, base, tmp_path):
+    good = {"ref": str(options.ref), "ref_text": PROMPT_TEXT}
+    rows = [{**good, "text": text, "out": f"{i}.wav"} for i, text in enumerate(["Hello.", "Here we are.", "Here on."])]
+    listed = write_list(tmp_path / "list.jsonl", *rows)
+    out = tmp_path / "out"
+    calls = []
+    speak = synthesis.speak_verified
+
+    def interrupted(*arguments):
+        calls.append(arguments[1])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return speak(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(synthesis, "speak_verified", interrupted)
+        synthesize_batch(listed, base, out)
+    assert sorted(path.name for path in out.iterdir()) == ["0.json", "0.wav", "1.json", "1.wav"]
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    assert synthesize_batch(listed, base, out) == 1
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    rows[0]["text"] = "Hello you."
+    write_list(listed, *rows)
+    assert synthesize_batch(listed, base, out) == 1
+    assert synthesize_batch(listed, changed(base, seed=1), out) == 3
+    assert synthesize_batch(listed, changed(base, seed=1, stream=True), out) == 3
+    assert synthesize_batch(listed, changed(base, seed=1), out) == 3
+    (out / "2.wav").write_bytes(b"cut off")
+    assert synthesize_batch(listed, changed(base, seed=1), out) == 1
+    config = json.loads((options.model / "config.json").read_text())
+    (options.model / "config.json").write_text(json.dumps(config | {"prompt_guidance": 0.5}))
+    assert synthesize_batch(listed, changed(base, seed=1), out) == 3  # the model's own default is another now
+    assert synthesize_batch(listed, changed(base, seed=1, prompt_guidance=0.5), out) == 0
+
+
+def test_a_batch_gives_what_each_text_gives_alone(options):
+    from tiny_tts import speech
+
+    from svae.synthesis.load import load_tts
+
+    tts = load_tts(options.model)
+    prompts = [tts.encode_prompt(speech(seconds), PROMPT_TEXT) for seconds in (1.0, 0.6, 1.5)]
+    texts = ["Hello there, you.", "Here on.", "Hello there, you."]
+    sampling = Sampling(num_steps=3)
+    together = tts.speak(texts, prompts, sampling)
+    for text, prompt, result in zip(texts, prompts, together, strict=True):
+        alone = tts.speak([text], [prompt], sampling)[0]
+        torch.testing.assert_close(result.waveform, alone.waveform, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("folder", ["a.wav", "a.json"])
+def test_a_folder_in_the_way_of_an_output_is_named_before_any_work(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    with pytest.raises(ConfigError, match=f"{folder} is a folder"):
+        check_output(tmp_path / "a.wav")

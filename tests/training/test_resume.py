@@ -1,0 +1,121 @@
+"""A run that was killed and resumed equals an uninterrupted one, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from tiny_runs import VAE, assert_equal_runs, killed_copy, tts_config, vae_config
+
+from svae import recipe
+from svae.checkpoint import open_checkpoint
+from svae.errors import CheckpointError, ConfigError
+from svae.training.loop import TrainOptions
+from svae.training.tts.train import train_tts
+from svae.training.vae.train import train_vae
+
+
+@pytest.fixture(scope="module")
+def vae_run(tone_shards, tmp_path_factory):
+    out = tmp_path_factory.mktemp("vae") / "run"
+    return train_vae(TrainOptions(vae_config(tone_shards), out, device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def tts_run(tone_shards, vae_run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("tts") / "run"
+    return train_tts(TrainOptions(tts_config(tone_shards, vae_run), out, device="cpu"))
+
+
+def steps_in_metrics(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row["split"]) for row in rows]
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_resumed_vae_run_equals_an_uninterrupted_one(vae_run, tone_shards, tmp_path, step):
+    run = killed_copy(vae_run, step, tmp_path / "run")
+    train_vae(TrainOptions(vae_config(tone_shards), run, device="cpu"))
+    assert_equal_runs(vae_run, run, "vae")
+    assert steps_in_metrics(run) == steps_in_metrics(vae_run)
+    assert not list((run / "checkpoints").glob(".step-*"))
+
+
+def test_a_resumed_tts_run_equals_an_uninterrupted_one(tts_run, vae_run, tone_shards, tmp_path):
+    run = killed_copy(tts_run, 2, tmp_path / "run")
+    train_tts(TrainOptions(tts_config(tone_shards, vae_run), run, device="cpu"))
+    assert_equal_runs(tts_run, run, "tts")
+
+
+def test_a_run_killed_by_the_system_resumes_to_the_same_weights(vae_run, tone_shards, tmp_path):
+    recipe_file, run = tmp_path / "r.yaml", tmp_path / "run"
+    recipe_file.write_text(recipe.dump(vae_config(tone_shards)))
+    command = [sys.executable, "-m", "svae", "train-vae", str(recipe_file), "--out", str(run), "--device", "cpu"]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (run / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train_vae(TrainOptions(vae_config(tone_shards), run, device="cpu"))
+        uninterrupted = train_vae(TrainOptions(vae_config(tone_shards), tmp_path / "whole", device="cpu"))
+    finally:
+        torch.set_num_threads(threads)
+    assert_equal_runs(uninterrupted, run, "vae")
+
+
+def test_ctrl_c_finishes_the_step_saves_and_exits_cleanly(tone_shards, tmp_path):
+    recipe_file, run = tmp_path / "r.yaml", tmp_path / "run"
+    trainer = VAE["trainer"] | {"steps": 100000, "checkpoint_every": 100000, "log_every": 1}
+    recipe_file.write_text(recipe.dump(vae_config(tone_shards, trainer=trainer)))
+    command = [sys.executable, "-m", "svae", "train-vae", str(recipe_file), "--out", str(run), "--device", "cpu"]
+    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+    metrics = run / "metrics.jsonl"
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and '"train"' in metrics.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "Stopped at step" in output
+    assert open_checkpoint(run, kind="vae").step > 0
+
+
+def test_another_recipe_cannot_continue_a_run(vae_run, tone_shards):
+    other = vae_config(tone_shards, segment_seconds=0.25)
+    with pytest.raises(ConfigError, match=r"segment_seconds: 0\.2 in the run, 0\.25 now"):
+        train_vae(TrainOptions(other, vae_run, device="cpu"))
+
+
+def test_resume_never_refuses_to_touch_a_run(vae_run, tone_shards):
+    with pytest.raises(ConfigError, match="already holds a run"):
+        train_vae(TrainOptions(vae_config(tone_shards), vae_run, resume="never", device="cpu"))
+
+
+def test_resuming_on_other_data_is_refused(vae_run, tmp_path):
+    from conftest import write_tone_shards
+
+    other = write_tone_shards(tmp_path / "other", seconds=0.7)
+    run = killed_copy(vae_run, 2, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="other shards"):
+        train_vae(TrainOptions(vae_config(other), run, device="cpu"))
+
+
+def test_a_tts_run_refuses_another_vae(tts_run, tone_shards, tmp_path):
+    config = vae_config(tone_shards, trainer=VAE["trainer"] | {"steps": 1, "seed": 5})
+    other = train_vae(TrainOptions(config, tmp_path / "other", device="cpu"))
+    run = shutil.copytree(tts_run, tmp_path / "run")
+    with pytest.raises(CheckpointError, match="was trained on VAE"):
+        train_tts(TrainOptions(tts_config(tone_shards, other), run, device="cpu"))
