@@ -20,7 +20,9 @@ from svae.config import BigVGANConfig, VAEConfig
 def same_conv(channels: int, kernel_size: int, dilation: int = 1) -> nn.Module:
     """Weight-normed convolution that keeps channels and length."""
     padding = dilation * (kernel_size - 1) // 2
-    return weight_norm(nn.Conv1d(channels, channels, kernel_size, padding=padding, dilation=dilation))
+    return weight_norm(
+        nn.Conv1d(channels, channels, kernel_size, padding=padding, dilation=dilation)
+    )
 
 
 class Snake(nn.Module):
@@ -65,7 +67,9 @@ class Activation(nn.Module):
         """Apply to (B, C, T)."""
         channels = x.shape[1]
         taps = self.filter.expand(channels, -1, -1)
-        x = 2 * F.conv_transpose1d(F.pad(x, (5, 5), mode="replicate"), taps, stride=2, groups=channels)
+        x = 2 * F.conv_transpose1d(
+            F.pad(x, (5, 5), mode="replicate"), taps, stride=2, groups=channels
+        )
         x = self.activation(x[..., 15:-15])
         return F.conv1d(F.pad(x, (5, 6), mode="replicate"), taps, stride=2, groups=channels)
 
@@ -88,7 +92,9 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, channels: int, stride: int) -> None:
         super().__init__()
-        self.residuals = nn.Sequential(*(ResidualUnit(channels, dilation) for dilation in (1, 3, 9)))
+        self.residuals = nn.Sequential(
+            *(ResidualUnit(channels, dilation) for dilation in (1, 3, 9))
+        )
         self.snake = Snake(channels)
         self.downsample = weight_norm(
             nn.Conv1d(channels, 2 * channels, 2 * stride, stride, padding=math.ceil(stride / 2))
@@ -121,7 +127,10 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.query_bias, self.value_bias = nn.Parameter(torch.zeros(width)), nn.Parameter(torch.zeros(width))
+        self.query_bias, self.value_bias = (
+            nn.Parameter(torch.zeros(width)),
+            nn.Parameter(torch.zeros(width)),
+        )
         self.out = nn.Linear(out_width, out_width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,7 +149,11 @@ class GatedMLP(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.gate, self.up, self.down = nn.Linear(width, hidden), nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.gate, self.up, self.down = (
+            nn.Linear(width, hidden),
+            nn.Linear(width, hidden),
+            nn.Linear(hidden, width),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to (B, T, width)."""
@@ -154,7 +167,9 @@ class Projection(nn.Module):
     def __init__(self, cfg: VAEConfig, width: int) -> None:
         super().__init__()
         dim = cfg.latent_dim
-        self.norm_attention, self.norm_shortcut, self.norm_mlp = (nn.LayerNorm(n) for n in (width, width, dim))
+        self.norm_attention, self.norm_shortcut, self.norm_mlp = (
+            nn.LayerNorm(n) for n in (width, width, dim)
+        )
         self.attention = Attention(width, dim, cfg.attention_heads)
         self.shortcut = nn.Linear(width, dim)
         self.mlp = GatedMLP(dim, cfg.attention_mlp_ratio * dim)
@@ -170,7 +185,9 @@ class AMPBlock(nn.Module):
 
     def __init__(self, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> None:
         super().__init__()
-        self.dilated = nn.ModuleList(same_conv(channels, kernel_size, dilation) for dilation in dilations)
+        self.dilated = nn.ModuleList(
+            same_conv(channels, kernel_size, dilation) for dilation in dilations
+        )
         self.plain = nn.ModuleList(same_conv(channels, kernel_size) for _ in dilations)
         self.activations = nn.ModuleList(Activation(channels) for _ in range(2 * len(dilations)))
 
@@ -217,7 +234,10 @@ class BaselineVAE(nn.Module):
         width = cfg.encoder_channels * 2 ** len(cfg.encoder_strides)
         self.encoder = Encoder(cfg)
         self.projection = Projection(cfg, width)
-        self.mean, self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim), nn.Linear(cfg.latent_dim, cfg.latent_dim)
+        self.mean, self.logvar = (
+            nn.Linear(cfg.latent_dim, cfg.latent_dim),
+            nn.Linear(cfg.latent_dim, cfg.latent_dim),
+        )
         self.decoder = Decoder(cfg.decoder, cfg.latent_dim)
 
     def encode(self, waveform: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,10 @@ class ResponseNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gamma, self.beta = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+        self.gamma, self.beta = (
+            nn.Parameter(torch.zeros(channels)),
+            nn.Parameter(torch.zeros(channels)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, T, C)."""
@@ -62,7 +65,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Map (B, T, C) to (B, T, C)."""
         q, k, v = (
-            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value)
+            layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for layer in (self.query, self.key, self.value)
         )
         y = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v)
         return self.output(y.transpose(1, 2).flatten(2))
@@ -86,7 +90,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, time: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Map x (B, T, C) with time (B, C) to (B, T, C)."""
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(F.silu(time)).chunk(6, dim=1)
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(F.silu(time)).chunk(
+            6, dim=1
+        )
         y = self.norm_attention(x) * (1 + scale_a[:, None]) + shift_a[:, None]
         x = x + gate_a[:, None] * self.attention(y, cos, sin)
         y = self.norm_feed_forward(x) * (1 + scale_f[:, None]) + shift_f[:, None]
@@ -106,7 +112,8 @@ class BaselineDiT(nn.Module):
         self.input = nn.Linear(2 * latent_dim + cfg.text_dim, cfg.dim)
         kernel, groups = cfg.conv_pos_kernel, cfg.conv_pos_groups
         self.position = nn.ModuleList(
-            nn.Conv1d(cfg.dim, cfg.dim, kernel, padding=kernel // 2, groups=groups) for _ in range(2)
+            nn.Conv1d(cfg.dim, cfg.dim, kernel, padding=kernel // 2, groups=groups)
+            for _ in range(2)
         )
         self.time = nn.Sequential(nn.Linear(256, cfg.dim), nn.SiLU(), nn.Linear(cfg.dim, cfg.dim))
         self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.depth))
@@ -122,7 +129,9 @@ class BaselineDiT(nn.Module):
         channels = self.cfg.text_dim
         rates = 10000.0 ** (-torch.arange(0, channels, 2).float() / channels)
         angles = torch.arange(num_frames).float()[:, None] * rates
-        x = (self.embedding(ids) + torch.cat([angles.cos(), angles.sin()], dim=-1)).masked_fill(blank, 0.0)
+        x = (self.embedding(ids) + torch.cat([angles.cos(), angles.sin()], dim=-1)).masked_fill(
+            blank, 0.0
+        )
         for block in self.text_blocks:
             x = block(x).masked_fill(blank, 0.0)
         return x
@@ -156,7 +165,9 @@ class BaselineDiT(nn.Module):
                     own[name.replace("qkv", part)] = piece
                 continue
             if name.startswith("blocks."):
-                name = name.replace(".expand.", ".feed_forward.0.").replace(".contract.", ".feed_forward.3.")
+                name = name.replace(".expand.", ".feed_forward.0.").replace(
+                    ".contract.", ".feed_forward.3."
+                )
             name = name.replace("text_tower.blocks", "text_blocks").replace("text_tower.", "")
             name = name.replace("conv_position.convs", "position")
             own[name.replace("time.hidden", "time.0").replace("time.output", "time.2")] = value

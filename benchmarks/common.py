@@ -33,7 +33,9 @@ def write(path: Path | None, description: dict[str, Any], **results: Any) -> Non
     description["load_after"] = load()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": description} | results, indent=2) + "\n", encoding="utf-8")
+        path.write_text(
+            json.dumps({"machine": description} | results, indent=2) + "\n", encoding="utf-8"
+        )
         print(f"written: {path}")
 
 
@@ -43,7 +45,11 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return "unknown"
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    vector = next((name for name in ("avx512f", "avx2") if name in facts.get("flags", "").split()), "")
+    facts = {
+        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)
+    }
+    vector = next(
+        (name for name in ("avx512f", "avx2") if name in facts.get("flags", "").split()), ""
+    )
     family = f"family {facts.get('cpu family')} model {facts.get('model')}"
     return ", ".join(part for part in (facts.get("model name", "unknown"), family, vector) if part)

@@ -46,14 +46,21 @@ def build(cfg: DiTConfig) -> tuple[DiT, BaselineDiT]:
     return model, baseline.eval().requires_grad_(False)
 
 
-def tasks(model: DiT, fast: DiT, baseline: BaselineDiT, vae: SpeechVAE) -> dict[str, dict[str, Callable[[], Tensor]]]:
+def tasks(
+    model: DiT, fast: DiT, baseline: BaselineDiT, vae: SpeechVAE
+) -> dict[str, dict[str, Callable[[], Tensor]]]:
     """Return what is measured: task → name → call; `fast` is a copy of the model with products in bfloat16."""
     g = torch.Generator().manual_seed(1)
-    x, prompt = torch.randn(1, LATENT_DIM, FRAMES, generator=g), torch.randn(1, LATENT_DIM, FRAMES, generator=g)
+    x, prompt = (
+        torch.randn(1, LATENT_DIM, FRAMES, generator=g),
+        torch.randn(1, LATENT_DIM, FRAMES, generator=g),
+    )
     tokens, t = torch.randint(0, VOCABULARY, (1, CHARACTERS), generator=g), torch.tensor([0.3])
     condition = prompt.masked_fill(torch.arange(FRAMES) >= 120, 0.0)
     guided, guided_fast = (guided_velocity(m, condition, tokens, None, 2.0) for m in (model, fast))
-    text = torch.cat([baseline.encode_text(tokens, FRAMES), baseline.encode_text(tokens, FRAMES, drop=True)])
+    text = torch.cat(
+        [baseline.encode_text(tokens, FRAMES), baseline.encode_text(tokens, FRAMES, drop=True)]
+    )
     conditions = torch.cat([condition, torch.zeros_like(condition)])
 
     def baseline_step(x: Tensor, t: float) -> Tensor:
@@ -62,7 +69,9 @@ def tasks(model: DiT, fast: DiT, baseline: BaselineDiT, vae: SpeechVAE) -> dict[
 
     def sample(network: DiT) -> Tensor:
         lengths = torch.tensor([FRAMES])
-        return sample_latents(network, prompt, torch.tensor([120]), tokens, lengths, num_steps=16, guidance_scale=2.0)
+        return sample_latents(
+            network, prompt, torch.tensor([120]), tokens, lengths, num_steps=16, guidance_scale=2.0
+        )
 
     return {
         "forward": {
@@ -88,7 +97,9 @@ def tasks(model: DiT, fast: DiT, baseline: BaselineDiT, vae: SpeechVAE) -> dict[
 
 
 @torch.no_grad()
-def measure(model: DiT, baseline: BaselineDiT, vae: SpeechVAE, names: list[str], repeats: int) -> list[dict]:
+def measure(
+    model: DiT, baseline: BaselineDiT, vae: SpeechVAE, names: list[str], repeats: int
+) -> list[dict]:
     """Return a row for each task and network: median and least seconds, all times, distance from the baseline."""
     rows = []
     fast = copy.deepcopy(model)
@@ -130,10 +141,15 @@ def show(rows: list[dict]) -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
-        base = next((r for r in rows if r["task"] == row["task"] and r["model"] == "baseline"), None)
+        base = next(
+            (r for r in rows if r["task"] == row["task"] and r["model"] == "baseline"), None
+        )
         ratios = ["–"] * 3
         if base is not None:
-            ratios = [f"{base[name] / row[name]:.2f}" for name in ("seconds", "least_seconds", "least_cpu_seconds")]
+            ratios = [
+                f"{base[name] / row[name]:.2f}"
+                for name in ("seconds", "least_seconds", "least_cpu_seconds")
+            ]
         difference = f"{row['max_difference']:.1e}" if "max_difference" in row else "–"
         print(
             f"| {row['task']} | {row['model']} | {row['seconds']:.3f} | {row['least_seconds']:.3f} | "
@@ -143,19 +159,27 @@ def show(rows: list[dict]) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=8)
     names = ["forward", "guided step", "16 steps", "16 steps and decoder"]
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--tiny", action="store_true", help="a model of a few channels: does the benchmark run?")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a model of a few channels: does the benchmark run?"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     machine = describe(torch.device("cpu"))
     model, baseline = build(TINY if args.tiny else DiTConfig())
     torch.manual_seed(0)
-    vae = fold_weight_norm(SpeechVAE(TINY_VAE if args.tiny else VAEConfig()), packed=True).eval().requires_grad_(False)
+    vae = (
+        fold_weight_norm(SpeechVAE(TINY_VAE if args.tiny else VAEConfig()), packed=True)
+        .eval()
+        .requires_grad_(False)
+    )
     rows = measure(model, baseline, vae, args.tasks, args.repeats)
     show(rows)
     write(args.out, machine, frames=FRAMES, characters=CHARACTERS, threads=args.threads, rows=rows)

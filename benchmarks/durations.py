@@ -56,7 +56,9 @@ def random_pairs(samples: dict[str, Sample], seed: int) -> list[tuple[str, str]]
     ]
 
 
-def ratios(samples: dict[str, Sample], pairs: list[tuple[str, str]], steps: int) -> dict[str, list[float]]:
+def ratios(
+    samples: dict[str, Sample], pairs: list[tuple[str, str]], steps: int
+) -> dict[str, list[float]]:
     """Return predicted / true seconds of the new speech, by rule."""
     speakers = sorted({sample.speaker for sample in samples.values()})
     vocabulary = Vocabulary.from_characters(sample.text for sample in samples.values())
@@ -64,9 +66,13 @@ def ratios(samples: dict[str, Sample], pairs: list[tuple[str, str]], steps: int)
     for half in (set(speakers[::2]), set(speakers[1::2])):
         known = [sample for sample in samples.values() if sample.speaker not in half]
         predictor = fit_duration(known, vocabulary, hop_length=HOP, steps=steps)
-        for prompt, target in ((samples[p], samples[t]) for p, t in pairs if samples[t].speaker in half):
+        for prompt, target in (
+            (samples[p], samples[t]) for p, t in pairs if samples[t].speaker in half
+        ):
             frames, true = prompt.num_samples // HOP, target.num_samples / HOP
-            found["bytes"].append((predict_frames(frames, prompt.text, target.text) - frames) / true)
+            found["bytes"].append(
+                (predict_frames(frames, prompt.text, target.text) - frames) / true
+            )
             total = predict_with(predictor, vocabulary, frames, prompt.text, target.text, speed=1.0)
             found["predictor"].append((total - frames) / true)
     return found
@@ -75,13 +81,21 @@ def ratios(samples: dict[str, Sample], pairs: list[tuple[str, str]], steps: int)
 def describe(values: list[float]) -> dict[str, float]:
     """Return percentiles and mean absolute logarithm of the ratios."""
     array = np.array(values)
-    row = {name: float(np.percentile(array, q)) for name, q in (("p5", 5), ("p50", 50), ("p95", 95))}
-    return row | {"least": array.min(), "greatest": array.max(), "mean_abs_log": float(np.abs(np.log(array)).mean())}
+    row = {
+        name: float(np.percentile(array, q)) for name, q in (("p5", 5), ("p50", 50), ("p95", 95))
+    }
+    return row | {
+        "least": array.min(),
+        "greatest": array.max(),
+        "mean_abs_log": float(np.abs(np.log(array)).mean()),
+    }
 
 
 def main() -> None:
     """Read the command line, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--list", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=STEPS, help="of fitting the predictor")
     parser.add_argument("--out", type=Path)
@@ -93,7 +107,8 @@ def main() -> None:
             rows.append({"pairs": kind, "number": len(values), "rule": rule} | describe(values))
             row = rows[-1]
             numbers = "  ".join(
-                f"{name} {row[name]:.3f}" for name in ("p5", "p50", "p95", "least", "greatest", "mean_abs_log")
+                f"{name} {row[name]:.3f}"
+                for name in ("p5", "p50", "p95", "least", "greatest", "mean_abs_log")
             )
             print(f"{kind:6} {row['number']:5} pairs  {rule:9}  {numbers}")
     write(args.out, describe_machine(torch.device("cpu")), rows=rows)

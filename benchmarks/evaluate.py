@@ -51,7 +51,13 @@ def write_whisper(folder: Path, *, tiny: bool, tokens: int) -> None:
     )
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    specials = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>"]
+    specials = [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|en|>",
+        "<|translate|>",
+        "<|transcribe|>",
+    ]
     specials += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
     vocabulary = {symbol: i for i, symbol in enumerate([*bytes_to_unicode().values(), *specials])}
     (folder / "vocab.json").write_text(json.dumps(vocabulary))
@@ -61,7 +67,12 @@ def write_whisper(folder: Path, *, tiny: bool, tokens: int) -> None:
     start, end = vocabulary["<|startoftranscript|>"], vocabulary["<|endoftext|>"]
     width, layers, heads = (16, 1, 2) if tiny else (1280, 32, 20)
     size = len(vocabulary) if tiny else 51866
-    marks = {"decoder_start_token_id": start, "bos_token_id": end, "eos_token_id": end, "pad_token_id": end}
+    marks = {
+        "decoder_start_token_id": start,
+        "bos_token_id": end,
+        "eos_token_id": end,
+        "pad_token_id": end,
+    }
     config = WhisperConfig(
         vocab_size=size, num_mel_bins=80 if tiny else 128, d_model=width, encoder_layers=layers, decoder_layers=layers,
         encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=4 * width,
@@ -78,18 +89,41 @@ def write_whisper(folder: Path, *, tiny: bool, tokens: int) -> None:
 
 def write_hubert(folder: Path, *, tiny: bool) -> None:
     """Write a CTC model of HuBERT large's structure with random weights."""
-    from transformers import HubertConfig, HubertForCTC, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor
+    from transformers import (
+        HubertConfig,
+        HubertForCTC,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+    )
 
     symbols = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUMWCFGYPBVK'XJQZ"]
     (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(symbols)}))
     Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
-    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    sizes = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    }
     if tiny:
-        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-        sizes |= {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+        sizes = {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        }
+        sizes |= {
+            "conv_dim": (8,) * 7,
+            "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 2,
+        }
     config = HubertConfig(
-        vocab_size=len(symbols), pad_token_id=0, feat_extract_norm="layer", do_stable_layer_norm=True, **sizes
+        vocab_size=len(symbols),
+        pad_token_id=0,
+        feat_extract_norm="layer",
+        do_stable_layer_norm=True,
+        **sizes,
     )
     HubertForCTC(config).save_pretrained(folder)
 
@@ -102,12 +136,21 @@ class RandomECAPA:
         from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 
         sizes = (
-            {"channels": [8, 8, 8, 8, 24], "attention_channels": 8, "res2net_scale": 2, "se_channels": 8}
+            {
+                "channels": [8, 8, 8, 8, 24],
+                "attention_channels": 8,
+                "res2net_scale": 2,
+                "se_channels": 8,
+            }
             if tiny
             else {}
         )
         sizes |= {} if tiny else {"channels": [1024, 1024, 1024, 1024, 3072]}
-        kernels = {"kernel_sizes": [5, 3, 3, 3, 1], "dilations": [1, 2, 3, 4, 1], "lin_neurons": 192}
+        kernels = {
+            "kernel_sizes": [5, 3, 3, 3, 1],
+            "dilations": [1, 2, 3, 4, 1],
+            "lin_neurons": 192,
+        }
         self._device, self._features = device, Fbank(n_mels=80).to(device)
         self._model = ECAPA_TDNN(80, **sizes, **kernels).to(device).eval()
         self.description = {"speaker": "ecapa", "model": "random"}
@@ -115,20 +158,38 @@ class RandomECAPA:
     @torch.inference_mode()
     def embed(self, waveforms: list[Tensor], sample_rate: int = RATE) -> Tensor:
         """Return embeddings (N, 192)."""
-        return torch.stack([self._model(self._features(w[None].to(self._device))).reshape(-1) for w in waveforms])
+        return torch.stack(
+            [self._model(self._features(w[None].to(self._device))).reshape(-1) for w in waveforms]
+        )
 
 
 def random_wavlm_speaker(device: torch.device, *, tiny: bool) -> WavLMSpeaker:
     """Return SIM-o's network with random weights."""
     from transformers import WavLMConfig, WavLMModel
 
-    sizes = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
+    sizes = {
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 4096,
+    }
     widths = {"channels": 512, "wide": 1536, "bottleneck": 128, "attention": 128, "dim": 256}
     if tiny:
-        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-        sizes |= {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+        sizes = {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "intermediate_size": 16,
+        }
+        sizes |= {
+            "conv_dim": (8,) * 7,
+            "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 2,
+        }
         widths = {"channels": 16, "wide": 24, "bottleneck": 4, "attention": 4, "dim": 8}
-    config = WavLMConfig(feat_extract_norm="layer", do_stable_layer_norm=True, apply_spec_augment=False, **sizes)
+    config = WavLMConfig(
+        feat_extract_norm="layer", do_stable_layer_norm=True, apply_spec_augment=False, **sizes
+    )
     model = WavLMSpeaker.__new__(WavLMSpeaker)
     model.device = device
     model._model = EcapaOverWavLM(WavLMModel(config), **widths).to(device).eval()
@@ -143,34 +204,48 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1127)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--tokens", type=int, default=60)
-    parser.add_argument("--stages", nargs="+", default=["whisper", "hubert", "sim_ecapa", "sim_o", "signal"])
+    parser.add_argument(
+        "--stages", nargs="+", default=["whisper", "hubert", "sim_ecapa", "sim_o", "signal"]
+    )
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    device, tiny, count = select_device(options.device), options.tiny, 6 if options.tiny else options.clips
+    device, tiny, count = (
+        select_device(options.device),
+        options.tiny,
+        6 if options.tiny else options.clips,
+    )
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         recordings, noisy = [], []
         for i in range(count):
-            wave = clip(i, 1.0 if tiny else 4.0 + 6.0 * (i * 0.618 % 1))  # 4 to 10 s, as in the list
+            wave = clip(
+                i, 1.0 if tiny else 4.0 + 6.0 * (i * 0.618 % 1)
+            )  # 4 to 10 s, as in the list
             for kind, found in (("clean", recordings), ("noisy", noisy)):
                 path = root / f"{kind}-{i}.wav"
-                save_audio(path, wave + (0.01 * torch.randn(wave.shape) if kind == "noisy" else 0), RATE)
+                save_audio(
+                    path, wave + (0.01 * torch.randn(wave.shape) if kind == "noisy" else 0), RATE
+                )
                 found.append(recording_from_file(path))
         bench = Bench(World(0, 1, device), root / "cache", options.batch_size, Console(stderr=True))
         for folder in ("whisper", "hubert"):
             (root / folder).mkdir()
         if "whisper" in options.stages:
             write_whisper(root / "whisper", tiny=tiny, tokens=8 if tiny else options.tokens)
-            whisper = Whisper(str(root / "whisper"), device, num_beams=5, batch_size=options.batch_size)
+            whisper = Whisper(
+                str(root / "whisper"), device, num_beams=5, batch_size=options.batch_size
+            )
             transcribe_all(bench, whisper, recordings)
             bench.stages.seconds["whisper"] = bench.stages.seconds.pop("asr")
             bench.stages.audio_seconds["whisper"] = bench.stages.audio_seconds.pop("asr")
             del whisper
         if "hubert" in options.stages:
             write_hubert(root / "hubert", tiny=tiny)
-            transcribe_all(bench, CTC(str(root / "hubert"), device, batch_size=options.batch_size), recordings)
+            transcribe_all(
+                bench, CTC(str(root / "hubert"), device, batch_size=options.batch_size), recordings
+            )
             bench.stages.seconds["hubert"] = bench.stages.seconds.pop("asr")
             bench.stages.audio_seconds["hubert"] = bench.stages.audio_seconds.pop("asr")
         if "sim_ecapa" in options.stages:

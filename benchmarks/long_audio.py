@@ -34,7 +34,9 @@ from svae.recipe import load
 
 def peak_gib() -> float:
     """Return the largest resident memory of this process so far, in GiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+        2**30 if sys.platform == "darwin" else 2**20
+    )
 
 
 def noise(pieces: int, channels: int, size: int, scale: float) -> Iterator[Tensor]:
@@ -45,7 +47,9 @@ def noise(pieces: int, channels: int, size: int, scale: float) -> Iterator[Tenso
 
 
 @torch.inference_mode()
-def measure(direction: str, tiny: bool, minutes: float, chunk_seconds: float, threads: int, one_shot: bool) -> dict:
+def measure(
+    direction: str, tiny: bool, minutes: float, chunk_seconds: float, threads: int, one_shot: bool
+) -> dict:
     """Run one direction in this process and return its times (s), real-time factors and memory (GiB)."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
@@ -54,15 +58,29 @@ def measure(direction: str, tiny: bool, minutes: float, chunk_seconds: float, th
     seconds = math.ceil(60 * minutes)
     pieces = noise(seconds, 1, vae.sample_rate, 0.1)
     if direction == "decode":
-        pieces = noise(math.ceil(seconds * vae.sample_rate / vae.hop_length / 40), vae.latent_dim, 40, 1.0)
+        pieces = noise(
+            math.ceil(seconds * vae.sample_rate / vae.hop_length / 40), vae.latent_dim, 40, 1.0
+        )
     base, start, done, course = peak_gib(), time.perf_counter(), 0.0, []
-    run = _one_shot if one_shot else {"encode": streaming.iter_encode, "decode": streaming.iter_decode}[direction]
+    run = (
+        _one_shot
+        if one_shot
+        else {"encode": streaming.iter_encode, "decode": streaming.iter_decode}[direction]
+    )
     for part in run(vae, pieces, chunk_seconds=chunk_seconds):
-        samples = part.shape[-1] if isinstance(part, Tensor) else part.mean.shape[-1] * vae.hop_length
+        samples = (
+            part.shape[-1] if isinstance(part, Tensor) else part.mean.shape[-1] * vae.hop_length
+        )
         before, done = done, done + samples / vae.sample_rate
         if int(10 * done / seconds) > int(10 * before / seconds):  # ten points along the way
             elapsed = time.perf_counter() - start
-            course.append({"audio_s": round(done, 1), "elapsed_s": round(elapsed, 2), "peak_gib": round(peak_gib(), 3)})
+            course.append(
+                {
+                    "audio_s": round(done, 1),
+                    "elapsed_s": round(elapsed, 2),
+                    "peak_gib": round(peak_gib(), 3),
+                }
+            )
     elapsed = time.perf_counter() - start
     return {
         "direction": direction,
@@ -83,10 +101,18 @@ def _one_shot(vae: SpeechVAE, pieces: Iterator[Tensor], *, chunk_seconds: float)
 
 def main() -> None:
     """Measure the wanted directions one after the other, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--tiny", action="store_true", help="the VAE of tiny/vae, not that of libritts/vae-semantic64")
-    parser.add_argument("--directions", nargs="+", choices=("encode", "decode"), default=["encode", "decode"])
+    parser.add_argument(
+        "--tiny",
+        action="store_true",
+        help="the VAE of tiny/vae, not that of libritts/vae-semantic64",
+    )
+    parser.add_argument(
+        "--directions", nargs="+", choices=("encode", "decode"), default=["encode", "decode"]
+    )
     parser.add_argument("--chunk-seconds", type=float, default=streaming.CHUNK_SECONDS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one-shot", action="store_true", help="without chunks, for comparison")
@@ -95,10 +121,19 @@ def main() -> None:
     settings = {key: value for key, value in vars(args).items() if key not in ("directions", "out")}
     machine = describe(torch.device("cpu"))
     context, results = multiprocessing.get_context("spawn"), []
-    print(f"{'':8}{'audio':>9}{'RTF':>8}{'base GiB':>10}{'peak GiB':>10}   peak at a tenth of the way")
+    print(
+        f"{'':8}{'audio':>9}{'RTF':>8}{'base GiB':>10}{'peak GiB':>10}   peak at a tenth of the way"
+    )
     for direction in args.directions:
         with context.Pool(1) as pool:
-            values = (direction, args.tiny, args.minutes, args.chunk_seconds, args.threads, args.one_shot)
+            values = (
+                direction,
+                args.tiny,
+                args.minutes,
+                args.chunk_seconds,
+                args.threads,
+                args.one_shot,
+            )
             result = pool.apply(measure, values)
         results.append(result)
         print(

@@ -50,7 +50,9 @@ def measure(words: int, steps: int | None, threads: int) -> dict[str, Any]:
     from svae.text.spell_out import spoken_form
 
     torch.set_num_threads(threads)
-    reference = json.loads((asset_path("references") / "references.json").read_text(encoding="utf-8"))[0]
+    reference = json.loads(
+        (asset_path("references") / "references.json").read_text(encoding="utf-8")
+    )[0]
     text = text_of(words)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -65,7 +67,9 @@ def measure(words: int, steps: int | None, threads: int) -> dict[str, Any]:
             )
         )
         elapsed = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
+            2**30 if sys.platform == "darwin" else 2**20
+        )
         report = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
         heard = heard_in(out, load_asr("pocketsphinx"), report["chunks"])
     errors = word_errors(spoken_form(text, "en"), heard)
@@ -77,7 +81,8 @@ def measure(words: int, steps: int | None, threads: int) -> dict[str, Any]:
         "elapsed_s": elapsed,
         "rtf": elapsed / report["generated_seconds"],
         "peak_gib": peak,
-        "all_text_in_chunks": " ".join(c["text"] for c in report["chunks"]) == spoken_form(text, "en"),
+        "all_text_in_chunks": " ".join(c["text"] for c in report["chunks"])
+        == spoken_form(text, "en"),
         "wer": errors.rate,
         "deletions": errors.deletions,
         "insertions": errors.insertions,
@@ -103,7 +108,9 @@ def heard_in(audio: Path, judge: Any, chunks: list[dict[str, Any]]) -> str:  # n
 
 def main() -> None:
     """Measure the wanted lengths one after the other, print a table and write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--words", type=int, nargs="+", default=[100, 2000])
     parser.add_argument("--steps", type=int, help="solver steps; default: the model's own number")
     parser.add_argument("--threads", type=int, default=2)

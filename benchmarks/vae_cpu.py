@@ -79,7 +79,9 @@ def operation(model: nn.Module, task: str, x: torch.Tensor) -> Callable[[], torc
 
 
 @torch.inference_mode()
-def measure(cfg: VAEConfig, tasks: list[str], seconds: float, repeats: int) -> list[dict[str, object]]:
+def measure(
+    cfg: VAEConfig, tasks: list[str], seconds: float, repeats: int
+) -> list[dict[str, object]]:
     """Return a row for each model and task: median real-time factor, all times, distance from the baseline."""
     state = random_state(cfg)
     models = {name: build(name, cfg, state) for name in MODELS}
@@ -129,7 +131,9 @@ def child(cfg: VAEConfig, seconds: float, name: str, task: str) -> None:
 
 def show(rows: list[dict[str, object]]) -> None:
     """Print the rows as a Markdown table."""
-    print("| task | model | real-time factor | baseline / this | peak memory (GB) | largest difference |")
+    print(
+        "| task | model | real-time factor | baseline / this | peak memory (GB) | largest difference |"
+    )
     print("|---|---|---|---|---|---|")
     for row in rows:
         base = next(r["rtf"] for r in rows if r["task"] == row["task"] and r["model"] == "baseline")
@@ -141,13 +145,19 @@ def show(rows: list[dict[str, object]]) -> None:
 
 def main() -> None:
     """Measure, check, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--tasks", nargs="+", choices=("encode", "decode"), default=["encode", "decode"])
+    parser.add_argument(
+        "--tasks", nargs="+", choices=("encode", "decode"), default=["encode", "decode"]
+    )
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--tiny", action="store_true", help="a model of a few channels: does the benchmark run?")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a model of a few channels: does the benchmark run?"
+    )
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -21,11 +21,15 @@ from svae.runtime.distributed import select_device
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--tiny", action="store_true", help="a quarter of the width and of the length")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a quarter of the width and of the length"
+    )
     args = parser.parse_args()
     device = select_device(args.device)
     machine = describe(device)
@@ -33,7 +37,9 @@ def main() -> None:
         print("no GPU here: float32 and bfloat16 on the CPU only\n")
     config, seconds = (SMALL, args.seconds / 4) if args.tiny else (VAEConfig(), args.seconds)
     rows = numerics(device, config, seconds=seconds)
-    print("| device | precision | relative error, encode | relative error, decode |\n|---|---|---|---|")
+    print(
+        "| device | precision | relative error, encode | relative error, decode |\n|---|---|---|---|"
+    )
     for row in rows:
         print(f"| {row.device} | {row.precision} | {row.encode:.1e} | {row.decode:.1e} |")
     write(args.out, machine, seconds=seconds, rows=[asdict(row) for row in rows])

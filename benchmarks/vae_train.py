@@ -49,9 +49,13 @@ TINY = {
     "vae": VAEConfig(
         encoder_channels=4,
         latent_dim=8,
-        decoder=BigVGANConfig(initial_channels=64, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),)),
+        decoder=BigVGANConfig(
+            initial_channels=64, resblock_kernel_sizes=(3,), resblock_dilation_sizes=((1,),)
+        ),
     ),
-    "discriminator": DiscriminatorConfig(periods=(2,), period_channels=(4, 4), fft_sizes=(256,), spectral_channels=2),
+    "discriminator": DiscriminatorConfig(
+        periods=(2,), period_channels=(4, 4), fft_sizes=(256,), spectral_channels=2
+    ),
     "segment_seconds": 0.2,
     "batch_size": 2,
 }
@@ -72,8 +76,17 @@ def write_teacher(folder: Path, *, tiny: bool) -> Path:
     size: dict[str, Any] = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16}
     size |= {"intermediate_size": 4096}
     if tiny:
-        size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-        size |= {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+        size = {
+            "hidden_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 32,
+        }
+        size |= {
+            "conv_dim": (8,) * 7,
+            "num_conv_pos_embeddings": 16,
+            "num_conv_pos_embedding_groups": 2,
+        }
     config = WavLMConfig(**size, do_stable_layer_norm=True, feat_extract_norm="layer")
     WavLMModel(config).save_pretrained(folder)
     Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=True).save_pretrained(folder)
@@ -90,11 +103,19 @@ def write_noise(folder: Path, *, utterances: int, seconds: float, shards: int) -
             file = io.BytesIO()
             noise = 0.1 * torch.randn(samples, generator=generator)
             soundfile.write(file, noise.numpy(), 16000, format="FLAC", subtype="PCM_16")
-            yield ShardItem(f"noise-{number}", {"flac": file.getvalue()}, samples, 16000, "s", "en", "noise")
+            yield ShardItem(
+                f"noise-{number}", {"flac": file.getvalue()}, samples, 16000, "s", "en", "noise"
+            )
 
     entries = [write_shard(folder, shard, items(shard)) for shard in range(shards)]
     write_index(
-        folder, kind="waveforms", corpus="noise", sample_rate=16000, shards=entries, validation=["noise-0"], rejected={}
+        folder,
+        kind="waveforms",
+        corpus="noise",
+        sample_rate=16000,
+        shards=entries,
+        validation=["noise-0"],
+        rejected={},
     )
     return folder
 
@@ -125,7 +146,9 @@ def peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def train(case: Case, config: VAETrainConfig, device: torch.device, *, warmup: int, steps: int) -> dict[str, Any]:
+def train(
+    case: Case, config: VAETrainConfig, device: torch.device, *, warmup: int, steps: int
+) -> dict[str, Any]:
     """Train some steps and return the row. Waiting for data is the time spent in the loader and in the copy's start."""
     world = World(rank=0, world_size=1, device=device)
     if device.type == "cuda":
@@ -181,7 +204,9 @@ def median_seconds(call: Callable[[], object], device: torch.device, repeats: in
 
 
 @torch.inference_mode()
-def infer(cfg: VAEConfig, device: torch.device, *, seconds: float, repeats: int) -> list[dict[str, Any]]:
+def infer(
+    cfg: VAEConfig, device: torch.device, *, seconds: float, repeats: int
+) -> list[dict[str, Any]]:
     """Return real-time factors of encode and decode at batch 1 and 32, fp32 and bf16; the median of `repeats`."""
     torch.manual_seed(0)
     model = fold_weight_norm(SpeechVAE(cfg), packed=device.type == "cpu").to(device).eval()
@@ -196,15 +221,26 @@ def infer(cfg: VAEConfig, device: torch.device, *, seconds: float, repeats: int)
                     "decode": median_seconds(partial(model.decode, latents), device, repeats),
                 }
             for task, value in times.items():
-                rows.append({"task": task, "arithmetic": precision, "batch": batch, "rtf": value / (batch * seconds)})
+                rows.append(
+                    {
+                        "task": task,
+                        "arithmetic": precision,
+                        "batch": batch,
+                        "rtf": value / (batch * seconds),
+                    }
+                )
     return rows
 
 
 def show(training: list[dict[str, Any]], inference: list[dict[str, Any]]) -> None:
     """Print both tables in Markdown."""
-    print("| arithmetic | teacher | audio s / s | to fp32 without teacher | waiting for data | peak memory (GB) |")
+    print(
+        "| arithmetic | teacher | audio s / s | to fp32 without teacher | waiting for data | peak memory (GB) |"
+    )
     print("|---|---|---|---|---|---|")
-    base = next(r for r in training if r["arithmetic"] == "fp32" and not r["teacher"])["audio_seconds_per_second"]
+    base = next(r for r in training if r["arithmetic"] == "fp32" and not r["teacher"])[
+        "audio_seconds_per_second"
+    ]
     for row in training:
         rate = row["audio_seconds_per_second"]
         print(
@@ -218,16 +254,24 @@ def show(training: list[dict[str, Any]], inference: list[dict[str, Any]]) -> Non
 
 def parse() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="auto")
     parser.add_argument("--batch-size", type=int, default=24)
     parser.add_argument("--workers", type=int, default=4)
-    parser.add_argument("--warmup", type=int, default=10, help="steps before the clock starts, compilation included")
+    parser.add_argument(
+        "--warmup", type=int, default=10, help="steps before the clock starts, compilation included"
+    )
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--seconds", type=float, default=10.0, help="audio per item of encode and decode")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="audio per item of encode and decode"
+    )
     parser.add_argument("--arithmetic", nargs="+", choices=ARITHMETIC, default=list(ARITHMETIC))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--tiny", action="store_true", help="a model of a few channels: does the benchmark run?")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a model of a few channels: does the benchmark run?"
+    )
     args = parser.parse_args()
     if args.tiny:
         args = argparse.Namespace(**vars(args) | {"warmup": 1, "steps": 2, "seconds": 0.5})
@@ -243,10 +287,15 @@ def main() -> None:
         folder = Path(name)
         teacher = write_teacher(folder / "teacher", tiny=args.tiny)
         data = write_noise(
-            folder / "noise", utterances=16 if args.tiny else 400, seconds=2 if args.tiny else 10, shards=8
+            folder / "noise",
+            utterances=16 if args.tiny else 400,
+            seconds=2 if args.tiny else 10,
+            shards=8,
         )
         training = []
-        for case in [Case(a, t) for a in dict.fromkeys(["fp32", *args.arithmetic]) for t in (False, True)]:
+        for case in [
+            Case(a, t) for a in dict.fromkeys(["fp32", *args.arithmetic]) for t in (False, True)
+        ]:
             config = recipe_of(case, data, teacher, args)
             training.append(train(case, config, device, warmup=args.warmup, steps=args.steps))
             torch.compiler.reset()

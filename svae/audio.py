@@ -50,7 +50,9 @@ def load_audio(
     if is_path:
         _require_file(Path(source), label)
     try:
-        data, rate = soundfile.read(str(source) if is_path else source, dtype="float32", always_2d=True)
+        data, rate = soundfile.read(
+            str(source) if is_path else source, dtype="float32", always_2d=True
+        )
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         raise AudioError(
             f"{label}: cannot be read as audio ({_reason(error)}). Expected a file that libsndfile reads: "
@@ -59,7 +61,8 @@ def load_audio(
         ) from error
     if data.shape[0] == 0:
         raise AudioError(
-            f"{label}: the file holds zero samples. Expected at least one; record or export it again.", "empty"
+            f"{label}: the file holds zero samples. Expected at least one; record or export it again.",
+            "empty",
         )
     waveform = torch.from_numpy(np.ascontiguousarray(data.T)).mean(dim=0, keepdim=True)
     broken = int((~torch.isfinite(waveform)).sum())
@@ -69,7 +72,11 @@ def load_audio(
             "in [-1, 1]; export the file again, as 16-bit PCM for example.",
             "non-finite",
         )
-    if data.shape[1] > 1 and np.abs(data).max() > 1e-3 and float(waveform.abs().max()) < 1e-3 * np.abs(data).max():
+    if (
+        data.shape[1] > 1
+        and np.abs(data).max() > 1e-3
+        and float(waveform.abs().max()) < 1e-3 * np.abs(data).max()
+    ):
         raise AudioError(
             f"{label}: its {data.shape[1]} channels cancel each other (opposite phases). Export one channel alone.",
             "cancelled",
@@ -94,7 +101,9 @@ def save_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
     """
     path = Path(path)
     if path.suffix.lower() not in _FORMATS:
-        raise DataError(f"{path}: cannot write audio as {path.suffix or 'a file without suffix'!r}; use .wav or .flac.")
+        raise DataError(
+            f"{path}: cannot write audio as {path.suffix or 'a file without suffix'!r}; use .wav or .flac."
+        )
     data = _encode(waveform, sample_rate, _FORMATS[path.suffix.lower()], label=str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +130,9 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
         DataError: a rate below 1 Hz.
     """
     if from_rate < 1 or to_rate < 1:
-        raise DataError(f"cannot resample from {from_rate} Hz to {to_rate} Hz: both must be at least 1.")
+        raise DataError(
+            f"cannot resample from {from_rate} Hz to {to_rate} Hz: both must be at least 1."
+        )
     if from_rate == to_rate:
         return waveform
     return AF.resample(
@@ -136,7 +147,12 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
 
 
 def log_mel(
-    waveform: Tensor, *, sample_rate: int, n_fft: int = 1024, hop_length: int = 256, n_mels: int = 80
+    waveform: Tensor,
+    *,
+    sample_rate: int,
+    n_fft: int = 1024,
+    hop_length: int = 256,
+    n_mels: int = 80,
 ) -> Tensor:
     """Natural-log mel magnitudes, for pictures and metrics (the training loss has its own, multi-scale one).
 
@@ -156,7 +172,13 @@ def log_mel(
     # Zeros rather than reflection, which a waveform shorter than half a window does not have.
     window = torch.hann_window(n_fft, device=flat.device)
     spectrum = torch.stft(
-        flat, n_fft, hop_length, window=window, center=True, pad_mode="constant", return_complex=True
+        flat,
+        n_fft,
+        hop_length,
+        window=window,
+        center=True,
+        pad_mode="constant",
+        return_complex=True,
     ).abs()
     mel = _mel_filters(sample_rate, n_fft, n_mels).to(flat.device) @ spectrum
     return mel.clamp_min(1e-5).log().reshape(*waveform.shape[:-1], n_mels, -1)
@@ -165,7 +187,9 @@ def log_mel(
 @functools.lru_cache(maxsize=16)
 def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     """Return the filter bank (n_mels, n_fft // 2 + 1)."""
-    bank = AF.melscale_fbanks(n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney")
+    bank = AF.melscale_fbanks(
+        n_fft // 2 + 1, 0.0, sample_rate / 2, n_mels, sample_rate, "slaney", "slaney"
+    )
     return bank.T.contiguous()
 
 
@@ -173,7 +197,9 @@ def _require_file(path: Path, label: str) -> None:
     if path.is_dir():
         raise AudioError(f"{label}: is a folder. Expected an audio file.", "unreadable")
     if not path.exists():
-        raise AudioError(f"{label}: no such file (looked from {Path.cwd()}). Expected an audio file.", "missing")
+        raise AudioError(
+            f"{label}: no such file (looked from {Path.cwd()}). Expected an audio file.", "missing"
+        )
 
 
 def _reason(error: BaseException) -> str:
@@ -192,7 +218,9 @@ def _encode(waveform: Tensor, sample_rate: int, container: str, *, label: str) -
     if flat.numel() == 0:
         raise DataError(f"{label}: nothing to write, the waveform holds zero samples.")
     if not bool(torch.isfinite(flat).all()):
-        raise DataError(f"{label}: the waveform holds NaN or infinite samples; nothing was written.")
+        raise DataError(
+            f"{label}: the waveform holds NaN or infinite samples; nothing was written."
+        )
     pcm = (flat.reshape(-1) * 32768.0).round().clamp(-32768, 32767).to(torch.int16).numpy()
     buffer = io.BytesIO()
     soundfile.write(buffer, pcm, sample_rate, format=container, subtype="PCM_16")

@@ -72,7 +72,9 @@ class Checkpoint:
         """Return the tensors of one of the checkpoint's safetensors files; raises as `model_state`."""
         path, expected = self.folder / name, self.config["files"][name]
         if not path.is_file():
-            raise CheckpointError(f"{path}: missing, but config.json lists it; copy the checkpoint again")
+            raise CheckpointError(
+                f"{path}: missing, but config.json lists it; copy the checkpoint again"
+            )
         found = file_sha256(path)
         if found != expected:
             raise CheckpointError(
@@ -154,7 +156,11 @@ def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
     Raises:
         CheckpointError: nothing there, another kind, another format, or files missing.
     """
-    folder = {"tts": asset_path("tts"), "vae": asset_path("tts", "vae")}[kind] if str(path) == EMBEDDED else Path(path)
+    folder = (
+        {"tts": asset_path("tts"), "vae": asset_path("tts", "vae")}[kind]
+        if str(path) == EMBEDDED
+        else Path(path)
+    )
     if not (folder / "config.json").is_file():
         latest = latest_checkpoint(folder)
         if latest is None:
@@ -167,13 +173,19 @@ def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         found, version = config["kind"], config["format"]
         _ = config["files"]["model.safetensors"], config["model"], config["step"]
-        missing = [name for name in REQUIRED[found] if name not in config] if version == FORMAT else []
+        missing = (
+            [name for name in REQUIRED[found] if name not in config] if version == FORMAT else []
+        )
         if missing:
             raise KeyError(*missing)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}/config.json: damaged or not a svae checkpoint: {error!r}") from None
+        raise CheckpointError(
+            f"{folder}/config.json: damaged or not a svae checkpoint: {error!r}"
+        ) from None
     if version != FORMAT:
-        raise CheckpointError(f"{folder}: checkpoint format {version}, but this svae reads format {FORMAT}")
+        raise CheckpointError(
+            f"{folder}: checkpoint format {version}, but this svae reads format {FORMAT}"
+        )
     if found != kind:
         option = {"vae": "--vae", "tts": "--model"}[found]
         raise CheckpointError(
@@ -196,7 +208,12 @@ def latest_checkpoint(run: Path) -> Path | None:
     name = pointer.read_bytes().decode("utf-8", errors="replace").strip()
     folder = run / "checkpoints" / name
     if not name or not (folder / "config.json").is_file():
-        whole = ", ".join(path.parent.name for path in sorted(run.glob("checkpoints/step-*/config.json"))) or "none"
+        whole = (
+            ", ".join(
+                path.parent.name for path in sorted(run.glob("checkpoints/step-*/config.json"))
+            )
+            or "none"
+        )
         raise CheckpointError(
             f"{pointer}: names {name!r}, which is no checkpoint (whole ones there: {whole}).\n"
             "Write the name of one of these into it, pass its path, or choose another --out."
@@ -235,8 +252,14 @@ def load_strict(module: torch.nn.Module, state: dict[str, Tensor], where: Path) 
     ]
     if missing or unexpected or shapes:
         lines = [f"{where}: the weights do not fit the model that config.json describes"]
-        for label, names in (("missing", missing), ("unexpected", unexpected), ("shape", sorted(shapes))):
+        for label, names in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("shape", sorted(shapes)),
+        ):
             if names:
-                lines.append(f"  {label} ({len(names)}): {', '.join(names[:3])}{' …' if len(names) > 3 else ''}")
+                lines.append(
+                    f"  {label} ({len(names)}): {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+                )
         raise CheckpointError("\n".join(lines))
     module.load_state_dict(state)

@@ -175,7 +175,13 @@ class DiscriminatorConfig:
     period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
     fft_sizes: tuple[int, ...] = (2048, 1024, 512)
     spectral_channels: int = 32
-    bands: tuple[tuple[float, float], ...] = ((0.0, 0.1), (0.1, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0))
+    bands: tuple[tuple[float, float], ...] = (
+        (0.0, 0.1),
+        (0.1, 0.25),
+        (0.25, 0.5),
+        (0.5, 0.75),
+        (0.75, 1.0),
+    )
     """Each resolution's spectrum is cut at these fractions of the Nyquist frequency."""
 
 

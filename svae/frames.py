@@ -14,7 +14,11 @@ def teacher_positions(
     The centre of latent frame j lies at start_sample + hop_length * j + (hop_length - 1) / 2 samples of what the
     teacher hears, that of its frame k at teacher_hop * k + (receptive_field - 1) / 2.
     """
-    centres = start_sample + hop_length * torch.arange(num_frames, dtype=torch.float64) + (hop_length - 1) / 2
+    centres = (
+        start_sample
+        + hop_length * torch.arange(num_frames, dtype=torch.float64)
+        + (hop_length - 1) / 2
+    )
     return (centres - (receptive_field - 1) / 2) / teacher_hop
 
 

@@ -29,18 +29,28 @@ NOT_NEGATIVE = frozenset(
     "max_nonfinite_steps mel feature_matching adversarial kl alignment text_conv_layers regulator_layers seed "
     "synthesize_every".split()
 )
-FRACTION = frozenset("spelled_words dropout drop_audio drop_both drop_text mask_ratio betas decay power".split())
+FRACTION = frozenset(
+    "spelled_words dropout drop_audio drop_both drop_text mask_ratio betas decay power".split()
+)
 
 
 def recipe_folders() -> list[Path]:
     """Return the folders searched for a recipe given by name: inside the wheel, then the source checkout."""
     package = Path(__file__).parent
-    return [folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()]
+    return [
+        folder for folder in (package / "recipes", package.parent / "recipes") if folder.is_dir()
+    ]
 
 
 def recipe_names() -> list[str]:
     """Return the names of all shipped recipes, e.g. `tiny/vae`."""
-    return sorted({p.relative_to(f).with_suffix("").as_posix() for f in recipe_folders() for p in f.rglob("*.yaml")})
+    return sorted(
+        {
+            p.relative_to(f).with_suffix("").as_posix()
+            for f in recipe_folders()
+            for p in f.rglob("*.yaml")
+        }
+    )
 
 
 def find_recipe(name: str) -> Path:
@@ -129,7 +139,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"recipe {path}: not valid YAML\n{error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"recipe {path}: expected a mapping of sections, got {type(tree).__name__}")
+        raise ConfigError(
+            f"recipe {path}: expected a mapping of sections, got {type(tree).__name__}"
+        )
     return tree
 
 
@@ -138,7 +150,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
-        raise ConfigError(f"--set {override!r}: expected key.path=value, e.g. --set trainer.steps=100")
+        raise ConfigError(
+            f"--set {override!r}: expected key.path=value, e.g. --set trainer.steps=100"
+        )
     try:
         value = _yaml().load(text) if text.strip() else None
     except YAMLError as error:
@@ -222,7 +236,9 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
     if config.representation == "mel" and config.flow.posterior != "mean":
         yield f"flow.posterior: mel frames have no posterior to draw from, got {config.flow.posterior!r}"
     if (config.tokens == "frame-phonemes") != (config.data.timings is not None):
-        wanted = "a folder of `svae align`" if config.data.timings is None else "tokens: frame-phonemes"
+        wanted = (
+            "a folder of `svae align`" if config.data.timings is None else "tokens: frame-phonemes"
+        )
         yield f"data.timings: {config.data.timings!r} with tokens: {config.tokens}; expected {wanted}"
     if config.min_seconds >= config.max_seconds:
         yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"
@@ -248,9 +264,14 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield "vae.encoder_linear_path and vae.decoder.linear_path: start from the same components; set both or neither"
     if len(decoder.upsample_rates) != len(decoder.upsample_kernel_sizes):
         yield "vae.decoder.upsample_kernel_sizes: needs one size per upsample rate"
-    elif any((k - r) % 2 or k < r for k, r in zip(decoder.upsample_kernel_sizes, decoder.upsample_rates, strict=True)):
+    elif any(
+        (k - r) % 2 or k < r
+        for k, r in zip(decoder.upsample_kernel_sizes, decoder.upsample_rates, strict=True)
+    ):
         yield "vae.decoder.upsample_kernel_sizes: each must be its rate plus an even number"
-    if not decoder.resblock_kernel_sizes or any(size < 1 or size % 2 == 0 for size in decoder.resblock_kernel_sizes):
+    if not decoder.resblock_kernel_sizes or any(
+        size < 1 or size % 2 == 0 for size in decoder.resblock_kernel_sizes
+    ):
         yield f"vae.decoder.resblock_kernel_sizes: each must be odd, got {list(decoder.resblock_kernel_sizes)}"
     if len(decoder.resblock_kernel_sizes) != len(decoder.resblock_dilation_sizes):
         yield "vae.decoder.resblock_dilation_sizes: needs one list per resblock kernel size"

@@ -40,7 +40,13 @@ def tiny_vae_config() -> VAEConfig:
 
 
 def write_tone_shards(
-    root: Path, *, shards: int = 2, per_shard: int = 4, seconds: float = 0.6, rate: int = 16000, mark: str = ""
+    root: Path,
+    *,
+    shards: int = 2,
+    per_shard: int = 4,
+    seconds: float = 0.6,
+    rate: int = 16000,
+    mark: str = "",
 ) -> Path:
     """Write waveform shards of short gliding tones with texts, `mark` in each; the first is held out."""
     import io
@@ -59,12 +65,29 @@ def write_tone_shards(
             wave = 0.3 * np.sin(2 * np.pi * (150 + 40 * number) * time * (1 + 0.2 * time))
             file = io.BytesIO()
             soundfile.write(file, wave, rate, format="FLAC", subtype="PCM_16")
-            text = "one two three four five six".split()[number % 6] + f" tone {'abcdefgh'[number % 8]}{mark}"
-            yield ShardItem(f"tone-{number:03d}", {"flac": file.getvalue()}, size, rate, f"s{number % 2}", "en", text)
+            text = (
+                "one two three four five six".split()[number % 6]
+                + f" tone {'abcdefgh'[number % 8]}{mark}"
+            )
+            yield ShardItem(
+                f"tone-{number:03d}",
+                {"flac": file.getvalue()},
+                size,
+                rate,
+                f"s{number % 2}",
+                "en",
+                text,
+            )
 
     entries = [write_shard(root, shard, items(shard)) for shard in range(shards)]
     write_index(
-        root, kind="waveforms", corpus="tones", sample_rate=rate, shards=entries, validation=["tone-000"], rejected={}
+        root,
+        kind="waveforms",
+        corpus="tones",
+        sample_rate=rate,
+        shards=entries,
+        validation=["tone-000"],
+        rejected={},
     )
     return root
 
@@ -99,7 +122,11 @@ def judged(monkeypatch):
     from svae.evaluation import options as options_module
 
     def _judged(table):
-        monkeypatch.setattr(options_module, "load_asr", lambda spec, device, **settings: FakeASR(table))
-        monkeypatch.setattr(options_module, "load_speaker_model", lambda spec, device: FakeSpeaker())
+        monkeypatch.setattr(
+            options_module, "load_asr", lambda spec, device, **settings: FakeASR(table)
+        )
+        monkeypatch.setattr(
+            options_module, "load_speaker_model", lambda spec, device: FakeSpeaker()
+        )
 
     return _judged

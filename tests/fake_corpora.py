@@ -27,7 +27,12 @@ def make_corpus(root: Path, count: int = 12, *, rate: int = 16000, seconds: floa
         name = f"s{number % 3}-{number:03d}.wav"
         soundfile.write(root / name, speech(number, seconds + 0.05 * (number % 5), rate), rate)
         rows.append(
-            {"audio": name, "text": f"Utterance number {number}.", "speaker": f"s{number % 3}", "language": "en"}
+            {
+                "audio": name,
+                "text": f"Utterance number {number}.",
+                "speaker": f"s{number % 3}",
+                "language": "en",
+            }
         )
     write_rows(root, rows)
     return root
@@ -39,13 +44,23 @@ def write_rows(root: Path, rows: list[dict]) -> None:
 
 def run(corpus_root: Path, out: Path, **changes):
     output = io.StringIO()
-    options = {"corpus": "jsonl", "root": corpus_root, "out": out, "shards": 3, "workers": 2} | changes
+    options = {
+        "corpus": "jsonl",
+        "root": corpus_root,
+        "out": out,
+        "shards": 3,
+        "workers": 2,
+    } | changes
     report = prepare(PrepareOptions(**options), Console(file=output, width=200))
     return report, output.getvalue()
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def make_bad_corpus(root: Path) -> dict[str, str]:
@@ -59,7 +74,10 @@ def make_bad_corpus(root: Path) -> dict[str, str]:
             (root / f"{name}.wav").write_bytes(data)
         elif data is not None:
             soundfile.write(
-                root / f"{name}.wav", data, 16000, subtype="FLOAT" if data.dtype == np.float32 else "PCM_16"
+                root / f"{name}.wav",
+                data,
+                16000,
+                subtype="FLOAT" if data.dtype == np.float32 else "PCM_16",
             )
 
     add("missing", None)

@@ -44,7 +44,13 @@ def whisper_folder(tmp_path_factory):
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     folder = tmp_path_factory.mktemp("whisper")
-    specials = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|translate|>", "<|transcribe|>"]
+    specials = [
+        "<|endoftext|>",
+        "<|startoftranscript|>",
+        "<|en|>",
+        "<|translate|>",
+        "<|transcribe|>",
+    ]
     specials += ["<|startoflm|>", "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>"]
     symbols = [*bytes_to_unicode().values(), *specials]
     vocabulary = {symbol: i for i, symbol in enumerate(symbols)}
@@ -73,12 +79,19 @@ def whisper_folder(tmp_path_factory):
 
 
 def make_ctc(folder, *, masked=False):
-    from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+    from transformers import (
+        Wav2Vec2Config,
+        Wav2Vec2CTCTokenizer,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2ForCTC,
+    )
 
     symbols = ["<pad>", "<unk>", "|", *"abc"]
     (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(symbols)}))
     Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
-    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=masked).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(do_normalize=True, return_attention_mask=masked).save_pretrained(
+        folder
+    )
     config = Wav2Vec2Config(
         vocab_size=len(symbols), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
         conv_dim=(8,) * 7, num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, pad_token_id=0,
@@ -219,7 +232,9 @@ def network() -> EcapaOverWavLM:
         num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2, do_stable_layer_norm=True,
         feat_extract_norm="layer", apply_spec_augment=False,
     )  # fmt: skip
-    model = EcapaOverWavLM(WavLMModel(config), channels=16, wide=24, bottleneck=4, attention=6, dim=10)
+    model = EcapaOverWavLM(
+        WavLMModel(config), channels=16, wide=24, bottleneck=4, attention=6, dim=10
+    )
     with torch.no_grad():
         for value in [*model.parameters(), *(b for b in model.buffers() if b.is_floating_point())]:
             value.copy_(0.3 * torch.randn_like(value))
@@ -235,7 +250,9 @@ def checkpoint(network, tmp_path_factory):
     state = {"loss_calculator.projection.weight": torch.zeros(3, 10)}
     for name, value in network.state_dict().items():
         if name.startswith("wavlm."):
-            state["feature_extract.model." + original_wavlm_name(name.removeprefix("wavlm."))] = value
+            state["feature_extract.model." + original_wavlm_name(name.removeprefix("wavlm."))] = (
+                value
+            )
         else:
             state[original_ecapa_name(name)] = value
     path = tmp_path_factory.mktemp("sim") / "wavlm_tiny_finetune.pth"

@@ -54,7 +54,11 @@ def make_shards(
                 np.save(buffer, fake_latents(number, -(-length // HOP), dtype))
                 members = {"npy": buffer.getvalue()}
             text = (texts or {}).get(number, f"abc {number}")
-            items.append(ShardItem(f"u{number}", members, length, SAMPLE_RATE, f"speaker{number % 3}", "en", text))
+            items.append(
+                ShardItem(
+                    f"u{number}", members, length, SAMPLE_RATE, f"speaker{number % 3}", "en", text
+                )
+            )
         entries.append(write_shard(root, shard, items))
     return write_index(
         root,

@@ -35,7 +35,9 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
-    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(
+        ".__init__"
+    )
 
 
 def layer(module: str) -> tuple[str, int] | None:
@@ -65,7 +67,9 @@ def test_every_module_has_a_layer_and_imports_only_its_own_or_lower_ones(path):
     for name in imports_of(path):
         other = layer(name)
         assert other is not None, name
-        assert other[1] <= own[1], f"{module_name(path)} (layer {own[1]}) imports {name} (layer {other[1]})"
+        assert other[1] <= own[1], (
+            f"{module_name(path)} (layer {own[1]}) imports {name} (layer {other[1]})"
+        )
 
 
 def test_data_and_models_never_import_each_other():
@@ -77,7 +81,11 @@ def test_data_and_models_never_import_each_other():
 
 
 def test_files_and_functions_stay_short():
-    long_files = {module_name(p): n for p in SOURCES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 350}
+    long_files = {
+        module_name(p): n
+        for p in SOURCES
+        if (n := len(p.read_text(encoding="utf-8").splitlines())) > 350
+    }
     assert not long_files
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -92,7 +100,10 @@ def test_no_pickle_can_come_from_a_file():
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
-                assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in node.keywords), path
+                assert any(
+                    k.arg == "weights_only" and ast.unparse(k.value) == "True"
+                    for k in node.keywords
+                ), path
         assert "import pickle" not in path.read_text(encoding="utf-8"), path
 
 

@@ -31,7 +31,9 @@ def test_sixteen_bit_samples_survive_writing_and_reading_exactly(tmp_path, suffi
 
 
 def test_encode_flac_is_lossless_and_deterministic():
-    waveform = (torch.randn(3000, generator=torch.Generator().manual_seed(1)) * 3000).round() / 32768
+    waveform = (
+        torch.randn(3000, generator=torch.Generator().manual_seed(1)) * 3000
+    ).round() / 32768
     data = encode_flac(waveform, 16000)
     assert data == encode_flac(waveform[None, None], 16000)
     decoded, rate = soundfile.read(io.BytesIO(data), dtype="float32")
@@ -70,7 +72,9 @@ def test_open_files_are_read_like_paths(tmp_path):
 
 @pytest.mark.parametrize(("from_rate", "to_rate"), [(22050, 16000), (8000, 16000), (48000, 16000)])
 def test_resampling_keeps_a_tone(tmp_path, from_rate, to_rate):
-    soundfile.write(tmp_path / "a.wav", tone(1000, from_rate)[0].numpy(), from_rate, subtype="FLOAT")
+    soundfile.write(
+        tmp_path / "a.wav", tone(1000, from_rate)[0].numpy(), from_rate, subtype="FLOAT"
+    )
     got, rate = load_audio(tmp_path / "a.wav", sample_rate=to_rate)
     expected = tone(1000, to_rate)
     assert rate == to_rate and got.shape == expected.shape
@@ -92,7 +96,14 @@ def test_resampling_to_the_same_rate_returns_the_input():
 def test_log_mel_agrees_with_torchaudio():
     waveform = torch.randn(2, 3, 4000, generator=torch.Generator().manual_seed(2)) * 0.1
     reference = torchaudio.transforms.MelSpectrogram(
-        16000, n_fft=512, hop_length=128, n_mels=40, power=1.0, norm="slaney", mel_scale="slaney", pad_mode="constant"
+        16000,
+        n_fft=512,
+        hop_length=128,
+        n_mels=40,
+        power=1.0,
+        norm="slaney",
+        mel_scale="slaney",
+        pad_mode="constant",
     )(waveform)
     got = log_mel(waveform, sample_rate=16000, n_fft=512, hop_length=128, n_mels=40)
     assert got.shape == (2, 3, 40, 4000 // 128 + 1)

@@ -98,7 +98,9 @@ def test_resuming_without_the_training_folder_is_explained(tmp_path):
 
 def test_weights_that_do_not_fit_are_named(tmp_path):
     module = torch.nn.Linear(2, 3)
-    with pytest.raises(CheckpointError, match=r"(?s)missing.*bias.*unexpected.*extra.*shape.*weight"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)missing.*bias.*unexpected.*extra.*shape.*weight"
+    ):
         load_strict(module, {"weight": torch.zeros(1, 1), "extra": torch.zeros(1)}, tmp_path)
 
 

@@ -25,7 +25,8 @@ def svae(tmp_path_factory):
         result = subprocess.run(
             [sys.executable, "-m", "svae", *arguments],
             cwd=folder,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"},
             capture_output=True,
             text=True,
             timeout=280,
@@ -45,15 +46,26 @@ def settings(text: str) -> list[str]:
 def chain(svae):
     """Run the whole chain once; the tests look at what it left."""
     said = {"prepare": svae("prepare", "sample", "--workers", "2")}
-    steps = settings("trainer.steps=4 trainer.validate_every=4 trainer.checkpoint_every=4 trainer.log_every=2")
+    steps = settings(
+        "trainer.steps=4 trainer.validate_every=4 trainer.checkpoint_every=4 trainer.log_every=2"
+    )
     said["dry"] = svae("train-vae", *steps, *settings(SMALL_VAE), "--dry-run")
     start = settings("loss.adversarial_start_step=1")
     said["vae"] = svae("train-vae", *steps, *start, *settings(SMALL_VAE))
     said["encode"] = svae(
-        "encode", "data/shards/sample", "--vae", "runs/tiny-vae", "--out", "latents", "--dtype", "float32"
+        "encode",
+        "data/shards/sample",
+        "--vae",
+        "runs/tiny-vae",
+        "--out",
+        "latents",
+        "--dtype",
+        "float32",
     )
     said["tts"] = svae("train-tts", "--vae", "runs/tiny-vae", *steps, *settings(SMALL_TTS))
-    said["tts-latents"] = svae("train-tts", "--data", "latents", "--out", "runs/stored", *steps, *settings(SMALL_TTS))
+    said["tts-latents"] = svae(
+        "train-tts", "--data", "latents", "--out", "runs/stored", *steps, *settings(SMALL_TTS)
+    )
     ref = str(asset_path("references", "flite-slt.wav"))
     speak = [
         "synthesize",
@@ -69,16 +81,36 @@ def chain(svae):
     said["synthesize"] = svae(*speak, "--out", "one.wav")
     said["again"] = svae(*speak, "--out", "two.wav")
     said["evaluate"] = svae(
-        "evaluate", "--model", "runs/tiny-tts", "--limit", "2", "--steps", "2", "--seeds", "0", "--out", "report"
+        "evaluate",
+        "--model",
+        "runs/tiny-tts",
+        "--limit",
+        "2",
+        "--steps",
+        "2",
+        "--seeds",
+        "0",
+        "--out",
+        "report",
     )
     said["reconstruction"] = svae(
-        "evaluate", "--reconstruction", "--model", "runs/tiny-vae", "--limit", "2", "--out", "reconstruction"
+        "evaluate",
+        "--reconstruction",
+        "--model",
+        "runs/tiny-vae",
+        "--limit",
+        "2",
+        "--out",
+        "reconstruction",
     )
     return said
 
 
 def metrics(folder, name):
-    return [json.loads(line) for line in (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def test_every_command_prints_what_to_do_next(chain):
@@ -107,7 +139,10 @@ def test_training_leaves_curves_audio_pictures_and_statistics(chain, svae):
     run = svae.folder / "runs" / "tiny-vae"
     rows = metrics(svae.folder, "tiny-vae")
     assert {row["split"] for row in rows} == {"train", "validation"}
-    assert all(torch.isfinite(torch.tensor([v for v in row.values() if isinstance(v, float)])).all() for row in rows)
+    assert all(
+        torch.isfinite(torch.tensor([v for v in row.values() if isinstance(v, float)])).all()
+        for row in rows
+    )
     samples = {path.name for path in (run / "samples" / "step-00000004").iterdir()}
     assert {"0-input.wav", "0-reconstruction.wav", "0-mel.png"} <= samples
     config = json.loads((run / "checkpoints" / "step-00000004" / "config.json").read_text())
@@ -136,13 +171,18 @@ def test_the_evaluation_stands_beside_the_originals(chain, svae):
     assert found["system"]["utterances"] == found["originals"]["utterances"] == 2
     assert found["originals"]["wer"] < 0.7 and -1 <= found["system"]["sim_ecapa"] <= 1
     assert found["judges"]["asr"]["asr"] == "pocketsphinx"
-    assert "originals" in chain["evaluate"] and (svae.folder / "report" / "report.html").stat().st_size > 10_000
+    assert (
+        "originals" in chain["evaluate"]
+        and (svae.folder / "report" / "report.html").stat().st_size > 10_000
+    )
 
 
 def test_the_reconstruction_has_its_measures(chain, svae):
     found = json.loads((svae.folder / "reconstruction" / "metrics.json").read_text())
     assert found["task"] == "reconstruction" and found["system"]["mel_distance"] > 0
-    assert {"stoi", "pesq_wb", "pesq_nb", "mcd", "f0_rmse", "stft_distance"} <= found["system"].keys()
+    assert {"stoi", "pesq_wb", "pesq_nb", "mcd", "f0_rmse", "stft_distance"} <= found[
+        "system"
+    ].keys()
 
 
 def test_the_models_work_from_python(chain, svae):

@@ -36,11 +36,16 @@ def test_the_resolved_recipe_reads_back_unchanged(write, tmp_path):
 def test_yaml_1_2_scalars(write):
     config = recipe.load(VAETrainConfig, write(MINIMAL + "optimizer: {learning_rate: 5e-4}\n"))
     assert config.optimizer.learning_rate == 5e-4
-    assert recipe.load(VAETrainConfig, write("data: {root: no}\ntrainer: {steps: 1}\n")).data.root == "no"
+    assert (
+        recipe.load(VAETrainConfig, write("data: {root: no}\ntrainer: {steps: 1}\n")).data.root
+        == "no"
+    )
 
 
 def test_set_changes_a_field_through_the_same_checks(write):
-    config = recipe.load(VAETrainConfig, write(MINIMAL), ["trainer.seed=0", "loss.alignment=null", "loss.kl=0"])
+    config = recipe.load(
+        VAETrainConfig, write(MINIMAL), ["trainer.seed=0", "loss.alignment=null", "loss.kl=0"]
+    )
     assert (config.trainer.seed, config.loss.alignment, config.loss.kl) == (0, None, 0)
 
 
@@ -78,7 +83,10 @@ def test_a_wrong_field_is_named(write, override, message):
 
 def test_all_problems_are_listed_at_once(write):
     with pytest.raises(ConfigError) as error:
-        recipe.load(VAETrainConfig, write("data: {rot: x}\ntrainer: {steps: ten, sed: 1}\nloss: {kl: many}\n"))
+        recipe.load(
+            VAETrainConfig,
+            write("data: {rot: x}\ntrainer: {steps: ten, sed: 1}\nloss: {kl: many}\n"),
+        )
     for part in ("data.rot", "trainer.steps", "trainer.sed", "loss.kl", "5 problems"):
         assert part in str(error.value)
 

@@ -38,8 +38,17 @@ def test_a_shipped_recipe_builds_its_networks(name):
 def test_a_shipped_recipe_says_nothing_that_is_a_default(name):
     tree = recipe._read_yaml(recipe.find_recipe(name))
     cls = kind_of(name)
-    minimal = recipe.to_tree(recipe.build(cls, {"data": {"root": "x"}, "trainer": {"steps": 1}}, where="default"))
-    always_said = {"data.root", "trainer.steps", "vae.sample_rate", "trainer.seed", "vae.latent_dim", "loss.alignment"}
+    minimal = recipe.to_tree(
+        recipe.build(cls, {"data": {"root": "x"}, "trainer": {"steps": 1}}, where="default")
+    )
+    always_said = {
+        "data.root",
+        "trainer.steps",
+        "vae.sample_rate",
+        "trainer.seed",
+        "vae.latent_dim",
+        "loss.alignment",
+    }
 
     def repeated(part, default, prefix=""):
         for key, value in part.items():
@@ -54,7 +63,10 @@ def test_a_shipped_recipe_says_nothing_that_is_a_default(name):
 
 @pytest.mark.parametrize("size", ["small", "base"])
 def test_the_controls_differ_in_the_representation_alone_and_hear_equally_much(size):
-    latents, mel = SpeechVAE(recipe.load(VAETrainConfig, "libritts/vae-semantic64").vae, None), MelFrames()
+    latents, mel = (
+        SpeechVAE(recipe.load(VAETrainConfig, "libritts/vae-semantic64").vae, None),
+        MelFrames(),
+    )
     seconds, rest = {}, {}
     for kind, frames in (("semantic64", latents), ("vanilla64", latents), ("mel", mel)):
         config = recipe.load(TTSTrainConfig, f"libritts/tts-{size}-{kind}")
@@ -70,7 +82,11 @@ def test_the_controls_differ_in_the_representation_alone_and_hear_equally_much(s
 
 def test_small_and_base_are_f5s_sizes_and_otherwise_equal():
     small, base = (
-        recipe.to_tree(recipe.load(TTSTrainConfig, f"libritts/tts-{size}-mel")) for size in ("small", "base")
+        recipe.to_tree(recipe.load(TTSTrainConfig, f"libritts/tts-{size}-mel"))
+        for size in ("small", "base")
     )
-    sizes = [(tree["dit"].pop("dim"), tree["dit"].pop("depth"), tree["dit"].pop("heads")) for tree in (small, base)]
+    sizes = [
+        (tree["dit"].pop("dim"), tree["dit"].pop("depth"), tree["dit"].pop("heads"))
+        for tree in (small, base)
+    ]
     assert sizes == [(768, 18, 12), (1024, 22, 16)] and small == base

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from svae.config import DiTConfig
 from svae.models.tts.dit import DiT
 
-CFG = DiTConfig(dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4, conv_pos_kernel=7)
+CFG = DiTConfig(
+    dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4, conv_pos_kernel=7
+)
 
 
 D = 6

@@ -12,7 +12,13 @@ from svae.checkpoint import checkpoint_folder, open_checkpoint
 from svae.config import TTSTrainConfig, VAETrainConfig
 
 VAE = {
-    "trainer": {"steps": 5, "log_every": 2, "validate_every": 3, "checkpoint_every": 2, "keep_checkpoints": 9},
+    "trainer": {
+        "steps": 5,
+        "log_every": 2,
+        "validate_every": 3,
+        "checkpoint_every": 2,
+        "keep_checkpoints": 9,
+    },
     "loader": {"num_workers": 2},
     "vae": {
         "latent_dim": 8,
@@ -26,7 +32,12 @@ VAE = {
             "resblock_dilation_sizes": [[1]],
         },
     },
-    "discriminator": {"periods": [2], "period_channels": [4, 4], "fft_sizes": [256], "spectral_channels": 2},
+    "discriminator": {
+        "periods": [2],
+        "period_channels": [4, 4],
+        "fft_sizes": [256],
+        "spectral_channels": 2,
+    },
     "loss": {"alignment": None, "adversarial_start_step": 1},
     "ema": {"start_step": 1, "every": 1},
     "segment_seconds": 0.2,
@@ -38,7 +49,14 @@ VAE = {
 TTS = {
     "trainer": VAE["trainer"],
     "loader": {"num_workers": 0},
-    "dit": {"dim": 16, "depth": 1, "heads": 2, "text_dim": 8, "text_conv_layers": 1, "dropout": 0.1},
+    "dit": {
+        "dim": 16,
+        "depth": 1,
+        "heads": 2,
+        "text_dim": 8,
+        "text_conv_layers": 1,
+        "dropout": 0.1,
+    },
     "ema": {"start_step": 1, "every": 2},
     "optimizer": {"learning_rate": 1e-3, "warmup_steps": 2, "schedule": "linear"},
     "batch_frames": 100,
@@ -51,7 +69,9 @@ def vae_config(data, **changes) -> VAETrainConfig:
 
 
 def tts_config(data, vae, **changes) -> TTSTrainConfig:
-    return recipe.build(TTSTrainConfig, {"data": {"root": str(data)}, "vae": str(vae)} | TTS | changes, where="test")
+    return recipe.build(
+        TTSTrainConfig, {"data": {"root": str(data)}, "vae": str(vae)} | TTS | changes, where="test"
+    )
 
 
 def killed_copy(run, step, folder):
@@ -75,15 +95,23 @@ def assert_equal_runs(one, other, kind):
     flat_a, flat_b = flatten(a.training_state()), flatten(b.training_state())
     assert flat_a.keys() == flat_b.keys()
     for name, value in flat_a.items():
-        equal = torch.equal(value, flat_b[name]) if isinstance(value, torch.Tensor) else value == flat_b[name]
+        equal = (
+            torch.equal(value, flat_b[name])
+            if isinstance(value, torch.Tensor)
+            else value == flat_b[name]
+        )
         assert equal, name
 
 
 def flatten(tree, prefix=""):
     if isinstance(tree, dict):
-        return {k: v for key, part in tree.items() for k, v in flatten(part, f"{prefix}/{key}").items()}
+        return {
+            k: v for key, part in tree.items() for k, v in flatten(part, f"{prefix}/{key}").items()
+        }
     if isinstance(tree, list | tuple):
-        return {k: v for i, part in enumerate(tree) for k, v in flatten(part, f"{prefix}/{i}").items()}
+        return {
+            k: v for i, part in enumerate(tree) for k, v in flatten(part, f"{prefix}/{i}").items()
+        }
     return {prefix: tree}
 
 

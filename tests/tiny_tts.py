@@ -21,7 +21,9 @@ from svae.synthesis.command import SynthesizeOptions
 from svae.synthesis.types import Sampling
 from svae.text.vocabulary import Vocabulary
 
-DIT = DiTConfig(dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4, conv_pos_kernel=7)
+DIT = DiTConfig(
+    dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=1, conv_pos_groups=4, conv_pos_kernel=7
+)
 
 
 VOCABULARY = Vocabulary.from_characters("abcdefghijklmnopqrstuvwxyz.,?H'")
@@ -37,14 +39,30 @@ def write_tts(folder: Path, vae_config: VAEConfig, *, seed: int = 0) -> Path:
     """Write a TTS checkpoint with random weights and its VAE, as training does."""
     torch.manual_seed(seed)
     vae, model = SpeechVAE(vae_config), DiT(DIT, len(VOCABULARY), vae_config.latent_dim)
-    for layer in (model.output, model.output_modulation, *(block.modulation for block in model.blocks)):
+    for layer in (
+        model.output,
+        model.output_modulation,
+        *(block.modulation for block in model.blocks),
+    ):
         nn.init.normal_(layer.weight, std=0.1)
     ones = [1.0] * vae_config.latent_dim
     description = {"kind": "vae", "step": 1, "model": to_tree(vae_config), "teacher_dim": None}
-    description |= {"sample_rate": RATE, "hop_length": 400, "latent_mean": ones, "latent_std": [2 * x for x in ones]}
-    inner = write_checkpoint(folder.with_name(folder.name + "-vae"), config=description, model_state=vae.state_dict())
+    description |= {
+        "sample_rate": RATE,
+        "hop_length": 400,
+        "latent_mean": ones,
+        "latent_std": [2 * x for x in ones],
+    }
+    inner = write_checkpoint(
+        folder.with_name(folder.name + "-vae"), config=description, model_state=vae.state_dict()
+    )
     config = {"kind": "tts", "step": 7, "model": to_tree(DIT), "vocabulary": VOCABULARY.to_json()}
-    config |= {"latent_dim": vae_config.latent_dim, "sample_rate": RATE, "hop_length": 400, "max_seconds": 12.0}
+    config |= {
+        "latent_dim": vae_config.latent_dim,
+        "sample_rate": RATE,
+        "hop_length": 400,
+        "max_seconds": 12.0,
+    }
     config |= {"vae_hash": inner.hash}
     write_checkpoint(folder, config=config, model_state=model.state_dict(), vae_folder=inner.folder)
     return folder
@@ -89,7 +107,9 @@ def options(tmp_path: Path, tiny_vae_config: VAEConfig) -> SynthesizeOptions:
 
 
 def changed(options: SynthesizeOptions, **changes: object) -> SynthesizeOptions:
-    settings = {name: changes.pop(name) for name in list(changes) if name in Sampling.__dataclass_fields__}
+    settings = {
+        name: changes.pop(name) for name in list(changes) if name in Sampling.__dataclass_fields__
+    }
     return replace(options, sampling=replace(options.sampling, **settings), **changes)
 
 
@@ -102,7 +122,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         description = {"asr": "stand-in"}
 
         def transcribe(self, waveforms: list[torch.Tensor]) -> list[str]:
-            assert all(w.dim() == 1 and w.shape[0] == 16000 for w in waveforms)  # one second at 16 kHz
+            assert all(
+                w.dim() == 1 and w.shape[0] == 16000 for w in waveforms
+            )  # one second at 16 kHz
             return [sentences[-1]] * len(waveforms)
 
     module = ModuleType("svae.judges.asr")

@@ -62,7 +62,9 @@ class Job:
 # ----------------------------------------------------------------------------------------------- one utterance
 
 
-def synthesize(text: str, voice: Voice, tempo: float = 1.0) -> tuple[np.ndarray, list[tuple[str, float]]]:
+def synthesize(
+    text: str, voice: Voice, tempo: float = 1.0
+) -> tuple[np.ndarray, list[tuple[str, float]]]:
     """Speak one sentence.
 
     Args:
@@ -78,23 +80,50 @@ def synthesize(text: str, voice: Voice, tempo: float = 1.0) -> tuple[np.ndarray,
     with tempfile.TemporaryDirectory() as folder:
         wav = f"{folder}/speech.wav"
         if voice.synthesizer == "flite":
-            options = ["-voice", voice.voice, "--setf", f"duration_stretch={1 / rate:.4f}", "-psdur"]
+            options = [
+                "-voice",
+                voice.voice,
+                "--setf",
+                f"duration_stretch={1 / rate:.4f}",
+                "-psdur",
+            ]
             options += ["--setf", f"f0_shift={voice.shift:.4f}"] if voice.shift != 1 else []
             command = ["flite", *options, "-t", text, "-o", wav]
         else:
             words_per_minute = str(max(80, round(165 * rate)))
-            command = ["espeak-ng", "-v", voice.voice, "-p", str(voice.pitch), "-s", words_per_minute, "-w", wav, text]
+            command = [
+                "espeak-ng",
+                "-v",
+                voice.voice,
+                "-p",
+                str(voice.pitch),
+                "-s",
+                words_per_minute,
+                "-w",
+                wav,
+                text,
+            ]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         samples, source_rate = soundfile.read(wav, dtype="float32")
-    played_at = 20 * round(source_rate * voice.warp / 20)  # a round number keeps the resampling kernel small
-    resampled = torchaudio.functional.resample(torch.from_numpy(samples), played_at, SAMPLE_RATE).numpy()
+    played_at = 20 * round(
+        source_rate * voice.warp / 20
+    )  # a round number keeps the resampling kernel small
+    resampled = torchaudio.functional.resample(
+        torch.from_numpy(samples), played_at, SAMPLE_RATE
+    ).numpy()
     start, end = _speech_bounds(resampled)
-    phones = [piece.rsplit(":", 1) for piece in printed.split()] if voice.synthesizer == "flite" else []
+    phones = (
+        [piece.rsplit(":", 1) for piece in printed.split()] if voice.synthesizer == "flite" else []
+    )
     timed = [(phone, float(until) / voice.warp - start / SAMPLE_RATE) for phone, until in phones]
-    return _level(resampled[start:end]), [(phone, round(until, 3)) for phone, until in timed if until > 0]
+    return _level(resampled[start:end]), [
+        (phone, round(until, 3)) for phone, until in timed if until > 0
+    ]
 
 
-def _speech_bounds(samples: np.ndarray, *, margin: int = 960, threshold: float = 0.01) -> tuple[int, int]:
+def _speech_bounds(
+    samples: np.ndarray, *, margin: int = 960, threshold: float = 0.01
+) -> tuple[int, int]:
     loud = np.flatnonzero(np.abs(samples) > threshold * np.abs(samples).max())
     return max(0, loud[0] - margin), loud[-1] + margin
 
@@ -111,7 +140,14 @@ def _make(job: Job) -> tuple[float, list[tuple[str, float]]]:
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(job.recording.encode()).digest()))
         samples = _level(record(samples, SAMPLE_RATE, rng))
     if job.path.suffix == ".ogg":
-        soundfile.write(job.path, samples, SAMPLE_RATE, format="OGG", subtype="OPUS", compression_level=OPUS_LEVEL)
+        soundfile.write(
+            job.path,
+            samples,
+            SAMPLE_RATE,
+            format="OGG",
+            subtype="OPUS",
+            compression_level=OPUS_LEVEL,
+        )
         job.path.write_bytes(with_ogg_serial(job.path.read_bytes(), 1))
     else:
         soundfile.write(job.path, samples, SAMPLE_RATE, subtype="PCM_16")
@@ -213,7 +249,9 @@ def make_corpus(
     return sum(duration for duration, _ in made)
 
 
-def _jobs(folder: Path, pairs: list[tuple[Voice, str]], *, seed: int, suffix: str, vary: float) -> list[Job]:
+def _jobs(
+    folder: Path, pairs: list[tuple[Voice, str]], *, seed: int, suffix: str, vary: float
+) -> list[Job]:
     jobs, counts = [], {}
     for voice, text in pairs:
         counts[voice.name] = number = counts.get(voice.name, 0) + 1
@@ -222,13 +260,21 @@ def _jobs(folder: Path, pairs: list[tuple[Voice, str]], *, seed: int, suffix: st
         job = Job(path=folder / f"{name}{suffix}", text=text, voice=voice, tempo=tempo)
         rng = random.Random(f"vary-{seed}-{name}")
         if rng.random() < vary:
-            job = replace(job, voice=varied(voice, rng, name=name), recording=f"recording-{seed}-{name}")
+            job = replace(
+                job, voice=varied(voice, rng, name=name), recording=f"recording-{seed}-{name}"
+            )
         jobs.append(job)
     return jobs
 
 
 def deal(
-    voices: list[Voice], utterances: int, *, texts: str, seed: int, wordnet: float = 0.0, flite: float = 0.0
+    voices: list[Voice],
+    utterances: int,
+    *,
+    texts: str,
+    seed: int,
+    wordnet: float = 0.0,
+    flite: float = 0.0,
 ) -> list[tuple[Voice, str]]:
     """Give each voice in turn a text, in a seeded order.
 
@@ -240,15 +286,26 @@ def deal(
         wordnet: Share of texts that are WordNet's examples; the others are the project's own and composed ones.
         flite: Share of utterances that the natural flite voices among `voices` speak in turn, beyond their own turns.
     """
-    from_wordnet = wordnet_sentences(round(wordnet * utterances), seed=seed, part=texts) if wordnet else []
+    from_wordnet = (
+        wordnet_sentences(round(wordnet * utterances), seed=seed, part=texts) if wordnet else []
+    )
     own = own_sentences(texts)
-    others = (own + composed_sentences(utterances, seed=seed, part=texts))[: utterances - len(from_wordnet)]
+    others = (own + composed_sentences(utterances, seed=seed, part=texts))[
+        : utterances - len(from_wordnet)
+    ]
     sentences = from_wordnet + others
     rng = random.Random(f"deal-{seed}")
     rng.shuffle(sentences)
-    favoured = [voice for voice in voices if voice.synthesizer == "flite" and voice.warp == 1] if flite else []
+    favoured = (
+        [voice for voice in voices if voice.synthesizer == "flite" and voice.warp == 1]
+        if flite
+        else []
+    )
     turns, extra = itertools.cycle(voices), itertools.cycle(favoured)
-    return [(next(extra) if favoured and rng.random() < flite else next(turns), text) for text in sentences]
+    return [
+        (next(extra) if favoured and rng.random() < flite else next(turns), text)
+        for text in sentences
+    ]
 
 
 def make_sample() -> None:
@@ -260,7 +317,10 @@ def make_sample() -> None:
     voices = {v.name: v for v in select_voices("sample")}
     pairs = [(voices[name], text) for name, text in zip(speakers, sentences, strict=False)]
     twice = [text for text in lines("sample_only.txt") for _ in range(2)]
-    pairs += [(voices[name], text) for name, text in zip(itertools.cycle(SAMPLE_COUNTS), twice, strict=False)]
+    pairs += [
+        (voices[name], text)
+        for name, text in zip(itertools.cycle(SAMPLE_COUNTS), twice, strict=False)
+    ]
     made = ASSETS / "sample" / "new"
     seconds = make_corpus(made, pairs, seed=0, workers=1, suffix=".ogg")
     for part in ("audio", "metadata.jsonl"):  # the card, written by hand, stays
@@ -276,31 +336,70 @@ def make_sample() -> None:
     clips = [line.split("\t") for line in lines("references.txt")]
     references = []
     for name, text in clips:
-        soundfile.write(folder / f"{name}.wav", synthesize(text, voices[name])[0], SAMPLE_RATE, subtype="PCM_16")
-        references.append({"audio": f"{name}.wav", "text": text, "speaker": name, "language": "en", "synthetic": True})
-    (folder / "references.json").write_text(json.dumps(references, indent=2) + "\n", encoding="utf-8")
+        soundfile.write(
+            folder / f"{name}.wav", synthesize(text, voices[name])[0], SAMPLE_RATE, subtype="PCM_16"
+        )
+        references.append(
+            {
+                "audio": f"{name}.wav",
+                "text": text,
+                "speaker": name,
+                "language": "en",
+                "synthetic": True,
+            }
+        )
+    (folder / "references.json").write_text(
+        json.dumps(references, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"{folder}: {len(references)} clips")
 
 
 def main() -> None:
     """Read the command line and make the corpus."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="folder to write")
     parser.add_argument("--utterances", type=int, default=2000)
-    parser.add_argument("--voices", default="train", help="all, train, held-out, flite, espeak, sample, or names a,b,c")
-    parser.add_argument("--texts", default="train", choices=("train", "held-out", "all"), help="which sentences")
     parser.add_argument(
-        "--wordnet", type=float, default=0.0, help="share of texts from the installed WordNet's examples"
+        "--voices",
+        default="train",
+        help="all, train, held-out, flite, espeak, sample, or names a,b,c",
     )
-    parser.add_argument("--flite", type=float, default=0.0, help="share of utterances for flite's four natural voices")
     parser.add_argument(
-        "--vary", type=float, default=0.0, help="share of utterances by random relatives of the voices, as if recorded"
+        "--texts", default="train", choices=("train", "held-out", "all"), help="which sentences"
     )
-    parser.add_argument("--format", default="flac", choices=("flac", "ogg"), help="FLAC, or Opus in Ogg")
+    parser.add_argument(
+        "--wordnet",
+        type=float,
+        default=0.0,
+        help="share of texts from the installed WordNet's examples",
+    )
+    parser.add_argument(
+        "--flite",
+        type=float,
+        default=0.0,
+        help="share of utterances for flite's four natural voices",
+    )
+    parser.add_argument(
+        "--vary",
+        type=float,
+        default=0.0,
+        help="share of utterances by random relatives of the voices, as if recorded",
+    )
+    parser.add_argument(
+        "--format", default="flac", choices=("flac", "ogg"), help="FLAC, or Opus in Ogg"
+    )
     parser.add_argument("--seed", type=int, default=0, help="other sentences and tempos")
     parser.add_argument("--workers", type=int, default=2, help="processes")
-    parser.add_argument("--phones", action="store_true", help="write flite's phones and their ends into metadata.jsonl")
-    parser.add_argument("--sample", action="store_true", help="remake the embedded sample and references instead")
+    parser.add_argument(
+        "--phones",
+        action="store_true",
+        help="write flite's phones and their ends into metadata.jsonl",
+    )
+    parser.add_argument(
+        "--sample", action="store_true", help="remake the embedded sample and references instead"
+    )
     args = parser.parse_args()
     missing = [program for program in ("flite", "espeak-ng") if shutil.which(program) is None]
     if missing:
@@ -323,8 +422,12 @@ def main() -> None:
         parser.error(str(error))
     speaking = len({voice.name for voice, _ in pairs})
     relatives = f", {args.vary:.0%} of them by random relatives of these" if args.vary else ""
-    print(f"{args.out}: {len(pairs)} synthetic utterances, {speaking} voices{relatives}, {seconds / 3600:.2f} hours")
-    print(f"Coverage: {describe(json.loads((args.out / 'coverage.json').read_text(encoding='utf-8')))}")
+    print(
+        f"{args.out}: {len(pairs)} synthetic utterances, {speaking} voices{relatives}, {seconds / 3600:.2f} hours"
+    )
+    print(
+        f"Coverage: {describe(json.loads((args.out / 'coverage.json').read_text(encoding='utf-8')))}"
+    )
 
 
 if __name__ == "__main__":

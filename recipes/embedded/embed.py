@@ -40,8 +40,12 @@ def same_encoder(a: Checkpoint, b: Checkpoint) -> bool:
     """Tell whether two VAEs encode alike."""
     first, second = a.model_state(), b.model_state()
     names = [name for name in first if name.startswith(ENCODER)]
-    structures = [{k: v for k, v in structure(c, VAEConfig).items() if k != "decoder"} for c in (a, b)]
-    return structures[0] == structures[1] and all(torch.equal(first[name], second[name]) for name in names)
+    structures = [
+        {k: v for k, v in structure(c, VAEConfig).items() if k != "decoder"} for c in (a, b)
+    ]
+    return structures[0] == structures[1] and all(
+        torch.equal(first[name], second[name]) for name in names
+    )
 
 
 def embed(tts: Path, vae: Path | None, out: Path) -> None:
@@ -49,15 +53,26 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
     model = open_checkpoint(tts, kind="tts")
     inner = open_checkpoint(model.folder / "vae", kind="vae")
     shape = inner.config["model"]
-    weights, steps = inner.model_state(), inner.config["step"]  # with the statistics that the TTS was trained with
+    weights, steps = (
+        inner.model_state(),
+        inner.config["step"],
+    )  # with the statistics that the TTS was trained with
     if vae is not None:
         other = open_checkpoint(vae, kind="vae")
         if not same_encoder(inner, other):
-            raise SystemExit(f"{other.folder}: its encoder is not that of {inner.folder}; the TTS would not fit it")
+            raise SystemExit(
+                f"{other.folder}: its encoder is not that of {inner.folder}; the TTS would not fit it"
+            )
         weights = {name: t for name, t in weights.items() if not name.startswith("decoder.")}
-        weights |= {name: t for name, t in other.model_state().items() if name.startswith("decoder.")}
+        weights |= {
+            name: t for name, t in other.model_state().items() if name.startswith("decoder.")
+        }
         steps, shape = other.config["step"], other.config["model"]
-    cards = {path: path.read_bytes() for path in (out / "README.md", out / "vae" / "README.md") if path.is_file()}
+    cards = {
+        path: path.read_bytes()
+        for path in (out / "README.md", out / "vae" / "README.md")
+        if path.is_file()
+    }
     with tempfile.TemporaryDirectory() as folder:
         config = {k: v for k, v in inner.config.items() if k not in ("files", "format")} | {
             "teacher_dim": None,
@@ -66,10 +81,22 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
         }
         small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(weights))
         config = {k: v for k, v in model.config.items() if k not in ("files", "format")}
-        own = {"description": DESCRIPTION, "num_steps": NUM_STEPS, "prompt_guidance": PROMPT_GUIDANCE}
+        own = {
+            "description": DESCRIPTION,
+            "num_steps": NUM_STEPS,
+            "prompt_guidance": PROMPT_GUIDANCE,
+        }
         config |= own | {"vae_hash": small.hash}
-        more = {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
-        write_checkpoint(out, config=config, model_state=half(model.model_state()), vae_folder=small.folder, more=more)
+        more = (
+            {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
+        )
+        write_checkpoint(
+            out,
+            config=config,
+            model_state=half(model.model_state()),
+            vae_folder=small.folder,
+            more=more,
+        )
     for path, card in cards.items():
         path.write_bytes(card)
     for name, limit in LIMITS.items():
@@ -81,8 +108,12 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
 
 def main() -> None:
     """Read the command line and write the asset."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tts", type=Path, required=True, help="run or checkpoint folder of train-tts")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--tts", type=Path, required=True, help="run or checkpoint folder of train-tts"
+    )
     parser.add_argument("--vae", type=Path, help="the same VAE with a decoder trained further")
     parser.add_argument("--out", type=Path, default=asset_path("tts"), help="folder to write")
     args = parser.parse_args()

@@ -57,12 +57,20 @@ def shape_of(samples: np.ndarray, sample_rate: int) -> Shape:
     size = round(END_SECONDS * sample_rate)
     frames = samples[len(samples) % size :].reshape(-1, size)
     level = np.sqrt(np.mean(frames.astype(np.float64) ** 2, axis=1))
-    return Shape(len(samples) / sample_rate, round(float(silence), 3), round(float(level[-1] / level.max()), 4))
+    return Shape(
+        len(samples) / sample_rate,
+        round(float(silence), 3),
+        round(float(level[-1] / level.max()), 4),
+    )
 
 
 def leaked(heard: str, text: str, prompt: str) -> list[str]:
     """Return the telling words of a prompt that were heard and do not belong to the text; all three are `plain`."""
-    return sorted(w for w in set(heard.split()) & set(prompt.split()) - set(text.split()) if len(w) >= TELLING_LETTERS)
+    return sorted(
+        w
+        for w in set(heard.split()) & set(prompt.split()) - set(text.split())
+        if len(w) >= TELLING_LETTERS
+    )
 
 
 def spoilt(row: dict) -> list[str]:
@@ -100,9 +108,13 @@ def listen(recordings: list[Path]) -> list[dict]:
 
 def main() -> None:
     """Read the command line, speak, listen, print and write newcomer.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, default=asset_path("tts"))
-    parser.add_argument("--ref", type=Path, nargs="+", default=sorted(asset_path("references").glob("*.wav")))
+    parser.add_argument(
+        "--ref", type=Path, nargs="+", default=sorted(asset_path("references").glob("*.wav"))
+    )
     parser.add_argument("--out", type=Path, default=Path("out/newcomer"))
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -115,7 +127,9 @@ def main() -> None:
     batch.write_text("".join(json.dumps(row) + "\n" for row in wanted), encoding="utf-8")
     synthesize_batch(batch, SynthesizeOptions(model=args.model), args.out)
     recordings = [args.out / row["out"] for row in wanted]
-    rows = listen([path for path in recordings if path.with_suffix(".json").is_file()])  # written after the recording
+    rows = listen(
+        [path for path in recordings if path.with_suffix(".json").is_file()]
+    )  # written after the recording
     summary = {
         "recordings": len(rows),
         "spoilt": sum(bool(row["spoilt"]) for row in rows),
@@ -128,9 +142,13 @@ def main() -> None:
             "2 s and more": _mean_factor(row for row in rows if row["seconds"] >= 2),
         },
     }
-    (args.out / "newcomer.json").write_text(json.dumps({"summary": summary, "rows": rows}, indent=2) + "\n")
+    (args.out / "newcomer.json").write_text(
+        json.dumps({"summary": summary, "rows": rows}, indent=2) + "\n"
+    )
     for row in rows:
-        print(f"{row['audio']:24} {row['wer']:4.0%}  {row['heard']}{''.join(f'  SPOILT: {p}' for p in row['spoilt'])}")
+        print(
+            f"{row['audio']:24} {row['wer']:4.0%}  {row['heard']}{''.join(f'  SPOILT: {p}' for p in row['spoilt'])}"
+        )
     print(json.dumps(summary, indent=2))
     sys.exit(1 if summary["spoilt"] or len(rows) < len(wanted) else 0)
 

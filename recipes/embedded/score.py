@@ -39,7 +39,9 @@ MEANS = ("wer", "wer_corpus", "sim_ecapa")
 def make_list(root: Path, voices: list[Voice], count: int, seed: int) -> Path:
     """Speak held-out sentences and one prompt in each voice; return the list of `svae evaluate`."""
     if not (root / "list.jsonl").is_file():
-        make_corpus(root / "prompts", [(v, PROMPT) for v in voices], seed=seed, workers=2, suffix=".flac")
+        make_corpus(
+            root / "prompts", [(v, PROMPT) for v in voices], seed=seed, workers=2, suffix=".flac"
+        )
         pairs = deal(voices, count, texts="held-out", seed=seed, wordnet=0.5)
         make_corpus(root / "originals", pairs, seed=seed, workers=2, suffix=".flac")
         prompts = {row["speaker"]: f"prompts/{row['audio']}" for row in rows_of(root / "prompts")}
@@ -54,13 +56,18 @@ def make_list(root: Path, voices: list[Voice], count: int, seed: int) -> Path:
             }
             for row in rows_of(root / "originals")
         ]
-        (root / "list.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        (root / "list.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+        )
     return root / "list.jsonl"
 
 
 def rows_of(corpus: Path) -> list[dict]:
     """Return a corpus' rows."""
-    return [json.loads(line) for line in (corpus / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line)
+        for line in (corpus / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def embed(model, files: Iterable[Path]) -> Tensor:  # noqa: ANN001
@@ -77,10 +84,14 @@ def centroids(model, corpus: Path) -> tuple[list[str], Tensor]:  # noqa: ANN001
             continue
         files[row["speaker"]].append(corpus / row["audio"])
     names = sorted(files)
-    return names, normalize(torch.stack([embed(model, files[n][:CLIPS_OF_A_VOICE]).mean(0) for n in names]), dim=-1)
+    return names, normalize(
+        torch.stack([embed(model, files[n][:CLIPS_OF_A_VOICE]).mean(0) for n in names]), dim=-1
+    )
 
 
-def identified(model, listed: list[dict], wavs: list[Path], names: list[str], voices: Tensor) -> dict:  # noqa: ANN001
+def identified(
+    model, listed: list[dict], wavs: list[Path], names: list[str], voices: Tensor
+) -> dict:  # noqa: ANN001
     """Return the share of recordings whose nearest training voice is that of their prompt."""
     nearest = (embed(model, wavs) @ voices.T).argmax(dim=1)
     return share(names[i] == row["speaker"] for i, row in zip(nearest, listed, strict=True))
@@ -92,12 +103,18 @@ def share(hits: Iterable[bool]) -> dict[str, object]:
     count, p, z2 = len(hits), sum(hits) / len(hits), 1.96**2
     width = (z2 * (p * (1 - p) / count + z2 / (4 * count**2))) ** 0.5
     low, high = ((p + z2 / (2 * count) + side) / (1 + z2 / count) for side in (-width, width))
-    return {"value": p, "interval": [round(max(low, 0.0), 4), round(min(high, 1.0), 4)], "of": count}
+    return {
+        "value": p,
+        "interval": [round(max(low, 0.0), 4), round(min(high, 1.0), 4)],
+        "of": count,
+    }
 
 
 def main() -> None:
     """Read the command line, score, print and write scores.json."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, default=Path("embedded"))
     parser.add_argument("--corpus", type=Path, required=True, help="the training corpus")
     parser.add_argument("--utterances", type=int, default=100)
@@ -121,7 +138,12 @@ def main() -> None:
         out = args.out / kind / "results"
         metrics = evaluate(
             EvaluateOptions(
-                model=args.model, list_file=listed, seeds=(0,), steps=args.steps, out=out, report_megabytes=20
+                model=args.model,
+                list_file=listed,
+                seeds=(0,),
+                steps=args.steps,
+                out=out,
+                report_megabytes=20,
             )
         )
         wavs = [out / "wavs" / "seed-0" / f"{row['id']}.wav" for row in rows]
@@ -130,7 +152,10 @@ def main() -> None:
             for who, of in (("system", metrics["system"]), ("originals", metrics["originals"]))
         }
         timings = json.loads((out / "timings.json").read_text(encoding="utf-8"))
-        found |= {"settings": metrics["settings"], "real_time_factor": timings.get("real_time_factor")}
+        found |= {
+            "settings": metrics["settings"],
+            "real_time_factor": timings.get("real_time_factor"),
+        }
         if kind == "known":
             found["identified"] = identified(speaker, rows, wavs, names, voices)
             originals = [listed.parent / row["target"] for row in rows]
@@ -138,8 +163,15 @@ def main() -> None:
         else:
             made, average = embed(speaker, wavs), normalize(voices.mean(0), dim=-1)
             own_names, own = centroids(speaker, listed.parent / "originals")
-            to_own = torch.stack([m @ own[own_names.index(row["speaker"])] for m, row in zip(made, rows, strict=True)])
-            found["nearer_to_itself_than_to_the_average_voice"] = share((to_own > made @ average).tolist())
+            to_own = torch.stack(
+                [
+                    m @ own[own_names.index(row["speaker"])]
+                    for m, row in zip(made, rows, strict=True)
+                ]
+            )
+            found["nearer_to_itself_than_to_the_average_voice"] = share(
+                (to_own > made @ average).tolist()
+            )
         scores[kind] = found
     (args.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(scores, indent=2))

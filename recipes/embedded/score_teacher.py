@@ -47,11 +47,19 @@ def error_rates(model: Wav2Vec2ForCTC, items: list) -> dict:
     for group in batches(items, 60, None):
         references += [text for _, text, *_ in group]
         hypotheses += transcribe(model, group)
-    scores: dict = {"utterances": len(items), "example": {"said": references[0], "read": hypotheses[0]}}
+    scores: dict = {
+        "utterances": len(items),
+        "example": {"said": references[0], "read": hypotheses[0]},
+    }
     draws = resampling_counts(len(items))
-    for name, rate, length in (("cer", jiwer.cer, len), ("wer", jiwer.wer, lambda text: len(text.split()))):
+    for name, rate, length in (
+        ("cer", jiwer.cer, len),
+        ("wer", jiwer.wer, lambda text: len(text.split())),
+    ):
         lengths = np.array([float(length(text)) for text in references])
-        errors = lengths * [rate(said, read) for said, read in zip(references, hypotheses, strict=True)]
+        errors = lengths * [
+            rate(said, read) for said, read in zip(references, hypotheses, strict=True)
+        ]
         ratio = Ratio(errors, lengths)
         scores[name] = round(ratio.value, 4)
         scores[f"{name}_interval"] = [round(end, 4) for end in interval(ratio, draws)]
@@ -71,12 +79,17 @@ def phone_accuracy_by_layer(model: Wav2Vec2ForCTC, fitted: list, tested: list) -
     for part in (fitted, tested):
         for samples, *_, phones in part:
             states = model(samples[None].float() / 32768, output_hidden_states=True).hidden_states
-            states = torch.stack([torch.nn.functional.pad(state[0], (0, 1), value=1.0) for state in states])
+            states = torch.stack(
+                [torch.nn.functional.pad(state[0], (0, 1), value=1.0) for state in states]
+            )
             count = min(states.shape[1], len(phones))
             states, targets = states[:, :count], phones[:count]
             if maps is None:
                 grams += states.transpose(1, 2) @ states
-                products += states.transpose(1, 2) @ torch.nn.functional.one_hot(targets, len(PHONES)).float()
+                products += (
+                    states.transpose(1, 2)
+                    @ torch.nn.functional.one_hot(targets, len(PHONES)).float()
+                )
             else:
                 right += ((states @ maps).argmax(-1) == targets).sum(1)
                 frames += count
@@ -89,7 +102,9 @@ def phone_accuracy_by_layer(model: Wav2Vec2ForCTC, fitted: list, tested: list) -
 def edit_config(folder: Path, **fields: object) -> None:
     """Set fields of the folder's config.json."""
     path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields, indent=2, sort_keys=True) + "\n")
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | fields, indent=2, sort_keys=True) + "\n"
+    )
 
 
 def write_scores(folder: Path, data: Path) -> dict:
@@ -103,25 +118,38 @@ def write_scores(folder: Path, data: Path) -> dict:
         Error rates on held-out sentences by seen and by held-out voices, and what its layers know of phones.
     """
     model = Wav2Vec2ForCTC.from_pretrained(folder)
-    items, texts, voices = (load_corpus(data / part) for part in ("train", "held-out-texts", "held-out-voices"))
+    items, texts, voices = (
+        load_corpus(data / part) for part in ("train", "held-out-texts", "held-out-voices")
+    )
     by_flite = [item for item in texts if item[2] in {v.name for v in select_voices("flite")}]
     known = [item for item in items if len(item[3])][:300]
     scores = {
         "held_out_sentences": error_rates(model, texts),
         "held_out_sentences_flite_voices": error_rates(model, by_flite),
         "held_out_voices": error_rates(model, voices),
-        "phone_accuracy_by_hidden_state": phone_accuracy_by_layer(model, known, [i for i in texts if len(i[3])]),
+        "phone_accuracy_by_hidden_state": phone_accuracy_by_layer(
+            model, known, [i for i in texts if len(i[3])]
+        ),
     }
     stored = json.loads((folder / "config.json").read_text()).get("svae", {})
-    edit_config(folder, svae=stored | {"held_out_cer": scores["held_out_sentences"]["cer"], "scores": scores})
+    edit_config(
+        folder,
+        svae=stored | {"held_out_cer": scores["held_out_sentences"]["cer"], "scores": scores},
+    )
     return scores
 
 
 def main() -> None:
     """Read the command line, make the data if missing, score."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/teacher"), help="corpora, made if missing")
-    parser.add_argument("--utterances", type=int, default=5000, help="of the training corpus, if it is made")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/teacher"), help="corpora, made if missing"
+    )
+    parser.add_argument(
+        "--utterances", type=int, default=5000, help="of the training corpus, if it is made"
+    )
     parser.add_argument("--model", type=Path, default=ASSETS / "teacher")
     parser.add_argument("--workers", type=int, default=2, help="processes that make the corpora")
     args = parser.parse_args()

@@ -35,7 +35,11 @@ def make_data(root: Path, utterances: int, workers: int) -> None:
 
     Every second training utterance is by one of flite's four natural voices, the others by all training voices in turn.
     """
-    mixed = list(itertools.chain(*zip(itertools.cycle(select_voices("flite")), select_voices("train"), strict=False)))
+    mixed = list(
+        itertools.chain(
+            *zip(itertools.cycle(select_voices("flite")), select_voices("train"), strict=False)
+        )
+    )
     for name, speakers, count, texts, seed in (
         ("train", mixed, utterances, "train", 1),
         ("held-out-texts", mixed, 400, "held-out", 2),
@@ -43,13 +47,18 @@ def make_data(root: Path, utterances: int, workers: int) -> None:
     ):
         if not (root / name / "metadata.jsonl").exists():
             pairs = deal(speakers, count, texts=texts, seed=seed)
-            seconds = make_corpus(root / name, pairs, seed=seed, workers=workers, suffix=".flac", phones=True)
+            seconds = make_corpus(
+                root / name, pairs, seed=seed, workers=workers, suffix=".flac", phones=True
+            )
             print(f"{root / name}: {count} utterances, {seconds / 3600:.2f} hours", flush=True)
 
 
 def load_corpus(root: Path) -> list[tuple[Tensor, str, str, Tensor]]:
     """Read a corpus into memory: (samples int16 (S,), spoken letters, speaker, phone of each frame) per utterance."""
-    rows = [json.loads(line) for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     items = []
     for row in rows:
         samples, rate = soundfile.read(root / row["audio"], dtype="int16")
@@ -95,7 +104,10 @@ def batches(items: list, batch_seconds: float, rng: random.Random | None) -> lis
 def collate(group: list) -> tuple[Tensor, Tensor]:
     """Pad a batch with zeros: waveform (B, S) float32 in [-1, 1] and attention mask (B, S) int64."""
     longest = max(len(samples) for samples, *_ in group)
-    waveform, mask = torch.zeros(len(group), longest), torch.zeros(len(group), longest, dtype=torch.int64)
+    waveform, mask = (
+        torch.zeros(len(group), longest),
+        torch.zeros(len(group), longest, dtype=torch.int64),
+    )
     for row, (samples, *_) in enumerate(group):
         waveform[row, : len(samples)] = samples.float() / 32768
         mask[row, : len(samples)] = 1

@@ -24,7 +24,9 @@ def coverage(sentences: Iterable[str]) -> dict:
         `phoneme_pairs` and `letter_pairs`: how many of the dictionary's different pairs occur (`found`, `of`), and how
         much of all the dictionary they make up (`share`: of the pairs in its words, each word counted once).
     """
-    words = [piece for sentence in sentences for piece in pieces(sentence) if isinstance(piece, Word)]
+    words = [
+        piece for sentence in sentences for piece in pieces(sentence) if isinstance(piece, Word)
+    ]
     spoken = [word.phones for word in words if word.phones is not None]
     phonemes = Counter(phone for phones in spoken for phone in phones)
     phoneme_pairs, letter_pairs = pairs_of_the_dictionary()
@@ -41,7 +43,9 @@ def describe(found: dict) -> str:
     """Return a coverage in one line."""
     counts = found["phonemes"]
     rarest = min(counts, key=counts.__getitem__)
-    parts = [f"{sum(n > 0 for n in counts.values())} of {len(counts)} phonemes (rarest {rarest}: {counts[rarest]:,})"]
+    parts = [
+        f"{sum(n > 0 for n in counts.values())} of {len(counts)} phonemes (rarest {rarest}: {counts[rarest]:,})"
+    ]
     for name in ("phoneme_pairs", "letter_pairs"):
         pair = found[name]
         parts.append(

@@ -22,7 +22,9 @@ _ONES = (
     "seventeen eighteen nineteen"
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_VOWEL_SOUND = re.compile(r"^(?:[aeio]|u(?!s|ni|r[aeiou])|hour|honest|heir|un[ui]?[su])", re.IGNORECASE)
+_VOWEL_SOUND = re.compile(
+    r"^(?:[aeio]|u(?!s|ni|r[aeiou])|hour|honest|heir|un[ui]?[su])", re.IGNORECASE
+)
 
 _QUESTION = re.compile(
     r"(?:what|who|why|when|where|how|do|does|did|is|are|can|could|will|would) (?:you|we|they|it|he|she|the|is|are|do|did)\b",
@@ -71,7 +73,9 @@ def composed_sentences(count: int, *, seed: int, part: str = "all") -> list[str]
     return list(found)
 
 
-def wordnet_sentences(count: int, *, seed: int, part: str = "all", folder: Path = WORDNET) -> list[str]:
+def wordnet_sentences(
+    count: int, *, seed: int, part: str = "all", folder: Path = WORDNET
+) -> list[str]:
     """Return `count` texts of one to three example sentences out of the installed WordNet.
 
     They are natural English with a wide vocabulary: most of its letter pairs and sounds in most contexts.
@@ -100,7 +104,9 @@ def wordnet_sentences(count: int, *, seed: int, part: str = "all", folder: Path 
     while len(texts) < count:
         joined = min(rng.choice((1, 1, 2, 2, 3, 4)), len(sentences) - used)
         if joined == 0:
-            raise ValueError(f"{folder}: {len(sentences)} sentences ({part}) give only {len(texts)} of {count} texts")
+            raise ValueError(
+                f"{folder}: {len(sentences)} sentences ({part}) give only {len(texts)} of {count} texts"
+            )
         texts.append(" ".join(sentences[used : used + joined]))
         used += joined
     return texts
@@ -113,17 +119,25 @@ def _as_sentence(example: str) -> str | None:
         return None
     if re.search(r"[A-Z]{2}|(?<!')\b[b-hj-z]\b", text):  # abbreviations and single letters
         return None
-    return text[0].upper() + text[1:] + ("" if text.endswith("?") else "?" if _QUESTION.match(text) else ".")
+    return (
+        text[0].upper()
+        + text[1:]
+        + ("" if text.endswith("?") else "?" if _QUESTION.match(text) else ".")
+    )
 
 
 def _compose(template: str, words: dict[str, list[str]], rng: random.Random) -> str:
     def fill(match: re.Match[str]) -> str:
         if match[1] == "number":
-            return number_words(rng.choice((rng.randint(2, 20), rng.randint(2, 99), rng.randint(100, 9999))))
+            return number_words(
+                rng.choice((rng.randint(2, 20), rng.randint(2, 99), rng.randint(100, 9999)))
+            )
         return rng.choice(words[match[1]])
 
     text = re.sub(r"\{(\w+)\}", fill, template)
-    text = re.sub(r"\b([Aa]) (?=(\w+))", lambda m: f"{m[1]}n " if _VOWEL_SOUND.match(m[2]) else m[0], text)
+    text = re.sub(
+        r"\b([Aa]) (?=(\w+))", lambda m: f"{m[1]}n " if _VOWEL_SOUND.match(m[2]) else m[0], text
+    )
     return text[0].upper() + text[1:]
 
 

@@ -46,7 +46,13 @@ MODEL = {
     "lin_neurons": 96,
 }
 """Arguments of `ECAPA_TDNN`."""
-FEATURES = {"sample_rate": SAMPLE_RATE, "n_mels": 80, "n_fft": 400, "win_length": 25, "hop_length": 10}
+FEATURES = {
+    "sample_rate": SAMPLE_RATE,
+    "n_mels": 80,
+    "n_fft": 400,
+    "win_length": 25,
+    "hop_length": 10,
+}
 """Arguments of `Fbank`; the mean over time of each utterance is then subtracted."""
 
 # ----------------------------------------------------------------------------------------------- data
@@ -54,7 +60,10 @@ FEATURES = {"sample_rate": SAMPLE_RATE, "n_mels": 80, "n_fft": 400, "win_length"
 
 def make_data(root: Path, per_voice: int, workers: int, *, wanted: tuple[str, ...]) -> None:
     """Make the corpora below `root`, `train` and `held-out-voices`, that are wanted and missing."""
-    parts = {"train": ("train", "train", per_voice, 11), "held-out-voices": ("held-out", "held-out", 12, 12)}
+    parts = {
+        "train": ("train", "train", per_voice, 11),
+        "held-out-voices": ("held-out", "held-out", 12, 12),
+    }
     for name in wanted:
         group, texts, count, seed = parts[name]
         if not (root / name / "metadata.jsonl").exists():
@@ -76,7 +85,9 @@ def load_by_speaker(root: Path) -> dict[str, list[Tensor]]:
     return speakers
 
 
-def draw_batch(speakers: dict[str, list[Tensor]], size: int, samples: int, rng: random.Random) -> tuple[Tensor, Tensor]:
+def draw_batch(
+    speakers: dict[str, list[Tensor]], size: int, samples: int, rng: random.Random
+) -> tuple[Tensor, Tensor]:
     """Draw crops (B, S) float32 of random utterances by `size` different random speakers, and their classes (B, 1)."""
     names = list(speakers)
     classes = rng.sample(range(len(names)), size)
@@ -105,11 +116,15 @@ def augment(waveform: Tensor) -> Tensor:
     waveform = torch.where(chosen[1] < 0.5, convolve(waveform, colour), waveform)
     rms = waveform.square().mean(1, keepdim=True).sqrt()
     noise = torch.randn(count, samples)
-    noise = torch.where(torch.rand(count, 1) < 0.5, noise, noise.cumsum(1) - noise.cumsum(1).mean(1, keepdim=True))
+    noise = torch.where(
+        torch.rand(count, 1) < 0.5, noise, noise.cumsum(1) - noise.cumsum(1).mean(1, keepdim=True)
+    )
     noise = noise / noise.square().mean(1, keepdim=True).sqrt() * rms
     talkers = waveform.roll(1, 0) + waveform.roll(5, 0) + waveform.roll(11, 0)
     talkers = talkers / talkers.square().mean(1, keepdim=True).sqrt().clamp_min(1e-6) * rms
-    added = torch.where(chosen[3] < 0.3, talkers, noise) * 10 ** (-torch.empty(count, 1).uniform_(8, 30) / 20)
+    added = torch.where(chosen[3] < 0.3, talkers, noise) * 10 ** (
+        -torch.empty(count, 1).uniform_(8, 30) / 20
+    )
     waveform = torch.where(chosen[2] < 0.5, waveform + added, waveform)
     return waveform * 10 ** (torch.empty(count, 1).uniform_(-15, 6) / 20)
 
@@ -139,12 +154,16 @@ def train(model: ECAPA_TDNN, speakers: dict, held_out: dict, args: argparse.Name
     started, recent = time.time(), []
     for step in range(args.steps):
         progress = step / args.steps
-        margin = 0.2 * min(1.0, progress / 0.3)  # grows in, because a full margin from the start is hard to fit
+        margin = 0.2 * min(
+            1.0, progress / 0.3
+        )  # grows in, because a full margin from the start is hard to fit
         criterion = LogSoftmaxWrapper(AdditiveAngularMargin(margin=margin, scale=30))
         factor = min(1.0, (step + 1) / args.warmup) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for settings in optimizer.param_groups:
             settings["lr"] = args.learning_rate * factor
-        waveform, classes = draw_batch(speakers, args.batch_size, int(args.crop_seconds * SAMPLE_RATE), rng)
+        waveform, classes = draw_batch(
+            speakers, args.batch_size, int(args.crop_seconds * SAMPLE_RATE), rng
+        )
         with torch.no_grad():
             inputs = features(fbank, augment(waveform))
         loss = criterion(classifier(model(inputs)), classes)
@@ -154,10 +173,16 @@ def train(model: ECAPA_TDNN, speakers: dict, held_out: dict, args: argparse.Name
         optimizer.zero_grad()
         recent.append(loss.item())
         if (step + 1) % 50 == 0:
-            print(f"step {step + 1} loss {sum(recent) / len(recent):.3f} {time.time() - started:.0f} s", flush=True)
+            print(
+                f"step {step + 1} loss {sum(recent) / len(recent):.3f} {time.time() - started:.0f} s",
+                flush=True,
+            )
             recent = []
         if (step + 1) % 250 == 0:
-            print(f"step {step + 1} held-out {equal_error_rate(*embed_all(model, held_out))}", flush=True)
+            print(
+                f"step {step + 1} held-out {equal_error_rate(*embed_all(model, held_out))}",
+                flush=True,
+            )
             model.train()
 
 
@@ -205,7 +230,9 @@ def equal_error_rate(vectors: Tensor, numbers: Tensor, families: list[str] | Non
         if len(set(own)) >= FEW_UNITS:
             weights = torch.zeros(len(families), dtype=torch.float64)
             draws = torch.from_numpy(resampling_counts(len(voices), groups=own))
-            rates = torch.tensor([at_equality(weights.index_copy(0, voices, draw))[0] for draw in draws])
+            rates = torch.tensor(
+                [at_equality(weights.index_copy(0, voices, draw))[0] for draw in draws]
+            )
             ends = rates.quantile(torch.tensor([0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2]))
             bounds["eer_interval"] = [round(float(end), 4) for end in ends]
     return {
@@ -262,16 +289,25 @@ def write_scores(folder: Path, held_out: dict[str, list[Tensor]]) -> dict:
         "held_out_moved_flite_voices": equal_error_rate(vectors[flite], numbers[flite], families),
     }
     path = folder / "config.json"
-    config = json.loads(path.read_text()) | {"held_out_eer": scores["held_out_voices"]["eer"], "scores": scores}
+    config = json.loads(path.read_text()) | {
+        "held_out_eer": scores["held_out_voices"]["eer"],
+        "scores": scores,
+    }
     path.write_text(json.dumps(config, indent=2) + "\n")
     return scores
 
 
 def main() -> None:
     """Read the command line, make the data if missing, train, save, score what was saved."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/speaker"), help="corpora, made if missing")
-    parser.add_argument("--per-voice", type=int, default=30, help="training utterances a voice, when they are made")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/speaker"), help="corpora, made if missing"
+    )
+    parser.add_argument(
+        "--per-voice", type=int, default=30, help="training utterances a voice, when they are made"
+    )
     parser.add_argument("--out", type=Path, default=ASSETS / "speaker")
     parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--warmup", type=int, default=50)
@@ -281,19 +317,29 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that make the corpora")
     parser.add_argument("--threads", type=int, default=1, help="of the training")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--score", action="store_true", help="train nothing, score what is in --out")
+    parser.add_argument(
+        "--score", action="store_true", help="train nothing, score what is in --out"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     torch.manual_seed(args.seed)
-    make_data(args.data, args.per_voice, args.workers, wanted=("held-out-voices", *(() if args.score else ("train",))))
+    make_data(
+        args.data,
+        args.per_voice,
+        args.workers,
+        wanted=("held-out-voices", *(() if args.score else ("train",))),
+    )
     held_out = load_by_speaker(args.data / "held-out-voices")
     if args.score:
         print(json.dumps(write_scores(args.out, held_out), indent=2))
         return
     speakers = load_by_speaker(args.data / "train")
     model = ECAPA_TDNN(**MODEL)
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(speakers)} voices", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters())} parameters, {len(speakers)} voices",
+        flush=True,
+    )
     started = time.time()
     train(model, speakers, held_out, args)
     minutes = (time.time() - started) / 60

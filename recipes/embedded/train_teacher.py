@@ -28,7 +28,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, ctc_loss
-from transformers import Wav2Vec2Config, Wav2Vec2CTCTokenizer, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+from transformers import (
+    Wav2Vec2Config,
+    Wav2Vec2CTCTokenizer,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from corpus import ASSETS, SAMPLE_RATE  # noqa: E402
@@ -65,7 +70,9 @@ def build_model() -> Wav2Vec2ForCTC:
     return Wav2Vec2ForCTC(config)
 
 
-def losses_of(model: Wav2Vec2ForCTC, phone_head: torch.nn.Linear, group: list) -> tuple[Tensor, Tensor]:
+def losses_of(
+    model: Wav2Vec2ForCTC, phone_head: torch.nn.Linear, group: list
+) -> tuple[Tensor, Tensor]:
     """Return the CTC loss per character and the phone cross entropy per known frame of a batch."""
     waveform, mask = collate(group)
     output = model(augment(waveform, mask), attention_mask=mask, output_hidden_states=True)
@@ -74,14 +81,19 @@ def losses_of(model: Wav2Vec2ForCTC, phone_head: torch.nn.Linear, group: list) -
     targets = [[SYMBOLS.index("|" if c == " " else c) for c in text] for _, text, *_ in group]
     target_lengths = torch.tensor([len(target) for target in targets])
     flat = torch.tensor(list(itertools.chain(*targets)))
-    total = ctc_loss(log_probs, flat, frames, target_lengths, blank=0, reduction="sum", zero_infinity=True)
+    total = ctc_loss(
+        log_probs, flat, frames, target_lengths, blank=0, reduction="sum", zero_infinity=True
+    )
     phone_logits = phone_head(output.hidden_states[PHONE_LAYER])
     phones = torch.full(phone_logits.shape[:2], -100)
     for row, (*_, known) in enumerate(group):
         length = min(len(known), int(frames[row]))
         phones[row, :length] = known[:length]
     known_frames = (phones >= 0).sum().clamp_min(1)
-    phone_loss = cross_entropy(phone_logits.transpose(1, 2), phones, ignore_index=-100, reduction="sum") / known_frames
+    phone_loss = (
+        cross_entropy(phone_logits.transpose(1, 2), phones, ignore_index=-100, reduction="sum")
+        / known_frames
+    )
     return total / target_lengths.sum(), phone_loss
 
 
@@ -97,11 +109,15 @@ def train(model: Wav2Vec2ForCTC, items: list, held_out: list, args: argparse.Nam
     def factor(step: int) -> float:
         if step < args.warmup:
             return (step + 1) / args.warmup
-        return 0.5 + 0.5 * math.cos(math.pi * (step - args.warmup) / max(1, args.steps - args.warmup))
+        return 0.5 + 0.5 * math.cos(
+            math.pi * (step - args.warmup) / max(1, args.steps - args.warmup)
+        )
 
     rng, step, started, recent = random.Random(args.seed), 0, time.time(), []
     while step < args.steps:
-        for group in batches(items, args.batch_seconds, None if args.short_first and step == 0 else rng):
+        for group in batches(
+            items, args.batch_seconds, None if args.short_first and step == 0 else rng
+        ):
             for settings in optimizer.param_groups:
                 settings["lr"] = args.learning_rate * factor(step)
             ctc, phone = losses_of(model, phone_head, group)
@@ -113,12 +129,17 @@ def train(model: Wav2Vec2ForCTC, items: list, held_out: list, args: argparse.Nam
             step += 1
             if step % 50 == 0:
                 means = [sum(values) / len(values) for values in zip(*recent, strict=True)]
-                print(f"step {step} ctc {means[0]:.3f} phone {means[1]:.3f} {time.time() - started:.0f} s", flush=True)
+                print(
+                    f"step {step} ctc {means[0]:.3f} phone {means[1]:.3f} {time.time() - started:.0f} s",
+                    flush=True,
+                )
                 recent = []
             if step % 400 == 0:
                 scores = error_rates(model, held_out[:64])
                 model.train()
-                print(f"step {step} held-out CER {scores['cer']:.3f} {scores['example']}", flush=True)
+                print(
+                    f"step {step} held-out CER {scores['cer']:.3f} {scores['example']}", flush=True
+                )
             if step >= args.steps:
                 return
 
@@ -131,18 +152,30 @@ def save(model: Wav2Vec2ForCTC, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)  # written readable by its owner only
-    (folder / "vocab.json").write_text(json.dumps({s: i for i, s in enumerate(SYMBOLS)}, indent=1) + "\n")
-    Wav2Vec2CTCTokenizer(folder / "vocab.json", bos_token=None, eos_token=None).save_pretrained(folder)
-    extractor = Wav2Vec2FeatureExtractor(sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True)
+    (folder / "vocab.json").write_text(
+        json.dumps({s: i for i, s in enumerate(SYMBOLS)}, indent=1) + "\n"
+    )
+    Wav2Vec2CTCTokenizer(folder / "vocab.json", bos_token=None, eos_token=None).save_pretrained(
+        folder
+    )
+    extractor = Wav2Vec2FeatureExtractor(
+        sampling_rate=SAMPLE_RATE, do_normalize=False, return_attention_mask=True
+    )
     extractor.save_pretrained(folder)
     edit_config(folder, dtype="float32", architectures=["Wav2Vec2ForCTC"])
 
 
 def main() -> None:
     """Read the command line, make the data if missing, train, save, score what was saved."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data/teacher"), help="corpora, made if missing")
-    parser.add_argument("--utterances", type=int, default=5000, help="of the training corpus, if it is made")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, default=Path("data/teacher"), help="corpora, made if missing"
+    )
+    parser.add_argument(
+        "--utterances", type=int, default=5000, help="of the training corpus, if it is made"
+    )
     parser.add_argument("--out", type=Path, default=ASSETS / "teacher")
     parser.add_argument("--steps", type=int, default=3400)
     parser.add_argument("--warmup", type=int, default=200)
@@ -155,7 +188,10 @@ def main() -> None:
         help="of an auxiliary frame-level loss on flite's phones; 0: CTC alone",
     )
     parser.add_argument(
-        "--short-first", action=argparse.BooleanOptionalAction, default=True, help="first epoch from short to long"
+        "--short-first",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="first epoch from short to long",
     )
     parser.add_argument("--workers", type=int, default=2, help="processes that make the corpora")
     parser.add_argument("--threads", type=int, default=1, help="of the training")
@@ -167,7 +203,10 @@ def main() -> None:
     make_data(args.data, args.utterances, args.workers)
     items, texts = (load_corpus(args.data / part) for part in ("train", "held-out-texts"))
     model = build_model()
-    print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(items)} utterances", flush=True)
+    print(
+        f"{sum(p.numel() for p in model.parameters())} parameters, {len(items)} utterances",
+        flush=True,
+    )
     started = time.time()
     train(model, items, texts, args)
     minutes = (time.time() - started) / 60

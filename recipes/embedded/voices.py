@@ -60,7 +60,10 @@ class Voice:
         """True when no training corpus may contain this voice. flite's own four voices are always for training."""
         if self.name in _SAMPLE:
             return False
-        return int(hashlib.sha256(f"voice:{self.family}".encode()).hexdigest(), 16) % 100 < HELD_OUT_PERCENT
+        return (
+            int(hashlib.sha256(f"voice:{self.family}".encode()).hexdigest(), 16) % 100
+            < HELD_OUT_PERCENT
+        )
 
 
 def all_voices() -> list[Voice]:
@@ -70,13 +73,24 @@ def all_voices() -> list[Voice]:
         for base in FLITE:
             name = f"flite-{base}" + ("" if warp == 1 else f"-x{round(100 * warp)}")
             family = f"flite-{base}" if warp == 1 else name
-            voices.append(Voice(name=name, synthesizer="flite", voice=base, family=family, warp=warp))
+            voices.append(
+                Voice(name=name, synthesizer="flite", voice=base, family=family, warp=warp)
+            )
     for row, (warp, pitch) in enumerate(_SETTINGS):
         for number, variant in enumerate(VARIANTS):
             accent = ACCENTS[(number + 3 * row) % len(ACCENTS)]
             name = f"espeak-{variant.lower()}" + ("" if warp == 1 else f"-x{round(100 * warp)}")
             family, voice = f"espeak-{variant}", f"{accent}+{variant}"
-            voices.append(Voice(name=name, synthesizer="espeak-ng", voice=voice, family=family, warp=warp, pitch=pitch))
+            voices.append(
+                Voice(
+                    name=name,
+                    synthesizer="espeak-ng",
+                    voice=voice,
+                    family=family,
+                    warp=warp,
+                    pitch=pitch,
+                )
+            )
     return voices
 
 
@@ -92,7 +106,9 @@ def varied(voice: Voice, rng: random.Random, *, name: str) -> Voice:
         A voice of the same family. flite's relatives may come near the held-out moved voices of the same speaker; those of
         rms differ in the whole spectrum only.
     """
-    warp, shift = (math.exp(rng.uniform(*map(math.log, bounds))) for bounds in (VARIED_WARPS, VARIED_SHIFTS))
+    warp, shift = (
+        math.exp(rng.uniform(*map(math.log, bounds))) for bounds in (VARIED_WARPS, VARIED_SHIFTS)
+    )
     if voice.synthesizer == "flite":
         return replace(voice, name=name, warp=warp, shift=shift)
     return replace(voice, name=name, warp=warp, pitch=rng.randint(10, 90))
@@ -120,6 +136,8 @@ def select_voices(wanted: str) -> list[Voice]:
     for name in wanted.split(","):
         if name not in groups:
             known = ", ".join(list(groups)[:6])
-            raise ValueError(f"no voice or group {name!r}; groups: {known}; names: {', '.join(v.name for v in voices)}")
+            raise ValueError(
+                f"no voice or group {name!r}; groups: {known}; names: {', '.join(v.name for v in voices)}"
+            )
         chosen |= {v.name: v for v in groups[name]}
     return list(chosen.values())

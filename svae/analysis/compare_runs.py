@@ -85,7 +85,9 @@ def read_run(run: Path) -> RunCurves:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}. Expected a run folder of `svae train-tts`.") from None
+        raise DataError(
+            f"{path}: {error.strerror}. Expected a run folder of `svae train-tts`."
+        ) from None
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -128,7 +130,11 @@ def over_seeds(runs: dict[str, RunCurves]) -> dict[str, dict[str, Seeds]]:
     found: dict[str, dict[str, Seeds]] = {}
     for name, members in groups.items():
         for _, quantity, _ in CURVES:
-            curves = [dict(zip(c.steps, c.values, strict=True)) for m in members if (c := m.curves.get(quantity))]
+            curves = [
+                dict(zip(c.steps, c.values, strict=True))
+                for m in members
+                if (c := m.curves.get(quantity))
+            ]
             steps = sorted(set.intersection(*map(set, curves))) if len(curves) > 1 else []
             if steps:
                 columns = [[curve[step] for curve in curves] for step in steps]
@@ -155,8 +161,15 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     named = dict(zip(names, read, strict=True))
     seeds = over_seeds(named)
     draw_curves(folder / "comparison.png", named, seeds)
-    result = {"format": 1, "runs": [_entry(name, run, path) for name, run, path in zip(names, read, runs, strict=True)]}
-    result["seeds"] = {name: {q: asdict(found) for q, found in of.items()} for name, of in seeds.items()}
+    result = {
+        "format": 1,
+        "runs": [
+            _entry(name, run, path) for name, run, path in zip(names, read, runs, strict=True)
+        ],
+    }
+    result["seeds"] = {
+        name: {q: asdict(found) for q, found in of.items()} for name, of in seeds.items()
+    }
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     write_text(folder / "comparison.json", text)
     header, lines = _table(result["runs"])
@@ -164,7 +177,9 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     markdown = _markdown(header, lines)
     if seeds:
         header, lines = _seed_table(seeds)
-        _print_table(console, "Over seeds, at the last step that all have", header, lines, fixed=2, of=1)
+        _print_table(
+            console, "Over seeds, at the last step that all have", header, lines, fixed=2, of=1
+        )
         markdown += (
             "\nOver seeds, at the last step that all have (mean, 95 % interval by Student's t):\n\n"
             + _markdown(header, lines)
@@ -172,10 +187,16 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     write_text(folder / "comparison.md", markdown)
     without = [entry["name"] for entry in result["runs"] if entry["wer"] is None]
     if without:
-        console.print(f"Without speech while training (trainer.synthesize_every): {', '.join(without)}")
+        console.print(
+            f"Without speech while training (trainer.synthesize_every): {', '.join(without)}"
+        )
     if any(entry["sessions"] == 0 for entry in result["runs"]):
-        console.print("Some rows do not say when their session began: pauses between resumptions count as hours there.")
-    console.print(f"Curves in [bold]{folder / 'comparison.png'}[/], table in comparison.md and .json")
+        console.print(
+            "Some rows do not say when their session began: pauses between resumptions count as hours there."
+        )
+    console.print(
+        f"Curves in [bold]{folder / 'comparison.png'}[/], table in comparison.md and .json"
+    )
     return result
 
 
@@ -208,7 +229,9 @@ def _entry(name: str, run: RunCurves, path: Path) -> dict[str, Any]:
     return entry
 
 
-def _print_table(console: Console, title: str, header: list[str], lines: list[list[str]], fixed: int, of: int) -> None:
+def _print_table(
+    console: Console, title: str, header: list[str], lines: list[list[str]], fixed: int, of: int
+) -> None:
     """Print a table; where it is wider than the terminal, one for every `of` columns after the `fixed` first."""
     widths = [max(map(len, column)) + 3 for column in zip(header, *lines, strict=True)]
     step = len(header) if sum(widths) <= console.width else of
@@ -250,7 +273,9 @@ def _seed_table(seeds: dict[str, dict[str, Seeds]]) -> tuple[list[str], list[lis
     lines = []
     for name, found in seeds.items():
         cells = [
-            f"{of.mean[-1]:.3f} ± {of.half_width[-1]:.3f} (step {of.steps[-1]})" if (of := found.get(q)) else "–"
+            f"{of.mean[-1]:.3f} ± {of.half_width[-1]:.3f} (step {of.steps[-1]})"
+            if (of := found.get(q))
+            else "–"
             for _, q, _ in CURVES
         ]
         lines.append([name, str(max(of.number for of in found.values())), *cells])
@@ -265,7 +290,11 @@ def draw_curves(path: Path, runs: dict[str, RunCurves], seeds: dict[str, dict[st
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = [(name, title) for _, name, title in CURVES if any(name in run.curves for run in runs.values())]
+    drawn = [
+        (name, title)
+        for _, name, title in CURVES
+        if any(name in run.curves for run in runs.values())
+    ]
     figure = Figure(figsize=(11, 3.1 * len(drawn)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
@@ -274,16 +303,35 @@ def draw_curves(path: Path, runs: dict[str, RunCurves], seeds: dict[str, dict[st
         for run_name, run in runs.items():
             if name in run.curves:
                 curve, label = run.curves[name], _label(run_name, seeds, name)
-                style = {"color": f"C{labels.index(label)}", "marker": "o", "markersize": 3, "linewidth": 1.2}
+                style = {
+                    "color": f"C{labels.index(label)}",
+                    "marker": "o",
+                    "markersize": 3,
+                    "linewidth": 1.2,
+                }
                 if label != run_name:
                     style |= {"alpha": 0.4, "linewidth": 0.6, "markersize": 1}
                 else:
                     row[0].plot(curve.steps, curve.values, label=label, **style)
                 row[1].plot(curve.hours, curve.values, **style)
-        for label, of in ((label, seeds[label][name]) for label in labels if label in seeds and name in seeds[label]):
+        for label, of in (
+            (label, seeds[label][name])
+            for label in labels
+            if label in seeds and name in seeds[label]
+        ):
             color = f"C{labels.index(label)}"
-            low, high = ([m + sign * h for m, h in zip(of.mean, of.half_width, strict=True)] for sign in (-1, 1))
-            row[0].plot(of.steps, of.mean, label=f"{label} ({of.number} seeds)", color=color, marker="o", markersize=3)
+            low, high = (
+                [m + sign * h for m, h in zip(of.mean, of.half_width, strict=True)]
+                for sign in (-1, 1)
+            )
+            row[0].plot(
+                of.steps,
+                of.mean,
+                label=f"{label} ({of.number} seeds)",
+                color=color,
+                marker="o",
+                markersize=3,
+            )
             row[0].fill_between(of.steps, low, high, color=color, alpha=0.15, linewidth=0)
         row[0].set_ylabel(title)
         if name.startswith("loss"):

@@ -66,7 +66,9 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
 
 
 @torch.inference_mode()
-def numerics(device: torch.device, config: VAEConfig = SMALL, *, seconds: float = 0.5) -> list[Deviation]:
+def numerics(
+    device: torch.device, config: VAEConfig = SMALL, *, seconds: float = 0.5
+) -> list[Deviation]:
     """Encode and decode noise with random weights on a device in every precision, against float64 on the CPU.
 
     The CPU's own float32 is always the first row. The decoder gets the reference's latents, so that the two errors
@@ -90,7 +92,14 @@ def numerics(device: torch.device, config: VAEConfig = SMALL, *, seconds: float 
             with arithmetic(each, precision):
                 encoded = moved.encode(waveform.to(each)).mean
                 decoded = moved.decode(mean.float().to(each))
-            rows.append(Deviation(str(each), precision, relative_error(encoded, mean), relative_error(decoded, audio)))
+            rows.append(
+                Deviation(
+                    str(each),
+                    precision,
+                    relative_error(encoded, mean),
+                    relative_error(decoded, audio),
+                )
+            )
     return rows
 
 
@@ -153,10 +162,19 @@ def hub_items() -> Iterator[Item]:
 
 def optional_items() -> Iterator[Item]:
     """Yield what makes svae faster or more comfortable."""
-    yield Item("curves", "tensorboard", find_spec("tensorboard") is not None, "pip install 'svae[tensorboard]'")
+    yield Item(
+        "curves",
+        "tensorboard",
+        find_spec("tensorboard") is not None,
+        "pip install 'svae[tensorboard]'",
+    )
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    yield Item("trainer.compile", "C compiler", compiler is not None, compiler or "apt-get install gcc")
-    yield Item("trainer.compile", "triton", find_spec("triton") is not None, "of torch's CUDA build")
+    yield Item(
+        "trainer.compile", "C compiler", compiler is not None, compiler or "apt-get install gcc"
+    )
+    yield Item(
+        "trainer.compile", "triton", find_spec("triton") is not None, "of torch's CUDA build"
+    )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
     yield Item("GPU", f"{count} x CUDA", count > 0, names or f"torch {torch.__version__} sees none")
@@ -179,17 +197,34 @@ def doctor(device_name: str) -> bool:
     )
     embedded = list(embedded_items())
     _show_items(console, "Works offline", embedded)
-    _show_items(console, "Paper scale (what is not cached needs a network once, or a local folder)", list(hub_items()))
+    _show_items(
+        console,
+        "Paper scale (what is not cached needs a network once, or a local folder)",
+        list(hub_items()),
+    )
     _show_items(console, "Optional", list(optional_items()))
     rows = numerics(device)
-    table = Table("device", "precision", "encode", "decode", "", title="Relative error against float64 on the CPU")
+    table = Table(
+        "device",
+        "precision",
+        "encode",
+        "decode",
+        "",
+        title="Relative error against float64 on the CPU",
+    )
     for row in rows:
         table.add_row(
-            row.device, row.precision, f"{row.encode:.1e}", f"{row.decode:.1e}", "ok" if row.right else "WRONG"
+            row.device,
+            row.precision,
+            f"{row.encode:.1e}",
+            f"{row.decode:.1e}",
+            "ok" if row.right else "WRONG",
         )
     console.print(table)
     problems = [f"{item.name} is missing: reinstall svae" for item in embedded if not item.there]
-    problems += [f"{row.device} computes wrongly in {row.precision}" for row in rows if not row.right]
+    problems += [
+        f"{row.device} computes wrongly in {row.precision}" for row in rows if not row.right
+    ]
     if problems:
         raise SvaeError("this machine is not ready: " + "; ".join(problems))
     console.print("Everything needed is there. Next: svae prepare sample")

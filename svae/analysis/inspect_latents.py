@@ -86,7 +86,9 @@ def effective_rank(covariance: Tensor) -> float:
     return float(torch.special.entr(shares).sum().exp())
 
 
-def autocorrelation(utterances: list[Tensor], mean: Tensor, lag: int, channels: Tensor) -> float | None:
+def autocorrelation(
+    utterances: list[Tensor], mean: Tensor, lag: int, channels: Tensor
+) -> float | None:
     """Return the correlation of frames `lag` apart within utterances (D, T), averaged over the chosen channels.
 
     Deviations are taken from the mean over all utterances, `mean` (D,). None where no utterance is long enough.
@@ -131,7 +133,9 @@ def teacher_cosine(vae: SpeechVAE, teacher: Teacher, waveform: Tensor, mean: Ten
     """Return the cosine (T,) of the posterior mean (D, T) to the projected teacher features of the whole utterance."""
     frames = mean.shape[1]
     padded = F.pad(waveform[None], (0, frames * vae.hop_length - waveform.shape[-1]))
-    guidance = teacher.aligned_features(padded.to(vae.latent_mean.device), 0, frames, vae.hop_length)
+    guidance = teacher.aligned_features(
+        padded.to(vae.latent_mean.device), 0, frames, vae.hop_length
+    )
     assert vae.regulator is not None
     return F.cosine_similarity(vae.regulator(guidance, frames)[0].cpu(), mean, dim=0)
 
@@ -160,12 +164,19 @@ def inspect(options: InspectOptions) -> Inspection:
         means.append(mean)
         logvars.append(logvar)
         if teacher is not None:
-            cosines.append(teacher_cosine(vae, teacher, read_waveform(data, _same(data, sample)), mean))
+            cosines.append(
+                teacher_cosine(vae, teacher, read_waveform(data, _same(data, sample)), mean)
+            )
     stored_samples = latents is not None and content_of(latents) == "sample"
     found = measure(means, None if stored_samples else logvars)
     if teacher is not None:
         found.teacher_cosine, found.teacher = float(torch.cat(cosines).mean()), teacher.description
-    text = {"path": str(options.path), "vae_hash": checkpoint.hash, "data": str(index.root), **asdict(found)}
+    text = {
+        "path": str(options.path),
+        "vae_hash": checkpoint.hash,
+        "data": str(index.root),
+        **asdict(found),
+    }
     write_text(out / "inspection.json", json.dumps(text, indent=1) + "\n")
     draw(out / "inspection.png", found, cosines, vae.sample_rate / vae.hop_length)
     _show(console, found, why_not)
@@ -177,7 +188,9 @@ def _open(options: InspectOptions) -> tuple[ShardIndex | None, ShardIndex | None
     """Return latent shards, waveform shards (each where there are any) and the VAE."""
     data = None if options.data is None else read_index(options.data)
     if data is not None and data.kind != "waveforms":
-        raise DataError(f"--data {options.data}: holds {data.kind}; expected waveform shards from `svae prepare`")
+        raise DataError(
+            f"--data {options.data}: holds {data.kind}; expected waveform shards from `svae prepare`"
+        )
     if (options.path / "index.json").is_file():
         index = read_index(options.path)
         return index, data, vae_of_latents(index, None)
@@ -195,19 +208,28 @@ def _open(options: InspectOptions) -> tuple[ShardIndex | None, ShardIndex | None
 
 
 def _open_teacher(
-    options: InspectOptions, checkpoint: Checkpoint, vae: SpeechVAE, data: ShardIndex | None, console: Console
+    options: InspectOptions,
+    checkpoint: Checkpoint,
+    vae: SpeechVAE,
+    data: ShardIndex | None,
+    console: Console,
 ) -> tuple[Teacher | None, str]:
     """Return the teacher, or None and the reason why there is no cosine."""
     if vae.regulator is None:
         return None, "this VAE was trained without a teacher"
     if data is None:
-        return None, "the teacher listens to waveforms: pass --data with the shards that were encoded"
+        return (
+            None,
+            "the teacher listens to waveforms: pass --data with the shards that were encoded",
+        )
     known = checkpoint.config.get("teacher")
     if options.teacher is None and known is None:
         return None, "the checkpoint does not name its teacher: pass --teacher and --layer"
     if options.teacher is not None:
         default = TeacherConfig()
-        cfg = TeacherConfig(model=options.teacher, layer=default.layer if options.layer is None else options.layer)
+        cfg = TeacherConfig(
+            model=options.teacher, layer=default.layer if options.layer is None else options.layer
+        )
     else:
         cfg = from_tree(TeacherConfig, known)
     teacher = load_teacher(cfg, vae.latent_mean.device, sample_rate=vae.sample_rate)
@@ -251,11 +273,26 @@ def _show(console: Console, found: Inspection, why_not: str) -> None:
         ("deviation of a channel", f"{min(found.std):.3f} to {max(found.std):.3f}"),
     ]
     if found.kl is not None and found.posterior_std is not None:
-        rows.append(("posterior deviation", f"{min(found.posterior_std):.3f} to {max(found.posterior_std):.3f}"))
-        rows.append(("KL", f"{sum(found.kl):.2f} nats a frame, {min(found.kl):.3f} to {max(found.kl):.3f} a channel"))
+        rows.append(
+            (
+                "posterior deviation",
+                f"{min(found.posterior_std):.3f} to {max(found.posterior_std):.3f}",
+            )
+        )
+        rows.append(
+            (
+                "KL",
+                f"{sum(found.kl):.2f} nats a frame, {min(found.kl):.3f} to {max(found.kl):.3f} a channel",
+            )
+        )
     lags = ", ".join(f"{lag}: {value:.2f}" for lag, value in found.autocorrelation.items())
     rows.append(("autocorrelation at lag", lags or "no channel is alive"))
-    rows.append(("teacher cosine", f"{found.teacher_cosine:.3f}" if found.teacher_cosine is not None else why_not))
+    rows.append(
+        (
+            "teacher cosine",
+            f"{found.teacher_cosine:.3f}" if found.teacher_cosine is not None else why_not,
+        )
+    )
     for name, value in rows:
         table.add_row(name, str(value))
     console.print(table)
@@ -271,17 +308,28 @@ def draw(path: Path, found: Inspection, cosines: list[Tensor], frame_rate: float
     ((deviation, kl), (correlation, cosine)) = figure.subplots(2, 2)
     channels = range(len(found.mean))
     order = sorted(channels, key=lambda channel: -found.std[channel])
-    deviation.errorbar(channels, [found.mean[c] for c in order], yerr=[found.std[c] for c in order], fmt=".", lw=1)
+    deviation.errorbar(
+        channels, [found.mean[c] for c in order], yerr=[found.std[c] for c in order], fmt=".", lw=1
+    )
     deviation.set(title="mean ± deviation over frames", xlabel="channel, by deviation")
     if found.kl is not None and found.posterior_std is not None:
         kl.bar(channels, [found.kl[c] for c in order], label="KL, nats a frame")
-        kl.plot(channels, [found.posterior_std[c] for c in order], "k.", label="posterior deviation")
+        kl.plot(
+            channels, [found.posterior_std[c] for c in order], "k.", label="posterior deviation"
+        )
         kl.legend()
-    kl.set(title=f"KL and noise ({len(found.dead_channels)} dead channels)", xlabel="channel, same order")
+    kl.set(
+        title=f"KL and noise ({len(found.dead_channels)} dead channels)",
+        xlabel="channel, same order",
+    )
     lags = list(found.autocorrelation)
-    correlation.plot([1000 * lag / frame_rate for lag in lags], list(found.autocorrelation.values()), "o-")
+    correlation.plot(
+        [1000 * lag / frame_rate for lag in lags], list(found.autocorrelation.values()), "o-"
+    )
     correlation.set(
-        title=f"autocorrelation (effective rank {found.effective_rank:.1f})", xlabel="lag, ms", ylim=(-0.2, 1)
+        title=f"autocorrelation (effective rank {found.effective_rank:.1f})",
+        xlabel="lag, ms",
+        ylim=(-0.2, 1),
     )
     for values in cosines[:3]:
         cosine.plot(torch.arange(len(values)) / frame_rate, values, lw=1)

@@ -13,7 +13,9 @@ from typer.core import TyperGroup
 import svae
 from svae.errors import SvaeError
 
-DISK_ERRORS = frozenset({errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EIO})
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EACCES, errno.EPERM, errno.EROFS, errno.EDQUOT, errno.ENOTDIR, errno.EIO}
+)
 
 
 class Commands(TyperGroup):
@@ -28,9 +30,14 @@ class Commands(TyperGroup):
         except OSError as error:
             if error.errno not in DISK_ERRORS:
                 raise
-            _fail(f"{error.filename or 'disk'}: {error.strerror}. Choose another folder or make room.")
+            _fail(
+                f"{error.filename or 'disk'}: {error.strerror}. Choose another folder or make room."
+            )
         except KeyboardInterrupt:
-            print("\nInterrupted. Finished parts are kept; the same command continues.", file=sys.stderr)
+            print(
+                "\nInterrupted. Finished parts are kept; the same command continues.",
+                file=sys.stderr,
+            )
             raise typer.Exit(130) from None
 
 
@@ -50,7 +57,9 @@ app = typer.Typer(
 )
 
 
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; what is used is printed.")]
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; what is used is printed.")
+]
 
 
 def _show_version(value: bool) -> None:

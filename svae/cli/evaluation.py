@@ -21,7 +21,9 @@ from svae.errors import ConfigError
     """)
 )
 def evaluate(
-    model: Annotated[Path | None, typer.Option(help="Run or checkpoint to synthesise with.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Run or checkpoint to synthesise with.")
+    ] = None,
     protocol: Annotated[
         str,
         typer.Option(
@@ -29,31 +31,49 @@ def evaluate(
         ),
     ] = "offline",
     list_file: Annotated[
-        Path | None, typer.Option("--list", help="JSONL {id, text, ref, ref_text, target}, or a published .lst.")
+        Path | None,
+        typer.Option(
+            "--list", help="JSONL {id, text, ref, ref_text, target}, or a published .lst."
+        ),
     ] = None,
-    wavs: Annotated[Path | None, typer.Option(help="Score DIR/ID.wav or DIR/seed-N/ID.wav, do not synthesise.")] = None,
-    audio_root: Annotated[Path | None, typer.Option(help="Folder of the recordings that a list names.")] = None,
-    data: Annotated[Path, typer.Option(help="Without --list: shards whose held-out utterances are used.")] = Path(
-        "data/shards/sample"
-    ),
+    wavs: Annotated[
+        Path | None, typer.Option(help="Score DIR/ID.wav or DIR/seed-N/ID.wav, do not synthesise.")
+    ] = None,
+    audio_root: Annotated[
+        Path | None, typer.Option(help="Folder of the recordings that a list names.")
+    ] = None,
+    data: Annotated[
+        Path, typer.Option(help="Without --list: shards whose held-out utterances are used.")
+    ] = Path("data/shards/sample"),
     asr: Annotated[
         str | None,
-        typer.Option(help="Instead of the protocol's: pocketsphinx, ctc:embedded, whisper:, ctc:, paraformer:ID."),
+        typer.Option(
+            help="Instead of the protocol's: pocketsphinx, ctc:embedded, whisper:, ctc:, paraformer:ID."
+        ),
     ] = None,
     speaker: Annotated[
-        str | None, typer.Option(help="Instead of the protocol's: embedded, ecapa:ID_OR_FOLDER or none.")
+        str | None,
+        typer.Option(help="Instead of the protocol's: embedded, ecapa:ID_OR_FOLDER or none."),
     ] = None,
-    sim_o: Annotated[Path | None, typer.Option(help="wavlm_large_finetune.pth, for the column sim_o.")] = None,
+    sim_o: Annotated[
+        Path | None, typer.Option(help="wavlm_large_finetune.pth, for the column sim_o.")
+    ] = None,
     utmos: Annotated[
-        Path | None, typer.Option(help="ONNX file, waveform at 16 kHz to one score, for the column utmos.")
+        Path | None,
+        typer.Option(help="ONNX file, waveform at 16 kHz to one score, for the column utmos."),
     ] = None,
     dnsmos: Annotated[
         Path | None, typer.Option(help="sig_bak_ovr.onnx, for the columns dnsmos_sig, _bak, _ovrl.")
     ] = None,
-    reconstruction: Annotated[bool, typer.Option("--reconstruction", help="Score the VAE alone.")] = False,
-    other: Annotated[list[str] | None, typer.Option(help="NAME=DIR: wavs that get a row of their own.")] = None,
+    reconstruction: Annotated[
+        bool, typer.Option("--reconstruction", help="Score the VAE alone.")
+    ] = False,
+    other: Annotated[
+        list[str] | None, typer.Option(help="NAME=DIR: wavs that get a row of their own.")
+    ] = None,
     compare: Annotated[
-        tuple[Path, Path] | None, typer.Option(help="Two result folders: is the difference more than chance?")
+        tuple[Path, Path] | None,
+        typer.Option(help="Two result folders: is the difference more than chance?"),
     ] = None,
     out: Annotated[
         Path | None,
@@ -61,19 +81,33 @@ def evaluate(
             help="Folder for report.html, metrics.json, wavs/ …; default: out/evaluation. Of --compare: for a JSON."
         ),
     ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Judges' answers, may be shared; default: OUT/cache.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Judges' answers, may be shared; default: OUT/cache.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Of the synthesis, e.g. 0,1,2; default: the protocol's.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Of the synthesis, e.g. 0,1,2; default: the protocol's.")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Solver steps; default: the model's own number (16 embedded), else 32.")
+        int | None,
+        typer.Option(
+            min=1, help="Solver steps; default: the model's own number (16 embedded), else 32."
+        ),
     ] = None,
     guidance: Annotated[float, typer.Option(help="As in synthesize.")] = 2.0,
     prompt_guidance: Annotated[float | None, typer.Option(min=-1, help="As in synthesize.")] = None,
     cluster: Annotated[
-        bool, typer.Option("--cluster-by-speaker", help="Intervals and tests over speakers, not utterances.")
+        bool,
+        typer.Option(
+            "--cluster-by-speaker", help="Intervals and tests over speakers, not utterances."
+        ),
     ] = False,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Of the judges; default 16 on a GPU, else 1.")] = None,
-    report_megabytes: Annotated[int, typer.Option(min=0, help="Of audio inside report.html; 0: no page.")] = 40,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Of the judges; default 16 on a GPU, else 1.")
+    ] = None,
+    report_megabytes: Annotated[
+        int, typer.Option(min=0, help="Of audio inside report.html; 0: no page.")
+    ] = 40,
     device: Device = "auto",
 ) -> None:
     """Score word error rate and speaker similarity, with the original recordings' scores beside the system's."""

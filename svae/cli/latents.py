@@ -35,7 +35,8 @@ class AudioFormat(StrEnum):
 
 
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Processes on the CPU; default: one per core. GPUs: torchrun.")
+    int | None,
+    typer.Option(min=1, help="Processes on the CPU; default: one per core. GPUs: torchrun."),
 ]
 
 
@@ -52,7 +53,8 @@ def encode(
     out: Annotated[Path, typer.Option(help="Where latent shards go.")],
     dtype: Annotated[LatentType, typer.Option(help="Storage.")] = LatentType.float16,
     content: Annotated[
-        Content, typer.Option(help="Mean and log-variance, or one sample of the posterior per utterance.")
+        Content,
+        typer.Option(help="Mean and log-variance, or one sample of the posterior per utterance."),
     ] = Content.posterior,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     batch_size: Annotated[
@@ -91,7 +93,9 @@ def encode(
 def decode(
     latents: Annotated[Path, typer.Argument(help="Latent shards from `svae encode`.")],
     out: Annotated[Path, typer.Option(help="Where OUT/KEY.wav go; files that are there are kept.")],
-    vae: Annotated[Path | None, typer.Option(help="The VAE that made them; default: the copy beside them.")] = None,
+    vae: Annotated[
+        Path | None, typer.Option(help="The VAE that made them; default: the copy beside them.")
+    ] = None,
     audio: Annotated[AudioFormat, typer.Option("--format", help="Of the files.")] = AudioFormat.wav,
     workers: Workers = None,
     device: Device = "auto",
@@ -99,7 +103,11 @@ def decode(
     """Decode latent shards into waveforms of the original lengths."""
     from svae.precompute.decode import DecodeOptions, decode_shards
 
-    decode_shards(DecodeOptions(latents=latents, out=out, vae=vae, format=audio.value, workers=workers, device=device))
+    decode_shards(
+        DecodeOptions(
+            latents=latents, out=out, vae=vae, format=audio.value, workers=workers, device=device
+        )
+    )
 
 
 @app.command(
@@ -113,8 +121,12 @@ def decode(
 def cache_teacher(
     data: Annotated[Path, typer.Argument(help="Waveform shards from `svae prepare`.")],
     out: Annotated[Path, typer.Option(help="Where feature shards go.")],
-    teacher: Annotated[str, typer.Option(help="Hub id, folder or `embedded`.")] = TeacherConfig.model,
-    layer: Annotated[str, typer.Option(help="Index into hidden_states, or `average`.")] = str(TeacherConfig.layer),
+    teacher: Annotated[
+        str, typer.Option(help="Hub id, folder or `embedded`.")
+    ] = TeacherConfig.model,
+    layer: Annotated[str, typer.Option(help="Index into hidden_states, or `average`.")] = str(
+        TeacherConfig.layer
+    ),
     dtype: Annotated[LatentType, typer.Option(help="Storage.")] = LatentType.float16,
     workers: Workers = None,
     device: Device = "auto",
@@ -124,7 +136,11 @@ def cache_teacher(
     from svae.precompute.teacher_features import cache_teacher as run
 
     cfg = TeacherConfig(model=teacher, layer=parse_layer(layer))
-    run(CacheOptions(data=data, out=out, teacher=cfg, dtype=dtype.value, workers=workers, device=device))
+    run(
+        CacheOptions(
+            data=data, out=out, teacher=cfg, dtype=dtype.value, workers=workers, device=device
+        )
+    )
 
 
 @app.command(
@@ -154,7 +170,9 @@ def parse_layer(text: str) -> int | str:
     try:
         return int(text)
     except ValueError:
-        raise ConfigError(f"--layer {text!r}: expected an integer (an index into hidden_states) or `average`") from None
+        raise ConfigError(
+            f"--layer {text!r}: expected an integer (an index into hidden_states) or `average`"
+        ) from None
 
 
 @app.command(
@@ -165,11 +183,21 @@ def parse_layer(text: str) -> int | str:
     """)
 )
 def inspect(
-    path: Annotated[Path, typer.Argument(help="Latent shards, or run or checkpoint folder of a VAE.")],
-    data: Annotated[Path | None, typer.Option(help="Waveform shards; a checkpoint and the teacher need them.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder for inspection.json and .png.")] = Path("out/inspection"),
-    teacher: Annotated[str | None, typer.Option(help="Hub id or folder; default: what the checkpoint names.")] = None,
-    layer: Annotated[str | None, typer.Option(help="Of --teacher; index into hidden_states, or `average`.")] = None,
+    path: Annotated[
+        Path, typer.Argument(help="Latent shards, or run or checkpoint folder of a VAE.")
+    ],
+    data: Annotated[
+        Path | None, typer.Option(help="Waveform shards; a checkpoint and the teacher need them.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for inspection.json and .png.")] = Path(
+        "out/inspection"
+    ),
+    teacher: Annotated[
+        str | None, typer.Option(help="Hub id or folder; default: what the checkpoint names.")
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="Of --teacher; index into hidden_states, or `average`.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Utterances.")] = 200,
     device: Device = "auto",
 ) -> None:
@@ -177,7 +205,11 @@ def inspect(
     from svae.analysis.inspect_latents import InspectOptions
     from svae.analysis.inspect_latents import inspect as run
 
-    run(InspectOptions(path, data, out, teacher, None if layer is None else parse_layer(layer), limit, device))
+    run(
+        InspectOptions(
+            path, data, out, teacher, None if layer is None else parse_layer(layer), limit, device
+        )
+    )
 
 
 @app.command(
@@ -210,10 +242,16 @@ app.add_typer(importer, name="import")
     """),
 )
 def import_semantic_vae(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="Folder with metainfo.json and dac/.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SRC", help="Folder with metainfo.json and dac/.")
+    ],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write; must not exist.")],
     ema: Annotated[
-        bool, typer.Option("--ema/--no-ema", help="Averaged weights (dac/ema_state_dict.pth) or raw (dac/weights.pth).")
+        bool,
+        typer.Option(
+            "--ema/--no-ema",
+            help="Averaged weights (dac/ema_state_dict.pth) or raw (dac/weights.pth).",
+        ),
     ] = True,
 ) -> None:
     """Turn an official Semantic-VAE checkpoint into one of svae's, every key accounted for."""
@@ -231,15 +269,23 @@ def import_semantic_vae(
     """),
 )
 def import_f5_tts(
-    source: Annotated[Path, typer.Argument(metavar="CKPT", help=".safetensors or .pt of a v1 DiT.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="CKPT", help=".safetensors or .pt of a v1 DiT.")
+    ],
     vocab: Annotated[Path, typer.Option(help="Its vocab.txt: one symbol a line.")],
     out: Annotated[Path, typer.Option(help="Checkpoint folder to write; must not exist.")],
     heads: Annotated[
-        int | None, typer.Option(min=1, help="Attention heads; default: from the tensors, else of width 64.")
+        int | None,
+        typer.Option(min=1, help="Attention heads; default: from the tensors, else of width 64."),
     ] = None,
-    ema: Annotated[bool, typer.Option("--ema/--no-ema", help="Of a .pt with both: averaged or raw weights.")] = True,
+    ema: Annotated[
+        bool, typer.Option("--ema/--no-ema", help="Of a .pt with both: averaged or raw weights.")
+    ] = True,
     average_upsampling: Annotated[
-        bool, typer.Option("--average-upsampling", help="It was trained with text spread evenly over the frames.")
+        bool,
+        typer.Option(
+            "--average-upsampling", help="It was trained with text spread evenly over the frames."
+        ),
     ] = False,
     vocoder: Annotated[
         str, typer.Option(help="Hub id or folder of Vocos, or griffin-lim.")
@@ -248,4 +294,12 @@ def import_f5_tts(
     """Turn an F5-TTS v1 checkpoint into one of svae's, every tensor accounted for."""
     from svae.importing.f5_tts import import_f5_tts as run
 
-    run(source, vocab, out, heads=heads, ema=ema, average_upsampling=average_upsampling, vocoder=vocoder)
+    run(
+        source,
+        vocab,
+        out,
+        heads=heads,
+        ema=ema,
+        average_upsampling=average_upsampling,
+        vocoder=vocoder,
+    )

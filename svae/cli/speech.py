@@ -38,11 +38,19 @@ class DurationName(StrEnum):
 
 
 Model = Annotated[
-    Path, typer.Option(help="Run or checkpoint folder of train-tts; `embedded`: the small one in the package.")
+    Path,
+    typer.Option(
+        help="Run or checkpoint folder of train-tts; `embedded`: the small one in the package."
+    ),
 ]
-RefText = Annotated[str | None, typer.Option(help="What is said in --ref; default: transcribed and printed.")]
+RefText = Annotated[
+    str | None, typer.Option(help="What is said in --ref; default: transcribed and printed.")
+]
 Asr = Annotated[
-    str, typer.Option(help="Transcribes --ref, and checks with --verify: pocketsphinx, whisper:ID, ctc:ID.")
+    str,
+    typer.Option(
+        help="Transcribes --ref, and checks with --verify: pocketsphinx, whisper:ID, ctc:ID."
+    ),
 ]
 
 
@@ -64,22 +72,38 @@ def synthesize(
         ),
     ] = None,
     text: Annotated[str | None, typer.Option(help="What to say, of any length.")] = None,
-    text_file: Annotated[Path | None, typer.Option(help="UTF-8 file with what to say; - for standard input.")] = None,
+    text_file: Annotated[
+        Path | None, typer.Option(help="UTF-8 file with what to say; - for standard input.")
+    ] = None,
     ref_text: RefText = None,
-    voice: Annotated[str | None, typer.Option(help="A voice of `svae voice save`, instead of --ref.")] = None,
+    voice: Annotated[
+        str | None, typer.Option(help="A voice of `svae voice save`, instead of --ref.")
+    ] = None,
     batch: Annotated[
-        Path | None, typer.Option(help="JSONL of {text, out, ref or voice, ref_text, seed}; --out is then a folder.")
+        Path | None,
+        typer.Option(
+            help="JSONL of {text, out, ref or voice, ref_text, seed}; --out is then a folder."
+        ),
     ] = None,
     model: Model = DEFAULT_TTS,
     out: Annotated[
-        Path | None, typer.Option(help=".wav or .flac, default out.wav; a .json with all settings goes beside it.")
+        Path | None,
+        typer.Option(
+            help=".wav or .flac, default out.wav; a .json with all settings goes beside it."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes (on the CPU).")] = 0,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Solver steps; default: the model's own number (16 embedded), else 32.")
+        int | None,
+        typer.Option(
+            min=1, help="Solver steps; default: the model's own number (16 embedded), else 32."
+        ),
     ] = None,
     guidance: Annotated[
-        float, typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0 = none, two to three times as fast.")
+        float,
+        typer.Option(
+            help="v = v_cond + g (v_cond - v_uncond); 0 = none, two to three times as fast."
+        ),
     ] = 2.0,
     prompt_guidance: Annotated[
         float | None,
@@ -89,31 +113,53 @@ def synthesize(
             "the model's own (0.3 embedded) up to --guidance, else --guidance.",
         ),
     ] = None,
-    solver: Annotated[SolverName, typer.Option(help="midpoint evaluates the network twice a step.")] = SolverName.euler,
-    sway: Annotated[float, typer.Option(help="-1 puts steps near the noise; 0: even steps.")] = -1.0,
+    solver: Annotated[
+        SolverName, typer.Option(help="midpoint evaluates the network twice a step.")
+    ] = SolverName.euler,
+    sway: Annotated[
+        float, typer.Option(help="-1 puts steps near the noise; 0: even steps.")
+    ] = -1.0,
     speed: Annotated[float, typer.Option(help="Of speaking, relative to the reference.")] = 1.0,
-    duration: Annotated[float | None, typer.Option(help="Seconds of new speech; default: from the texts.")] = None,
+    duration: Annotated[
+        float | None, typer.Option(help="Seconds of new speech; default: from the texts.")
+    ] = None,
     duration_rule: Annotated[
-        DurationName, typer.Option(help="bytes: F5's ratio of text lengths; auto: the model's predictor if it has one.")
+        DurationName,
+        typer.Option(
+            help="bytes: F5's ratio of text lengths; auto: the model's predictor if it has one."
+        ),
     ] = DurationName.auto,
     precision: Annotated[
         PrecisionName,
-        typer.Option(help="bf16: nearly twice as fast where the processor or GPU has it; differs a little."),
+        typer.Option(
+            help="bf16: nearly twice as fast where the processor or GPU has it; differs a little."
+        ),
     ] = PrecisionName.fp32,
     language: Annotated[
         str, typer.Option(help="Spells out numbers and symbols: en, zh, ja; none: leaves them.")
     ] = "en",
     skip_unknown: Annotated[
-        bool, typer.Option("--skip-unknown", help="Leave out characters the model does not know, and say which.")
+        bool,
+        typer.Option(
+            "--skip-unknown", help="Leave out characters the model does not know, and say which."
+        ),
     ] = False,
     verify: Annotated[
-        int, typer.Option(min=0, help="Transcribe each chunk; try so many other seeds where it is not understood.")
+        int,
+        typer.Option(
+            min=0, help="Transcribe each chunk; try so many other seeds where it is not understood."
+        ),
     ] = 0,
-    verify_wer: Annotated[float, typer.Option(help="Understood: a word error rate of at most this.")] = 0.3,
+    verify_wer: Annotated[
+        float, typer.Option(help="Understood: a word error rate of at most this.")
+    ] = 0.3,
     stream: Annotated[
-        bool, typer.Option("--stream", help="Write into --out as soon as the first sentence is ready.")
+        bool,
+        typer.Option("--stream", help="Write into --out as soon as the first sentence is ready."),
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show every sentence as it is spoken.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Show every sentence as it is spoken.")
+    ] = False,
     asr: Asr = "pocketsphinx",
     device: Device = "auto",
 ) -> None:
@@ -162,7 +208,9 @@ def synthesize(
 
 
 voice_app = typer.Typer(
-    help="Voices that are encoded once and kept.", no_args_is_help=True, epilog=example("svae voice list")
+    help="Voices that are encoded once and kept.",
+    no_args_is_help=True,
+    epilog=example("svae voice list"),
 )
 app.add_typer(voice_app, name="voice")
 
@@ -195,5 +243,7 @@ def voice_list() -> None:
 
     names = saved_voices()
     print(
-        "\n".join(names) if names else f"No voices in {voices_folder()}; `svae voice save NAME --ref a.wav` makes one."
+        "\n".join(names)
+        if names
+        else f"No voices in {voices_folder()}; `svae voice save NAME --ref a.wav` makes one."
     )

@@ -24,13 +24,25 @@ class Corpus(StrEnum):
     jsonl = "jsonl"
 
 
-Overrides = Annotated[list[str], typer.Option("--set", metavar="a.b=c", help="Change a recipe field; repeatable.")]
-Resume = Annotated[str, typer.Option(help="auto: continue what --out holds; never: refuse; or a checkpoint's path.")]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print recipe, parameters, shards and worst batch; train nothing.")
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="a.b=c", help="Change a recipe field; repeatable.")
 ]
-RunFolder = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/NAME-OF-RECIPE.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Folder of shards; default: the recipe's data.root.")]
+Resume = Annotated[
+    str,
+    typer.Option(help="auto: continue what --out holds; never: refuse; or a checkpoint's path."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print recipe, parameters, shards and worst batch; train nothing."
+    ),
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", help="Run folder; default runs/NAME-OF-RECIPE.")
+]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder of shards; default: the recipe's data.root.")
+]
 
 
 @app.command(
@@ -41,14 +53,26 @@ Data = Annotated[Path | None, typer.Option("--data", help="Folder of shards; def
     """)
 )
 def prepare(
-    corpus: Annotated[Corpus, typer.Argument(help="Which corpus, or jsonl: lines of {audio, text, speaker}.")],
-    root: Annotated[Path | None, typer.Option(help="Where the corpus is; default data/LibriTTS and so on.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where shards go; default data/shards/CORPUS.")] = None,
+    corpus: Annotated[
+        Corpus, typer.Argument(help="Which corpus, or jsonl: lines of {audio, text, speaker}.")
+    ],
+    root: Annotated[
+        Path | None, typer.Option(help="Where the corpus is; default data/LibriTTS and so on.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where shards go; default data/shards/CORPUS.")
+    ] = None,
     subset: Annotated[list[str], typer.Option(help="Only this subset; repeatable.")] = [],  # noqa: B006
     sample_rate: Annotated[int, typer.Option(min=8000, max=48000, help="Hz.")] = 16000,
-    shards: Annotated[int | None, typer.Option(min=1, help="Number of shards; default by the corpus' size.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one per core.")] = None,
-    validation: Annotated[float, typer.Option(min=0, max=0.5, help="Share of utterances held out of training.")] = 0.05,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="Number of shards; default by the corpus' size.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: one per core.")
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.5, help="Share of utterances held out of training.")
+    ] = 0.05,
 ) -> None:
     """Turn a corpus into webdataset shards of FLAC and text. Runs in parallel and continues where it was stopped."""
     from svae.data.prepare import prepare
@@ -79,8 +103,12 @@ def prepare(
     """),
 )
 def train_vae(
-    name: Annotated[str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")] = "tiny/vae",
-    init: Annotated[Path | None, typer.Option(help="VAE run or checkpoint whose weights are the start.")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")
+    ] = "tiny/vae",
+    init: Annotated[
+        Path | None, typer.Option(help="VAE run or checkpoint whose weights are the start.")
+    ] = None,
     data: Data = None,
     overrides: Overrides = [],  # noqa: B006
     out: RunFolder = None,
@@ -104,12 +132,18 @@ def train_vae(
     """),
 )
 def train_tts(
-    name: Annotated[str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")] = "tiny/tts",
+    name: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")
+    ] = "tiny/tts",
     vae: Annotated[
-        Path | None, typer.Option(help="Run or checkpoint folder of the VAE whose latents are learned.")
+        Path | None,
+        typer.Option(help="Run or checkpoint folder of the VAE whose latents are learned."),
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(help="TTS run or checkpoint whose weights are the start; the vocabulary may grow.")
+        Path | None,
+        typer.Option(
+            help="TTS run or checkpoint whose weights are the start; the vocabulary may grow."
+        ),
     ] = None,
     data: Data = None,
     overrides: Overrides = [],  # noqa: B006
@@ -120,7 +154,9 @@ def train_tts(
 ) -> None:
     """Train text-to-speech by flow matching, on a VAE's latents or on mel frames."""
     overrides = _with_data(overrides, data)
-    overrides += [f"{name}={str(path)!r}" for name, path in (("vae", vae), ("init", init)) if path is not None]
+    overrides += [
+        f"{name}={str(path)!r}" for name, path in (("vae", vae), ("init", init)) if path is not None
+    ]
     config = recipe.load(TTSTrainConfig, name, overrides)
     _train(config, name, out, resume, device, dry_run)
 
@@ -132,8 +168,13 @@ def train_tts(
     """)
 )
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN RUN…", help="Run folders of train-tts (or train-vae).")],
-    out: Annotated[Path, typer.Option(help="Folder for comparison.png, .md and .json.")] = Path("out/compare"),
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN RUN…", help="Run folders of train-tts (or train-vae)."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for comparison.png, .md and .json.")] = Path(
+        "out/compare"
+    ),
 ) -> None:
     """Draw WER, similarity and loss of several runs against steps and hours, with a table of where each ended."""
     from svae.analysis.compare_runs import compare_runs
@@ -146,13 +187,20 @@ def _with_data(overrides: list[str], data: Path | None) -> list[str]:
 
 
 def _train(
-    config: VAETrainConfig | TTSTrainConfig, name: str, out: Path | None, resume: str, device: str, dry_run: bool
+    config: VAETrainConfig | TTSTrainConfig,
+    name: str,
+    out: Path | None,
+    resume: str,
+    device: str,
+    dry_run: bool,
 ) -> None:
     from svae.training.loop import TrainOptions
 
     if out is None:
         given = recipe.find_recipe(name)
-        out = Path("runs") / (given.stem if Path(name).is_file() else name.removesuffix(".yaml").replace("/", "-"))
+        out = Path("runs") / (
+            given.stem if Path(name).is_file() else name.removesuffix(".yaml").replace("/", "-")
+        )
     options = TrainOptions(config=config, out=out, resume=resume, device=device)
     if dry_run:
         from svae.training.dry_run import dry_run as show_plan

@@ -43,7 +43,9 @@ class _TensorBatch:
 
     def _map(self: _Batch, function: Any) -> _Batch:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(self, **{name: function(v) for name, v in values.items() if isinstance(v, Tensor)})
+        return replace(
+            self, **{name: function(v) for name, v in values.items() if isinstance(v, Tensor)}
+        )
 
 
 @dataclass
@@ -94,7 +96,9 @@ class UtteranceBatch(_TensorBatch):
     """One message for each planned sample that could not be read and is missing here."""
 
 
-def read_waveform(index: ShardIndex, sample: Sample, start: int = 0, length: int | None = None) -> Tensor:
+def read_waveform(
+    index: ShardIndex, sample: Sample, start: int = 0, length: int | None = None
+) -> Tensor:
     """Decode a stretch of an utterance; only that stretch is decoded.
 
     Args:
@@ -145,7 +149,9 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        raise DataError(f"{index.describe(sample)}: .npy cannot be read ({error}). Run `svae encode` again.") from error
+        raise DataError(
+            f"{index.describe(sample)}: .npy cannot be read ({error}). Run `svae encode` again."
+        ) from error
     if (
         array.dtype not in (np.float16, np.float32)
         or array.ndim != 3
@@ -157,9 +163,15 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
             f"shape (2, D, {frames}) or (1, D, {frames}): {sample.num_samples} samples at hop length {hop_length}."
         )
     if not np.isfinite(array).all():
-        raise DataError(f"{index.describe(sample)}: .npy holds NaN or infinite values. Run `svae encode` again.")
+        raise DataError(
+            f"{index.describe(sample)}: .npy holds NaN or infinite values. Run `svae encode` again."
+        )
     stored = torch.from_numpy(array.astype(np.float32))
-    return (stored[0], stored[1]) if len(stored) == 2 else (stored[0], torch.full_like(stored[0], -torch.inf))
+    return (
+        (stored[0], stored[1])
+        if len(stored) == 2
+        else (stored[0], torch.full_like(stored[0], -torch.inf))
+    )
 
 
 def read_crops(
@@ -180,7 +192,9 @@ def read_crops(
             audio = read_waveform(index, crop.sample, first, last - first)
             if guidance is not None:
                 frames = segment_samples // guidance.hop_length
-                features.append(guidance.cache.read(crop.sample.key, crop.start, frames, guidance.hop_length))
+                features.append(
+                    guidance.cache.read(crop.sample.key, crop.start, frames, guidance.hop_length)
+                )
         except DataError as error:
             failures.append(str(error))
             continue
@@ -220,7 +234,11 @@ def read_utterances(
     for sample in samples:
         try:
             stored = index.kind == "latents"
-            arrays.append(read_latents(index, sample, hop_length) if stored else (read_waveform(index, sample),))
+            arrays.append(
+                read_latents(index, sample, hop_length)
+                if stored
+                else (read_waveform(index, sample),)
+            )
             kept.append(sample)
         except DataError as error:
             failures.append(str(error))
@@ -243,7 +261,9 @@ def read_utterances(
     lengths = torch.tensor([array[0].shape[-1] for array in arrays], dtype=torch.int64)
     if index.kind == "latents":
         batch.latent_lengths = lengths
-        batch.latent_mean, batch.latent_logvar = (_pad([array[i] for array in arrays]) for i in range(2))
+        batch.latent_mean, batch.latent_logvar = (
+            _pad([array[i] for array in arrays]) for i in range(2)
+        )
     else:
         batch.lengths = lengths
         batch.waveform = _pad([array[0] for array in arrays])

@@ -106,7 +106,9 @@ def iter_corpus(name: str, root: Path, subsets: Sequence[str] = ()) -> list[Utte
     """
     root = Path(root)
     if subsets and name not in ("libritts", "librispeech"):
-        raise DataError(f"--subset {' '.join(subsets)}: {name} has no subsets. Leave the option out.")
+        raise DataError(
+            f"--subset {' '.join(subsets)}: {name} has no subsets. Leave the option out."
+        )
     match name:
         case "libritts" | "librispeech":
             found = _libri(name, root, subsets)
@@ -117,7 +119,9 @@ def iter_corpus(name: str, root: Path, subsets: Sequence[str] = ()) -> list[Utte
         case "sample" | "jsonl":
             found = _jsonl(name, root)
         case _:
-            raise DataError(f"corpus {name!r}: unknown. Expected one of {', '.join(CORPORA)}, jsonl.")
+            raise DataError(
+                f"corpus {name!r}: unknown. Expected one of {', '.join(CORPORA)}, jsonl."
+            )
     if not found:
         raise _missing(name, root, "no utterance was found there")
     return sorted(_unique(found, root), key=lambda utterance: utterance.key)
@@ -130,7 +134,9 @@ def sanitize_key(name: str) -> str:
 
 def _missing(name: str, root: Path, what: str) -> DataError:
     if name == "jsonl":
-        return DataError(f"{root}: {what}. Expected one JSON object a line with audio, text and, if known, speaker.")
+        return DataError(
+            f"{root}: {what}. Expected one JSON object a line with audio, text and, if known, speaker."
+        )
     corpus = CORPORA[name]
     return DataError(
         f"{corpus.title} was not found in {root.absolute()}: {what}.\n{corpus.how_to_get}\n"
@@ -147,7 +153,9 @@ def _unique(utterances: list[Utterance], root: Path) -> list[Utterance]:
         )
     counts = Counter(utterance.key for utterance in utterances)
     return [
-        u if counts[u.key] == 1 else replace(u, key=f"{u.key}-{hashlib.sha256(u.source.encode()).hexdigest()[:10]}")
+        u
+        if counts[u.key] == 1
+        else replace(u, key=f"{u.key}-{hashlib.sha256(u.source.encode()).hexdigest()[:10]}")
         for u in utterances
     ]
 
@@ -182,14 +190,20 @@ def _libri(name: str, root: Path, subsets: Sequence[str]) -> list[Utterance]:
         if folder.is_dir() and next(folder.glob(f"*/*/*{suffix}"), None) is not None
     }
     if not available:
-        raise _missing(name, root, f"no folder of the form SUBSET/SPEAKER/CHAPTER with {suffix} files")
+        raise _missing(
+            name, root, f"no folder of the form SUBSET/SPEAKER/CHAPTER with {suffix} files"
+        )
     unknown = [subset for subset in subsets if subset not in available]
     if unknown:
         raise DataError(
             f"--subset {unknown[0]}: not in {root.absolute()}. There: {', '.join(sorted(available))}.\n"
             f"{CORPORA[name].how_to_get}"
         )
-    chosen = sorted(set(subsets)) or [n for n in available if n.startswith("train-")] or sorted(available)
+    chosen = (
+        sorted(set(subsets))
+        or [n for n in available if n.startswith("train-")]
+        or sorted(available)
+    )
     chapters = [chapter for subset in chosen for chapter in sorted(available[subset].glob("*/*"))]
     recordings = [audio for chapter in chapters for audio in sorted(chapter.glob(f"*{suffix}"))]
     if name == "libritts":
@@ -212,7 +226,11 @@ def _libri(name: str, root: Path, subsets: Sequence[str]) -> list[Utterance]:
 
 def _transcripts(chapter: Path) -> dict[str, str]:
     """Read the .trans.txt of a LibriSpeech chapter: `ID TEXT` a line."""
-    lines = [line for path in sorted(chapter.glob("*.trans.txt")) for line in (_read_text(path) or "").splitlines()]
+    lines = [
+        line
+        for path in sorted(chapter.glob("*.trans.txt"))
+        for line in (_read_text(path) or "").splitlines()
+    ]
     pairs = (line.partition(" ") for line in lines)
     return {key: text for key, _, text in pairs if key}
 
@@ -221,7 +239,9 @@ def _transcripts(chapter: Path) -> dict[str, str]:
 
 
 def _ljspeech(root: Path) -> list[Utterance]:
-    base = next((base for base in _base(root, "LJSpeech-1.1") if (base / "metadata.csv").is_file()), None)
+    base = next(
+        (base for base in _base(root, "LJSpeech-1.1") if (base / "metadata.csv").is_file()), None
+    )
     if base is None:
         raise _missing("ljspeech", root, "no metadata.csv")
     found = []
@@ -236,19 +256,36 @@ def _ljspeech(root: Path) -> list[Utterance]:
             )
         audio = base / "wavs" / f"{fields[0].strip()}.wav"
         text = fields[2] if len(fields) > 2 and fields[2].strip() else fields[1]
-        found.append(Utterance(sanitize_key(audio.stem), audio, text, "LJ", "en", audio.relative_to(base).as_posix()))
+        found.append(
+            Utterance(
+                sanitize_key(audio.stem),
+                audio,
+                text,
+                "LJ",
+                "en",
+                audio.relative_to(base).as_posix(),
+            )
+        )
     return found
 
 
 def _vctk(root: Path) -> list[Utterance]:
     for base in _base(root, "VCTK-Corpus-0.92", "VCTK-Corpus"):
-        for folder, pattern in (("wav48_silence_trimmed", "*/*_mic[12].flac"), ("wav48", "*/*.wav")):
+        for folder, pattern in (
+            ("wav48_silence_trimmed", "*/*_mic[12].flac"),
+            ("wav48", "*/*.wav"),
+        ):
             # Sorted: where both microphones are there, mic1 comes first and stays.
             takes: dict[str, Path] = {}
             for audio in sorted((base / folder).glob(pattern)):
                 takes.setdefault(re.sub(r"_mic\d$", "", audio.stem), audio)
             if takes:
-                texts = _read_texts([base / "txt" / audio.parent.name / f"{take}.txt" for take, audio in takes.items()])
+                texts = _read_texts(
+                    [
+                        base / "txt" / audio.parent.name / f"{take}.txt"
+                        for take, audio in takes.items()
+                    ]
+                )
                 return [
                     Utterance(
                         key=sanitize_key(take),
@@ -303,7 +340,11 @@ def _jsonl_file(name: str, root: Path) -> Path:
     if (root / "metadata.jsonl") in lists:
         return root / "metadata.jsonl"
     if len(lists) != 1:
-        raise _missing(name, root, f"{len(lists)} .jsonl files there; give one with --root, or call it metadata.jsonl")
+        raise _missing(
+            name,
+            root,
+            f"{len(lists)} .jsonl files there; give one with --root, or call it metadata.jsonl",
+        )
     return lists[0]
 
 
@@ -313,12 +354,16 @@ def _row(line: str, place: str) -> dict[str, Any]:
     except ValueError as error:
         raise DataError(f"{place}: not JSON ({error}). Expected one object a line.") from error
     if not isinstance(row, dict):
-        raise DataError(f"{place}: got {type(row).__name__}. Expected an object with audio, text, speaker.")
+        raise DataError(
+            f"{place}: got {type(row).__name__}. Expected an object with audio, text, speaker."
+        )
     if not isinstance(row.get("audio"), str) or not row["audio"]:
         raise DataError(
             f"{place}: `audio` is {row.get('audio')!r}. Expected the path of a file, from {place.split(',')[0]}."
         )
     for field in ("text", "speaker", "language"):
         if row.get(field) is not None and not isinstance(row[field], str):
-            raise DataError(f"{place}: `{field}` is {row[field]!r}. Expected text in quotation marks.")
+            raise DataError(
+                f"{place}: `{field}` is {row[field]!r}. Expected text in quotation marks."
+            )
     return row

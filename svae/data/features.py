@@ -56,7 +56,9 @@ class FeatureCache:
         try:
             array = np.load(io.BytesIO(read_member(self.index, sample, "npy")), allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
-            raise DataError(f"{self.index.describe(sample)}: .npy cannot be read ({error}).") from error
+            raise DataError(
+                f"{self.index.describe(sample)}: .npy cannot be read ({error})."
+            ) from error
         if array.ndim != 2 or array.shape[1] != self.description["feature_dim"] or not len(array):
             raise DataError(
                 f"{self.index.describe(sample)}: .npy has shape {array.shape}, expected "
@@ -65,7 +67,9 @@ class FeatureCache:
         return array
 
 
-def open_cache(root: str | Path, waveforms: ShardIndex, *, model: str, layer: int | str) -> FeatureCache:
+def open_cache(
+    root: str | Path, waveforms: ShardIndex, *, model: str, layer: int | str
+) -> FeatureCache:
     """Open stored teacher features and check that they are those of these waveforms by this teacher.
 
     Raises:
@@ -74,14 +78,24 @@ def open_cache(root: str | Path, waveforms: ShardIndex, *, model: str, layer: in
     """
     index = read_index(root)
     if index.kind != "features":
-        raise ConfigError(f"teacher.cache {root}: holds {index.kind}; expected a folder of `svae cache-teacher`")
+        raise ConfigError(
+            f"teacher.cache {root}: holds {index.kind}; expected a folder of `svae cache-teacher`"
+        )
     description = index.metadata["features"]
-    wanted = {"model": model, "layer": layer, "source": [shard["sha256"] for shard in waveforms.shards]}
+    wanted = {
+        "model": model,
+        "layer": layer,
+        "source": [shard["sha256"] for shard in waveforms.shards],
+    }
     changed = [name for name in wanted if description[name] != wanted[name]]
     if changed:
         found = ", ".join(
-            "other waveforms" if name == "source" else f"{name} {description[name]!r} instead of {wanted[name]!r}"
+            "other waveforms"
+            if name == "source"
+            else f"{name} {description[name]!r} instead of {wanted[name]!r}"
             for name in changed
         )
-        raise ConfigError(f"teacher.cache {root}: holds features of {found}; run `svae cache-teacher` for this recipe")
+        raise ConfigError(
+            f"teacher.cache {root}: holds features of {found}; run `svae cache-teacher` for this recipe"
+        )
     return FeatureCache(index, {sample.key: sample for sample in index.samples})

@@ -20,7 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import svae
-from svae.data.shard_writer import REMAKE, ShardItem, describe_shard, read_rows, shard_name, write_shard
+from svae.data.shard_writer import (
+    REMAKE,
+    ShardItem,
+    describe_shard,
+    read_rows,
+    shard_name,
+    write_shard,
+)
 from svae.errors import DataError
 from svae.runtime.files import file_sha256, write_text
 
@@ -123,7 +130,9 @@ def write_index(
         The folder as `read_index` sees it.
     """
     root = Path(root)
-    rows = [row for shard in shards for row in read_rows((root / shard["name"]).with_suffix(".jsonl"))]
+    rows = [
+        row for shard in shards for row in read_rows((root / shard["name"]).with_suffix(".jsonl"))
+    ]
     durations = sorted(row["duration_seconds"] for row in rows)
     index = {
         "format": FORMAT,
@@ -145,7 +154,9 @@ def write_index(
     try:
         write_text(root / "index.json", json.dumps(index, ensure_ascii=False, indent=1) + "\n")
     except OSError as error:
-        raise DataError(f"{root / 'index.json'}: cannot be written ({error.strerror or error}).") from error
+        raise DataError(
+            f"{root / 'index.json'}: cannot be written ({error.strerror or error})."
+        ) from error
     return read_index(root)
 
 
@@ -162,7 +173,10 @@ def _totals(rows: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]
     for row in rows:
         counts[row[name]] += 1
         seconds[row[name]] += row["duration_seconds"]
-    return {value: {"utterances": counts[value], "seconds": round(seconds[value], 3)} for value in sorted(counts)}
+    return {
+        value: {"utterances": counts[value], "seconds": round(seconds[value], 3)}
+        for value in sorted(counts)
+    }
 
 
 # ----------------------------------------------------------------------------------------------- reading
@@ -180,11 +194,15 @@ def read_index(root: str | Path) -> ShardIndex:
     for number, shard in enumerate(metadata["shards"]):
         path = root / shard["name"]
         if not path.is_file():
-            raise DataError(f"{path}: missing, but index.json lists it ({shard['utterances']} utterances). {REMAKE}")
+            raise DataError(
+                f"{path}: missing, but index.json lists it ({shard['utterances']} utterances). {REMAKE}"
+            )
         size = path.stat().st_size
         if size != shard["bytes"]:
             state = "truncated" if size < shard["bytes"] else "changed"
-            raise DataError(f"{path}: {state}: {size} bytes, index.json says {shard['bytes']}. {REMAKE}")
+            raise DataError(
+                f"{path}: {state}: {size} bytes, index.json says {shard['bytes']}. {REMAKE}"
+            )
         rows = read_rows(path.with_suffix(".jsonl"))
         if len(rows) != shard["utterances"]:
             raise DataError(
@@ -193,11 +211,17 @@ def read_index(root: str | Path) -> ShardIndex:
         try:
             samples.extend(_sample(row, number) for row in rows)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise DataError(f"{path.with_suffix('.jsonl')}: damaged row ({error!r}). {REMAKE}") from None
-    index = ShardIndex(root, metadata["kind"], metadata["sample_rate"], metadata, metadata["shards"], samples)
+            raise DataError(
+                f"{path.with_suffix('.jsonl')}: damaged row ({error!r}). {REMAKE}"
+            ) from None
+    index = ShardIndex(
+        root, metadata["kind"], metadata["sample_rate"], metadata, metadata["shards"], samples
+    )
     unknown = set(metadata["validation"]) - {sample.key for sample in samples}
     if unknown:
-        raise DataError(f"{root}/index.json: validation key {min(unknown)!r} is in no shard. {REMAKE}")
+        raise DataError(
+            f"{root}/index.json: validation key {min(unknown)!r} is in no shard. {REMAKE}"
+        )
     return index
 
 
@@ -223,26 +247,34 @@ def read_member(index: ShardIndex, sample: Sample, extension: str) -> bytes:
         DataError: no such member, a truncated shard, or a content that does not have the checksum it was written with.
     """
     if extension not in sample.members:
-        raise DataError(f"{index.describe(sample)} has no member {extension!r}, only {', '.join(sample.members)}.")
+        raise DataError(
+            f"{index.describe(sample)} has no member {extension!r}, only {', '.join(sample.members)}."
+        )
     offset, size = sample.members[extension]
     try:
         with open(index.root / index.shards[sample.shard]["name"], "rb", buffering=0) as file:
             data = os.pread(file.fileno(), size, offset)
     except OSError as error:
-        raise DataError(f"{index.describe(sample)} cannot be read ({error.strerror or error}). {REMAKE}") from error
+        raise DataError(
+            f"{index.describe(sample)} cannot be read ({error.strerror or error}). {REMAKE}"
+        ) from error
     if len(data) != size:
         raise DataError(
             f"{index.describe(sample)}: shard truncated: {len(data)} of {size} bytes of .{extension}. {REMAKE}"
         )
     if zlib.crc32(data) != sample.crc32[extension]:
-        raise DataError(f"{index.describe(sample)}: .{extension} is corrupt (its checksum differs). {REMAKE}")
+        raise DataError(
+            f"{index.describe(sample)}: .{extension} is corrupt (its checksum differs). {REMAKE}"
+        )
     return data
 
 
 def _read_metadata(root: Path) -> dict[str, Any]:
     path = root / "index.json"
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder (looked from {Path.cwd()}). `svae prepare … --out {root}` makes it.")
+        raise DataError(
+            f"{root}: no such folder (looked from {Path.cwd()}). `svae prepare … --out {root}` makes it."
+        )
     if not path.is_file():
         unfinished = any(root.glob("shard-*.tar")) or (root / "plan.json").exists()
         raise DataError(
@@ -280,6 +312,8 @@ def _sample(row: dict[str, Any], shard: int) -> Sample:
         speaker=sys.intern(row["speaker"]),
         language=sys.intern(row["language"]),
         text=row["text"],
-        members={sys.intern(name): (offset, size) for name, (offset, size) in row["members"].items()},
+        members={
+            sys.intern(name): (offset, size) for name, (offset, size) in row["members"].items()
+        },
         crc32={sys.intern(name): value for name, value in row["crc32"].items()},
     )

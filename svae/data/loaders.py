@@ -70,7 +70,9 @@ def crop_loader(
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
     plan = _CropPlan(batch_size, segment_samples, context_samples, guidance)
     return BatchStream(
-        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader), loader, pin_memory
+        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader),
+        loader,
+        pin_memory,
     )
 
 
@@ -112,15 +114,23 @@ def utterance_loader(
             character that the vocabulary does not have.
     """
     samples, reasons = select_utterances(
-        index.train, batch_frames=batch_frames, hop_length=hop_length, min_seconds=min_seconds, max_seconds=max_seconds
+        index.train,
+        batch_frames=batch_frames,
+        hop_length=hop_length,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
     )
     if reasons and not samples:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-        raise DataError(f"{index.root}: no training utterance fits: {listed}. Raise batch_frames or widen the limits.")
+        raise DataError(
+            f"{index.root}: no training utterance fits: {listed}. Raise batch_frames or widen the limits."
+        )
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
     plan = _UtterancePlan(batch_frames, hop_length, vocabulary, timings)
     return BatchStream(
-        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader), loader, pin_memory
+        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader),
+        loader,
+        pin_memory,
     )
 
 
@@ -212,11 +222,15 @@ def validation_batches(
         min_seconds=min_seconds,
         max_seconds=max_seconds,
     )
-    mine = sorted(usable[:count], key=lambda sample: (sample.num_samples, sample.key))[rank::world_size]
+    mine = sorted(usable[:count], key=lambda sample: (sample.num_samples, sample.key))[
+        rank::world_size
+    ]
     frames = [num_frames(sample.num_samples, hop_length) for sample in mine]
     for batch in pack(range(len(mine)), frames, batch_frames):
         chosen = [mine[i] for i in batch]
-        yield read_utterances(index, chosen, vocabulary=vocabulary, hop_length=hop_length, timings=timings)
+        yield read_utterances(
+            index, chosen, vocabulary=vocabulary, hop_length=hop_length, timings=timings
+        )
 
 
 # ----------------------------------------------------------------------------------------------- plans for the readers
@@ -230,7 +244,9 @@ class _CropPlan:
     guidance: CachedGuidance | None
 
     def batches(self, order: SlotOrder, start: int) -> Iterator[list[Crop]]:
-        return crop_batches(order, batch_size=self.batch_size, segment_samples=self.segment_samples, start=start)
+        return crop_batches(
+            order, batch_size=self.batch_size, segment_samples=self.segment_samples, start=start
+        )
 
     def read(self, index: ShardIndex, crops: list[Crop]) -> CropBatch:
         return read_crops(
@@ -250,9 +266,15 @@ class _UtterancePlan:
     timings: Timings | None
 
     def batches(self, order: SlotOrder, start: int) -> Iterator[list[Sample]]:
-        return utterance_batches(order, batch_frames=self.batch_frames, hop_length=self.hop_length, start=start)
+        return utterance_batches(
+            order, batch_frames=self.batch_frames, hop_length=self.hop_length, start=start
+        )
 
     def read(self, index: ShardIndex, samples: list[Sample]) -> UtteranceBatch:
         return read_utterances(
-            index, samples, vocabulary=self.vocabulary, hop_length=self.hop_length, timings=self.timings
+            index,
+            samples,
+            vocabulary=self.vocabulary,
+            hop_length=self.hop_length,
+            timings=self.timings,
         )

@@ -65,20 +65,33 @@ class SlotOrder:
         shuffle_shards: shards in a shuffling window.
     """
 
-    def __init__(self, samples: Sequence[Sample], *, seed: int, slot: int, slots: int, shuffle_shards: int) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], *, seed: int, slot: int, slots: int, shuffle_shards: int
+    ) -> None:
         self.samples = samples
-        self.seed, self.slot, self.slots, self.shuffle_shards = seed, slot, slots, max(shuffle_shards, 1)
+        self.seed, self.slot, self.slots, self.shuffle_shards = (
+            seed,
+            slot,
+            slots,
+            max(shuffle_shards, 1),
+        )
         # Shards without a usable utterance do not take part: a slot that got only such would have nothing to give.
-        shard_of = np.fromiter((sample.shard for sample in samples), dtype=np.int64, count=len(samples))
+        shard_of = np.fromiter(
+            (sample.shard for sample in samples), dtype=np.int64, count=len(samples)
+        )
         by_shard = np.argsort(shard_of, kind="stable")
         bounds = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
         self._members = np.split(by_shard, bounds) if len(samples) else []
         self._counts = np.array([len(members) for members in self._members], dtype=np.int64)
         if len(self._members) < slots:
-            raise ValueError(f"{len(self._members)} shards for {slots} slots")  # check_slots says it to the user
+            raise ValueError(
+                f"{len(self._members)} shards for {slots} slots"
+            )  # check_slots says it to the user
 
     def _shards(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._members))[self.slot :: self.slots]
+        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._members))[
+            self.slot :: self.slots
+        ]
 
     def count(self, epoch: int) -> int:
         """Return how many utterances the slot has in an epoch."""
@@ -89,12 +102,18 @@ class SlotOrder:
         shards = self._shards(epoch)
         rng = np.random.default_rng([self.seed, 1, epoch, self.slot])
         return [
-            rng.permutation(np.concatenate([self._members[shard] for shard in shards[i : i + self.shuffle_shards]]))
+            rng.permutation(
+                np.concatenate(
+                    [self._members[shard] for shard in shards[i : i + self.shuffle_shards]]
+                )
+            )
             for i in range(0, len(shards), self.shuffle_shards)
         ]
 
 
-def crop_batches(order: SlotOrder, *, batch_size: int, segment_samples: int, start: int = 0) -> Iterator[list[Crop]]:
+def crop_batches(
+    order: SlotOrder, *, batch_size: int, segment_samples: int, start: int = 0
+) -> Iterator[list[Crop]]:
     """Yield the slot's batches of crops from batch `start` on, endlessly; every utterance once an epoch.
 
     Batches are full: one may hold the end of an epoch and the beginning of the next.
@@ -122,7 +141,9 @@ def utterance_batches(
     In a batch, the longest utterance's frames times the number of utterances is at most `batch_frames`. What is
     together in a batch, and the order of the batches, change with the epoch.
     """
-    frames = np.array([num_frames(sample.num_samples, hop_length) for sample in order.samples], dtype=np.int64)
+    frames = np.array(
+        [num_frames(sample.num_samples, hop_length) for sample in order.samples], dtype=np.int64
+    )
     skip, epoch = start, 0
     while True:
         rng = np.random.default_rng([order.seed, 2, epoch, order.slot])
@@ -137,7 +158,9 @@ def utterance_batches(
         skip, epoch = max(skip - len(batches), 0), epoch + 1
 
 
-def pack(ordered: Sequence[int], frames: Sequence[int] | np.ndarray, batch_frames: int) -> list[list[int]]:
+def pack(
+    ordered: Sequence[int], frames: Sequence[int] | np.ndarray, batch_frames: int
+) -> list[list[int]]:
     """Cut a sequence of utterances into batches whose padded frames (longest times count) stay in the budget."""
     batches: list[list[int]] = []
     longest = 0

@@ -70,7 +70,9 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
         missing = [n for n in range(len(plan.shards)) if not _is_finished(plan.out, n)]
         if missing and len(missing) < len(plan.shards):
             done = len(plan.shards) - len(missing)
-            console.print(f"Continuing: {done} of {len(plan.shards)} shards are finished.", highlight=False)
+            console.print(
+                f"Continuing: {done} of {len(plan.shards)} shards are finished.", highlight=False
+            )
         entries = _make_shards(plan, missing, console)
         made = len(missing)
         index = _finish(plan, entries)
@@ -109,7 +111,9 @@ def _make_shards(plan: Plan, missing: list[int], console: Console) -> list[dict[
             highlight=False,
         )
         raise
-    return [entries[n] if n in entries else describe_shard(plan.out, n) for n in range(len(plan.shards))]
+    return [
+        entries[n] if n in entries else describe_shard(plan.out, n) for n in range(len(plan.shards))
+    ]
 
 
 def _is_finished(out: Path, number: int) -> bool:
@@ -138,7 +142,10 @@ def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
     keys = [
         json.loads(line)["key"]
         for entry in entries
-        for line in (plan.out / entry["name"]).with_suffix(".jsonl").read_text(encoding="utf-8").split("\n")
+        for line in (plan.out / entry["name"])
+        .with_suffix(".jsonl")
+        .read_text(encoding="utf-8")
+        .split("\n")
         if line
     ]
     return write_index(
@@ -159,7 +166,9 @@ def _warnings(plan: Plan) -> Iterator[str]:
             "That is enough for train-vae; train-tts needs texts."
         )
     if plan.options.corpus in ("libritts", "librispeech") and not plan.options.subsets:
-        taken = sorted({utterance.source.split("/")[0] for shard in plan.shards for utterance in shard})
+        taken = sorted(
+            {utterance.source.split("/")[0] for shard in plan.shards for utterance in shard}
+        )
         if taken:
             yield f"no --subset given: taking {', '.join(taken)}."
 
@@ -178,7 +187,11 @@ def _report(index: ShardIndex, made: int) -> PrepareReport:
 
 
 def _print(report: PrepareReport, plan: Plan, console: Console) -> None:
-    hours = f"{report.seconds / 3600:.1f} h" if report.seconds >= 7200 else f"{report.seconds / 60:.1f} min"
+    hours = (
+        f"{report.seconds / 3600:.1f} h"
+        if report.seconds >= 7200
+        else f"{report.seconds / 60:.1f} min"
+    )
     rejected = sum(report.rejected.values())
     lines = [
         f"{report.utterances} utterances ({hours}) of {report.speakers} speaker{'s' if report.speakers > 1 else ''} in {report.shards} shards; "
@@ -218,13 +231,17 @@ def _make_shard(
                 yield item
             tick()
         # Here, so that it lies there when the shard gets its name.
-        lines = (json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in rejections)
+        lines = (
+            json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in rejections
+        )
         write_text(_rejected_path(out, number), "".join(lines))
 
     return write_shard(out, number, items())
 
 
-def _read(utterance: Utterance, raw_text: str | None, options: PrepareOptions) -> ShardItem | Rejection:
+def _read(
+    utterance: Utterance, raw_text: str | None, options: PrepareOptions
+) -> ShardItem | Rejection:
     """Read, check, resample and encode one utterance."""
 
     def rejection(reason: str, detail: str) -> Rejection:
@@ -235,7 +252,9 @@ def _read(utterance: Utterance, raw_text: str | None, options: PrepareOptions) -
         header_seconds = _header_seconds(utterance.audio)
         if header_seconds > options.max_seconds:
             return rejection("too long", f"{header_seconds:.1f} s, limit {options.max_seconds:g} s")
-        waveform, rate = load_audio(utterance.audio, sample_rate=options.sample_rate, name=utterance.source)
+        waveform, rate = load_audio(
+            utterance.audio, sample_rate=options.sample_rate, name=utterance.source
+        )
     except AudioError as error:
         return rejection(error.reason, str(error))
     seconds = waveform.shape[-1] / rate
@@ -246,7 +265,9 @@ def _read(utterance: Utterance, raw_text: str | None, options: PrepareOptions) -
     peak, rms = float(waveform.abs().max()), float(waveform.square().mean().sqrt())
     if peak < SILENT_PEAK or rms < SILENT_RMS:
         return rejection("silent", f"peak {peak:.2g}, rms {rms:.2g}; full scale is 1")
-    metadata = {"source": utterance.source} | ({"raw_text": raw_text} if raw_text is not None else {})
+    metadata = {"source": utterance.source} | (
+        {"raw_text": raw_text} if raw_text is not None else {}
+    )
     return ShardItem(
         key=utterance.key,
         members={"flac": encode_flac(waveform, rate)},

@@ -114,16 +114,28 @@ def make_plan(options: PrepareOptions) -> Plan:
     require_text = transcripts if options.require_text is None else options.require_text
     accepted: list[Utterance] = []
     with ThreadPoolExecutor(16) as pool:
-        sizes = dict(zip((u.key for u in utterances), pool.map(_size, (u.audio for u in utterances)), strict=True))
+        sizes = dict(
+            zip(
+                (u.key for u in utterances),
+                pool.map(_size, (u.audio for u in utterances)),
+                strict=True,
+            )
+        )
     raw_texts: dict[str, str] = {}
     rejections: list[Rejection] = []
     for utterance in utterances:
         text = normalize_text(utterance.text or "")
         if sizes[utterance.key] < 1:
-            reason = ("missing", "no such file") if sizes[utterance.key] < 0 else ("empty", "the file has 0 bytes")
+            reason = (
+                ("missing", "no such file")
+                if sizes[utterance.key] < 0
+                else ("empty", "the file has 0 bytes")
+            )
             rejections.append(Rejection(utterance.key, utterance.source, *reason))
         elif not text and require_text:
-            rejections.append(Rejection(utterance.key, utterance.source, "without text", "no or empty transcript"))
+            rejections.append(
+                Rejection(utterance.key, utterance.source, "without text", "no or empty transcript")
+            )
         else:
             if utterance.text is not None and utterance.text != text:
                 raw_texts[utterance.key] = utterance.text
@@ -141,7 +153,9 @@ def make_plan(options: PrepareOptions) -> Plan:
     )
 
 
-def assign(utterances: Sequence[Utterance], sizes: dict[str, int], number: int) -> list[list[Utterance]]:
+def assign(
+    utterances: Sequence[Utterance], sizes: dict[str, int], number: int
+) -> list[list[Utterance]]:
     """Deal utterances to shards, balanced in count (within 1) and in bytes of audio (about the longest utterance).
 
     Bytes stand for seconds: exact for uncompressed files of one corpus, close for compressed ones, and known without
@@ -189,11 +203,19 @@ def enter_folder(plan: Plan) -> None:
         if path.exists():
             changes = _differences(json.loads(path.read_text(encoding="utf-8")), plan.identity)
             if changes:
-                raise DataError(f"{plan.out}: was begun with other options: {'; '.join(changes)}.\n{advice}")
+                raise DataError(
+                    f"{plan.out}: was begun with other options: {'; '.join(changes)}.\n{advice}"
+                )
         elif any(plan.out.glob("shard-*")) or (plan.out / "index.json").exists():
-            raise DataError(f"{plan.out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}")
-        elif foreign := sorted({entry.name for entry in plan.out.iterdir()} - {"rejected.jsonl", ".rejected"}):
-            raise DataError(f"{plan.out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out.")
+            raise DataError(
+                f"{plan.out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}"
+            )
+        elif foreign := sorted(
+            {entry.name for entry in plan.out.iterdir()} - {"rejected.jsonl", ".rejected"}
+        ):
+            raise DataError(
+                f"{plan.out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out."
+            )
         else:
             write_text(path, json.dumps(plan.identity, indent=1) + "\n")
         # What a killed run left half done.
@@ -212,9 +234,13 @@ def _folders(options: PrepareOptions) -> tuple[Path, Path]:
     if options.root is not None:
         return Path(options.root), out
     if options.corpus == "jsonl":
-        raise DataError("svae prepare jsonl: --root is missing. Give the .jsonl file, or the folder it is in.")
+        raise DataError(
+            "svae prepare jsonl: --root is missing. Give the .jsonl file, or the folder it is in."
+        )
     if options.corpus not in CORPORA:
-        raise DataError(f"corpus {options.corpus!r}: unknown. Expected one of {', '.join(CORPORA)}, jsonl.")
+        raise DataError(
+            f"corpus {options.corpus!r}: unknown. Expected one of {', '.join(CORPORA)}, jsonl."
+        )
     return CORPORA[options.corpus].folder, out
 
 
@@ -227,9 +253,13 @@ def _check(options: PrepareOptions) -> None:
     if options.workers is not None and options.workers < 1:
         problems.append(f"--workers {options.workers}: expected at least 1")
     if not 0 <= options.validation < 1:
-        problems.append(f"--validation {options.validation}: expected a share from 0 up to, but not, 1")
+        problems.append(
+            f"--validation {options.validation}: expected a share from 0 up to, but not, 1"
+        )
     if not 0 <= options.min_seconds < options.max_seconds:
-        problems.append(f"min_seconds {options.min_seconds} must be at least 0 and less than {options.max_seconds}")
+        problems.append(
+            f"min_seconds {options.min_seconds} must be at least 0 and less than {options.max_seconds}"
+        )
     if problems:
         raise DataError("svae prepare: " + "; ".join(problems) + ".")
 
@@ -246,14 +276,22 @@ def _number_of_shards(options: PrepareOptions, utterances: int) -> int:
 
 
 def _identity(
-    options: PrepareOptions, require_text: bool, utterances: list[Utterance], sizes: dict[str, int], shards: int
+    options: PrepareOptions,
+    require_text: bool,
+    utterances: list[Utterance],
+    sizes: dict[str, int],
+    shards: int,
 ) -> dict[str, Any]:
     """Return everything that decides the shards' bytes; not where the corpus lies, nor how many processes work."""
     content = hashlib.sha256()
     for u in utterances:
         row = [u.key, u.source, sizes[u.key], u.text, u.speaker, u.language]
         content.update(json.dumps(row).encode() + b"\n")
-    fixed = {name: value for name, value in asdict(options).items() if name not in ("root", "out", "workers")}
+    fixed = {
+        name: value
+        for name, value in asdict(options).items()
+        if name not in ("root", "out", "workers")
+    }
     return {
         "format": FORMAT,
         **fixed,

@@ -15,7 +15,12 @@ def num_frames(num_samples: int, hop_length: int) -> int:
 
 
 def select_utterances(
-    samples: Sequence[Sample], *, batch_frames: int, hop_length: int, min_seconds: float, max_seconds: float
+    samples: Sequence[Sample],
+    *,
+    batch_frames: int,
+    hop_length: int,
+    min_seconds: float,
+    max_seconds: float,
 ) -> tuple[list[Sample], dict[str, int]]:
     """Part the utterances that can be in a batch from those that cannot.
 
@@ -58,7 +63,9 @@ def unfit_utterances(
     )[1]
 
 
-def check_slots(index: ShardIndex, samples: Sequence[Sample], *, world_size: int, num_workers: int) -> None:
+def check_slots(
+    index: ShardIndex, samples: Sequence[Sample], *, world_size: int, num_workers: int
+) -> None:
     """Check that every reader of every rank gets at least one shard with something to read.
 
     Raises:

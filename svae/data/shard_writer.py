@@ -66,7 +66,9 @@ def write_shard(root: str | Path, number: int, items: Iterable[ShardItem]) -> di
                 rows = _write_tar(file, number, items)
             _locate_members(temporary, rows)
             # The rows first: a shard counts as finished when its tar is there.
-            write_text(rows_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            write_text(
+                rows_path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            )
     except OSError as error:
         raise DataError(
             f"{tar_path}: cannot be written ({error.strerror or error}). Free space or choose another --out."
@@ -93,7 +95,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         with open(path, encoding="utf-8") as file:
             return [json.loads(line) for line in file]
     except FileNotFoundError:
-        raise DataError(f"{path}: missing; it says where the samples lie in the tar. {REMAKE}") from None
+        raise DataError(
+            f"{path}: missing; it says where the samples lie in the tar. {REMAKE}"
+        ) from None
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: damaged ({error}). {REMAKE}") from error
 
@@ -107,7 +111,9 @@ def _write_tar(file: BinaryIO, number: int, items: Iterable[ShardItem]) -> list[
     with webdataset.TarWriter(file, user="svae", group="svae", mtime=0, encoder=False) as writer:
         for item in items:
             if not item.key or any(char in "./\\" or char.isspace() for char in item.key):
-                raise DataError(f"sample key {item.key!r}: must not be empty nor hold '.', '/' or white space.")
+                raise DataError(
+                    f"sample key {item.key!r}: must not be empty nor hold '.', '/' or white space."
+                )
             row = {
                 "key": item.key,
                 "shard": number,
@@ -134,6 +140,8 @@ def _locate_members(tar_path: Path, rows: list[dict[str, Any]]) -> None:
             key, _, extension = member.name.partition(".")
             places[key][extension] = (member.offset_data, member.size)
     if len(places) != len(rows):
-        raise DataError(f"{tar_path}: {len(rows)} samples, but only {len(places)} different keys. Keys must be unique.")
+        raise DataError(
+            f"{tar_path}: {len(rows)} samples, but only {len(places)} different keys. Keys must be unique."
+        )
     for row in rows:
         row["members"] = places[row["key"]]

@@ -134,13 +134,17 @@ class SlotDataset(IterableDataset):
             shuffle_shards=self.loader.shuffle_shards,
         )
         try:
-            for number, planned in enumerate(self.plan.batches(order, position.batch), position.batch):
+            for number, planned in enumerate(
+                self.plan.batches(order, position.batch), position.batch
+            ):
                 batch = self.plan.read(self.index, planned)
                 yield batch if batch.keys else self._stand_in(order, number, batch.failures)
         except DataError as error:
             yield _Stop(str(error))
 
-    def _stand_in(self, order: SlotOrder, number: int, failures: list[str]) -> CropBatch | UtteranceBatch:
+    def _stand_in(
+        self, order: SlotOrder, number: int, failures: list[str]
+    ) -> CropBatch | UtteranceBatch:
         """Return the next readable batch in place of one that lost all its samples, with the lost one's failures.
 
         The batch comes again at its own place, with its own failures: what a step gives depends on the step alone.

@@ -34,7 +34,9 @@ class Timings:
         self.left_out = 0
         self._words: dict[str, list[array[float]]] = {}
         try:
-            self.source = json.loads((self.root / DESCRIPTION).read_text(encoding="utf-8"))["source"]
+            self.source = json.loads((self.root / DESCRIPTION).read_text(encoding="utf-8"))[
+                "source"
+            ]
             for number in range(len(self.source)):
                 path = self.root / timings_name(number)
                 for line in path.read_text(encoding="utf-8").splitlines():
@@ -42,7 +44,9 @@ class Timings:
                     if "words" in row:
                         self._words[row["key"]] = [array("f", word) for word in row["words"]]
         except FileNotFoundError as error:
-            raise DataError(f"{error.filename}: not there; data.timings is a finished folder of `svae align`") from None
+            raise DataError(
+                f"{error.filename}: not there; data.timings is a finished folder of `svae align`"
+            ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{self.root}: damaged times of phones ({error}); make them again with `svae align`"
@@ -59,7 +63,9 @@ class Timings:
         rate = sample_rate / hop_length
         return symbols, [*(end * rate for end in ends[:-1]), sample.num_samples / hop_length]
 
-    def frames(self, sample: Sample, vocabulary: FramePhonemes, sample_rate: int, hop_length: int) -> list[int]:
+    def frames(
+        self, sample: Sample, vocabulary: FramePhonemes, sample_rate: int, hop_length: int
+    ) -> list[int]:
         """Return which symbol is spoken in each frame of an utterance."""
         symbols, ends = self.timeline(sample, vocabulary, sample_rate, hop_length)
         return vocabulary.frames(symbols, ends, -(-sample.num_samples // hop_length))

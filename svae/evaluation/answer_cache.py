@@ -40,7 +40,10 @@ class AnswerCache:
     def add(self, answers: dict[str, Any]) -> None:
         """Keep answers by key, on disk when this returns."""
         self._answers |= answers
-        lines = "".join(json.dumps({"key": k, "answer": a}, ensure_ascii=False) + "\n" for k, a in answers.items())
+        lines = "".join(
+            json.dumps({"key": k, "answer": a}, ensure_ascii=False) + "\n"
+            for k, a in answers.items()
+        )
         new = not self._path.exists() or self._path.stat().st_size == 0
         with self._path.open("a", encoding="utf-8") as file:
             # The newline ends a line that an interrupted run may have left torn.
@@ -53,4 +56,6 @@ def _parse(line: str) -> dict[str, Any]:
         row = json.loads(line)
     except ValueError:
         return {}
-    return row if isinstance(row, dict) and ("judge" in row or {"key", "answer"} <= row.keys()) else {}
+    return (
+        row if isinstance(row, dict) and ("judge" in row or {"key", "answer"} <= row.keys()) else {}
+    )

@@ -46,7 +46,9 @@ class Judges:
     def description(self) -> dict[str, dict[str, Any]]:
         """Return what is stored with the results."""
         models = {**self.speakers, **self.quality}
-        return {"asr": self.asr.description} | {name: model.description for name, model in models.items()}
+        return {"asr": self.asr.description} | {
+            name: model.description for name, model in models.items()
+        }
 
 
 @dataclass
@@ -77,7 +79,9 @@ class Stages:
             | (
                 {
                     "audio_seconds": round(self.audio_seconds[name], 3),
-                    "audio_seconds_per_second": round(self.audio_seconds[name] / max(spent, 1e-9), 2),
+                    "audio_seconds_per_second": round(
+                        self.audio_seconds[name] / max(spent, 1e-9), 2
+                    ),
                 }
                 if name in self.audio_seconds
                 else {}
@@ -126,13 +130,19 @@ class Bench:
         by_content = {content: unique[name] for name, content in reversed(contents.items())}
         order = sorted(by_content, key=lambda content: (by_content[content].size, content))
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        cache = AnswerCache(self.cache, kind, identity | {"device": self.world.device.type}, self.world.rank)
+        cache = AnswerCache(
+            self.cache, kind, identity | {"device": self.world.device.type}, self.world.rank
+        )
         todo = [batch for batch in batches if any(cache.get(content) is None for content in batch)]
-        barrier(self.world)  # every rank has read what was there before one adds to it, so that all share out the same
+        barrier(
+            self.world
+        )  # every rank has read what was there before one adds to it, so that all share out the same
         mine = todo[self.world.rank :: self.world.world_size]
         answers: dict[str, Any] = {c: a for c in order if (a := cache.get(c)) is not None}
         with self.stages.measure(kind):
-            heard = self._hear(kind, [[by_content[c] for c in batch] for batch in mine], mine, answer, cache)
+            heard = self._hear(
+                kind, [[by_content[c] for c in batch] for batch in mine], mine, answer, cache
+            )
         for line in gather_lists([json.dumps(row) for row in heard], self.world):
             content, value = json.loads(line)
             answers[content] = value
@@ -159,7 +169,9 @@ class Bench:
     ) -> list[tuple[str, Any]]:
         """Return (content, answer) of every recording of these batches; remember each batch when it is done."""
         rows: list[tuple[str, Any]] = []
-        progress = Progress(console=self.console, transient=True, disable=not self.console.is_terminal)
+        progress = Progress(
+            console=self.console, transient=True, disable=not self.console.is_terminal
+        )
         with progress, ThreadPoolExecutor(DECODE_THREADS) as pool:
             task = progress.add_task(f"Judging: {kind}", total=sum(map(len, batches)))
             loads = [pool.map(_try_load, batch) for batch in batches[:1]]
@@ -169,8 +181,16 @@ class Bench:
                 waveforms = [clip for clip in loaded if isinstance(clip, Tensor)]
                 values = iter(map(_finite, answer(waveforms)) if waveforms else [])
                 self.stages.heard(kind, sum(clip.shape[0] for clip in waveforms) / JUDGE_RATE)
-                good = {c: next(values) for c, x in zip(contents, loaded, strict=True) if isinstance(x, Tensor)}
-                bad = {c: {"error": x} for c, x in zip(contents, loaded, strict=True) if isinstance(x, str)}
+                good = {
+                    c: next(values)
+                    for c, x in zip(contents, loaded, strict=True)
+                    if isinstance(x, Tensor)
+                }
+                bad = {
+                    c: {"error": x}
+                    for c, x in zip(contents, loaded, strict=True)
+                    if isinstance(x, str)
+                }
                 cache.add(good)
                 rows += [*good.items(), *bad.items()]
                 progress.advance(task, len(contents))
@@ -195,35 +215,46 @@ def _try_load(recording: Recording) -> Tensor | str:
         return str(error)
 
 
-def transcribe_all(bench: Bench, asr: Recognizer, recordings: Sequence[Recording]) -> dict[str, Any]:
+def transcribe_all(
+    bench: Bench, asr: Recognizer, recordings: Sequence[Recording]
+) -> dict[str, Any]:
     """Return name → `{"text", "seconds"}` or `{"error"}`."""
 
     def answer(waveforms: Sequence[Tensor]) -> list[dict[str, Any]]:
         texts = asr.transcribe(list(waveforms))
         return [
-            {"text": text, "seconds": clip.shape[0] / JUDGE_RATE} for text, clip in zip(texts, waveforms, strict=True)
+            {"text": text, "seconds": clip.shape[0] / JUDGE_RATE}
+            for text, clip in zip(texts, waveforms, strict=True)
         ]
 
     return bench.ask("asr", asr.description, recordings, answer)
 
 
-def embed_all(bench: Bench, kind: str, model: SpeakerModel, recordings: Sequence[Recording]) -> dict[str, Any]:
+def embed_all(
+    bench: Bench, kind: str, model: SpeakerModel, recordings: Sequence[Recording]
+) -> dict[str, Any]:
     """Return name → an embedding (E,), or `{"error"}`."""
 
     def answer(waveforms: Sequence[Tensor]) -> list[str]:
         vectors = model.embed(list(waveforms)).cpu().numpy().astype("<f4")
         return [
-            base64.b64encode(vector.tobytes()).decode() if np.isfinite(vector).all() else math.nan for vector in vectors
+            base64.b64encode(vector.tobytes()).decode() if np.isfinite(vector).all() else math.nan
+            for vector in vectors
         ]
 
     found = bench.ask(kind, model.description, recordings, answer)
     return {name: a if isinstance(a, dict) else _vector(a) for name, a in found.items()}
 
 
-def rate_all(bench: Bench, name: str, predictor: QualityPredictor, recordings: Sequence[Recording]) -> dict[str, Any]:
+def rate_all(
+    bench: Bench, name: str, predictor: QualityPredictor, recordings: Sequence[Recording]
+) -> dict[str, Any]:
     """Return recording → column → score; `WORST` throughout for what cannot be heard."""
     found = bench.ask(name, predictor.description, recordings, predictor.predict)
-    return {key: dict.fromkeys(predictor.columns, WORST) if "error" in a else a for key, a in found.items()}
+    return {
+        key: dict.fromkeys(predictor.columns, WORST) if "error" in a else a
+        for key, a in found.items()
+    }
 
 
 def _vector(text: str) -> Tensor:

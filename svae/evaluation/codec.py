@@ -23,7 +23,9 @@ TOLERANCE_SECONDS = 0.1
 """Codecs work in whole frames; what differs by more than this is not a reconstruction of the same recording."""
 
 
-def add_codec_scores(rows: Rows, items: Sequence[Item], systems: Systems, judges: Judges, bench: Bench) -> None:
+def add_codec_scores(
+    rows: Rows, items: Sequence[Item], systems: Systems, judges: Judges, bench: Bench
+) -> None:
     """Add the signal scores, and `sim_…_to_original`, to the rows of all systems but the originals."""
     pairs = [
         (row["recordings"][name], of_item[item.id], item.target)
@@ -32,31 +34,43 @@ def add_codec_scores(rows: Rows, items: Sequence[Item], systems: Systems, judges
         if name != ORIGINALS and item.id in of_item and item.target is not None
     ]
     for kind, model in judges.speakers.items():
-        found = embed_all(bench, kind, model, list({target.name: target for _, _, target in pairs}.values()))
+        found = embed_all(
+            bench, kind, model, list({target.name: target for _, _, target in pairs}.values())
+        )
         for name, of_item in systems.items():
             if name != ORIGINALS:
                 found |= embed_all(bench, kind, model, list(of_item.values()))
         for entry, made, target in pairs:
             a, b = found[made.name], found[target.name]
-            entry[f"{kind}_to_original"] = 0.0 if isinstance(a, dict) or isinstance(b, dict) else cosine(a, b)
+            entry[f"{kind}_to_original"] = (
+                0.0 if isinstance(a, dict) or isinstance(b, dict) else cosine(a, b)
+            )
     with bench.stages.measure("signal"):
         answers = ask_pairs(bench, [(made, target) for _, made, target in pairs])
     for entry, made, target in pairs:
         entry |= dict.fromkeys(SIGNAL_SCORES) | answers[made.name, target.name]
 
 
-def ask_pairs(bench: Bench, pairs: list[tuple[Recording, Recording]]) -> dict[tuple[str, str], dict[str, Any]]:
+def ask_pairs(
+    bench: Bench, pairs: list[tuple[Recording, Recording]]
+) -> dict[tuple[str, str], dict[str, Any]]:
     """Return the scores by the names of a pair; remembered by content, divided over ranks."""
     cache = AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
     keys: dict[tuple[str, str], str] = {}
     for made, target in pairs:
         keys[made.name, target.name] = f"{_content(bench, made)}:{_content(bench, target)}"
-    todo = {keys[m.name, t.name]: (m, t) for m, t in pairs if cache.get(keys[m.name, t.name]) is None}
+    todo = {
+        keys[m.name, t.name]: (m, t) for m, t in pairs if cache.get(keys[m.name, t.name]) is None
+    }
     mine = list(todo.items())[bench.world.rank :: bench.world.world_size]
     barrier(bench.world)
     lines = []
     for key, (made, target) in track(
-        mine, "Comparing signals", console=bench.console, transient=True, disable=not bench.console.is_terminal
+        mine,
+        "Comparing signals",
+        console=bench.console,
+        transient=True,
+        disable=not bench.console.is_terminal,
     ):
         scores = score_pair(target, made)
         if "missing " not in key:
@@ -102,11 +116,17 @@ def codec_notes(rows: Rows, names: Sequence[str]) -> list[str]:
     for name in names:
         entries = [row["recordings"][name] for row in rows if name in row["recordings"]]
         for score in SIGNAL_SCORES:
-            reasons = Counter(r for e in entries if (r := e.get("undefined", {}).get(score)) is not None)
+            reasons = Counter(
+                r for e in entries if (r := e.get("undefined", {}).get(score)) is not None
+            )
             if reasons:
                 why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))
-                notes.append(f"{name}: {score} is undefined for {reasons.total()} of {len(entries)} utterances: {why}")
+                notes.append(
+                    f"{name}: {score} is undefined for {reasons.total()} of {len(entries)} utterances: {why}"
+                )
         off = sum("longer_by_seconds" in e for e in entries)
         if off:
-            notes.append(f"{name}: {off} of {len(entries)} recordings are not as long as the original; cut or padded")
+            notes.append(
+                f"{name}: {off} of {len(entries)} recordings are not as long as the original; cut or padded"
+            )
     return notes

@@ -44,9 +44,13 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
     by_id = {row["id"]: row for row in rows_b}
     if [row["id"] for row in rows_a] != [row["id"] for row in rows_b]:
         only = len({row["id"] for row in rows_a} ^ by_id.keys())
-        raise DataError(f"--compare {a} {b}: {only} utterances are in one of them only; evaluate both on the same list")
+        raise DataError(
+            f"--compare {a} {b}: {only} utterances are in one of them only; evaluate both on the same list"
+        )
     if cluster and any(row.get("speaker") is None for row in rows_a):
-        raise DataError(f"--compare {a} {b} --cluster-by-speaker: rows without a speaker; leave the option out")
+        raise DataError(
+            f"--compare {a} {b} --cluster-by-speaker: rows without a speaker; leave the option out"
+        )
     groups = speakers_of(rows_a) if cluster else None
     scores: dict[str, Any] = {}
     for column in columns:
@@ -65,7 +69,10 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
     }
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(out / "comparison.json", json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        write_text(
+            out / "comparison.json",
+            json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        )
     print_comparison(Console(), result)
     return result
 
@@ -97,7 +104,9 @@ def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
     if not isinstance(metrics, dict):
         raise DataError(f"{folder}/metrics.json: damaged; run the evaluation again")
     if metrics.get("format") != 2:
-        raise DataError(f"{folder}: results of format {metrics.get('format')}, expected 2; run the evaluation again")
+        raise DataError(
+            f"{folder}: results of format {metrics.get('format')}, expected 2; run the evaluation again"
+        )
     needed = {"list", "protocol", "judges", "system_recordings", "system_name", "system", "errors"}
     if not needed <= metrics.keys() or not all(
         isinstance(row, dict) and {"id", "recordings"} <= row.keys() for row in rows
@@ -122,10 +131,14 @@ def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> tuple[list[
     """
     for section, key in SAME:
         if a[section][key] != b[section][key]:
-            raise DataError(f"{where}: {section} {key} differ: {a[section][key]!r} and {b[section][key]!r}")
+            raise DataError(
+                f"{where}: {section} {key} differ: {a[section][key]!r} and {b[section][key]!r}"
+            )
     if _judge(a, "asr") != _judge(b, "asr"):
         names = " and ".join(m["judges"]["asr"].get("spec", "?") for m in (a, b))
-        raise DataError(f"{where}: the recognisers differ ({names}); their word error rates do not compare")
+        raise DataError(
+            f"{where}: the recognisers differ ({names}); their word error rates do not compare"
+        )
     other = [k for k in ("sim_ecapa", "sim_o", "utmos", "dnsmos") if _judge(a, k) != _judge(b, k)]
     only = [k for k in other if a["judges"].get(k) is None or b["judges"].get(k) is None]
     words = [f"{k}: {'only one of them has it' if k in only else 'other judges'}" for k in other]
@@ -136,9 +149,7 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
     """Print one line for each score."""
     for name in ("a", "b"):
         side = result[name]
-        text = (
-            f"{name.upper()}: {escape(side['folder'])} ({escape(side['system'])}), protocol {escape(side['protocol'])}"
-        )
+        text = f"{name.upper()}: {escape(side['folder'])} ({escape(side['system'])}), protocol {escape(side['protocol'])}"
         if side["originals_wer"] is not None:
             text += f"; the originals' WER there: {100 * side['originals_wer']:.2f} %"
         if side["errors"]:
@@ -152,12 +163,20 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
         scale, digits = (100, 2) if form == "percent" else (1, 4)
         numbers = [f"{scale * found[key]:.{digits}f}" for key in ("a", "b", "difference")]
         ends = found["interval"]
-        shown = "—" if ends is None else f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
-        table.add_row(heading, *numbers, shown, f"{found['p']:.4f}" + ("" if found["exact"] else "~"))
+        shown = (
+            "—" if ends is None else f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
+        )
+        table.add_row(
+            heading, *numbers, shown, f"{found['p']:.4f}" + ("" if found["exact"] else "~")
+        )
     console.print(table)
     for text in result["left_out"]:
         console.print(f"Left out: {text}", highlight=False)
-    drawn = "; ~ 10,000 drawn permutations" if any(not f["exact"] for f in result["scores"].values()) else ""
+    drawn = (
+        "; ~ 10,000 drawn permutations"
+        if any(not f["exact"] for f in result["scores"].values())
+        else ""
+    )
     console.print(
         f"{result['utterances']} utterances. Paired bootstrap and permutation test over {result['unit']}s{drawn}",
         highlight=False,

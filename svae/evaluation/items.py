@@ -76,7 +76,13 @@ def read_list(
     except UnicodeDecodeError:
         raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
     if form == "auto":
-        form = "jsonl" if path.suffix == ".jsonl" else "seed-tts" if _has_bars(lines[0]) else "librispeech-pc"
+        form = (
+            "jsonl"
+            if path.suffix == ".jsonl"
+            else "seed-tts"
+            if _has_bars(lines[0])
+            else "librispeech-pc"
+        )
     folder = audio_root or path.parent
     parsers: dict[str, Callable[[str], Item]] = {
         "jsonl": partial(_jsonl_item, folder),
@@ -101,8 +107,12 @@ def read_list(
         seen.add(item.id)
         items.append(item)
     if not items:
-        raise DataError(f"--list {path}: no row in it. Expected JSON objects {LIST_FIELDS}, one a line.")
-    return ItemList(items, {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)})
+        raise DataError(
+            f"--list {path}: no row in it. Expected JSON objects {LIST_FIELDS}, one a line."
+        )
+    return ItemList(
+        items, {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)}
+    )
 
 
 def _has_bars(line: str) -> bool:
@@ -119,7 +129,9 @@ def _jsonl_item(folder: Path, line: str) -> Item:
     for name in ("id", "text", "ref", "ref_text", "target", "speaker"):
         if row.get(name) is not None and not isinstance(row[name], str):
             raise ValueError(f"field {name!r} must be text, got {row[name]!r}")
-        if isinstance(row.get(name), str) and any("\ud800" <= char <= "\udfff" for char in row[name]):
+        if isinstance(row.get(name), str) and any(
+            "\ud800" <= char <= "\udfff" for char in row[name]
+        ):
             raise ValueError(
                 f"field {name!r} holds half of a surrogate pair, {row[name]!r}; write the character itself"
             )
@@ -138,10 +150,16 @@ def _jsonl_item(folder: Path, line: str) -> Item:
 
 
 def _check_id(name: str) -> None:
-    if not name or any(c in "/\\" or c.isspace() or not c.isprintable() for c in name) or name.startswith("."):
+    if (
+        not name
+        or any(c in "/\\" or c.isspace() or not c.isprintable() for c in name)
+        or name.startswith(".")
+    ):
         raise ValueError(f"id {name[:80]!r} cannot name a file")
     if len(name.encode()) > MAX_ID_BYTES:
-        raise ValueError(f"id {name[:80]!r}… cannot name a file: {len(name.encode())} bytes, at most {MAX_ID_BYTES}")
+        raise ValueError(
+            f"id {name[:80]!r}… cannot name a file: {len(name.encode())} bytes, at most {MAX_ID_BYTES}"
+        )
 
 
 def _librispeech_item(audio_root: Path | None, line: str) -> Item:
@@ -152,7 +170,9 @@ def _librispeech_item(audio_root: Path | None, line: str) -> Item:
             "lists of its own form only (docs/protocols.md)"
         )
     if audio_root is None:
-        raise ValueError("this list names LibriSpeech utterances; pass their folder with --audio-root DIR")
+        raise ValueError(
+            "this list names LibriSpeech utterances; pass their folder with --audio-root DIR"
+        )
     prompt_id, _, prompt_text, target_id, _, text = (column.strip() for column in columns)
 
     def find(utterance: str) -> Recording:
@@ -161,14 +181,18 @@ def _librispeech_item(audio_root: Path | None, line: str) -> Item:
 
     if prompt_id.count("-") != 2 or target_id.count("-") != 2:
         raise ValueError(f"expected ids like 4077-13754-0000, got {prompt_id!r} and {target_id!r}")
-    return Item(target_id, text, find(prompt_id), prompt_text, find(target_id), target_id.split("-")[0])
+    return Item(
+        target_id, text, find(prompt_id), prompt_text, find(target_id), target_id.split("-")[0]
+    )
 
 
 def _seed_tts_item(folder: Path, line: str) -> Item:
     """Read a row of Seed-TTS's meta.lst; a human recording without a fifth column is wavs/UTT.wav where that exists."""
     columns = line.strip().split("|")
     if len(columns) not in (4, 5):
-        raise ValueError(f"expected utt|prompt_text|prompt_wav|text or one more, |target_wav, got {len(columns)} parts")
+        raise ValueError(
+            f"expected utt|prompt_text|prompt_wav|text or one more, |target_wav, got {len(columns)} parts"
+        )
     name, prompt_text, prompt, text = columns[:4]
     _check_id(name)
     target = folder / (columns[4] if len(columns) == 5 else f"wavs/{name}.wav")
@@ -180,7 +204,9 @@ def _seed_tts_item(folder: Path, line: str) -> Item:
 def _zipvoice_item(folder: Path, line: str) -> Item:
     columns = line.strip().split("\t")
     if len(columns) != 4:
-        raise ValueError(f"expected 4 tab-separated columns (utt, prompt text, prompt wav, text), got {len(columns)}")
+        raise ValueError(
+            f"expected 4 tab-separated columns (utt, prompt text, prompt wav, text), got {len(columns)}"
+        )
     name, prompt_text, prompt, text = columns
     _check_id(name)
     return Item(name, text, recording_from_file(folder / prompt), prompt_text, None)
@@ -192,10 +218,17 @@ def check_recordings(items: Sequence[Item], *, option: str) -> None:
     Raises:
         DataError: some are not; they are counted and the first are named.
     """
-    files = {recording.path for item in items for recording in (item.prompt, item.target) if recording is not None}
+    files = {
+        recording.path
+        for item in items
+        for recording in (item.prompt, item.target)
+        if recording is not None
+    }
     missing = sorted(str(path) for path in files if not path.is_file())
     if missing:
-        some = "\n".join(f"  {name}" for name in missing[:5]) + ("\n  …" if len(missing) > 5 else "")
+        some = "\n".join(f"  {name}" for name in missing[:5]) + (
+            "\n  …" if len(missing) > 5 else ""
+        )
         raise DataError(
             f"{option}: {len(missing)} of {len(files)} recordings that it names are missing:\n{some}\n"
             "Paths are relative to the list's folder, those of a .lst to --audio-root."
@@ -215,7 +248,9 @@ def held_out_list(root: Path, *, need_prompts: bool = True) -> ItemList:
     """
     index = read_index(root)
     if index.kind != "waveforms":
-        raise DataError(f"--data {root}: holds {index.kind}; evaluation needs waveform shards from `svae prepare`")
+        raise DataError(
+            f"--data {root}: holds {index.kind}; evaluation needs waveform shards from `svae prepare`"
+        )
     by_speaker: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in index.samples:
         if normalize_for_wer(sample.text):
@@ -238,14 +273,20 @@ def held_out_list(root: Path, *, need_prompts: bool = True) -> ItemList:
             )
         )
     if not items:
-        reason = "none of them has words and another utterance by its speaker" if index.validation else "there are none"
+        reason = (
+            "none of them has words and another utterance by its speaker"
+            if index.validation
+            else "there are none"
+        )
         raise DataError(
             f"--data {root}: nothing to evaluate among {len(index.validation)} held-out utterances: {reason}. "
             "Pass --list FILE, or prepare the corpus with a larger --validation share."
         )
     description = {
         "list": f"held-out utterances of {root}",
-        "sha256": hashlib.sha256("\n".join(f"{i.id}\t{i.text}" for i in items).encode()).hexdigest(),
+        "sha256": hashlib.sha256(
+            "\n".join(f"{i.id}\t{i.text}" for i in items).encode()
+        ).hexdigest(),
         "utterances": len(items),
         "left_out_without_prompt": alone,
     }

@@ -31,7 +31,9 @@ from svae.text.vocabulary import normalize_text
 SEED_FOLDER = "seed-"
 
 
-def existing_wavs(items: Sequence[Item], folder: Path, *, option: str = "--wavs") -> dict[str, Recording]:
+def existing_wavs(
+    items: Sequence[Item], folder: Path, *, option: str = "--wavs"
+) -> dict[str, Recording]:
     """Return the recordings ID.wav (or ID.flac) of a folder; a missing one is in it and fails when it is read.
 
     Raises:
@@ -42,16 +44,24 @@ def existing_wavs(items: Sequence[Item], folder: Path, *, option: str = "--wavs"
     found: dict[str, Recording] = {}
     for item in items:
         candidates = [folder / f"{item.id}{suffix}" for suffix in (".wav", ".flac")]
-        found[item.id] = recording_from_file(next((p for p in candidates if p.is_file()), candidates[0]))
+        found[item.id] = recording_from_file(
+            next((p for p in candidates if p.is_file()), candidates[0])
+        )
     if not any(recording.path.is_file() for recording in found.values()):
-        raise DataError(f"{option} {folder}: none of the {len(items)} recordings is here, e.g. {items[0].id}.wav")
+        raise DataError(
+            f"{option} {folder}: none of the {len(items)} recordings is here, e.g. {items[0].id}.wav"
+        )
     return found
 
 
 def existing_seeds(items: Sequence[Item], folder: Path) -> dict[str, dict[str, Recording]]:
     """Return `wavs`, the recordings of a folder; or one entry for each of its subfolders seed-N."""
     folders = sorted(
-        (p for p in folder.glob(f"{SEED_FOLDER}*") if p.is_dir() and p.name.removeprefix(SEED_FOLDER).isdigit()),
+        (
+            p
+            for p in folder.glob(f"{SEED_FOLDER}*")
+            if p.is_dir() and p.name.removeprefix(SEED_FOLDER).isdigit()
+        ),
         key=lambda p: int(p.name.removeprefix(SEED_FOLDER)),
     )
     if not folders:
@@ -111,7 +121,9 @@ def synthesize_items(
         }
         wav = writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out") / f"{item.id}.wav"
 
-        def speak(path: Path, item: Item = item, prompt: Tensor = prompt, seed: int = seed) -> dict[str, Any]:
+        def speak(
+            path: Path, item: Item = item, prompt: Tensor = prompt, seed: int = seed
+        ) -> dict[str, Any]:
             factors = _synthesize(tts, item, prompt, path, **asdict(replace(sampling, seed=seed)))
             return {"real_time_factors": factors}
 
@@ -121,12 +133,18 @@ def synthesize_items(
     factors = []
     for seed in seeds:
         place = folder / f"{SEED_FOLDER}{seed}"
-        made[f"seed {seed}"] = {item.id: recording_from_file(place / f"{item.id}.wav") for item in items}
-        factors += [_read_json(place / f"{item.id}.json")["real_time_factors"]["total"] for item in items]
+        made[f"seed {seed}"] = {
+            item.id: recording_from_file(place / f"{item.id}.wav") for item in items
+        }
+        factors += [
+            _read_json(place / f"{item.id}.json")["real_time_factors"]["total"] for item in items
+        ]
     return made, factors
 
 
-def keep_or_make(wav: Path, made_with: dict[str, Any], make: Callable[[Path], dict[str, Any]]) -> None:
+def keep_or_make(
+    wav: Path, made_with: dict[str, Any], make: Callable[[Path], dict[str, Any]]
+) -> None:
     """Write a wav unless it is already there and was made in the same way.
 
     What made a wav, and the wav's sha256, stand in ID.json beside it, written after it: a wav that is half written,
@@ -134,14 +152,20 @@ def keep_or_make(wav: Path, made_with: dict[str, Any], make: Callable[[Path], di
     """
     sidecar = wav.with_suffix(".json")
     row = _read_json(sidecar)
-    if row.get("made_with") == made_with and wav.is_file() and row.get("sha256") == file_sha256(wav):
+    if (
+        row.get("made_with") == made_with
+        and wav.is_file()
+        and row.get("sha256") == file_sha256(wav)
+    ):
         return
     sidecar.unlink(missing_ok=True)  # a wav of another setting must not be taken for this one's
     row = {"made_with": made_with} | make(wav)
     write_text(sidecar, json.dumps(row | {"sha256": file_sha256(wav)}) + "\n")
 
 
-def _synthesize(tts: TTS, item: Item, prompt: Tensor, wav: Path, **settings: Any) -> dict[str, float]:
+def _synthesize(
+    tts: TTS, item: Item, prompt: Tensor, wav: Path, **settings: Any
+) -> dict[str, float]:
     """Speak one item into a file; return the real-time factors."""
     try:
         result = tts.generate(item.text, prompt, item.prompt_text or "", **settings)
@@ -175,7 +199,9 @@ def find_vae(path: Path) -> Checkpoint:
         CheckpointError: there is none.
     """
     for folder in (path, latest_checkpoint(path)):
-        if folder is not None and all((folder / name).is_file() for name in ("config.json", "vae/config.json")):
+        if folder is not None and all(
+            (folder / name).is_file() for name in ("config.json", "vae/config.json")
+        ):
             return open_checkpoint(folder / "vae", kind="vae")
     try:
         return open_checkpoint(path, kind="vae")
@@ -184,7 +210,13 @@ def find_vae(path: Path) -> Checkpoint:
 
 
 def reconstruct_items(
-    vae: SpeechVAE, identity: str, items: Sequence[Item], *, folder: Path, world: World, console: Console
+    vae: SpeechVAE,
+    identity: str,
+    items: Sequence[Item],
+    *,
+    folder: Path,
+    world: World,
+    console: Console,
 ) -> dict[str, Recording]:
     """Encode and decode every original with the posterior's mean into FOLDER/ID.wav, at the VAE's rate."""
     writable_folder(folder, option="--out")
@@ -211,7 +243,10 @@ def reconstruct_items(
             made_with = {"model": identity, "original": target.sha256(), "device": device.type}
             keep_or_make(folder / f"{item.id}.wav", made_with, decode)
         except DataError as error:  # it is missing then, and counts
-            console.print(f"[yellow]{escape(item.id)} is not reconstructed: {escape(str(error))}[/]", soft_wrap=True)
+            console.print(
+                f"[yellow]{escape(item.id)} is not reconstructed: {escape(str(error))}[/]",
+                soft_wrap=True,
+            )
             (folder / f"{item.id}.wav").unlink(missing_ok=True)
     barrier(world)
     return {item.id: recording_from_file(folder / f"{item.id}.wav") for item in items}

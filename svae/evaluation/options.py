@@ -83,7 +83,9 @@ class Plan:
     @property
     def label(self) -> str:
         """What a table is headed with."""
-        return self.protocol.name + (f" (modified: {'; '.join(self.modified)})" if self.modified else "")
+        return self.protocol.name + (
+            f" (modified: {'; '.join(self.modified)})" if self.modified else ""
+        )
 
     @property
     def description(self) -> dict[str, Any]:
@@ -101,7 +103,9 @@ def make_plan(options: EvaluateOptions) -> Plan:
     _check_options(options)
     named = load_protocol(options.protocol)
     overrides = {"asr": options.asr, "speaker": options.speaker, "seeds": options.seeds}
-    used = dataclasses.replace(named, **{key: value for key, value in overrides.items() if value is not None})
+    used = dataclasses.replace(
+        named, **{key: value for key, value in overrides.items() if value is not None}
+    )
     items = _open_list(options, used)
     nameless = sum(item.speaker is None for item in items.items)
     if options.cluster and nameless:
@@ -115,13 +119,19 @@ def make_plan(options: EvaluateOptions) -> Plan:
     if options.wavs is not None and named.name != "offline":
         found = len(existing_seeds(items.items, options.wavs))
         if found != len(used.seeds):
-            changes.append(f"{found} recording{'s' * (found > 1)} of each utterance instead of {len(used.seeds)} seeds")
+            changes.append(
+                f"{found} recording{'s' * (found > 1)} of each utterance instead of {len(used.seeds)} seeds"
+            )
     return Plan(used, changes, items)
 
 
 def sampling_of(options: EvaluateOptions) -> Sampling:
     """Return how the model under evaluation generates, but for seeds and durations."""
-    return Sampling(num_steps=options.steps, guidance_scale=options.guidance, prompt_guidance=options.prompt_guidance)
+    return Sampling(
+        num_steps=options.steps,
+        guidance_scale=options.guidance,
+        prompt_guidance=options.prompt_guidance,
+    )
 
 
 def _check_options(options: EvaluateOptions) -> None:
@@ -129,23 +139,37 @@ def _check_options(options: EvaluateOptions) -> None:
     if options.reconstruction and options.wavs is not None:
         raise ConfigError("evaluate: --wavs and --reconstruction exclude each other")
     if options.reconstruction and options.model is None:
-        raise ConfigError("evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts")
+        raise ConfigError(
+            "evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts"
+        )
     if not options.reconstruction and (options.model is None) == (options.wavs is None):
-        raise ConfigError("evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)")
+        raise ConfigError(
+            "evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)"
+        )
     sampling_of(options).check()
     if options.prompt_guidance is not None and (options.reconstruction or options.model is None):
         raise ConfigError("--prompt-guidance: nothing is synthesised here; leave it out")
     if options.seeds is not None and options.model is None:
-        raise ConfigError("--seeds: wavs that are there were made with the seeds they were made with; leave it out")
+        raise ConfigError(
+            "--seeds: wavs that are there were made with the seeds they were made with; leave it out"
+        )
     if options.seeds is not None and options.reconstruction:
-        raise ConfigError("--seeds: a reconstruction is the posterior's mean and has no seed; leave it out")
+        raise ConfigError(
+            "--seeds: a reconstruction is the posterior's mean and has no seed; leave it out"
+        )
     if options.limit is not None and options.limit < 1:
         raise ConfigError(f"--limit {options.limit}: must be at least 1")
     if options.batch_size is not None and options.batch_size < 1:
         raise ConfigError(f"--batch-size {options.batch_size}: must be at least 1")
     names = [name for name, _ in options.others]
-    titles = {"originals", "reconstruction", "wavs"} | ({f"{options.wavs.name}/"} if options.wavs else set())
-    taken = {n for n in names if n in titles or n.startswith(("seed ", "synthesised")) or names.count(n) > 1}
+    titles = {"originals", "reconstruction", "wavs"} | (
+        {f"{options.wavs.name}/"} if options.wavs else set()
+    )
+    taken = {
+        n
+        for n in names
+        if n in titles or n.startswith(("seed ", "synthesised")) or names.count(n) > 1
+    }
     if taken:
         raise ConfigError(f"--other {min(taken)}=…: this name is taken; choose another")
 
@@ -154,7 +178,10 @@ def _open_list(options: EvaluateOptions, protocol: Protocol) -> ItemList:
     """Return the items that the options name."""
     if options.list_file is not None:
         items = read_list(
-            options.list_file, options.audio_root, form=protocol.list_format, normalize=protocol.normalize
+            options.list_file,
+            options.audio_root,
+            form=protocol.list_format,
+            normalize=protocol.normalize,
         )
     elif protocol.list_format == "auto":
         items = held_out_list(options.data, need_prompts=not options.reconstruction)
@@ -166,8 +193,12 @@ def _open_list(options: EvaluateOptions, protocol: Protocol) -> ItemList:
         )
     if options.limit is not None and options.limit < len(items.items):
         kept = items.items[: options.limit]
-        items = ItemList(kept, items.description | {"utterances": len(kept), "limited_to_first": options.limit})
-    named_by = f"--data {options.data}" if options.list_file is None else f"--list {options.list_file}"
+        items = ItemList(
+            kept, items.description | {"utterances": len(kept), "limited_to_first": options.limit}
+        )
+    named_by = (
+        f"--data {options.data}" if options.list_file is None else f"--list {options.list_file}"
+    )
     check_recordings(items.items, option=named_by)
     return items
 
@@ -192,7 +223,9 @@ def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> J
         speakers["sim_o"] = load_speaker_model(f"wavlm-ecapa:{options.sim_o}", world.device)
     files = {UTMOS: options.utmos, DNSMOS: options.dnsmos}
     return Judges(
-        asr, speakers, {name: QualityPredictor(name, path) for name, path in files.items() if path is not None}
+        asr,
+        speakers,
+        {name: QualityPredictor(name, path) for name, path in files.items() if path is not None},
     )
 
 

@@ -151,7 +151,9 @@ def _read_protocol(path: Path) -> Protocol:
         raise ConfigError(f"{where}: expected keys out of {', '.join(sorted(fields))}")
     unknown = sorted(str(key) for key in values if key not in fields)
     if unknown:
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}")
+        raise ConfigError(
+            f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}"
+        )
     protocol = Protocol(**{"name": path.stem} | values)
     if isinstance(protocol.seeds, list):
         protocol = dataclasses.replace(protocol, seeds=tuple(protocol.seeds))
@@ -163,22 +165,42 @@ def _check(protocol: Protocol, where: str) -> None:
     """Raise ConfigError for a value that does not fit its key."""
     for key, allowed in CHOICES.items():
         if getattr(protocol, key) not in allowed:
-            raise ConfigError(f"{where}: {key} {getattr(protocol, key)!r} is none of {', '.join(map(str, allowed))}")
+            raise ConfigError(
+                f"{where}: {key} {getattr(protocol, key)!r} is none of {', '.join(map(str, allowed))}"
+            )
     for key in ("name", "asr", "language", "speaker", "source"):
-        if not isinstance(getattr(protocol, key), str) or (key != "source" and not getattr(protocol, key).strip()):
+        if not isinstance(getattr(protocol, key), str) or (
+            key != "source" and not getattr(protocol, key).strip()
+        ):
             raise ConfigError(f"{where}: {key} must be text, got {getattr(protocol, key)!r}")
     for key, kind in (("list_sha256", str), ("num_beams", int)):
         if not isinstance(getattr(protocol, key), kind | None):
-            raise ConfigError(f"{where}: {key} must be {kind.__name__} or null, got {getattr(protocol, key)!r}")
-    if type(protocol.num_beams) is bool or (protocol.num_beams is not None and protocol.num_beams < 1):
-        raise ConfigError(f"{where}: num_beams must be a whole number from 1 up, or null, got {protocol.num_beams!r}")
+            raise ConfigError(
+                f"{where}: {key} must be {kind.__name__} or null, got {getattr(protocol, key)!r}"
+            )
+    if type(protocol.num_beams) is bool or (
+        protocol.num_beams is not None and protocol.num_beams < 1
+    ):
+        raise ConfigError(
+            f"{where}: num_beams must be a whole number from 1 up, or null, got {protocol.num_beams!r}"
+        )
     if protocol.list_sha256 is not None and not re.fullmatch("[0-9a-f]{64}", protocol.list_sha256):
-        raise ConfigError(f"{where}: list_sha256 must be 64 digits 0-9a-f, got {protocol.list_sha256!r}")
+        raise ConfigError(
+            f"{where}: list_sha256 must be 64 digits 0-9a-f, got {protocol.list_sha256!r}"
+        )
     if protocol.name in PROTOCOLS:
-        raise ConfigError(f"{where}: name {protocol.name!r} is taken by a built-in protocol; choose another")
+        raise ConfigError(
+            f"{where}: name {protocol.name!r} is taken by a built-in protocol; choose another"
+        )
     seeds = protocol.seeds
-    if not isinstance(seeds, tuple) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise ConfigError(f"{where}: seeds must be a list of whole numbers, none below 0, got {seeds!r}")
+    if (
+        not isinstance(seeds, tuple)
+        or not seeds
+        or not all(type(seed) is int and seed >= 0 for seed in seeds)
+    ):
+        raise ConfigError(
+            f"{where}: seeds must be a list of whole numbers, none below 0, got {seeds!r}"
+        )
     if len(set(seeds)) != len(seeds):
         raise ConfigError(f"{where}: seeds {list(seeds)} name one twice")
 
@@ -192,7 +214,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         seeds = tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"--seeds {text!r}: expected whole numbers with commas, e.g. 0,1,2") from None
+        raise ConfigError(
+            f"--seeds {text!r}: expected whole numbers with commas, e.g. 0,1,2"
+        ) from None
     if len(set(seeds)) != len(seeds) or min(seeds) < 0:
         raise ConfigError(f"--seeds {text!r}: each seed once, none below 0")
     return seeds

@@ -41,7 +41,11 @@ SCORES = (
 
 
 def score(
-    items: Sequence[Item], systems: Systems, judges: Judges, bench: Bench, normalize: Callable[[str], str]
+    items: Sequence[Item],
+    systems: Systems,
+    judges: Judges,
+    bench: Bench,
+    normalize: Callable[[str], str],
 ) -> Rows:
     """Return one row for each item: what each system's recording was heard as, its WER and its similarities.
 
@@ -66,7 +70,11 @@ def score(
     for recordings in sets:
         heard |= transcribe_all(bench, judges.asr, recordings)
     rated: list[dict[str, Any]] = [
-        {key: value for recordings in sets for key, value in rate_all(bench, name, model, recordings).items()}
+        {
+            key: value
+            for recordings in sets
+            for key, value in rate_all(bench, name, model, recordings).items()
+        }
         for name, model in judges.quality.items()
     ]
     rows = []
@@ -90,7 +98,9 @@ def score(
     return rows
 
 
-def _heard(recording: Recording, text: str, answer: dict[str, Any], normalize: Callable[[str], str]) -> dict[str, Any]:
+def _heard(
+    recording: Recording, text: str, answer: dict[str, Any], normalize: Callable[[str], str]
+) -> dict[str, Any]:
     """Return what the recogniser's answer means; a text without words has no WER."""
     entry: dict[str, Any] = {"audio": recording.name, "seconds": answer.get("seconds", 0.0)}
     if "error" in answer:
@@ -102,7 +112,9 @@ def _heard(recording: Recording, text: str, answer: dict[str, Any], normalize: C
     return entry | {"wer": errors.rate} | {name: getattr(errors, name) for name in COUNTS}
 
 
-def _similarity(found: dict[str, Any], recording: Recording, prompt: Recording | None) -> float | None:
+def _similarity(
+    found: dict[str, Any], recording: Recording, prompt: Recording | None
+) -> float | None:
     """Return the cosine to the prompt; 0, that of strangers, for a recording that is not there."""
     if prompt is None:
         return None
@@ -117,12 +129,21 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 def ratio(rows: Rows, names: Sequence[str], column: str) -> Ratio | None:
     """Return a column as a ratio over utterances, each the sum over several recordings of it (seeds)."""
-    entries = [[row["recordings"][name] for name in names if name in row["recordings"]] for row in rows]
+    entries = [
+        [row["recordings"][name] for name in names if name in row["recordings"]] for row in rows
+    ]
     if column == "wer_corpus":
         counted = [[e for e in found if e["wer"] is not None] for found in entries]
-        errors = [sum(e["substitutions"] + e["deletions"] + e["insertions"] for e in found) for found in counted]
+        errors = [
+            sum(e["substitutions"] + e["deletions"] + e["insertions"] for e in found)
+            for found in counted
+        ]
         words = [sum(e["words"] for e in found) for found in counted]
-        return Ratio(np.array(errors, dtype=float), np.array(words, dtype=float)) if sum(words) else None
+        return (
+            Ratio(np.array(errors, dtype=float), np.array(words, dtype=float))
+            if sum(words)
+            else None
+        )
     each = [[e[column] for e in found if e.get(column) is not None] for found in entries]
     if not any(each):
         return None
@@ -144,9 +165,17 @@ def summarize(rows: Rows, names: Sequence[str], *, cluster: bool = False) -> dic
     groups = speakers_of(kept) if cluster else None
     counts = resampling_counts(len(kept), groups=groups)
     found = {column: r for column in SCORES if (r := ratio(kept, names, column)) is not None}
-    entries = [row["recordings"][name] for row in kept for name in names if name in row["recordings"]]
-    columns = [column for column in SCORES if column == "wer_corpus" or any(column in entry for entry in entries)]
-    summary: dict[str, Any] = dict.fromkeys(columns)  # None: asked for, but defined for no utterance
+    entries = [
+        row["recordings"][name] for row in kept for name in names if name in row["recordings"]
+    ]
+    columns = [
+        column
+        for column in SCORES
+        if column == "wer_corpus" or any(column in entry for entry in entries)
+    ]
+    summary: dict[str, Any] = dict.fromkeys(
+        columns
+    )  # None: asked for, but defined for no utterance
     summary |= {column: r.value for column, r in found.items()}
     return summary | {
         "intervals": {
@@ -192,20 +221,28 @@ def failures_of(rows: Rows) -> list[dict[str, str]]:
 def notes_on(items: Sequence[Item], rows: Rows, *, cluster: bool = False) -> list[str]:
     """Return what a reader of the table has to know."""
     notes = []
-    units, name = (len(set(speakers_of(rows))), "speakers") if cluster else (len(rows), "utterances")
+    units, name = (
+        (len(set(speakers_of(rows))), "speakers") if cluster else (len(rows), "utterances")
+    )
     if units < FEW_UNITS:
         notes.append(
             f"intervals over only {units} {name} are too narrow: such a 95 % interval holds the truth less often than that"
         )
     without = sum(ORIGINALS not in row["recordings"] for row in rows)
     if without == len(rows):
-        notes.append("no item names an original recording (`target`), so there is nothing to compare with")
+        notes.append(
+            "no item names an original recording (`target`), so there is nothing to compare with"
+        )
     elif without:
-        notes.append(f"{without} of {len(rows)} items name no original recording (`target`); its row is over the rest")
+        notes.append(
+            f"{without} of {len(rows)} items name no original recording (`target`); its row is over the rest"
+        )
     alone = sum(item.prompt is None for item in items)
     if alone:
         notes.append(f"{alone} of {len(rows)} items have no prompt, so no similarity to it")
-    wordless = sum(all(entry["wer"] is None for entry in row["recordings"].values()) for row in rows)
+    wordless = sum(
+        all(entry["wer"] is None for entry in row["recordings"].values()) for row in rows
+    )
     if wordless:
         notes.append(f"{wordless} of {len(rows)} items have no text, so no WER")
     failed = failures_of(rows)

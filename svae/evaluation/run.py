@@ -11,11 +11,33 @@ from svae.checkpoint import Checkpoint
 from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
 from svae.evaluation.codec import add_codec_scores, codec_notes
-from svae.evaluation.make import existing_seeds, existing_wavs, find_vae, reconstruct_items, synthesize_items
-from svae.evaluation.options import EvaluateOptions, Plan, batch_size, load_judges, make_plan, sampling_of
+from svae.evaluation.make import (
+    existing_seeds,
+    existing_wavs,
+    find_vae,
+    reconstruct_items,
+    synthesize_items,
+)
+from svae.evaluation.options import (
+    EvaluateOptions,
+    Plan,
+    batch_size,
+    load_judges,
+    make_plan,
+    sampling_of,
+)
 from svae.evaluation.report.page import write_page
 from svae.evaluation.report.tables import print_results, write_results
-from svae.evaluation.rows import ORIGINALS, Rows, Systems, failures_of, notes_on, score, spread_over_seeds, summarize
+from svae.evaluation.rows import (
+    ORIGINALS,
+    Rows,
+    Systems,
+    failures_of,
+    notes_on,
+    score,
+    spread_over_seeds,
+    summarize,
+)
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
 from svae.models.vae.vae import load_vae
 from svae.runtime.distributed import World, describe_device, open_world
@@ -55,15 +77,26 @@ def evaluate(options: EvaluateOptions) -> dict[str, Any]:
 
 
 def _evaluate(
-    options: EvaluateOptions, plan: Plan, checkpoint: Checkpoint | None, world: World, console: Console
+    options: EvaluateOptions,
+    plan: Plan,
+    checkpoint: Checkpoint | None,
+    world: World,
+    console: Console,
 ) -> dict[str, Any]:
     items = plan.items.items
     out = writable_folder(options.out, option="--out")
     if options.reconstruction and any(item.target is None for item in items):
-        raise DataError("evaluate --reconstruction: every row of the list needs a `target` recording")
-    others = {name: existing_wavs(items, folder, option=f"--other {name}") for name, folder in options.others}
+        raise DataError(
+            "evaluate --reconstruction: every row of the list needs a `target` recording"
+        )
+    others = {
+        name: existing_wavs(items, folder, option=f"--other {name}")
+        for name, folder in options.others
+    }
     if options.wavs is not None:
-        existing_seeds(items, options.wavs)  # a folder that is not there is found before the judges load
+        existing_seeds(
+            items, options.wavs
+        )  # a folder that is not there is found before the judges load
     judges = load_judges(options, plan.protocol, world)
     console.print(f"Judges on {describe_device(world.device)}")
     bench = Bench(world, options.cache or out / "cache", batch_size(options, world), console)
@@ -82,27 +115,37 @@ def _evaluate(
     described = environment(world.device)
     metrics["environment"] = {key: value for key, value in described.items() if key != "date"}
     if world.is_main:
-        timings = {"date": described["date"], "world_size": world.world_size, "stages": bench.stages.description}
+        timings = {
+            "date": described["date"],
+            "world_size": world.world_size,
+            "stages": bench.stages.description,
+        }
         if made.real_time_factors:
             timings["real_time_factor"] = sum(made.real_time_factors) / len(made.real_time_factors)
         write_results(out, metrics, rows, timings)
         if options.report_megabytes:
             normalize = plan.protocol.normalize
-            write_page(out, metrics, rows, items, systems, normalize, megabytes=options.report_megabytes)
+            write_page(
+                out, metrics, rows, items, systems, normalize, megabytes=options.report_megabytes
+            )
         else:
             (out / "report.html").unlink(missing_ok=True)  # it would be that of an earlier run
         print_results(console, metrics, timings, out)
     return metrics
 
 
-def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, console: Console) -> Made:
+def _find_or_synthesize(
+    plan: Plan, options: EvaluateOptions, world: World, console: Console
+) -> Made:
     items = plan.items.items
     if options.wavs is not None:
         found = existing_seeds(items, options.wavs)
         return Made("wavs", f"{options.wavs.resolve().name}/", found, {"wavs": str(options.wavs)})
     assert options.model is not None
     tts = load_tts(options.model, world.device)
-    console.print(f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True)
+    console.print(
+        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True
+    )
     seeds = plan.protocol.seeds
     sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
     sampling = replace(sampling, duration_rule=tts.duration_rule(sampling))
@@ -124,16 +167,27 @@ def _find_or_synthesize(plan: Plan, options: EvaluateOptions, world: World, cons
         "duration_rule": sampling.duration_rule,
     }
     noun = "seed" if len(seeds) == 1 else "seeds"
-    return Made("synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors)
+    return Made(
+        "synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors
+    )
 
 
-def _reconstruct(checkpoint: Checkpoint, plan: Plan, options: EvaluateOptions, world: World, console: Console) -> Made:
+def _reconstruct(
+    checkpoint: Checkpoint, plan: Plan, options: EvaluateOptions, world: World, console: Console
+) -> Made:
     console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…)", soft_wrap=True)
     vae = load_vae(checkpoint.folder, world.device)
     made = reconstruct_items(
-        vae, checkpoint.hash, plan.items.items, folder=options.out / "wavs", world=world, console=console
+        vae,
+        checkpoint.hash,
+        plan.items.items,
+        folder=options.out / "wavs",
+        world=world,
+        console=console,
     )
-    settings = {"model": {"path": str(checkpoint.folder), "hash": checkpoint.hash, "step": checkpoint.step}}
+    settings = {
+        "model": {"path": str(checkpoint.folder), "hash": checkpoint.hash, "step": checkpoint.step}
+    }
     return Made("reconstruction", "reconstruction", {"reconstruction": made}, settings)
 
 
@@ -148,12 +202,18 @@ def _metrics(
             "seeds": {name: summarize(rows, [name], cluster=options.cluster) for name in names},
             "spread": spread_over_seeds(rows, names),
         }
-    notes = notes_on(plan.items.items, rows, cluster=options.cluster) + codec_notes(rows, [*names, *others])
+    notes = notes_on(plan.items.items, rows, cluster=options.cluster) + codec_notes(
+        rows, [*names, *others]
+    )
     left_out = plan.items.description.get("left_out_without_prompt")
     if left_out:
-        notes.append(f"{left_out} held-out utterances are left out: no words, or no other one by the speaker")
+        notes.append(
+            f"{left_out} held-out utterances are left out: no words, or no other one by the speaker"
+        )
     if plan.protocol.published_similarity == "sim_o" and "sim_o" not in judges.speakers:
-        notes.append("no sim_o, the similarity that papers report: pass --sim-o wavlm_large_finetune.pth")
+        notes.append(
+            "no sim_o, the similarity that papers report: pass --sim-o wavlm_large_finetune.pth"
+        )
     return {
         "format": FORMAT,
         "task": made.task,

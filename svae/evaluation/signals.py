@@ -88,13 +88,18 @@ def stft_distance(reference: Tensor, degraded: Tensor) -> float:
         a, b = (_magnitudes(clip, size, hop, window) for clip in (reference, degraded))
         if not a.any():
             raise UndefinedScoreError("the reference is silent")
-        total += float((a - b).norm() / a.norm() + (a.clamp_min(1e-5).log() - b.clamp_min(1e-5).log()).abs().mean())
+        total += float(
+            (a - b).norm() / a.norm()
+            + (a.clamp_min(1e-5).log() - b.clamp_min(1e-5).log()).abs().mean()
+        )
     return total / len(STFT_SIZES)
 
 
 def _magnitudes(clip: Tensor, size: int, hop: int, window: int) -> Tensor:
     shape = torch.hann_window(window)
-    return torch.stft(clip, size, hop, window, shape, center=True, pad_mode="constant", return_complex=True).abs()
+    return torch.stft(
+        clip, size, hop, window, shape, center=True, pad_mode="constant", return_complex=True
+    ).abs()
 
 
 def mel_cepstral_distortion(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
@@ -145,7 +150,9 @@ def pitch(clip: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
     frames = frames - frames.mean(dim=1, keepdim=True)
     window = torch.hann_window(size, dtype=torch.float64)
     raw = _autocorrelation(frames * window)
-    normal = raw / raw[:, :1].clamp_min(1e-12) / (_autocorrelation(window[None]) / window.square().sum())
+    normal = (
+        raw / raw[:, :1].clamp_min(1e-12) / (_autocorrelation(window[None]) / window.square().sum())
+    )
     first, last = (round(sample_rate / hz) for hz in reversed(F0_RANGE))
     lags = torch.arange(first, last + 1)
     peaks = normal[:, first : last + 1]
@@ -184,11 +191,17 @@ def stoi(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
     if not reference.any():
         raise UndefinedScoreError("the reference is silent")
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)  # pystoi warns and returns 1e-5 where it has too few frames
+        warnings.simplefilter(
+            "error", RuntimeWarning
+        )  # pystoi warns and returns 1e-5 where it has too few frames
         try:
-            value = float(pystoi.stoi(reference.double().numpy(), degraded.double().numpy(), sample_rate))
+            value = float(
+                pystoi.stoi(reference.double().numpy(), degraded.double().numpy(), sample_rate)
+            )
         except (RuntimeWarning, ValueError, IndexError) as error:
-            raise UndefinedScoreError(f"too little speech for STOI ({type(error).__name__})") from None
+            raise UndefinedScoreError(
+                f"too little speech for STOI ({type(error).__name__})"
+            ) from None
     if not degraded.any():
         return WORST_STOI
     return _finite(value, "STOI")
@@ -211,7 +224,8 @@ def pesq(reference: Tensor, degraded: Tensor, sample_rate: int, band: str) -> fl
     import pesq as itu
 
     clips = [
-        resample(w.reshape(1, -1), sample_rate, 16000)[0].numpy().astype(np.float64) for w in (reference, degraded)
+        resample(w.reshape(1, -1), sample_rate, 16000)[0].numpy().astype(np.float64)
+        for w in (reference, degraded)
     ]
     if not clips[0].any():
         raise UndefinedScoreError("the reference is silent")

@@ -46,7 +46,11 @@ def mean_of(values: Sequence[float | None]) -> Ratio | None:
 
 
 def resampling_counts(
-    size: int, *, groups: Sequence[Hashable] | None = None, resamples: int = RESAMPLES, seed: int = 0
+    size: int,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Array:
     """Draw bootstrap samples: how often each utterance is in each of them.
 
@@ -61,7 +65,9 @@ def resampling_counts(
     """
     generator = np.random.default_rng(seed)
     if groups is None:
-        return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(np.float64)
+        return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(
+            np.float64
+        )
     index = _indices(groups)
     count = int(index.max()) + 1
     drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
@@ -71,10 +77,16 @@ def resampling_counts(
 def units_of(ratio: Ratio, groups: Sequence[Hashable] | None = None) -> int:
     """Return how many utterances (with `groups`: speakers) have the score."""
     known = ratio.denominator > 0
-    return int(known.sum()) if groups is None else len({g for g, has in zip(groups, known, strict=True) if has})
+    return (
+        int(known.sum())
+        if groups is None
+        else len({g for g, has in zip(groups, known, strict=True) if has})
+    )
 
 
-def interval(ratio: Ratio, counts: Array, *, groups: Sequence[Hashable] | None = None) -> tuple[float, float] | None:
+def interval(
+    ratio: Ratio, counts: Array, *, groups: Sequence[Hashable] | None = None
+) -> tuple[float, float] | None:
     """Return the percentile bootstrap interval of a ratio, or None for fewer than two utterances (or groups)."""
     if units_of(ratio, groups) < 2:
         return None
@@ -92,7 +104,12 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     """Return mean, standard deviation (n - 1), least and greatest of a score over seeds."""
     array = np.asarray(values, dtype=np.float64)
     deviation = float(array.std(ddof=1)) if array.size > 1 else None
-    return {"mean": float(array.mean()), "sd": deviation, "min": float(array.min()), "max": float(array.max())}
+    return {
+        "mean": float(array.mean()),
+        "sd": deviation,
+        "min": float(array.min()),
+        "max": float(array.max()),
+    }
 
 
 @dataclass(frozen=True)
@@ -108,7 +125,9 @@ class Comparison:
     """Whether every permutation was counted."""
 
 
-def compare_paired(a: Ratio, b: Ratio, *, groups: Sequence[Hashable] | None = None, seed: int = 0) -> Comparison:
+def compare_paired(
+    a: Ratio, b: Ratio, *, groups: Sequence[Hashable] | None = None, seed: int = 0
+) -> Comparison:
     """Compare two systems that said the same utterances.
 
     The interval is a paired bootstrap. The p-value is a two-sided permutation test: under the null hypothesis the two
@@ -123,7 +142,9 @@ def compare_paired(a: Ratio, b: Ratio, *, groups: Sequence[Hashable] | None = No
     counts = resampling_counts(a.numerator.shape[0], groups=groups, seed=seed)
     below_a, below_b = counts @ a.denominator, counts @ b.denominator
     drawn = (below_a > 0) & (below_b > 0)
-    differences = (counts[drawn] @ b.numerator) / below_b[drawn] - (counts[drawn] @ a.numerator) / below_a[drawn]
+    differences = (counts[drawn] @ b.numerator) / below_b[drawn] - (
+        counts[drawn] @ a.numerator
+    ) / below_a[drawn]
     ends = None
     if min(units_of(a, groups), units_of(b, groups)) > 1 and differences.size:
         low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -132,9 +153,14 @@ def compare_paired(a: Ratio, b: Ratio, *, groups: Sequence[Hashable] | None = No
     return Comparison(a.value, b.value, b.value - a.value, ends, p, exact)
 
 
-def _permutation_p(a: Ratio, b: Ratio, groups: Sequence[Hashable] | None, seed: int) -> tuple[float, bool]:
+def _permutation_p(
+    a: Ratio, b: Ratio, groups: Sequence[Hashable] | None, seed: int
+) -> tuple[float, bool]:
     index = np.arange(a.numerator.shape[0]) if groups is None else _indices(groups)
-    sums = [np.bincount(index, weights=w) for w in (a.numerator, a.denominator, b.numerator, b.denominator)]
+    sums = [
+        np.bincount(index, weights=w)
+        for w in (a.numerator, a.denominator, b.numerator, b.denominator)
+    ]
     differ = (sums[0] != sums[2]) | (sums[1] != sums[3])
     rest = [float(w[~differ].sum()) for w in sums]  # exchanging equal results changes nothing
     units = [w[differ] for w in sums]

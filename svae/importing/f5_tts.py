@@ -78,7 +78,9 @@ def _sources(cfg: DiTConfig) -> dict[str, tuple[str, ...]]:
             sources[f"{ours_block}.attention.qkv.{kind}"] = parts
         if cfg.qk_norm:
             for part in "qk":
-                sources[f"{ours_block}.attention.{part}_norm.weight"] = (f"{theirs_block}.attn.{part}_norm.weight",)
+                sources[f"{ours_block}.attention.{part}_norm.weight"] = (
+                    f"{theirs_block}.attn.{part}_norm.weight",
+                )
     return sources
 
 
@@ -107,12 +109,16 @@ def dit_state_from_f5(official: Mapping[str, Tensor], cfg: DiTConfig) -> dict[st
     if _ROTARY in official:
         head_dim = cfg.dim // cfg.heads
         expected = 10000.0 ** (-torch.arange(0, head_dim, 2).float() / head_dim)
-        if official[_ROTARY].shape != expected.shape or not torch.allclose(official[_ROTARY].float(), expected):
+        if official[_ROTARY].shape != expected.shape or not torch.allclose(
+            official[_ROTARY].float(), expected
+        ):
             raise CheckpointError(
                 f"F5-TTS weights: {_ROTARY} is not base 10000 over {head_dim} dimensions a head; check dit.heads"
             )
     state = {ours: torch.cat([official[name] for name in names]) for ours, names in sources.items()}
-    return {name: value.flatten() if ".response." in name else value for name, value in state.items()}
+    return {
+        name: value.flatten() if ".response." in name else value for name, value in state.items()
+    }
 
 
 # ----------------------------------------------------------------------------------------------- the command
@@ -148,7 +154,9 @@ def import_f5_tts(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out}: is there already and not empty; choose another --out")
     official, step = read_f5_state(source, ema=ema)
-    cfg, mel_dim = f5_config(official, heads=heads, average_upsampling=average_upsampling, where=str(source))
+    cfg, mel_dim = f5_config(
+        official, heads=heads, average_upsampling=average_upsampling, where=str(source)
+    )
     symbols = read_f5_vocabulary(Path(vocab))
     rows = official["text_embed.text_embed.weight"].shape[0]
     if rows != len(symbols) + 1:
@@ -203,7 +211,9 @@ def read_f5_state(path: Path, *, ema: bool = True) -> tuple[dict[str, Tensor], i
         CheckpointError: missing, damaged, something else, or with the mel filters of other frames.
     """
     tree = _read_tensors(path)
-    step = next((int(value) for name in ("update", "step") if (value := tree.get(name)) is not None), 0)
+    step = next(
+        (int(value) for name in ("update", "step") if (value := tree.get(name)) is not None), 0
+    )
     section = "ema_model_state_dict" if ema else "model_state_dict"
     if "ema_model_state_dict" in tree or "model_state_dict" in tree:
         if section not in tree:
@@ -212,7 +222,9 @@ def read_f5_state(path: Path, *, ema: bool = True) -> tuple[dict[str, Tensor], i
             )
         tree = tree[section]
     elif not ema:
-        raise CheckpointError(f"{path}: holds one set of weights, so there are none to choose from; leave out --no-ema")
+        raise CheckpointError(
+            f"{path}: holds one set of weights, so there are none to choose from; leave out --no-ema"
+        )
     state, foreign = {}, []
     for name, value in tree.items():
         plain = name.removeprefix("ema_model.")
@@ -244,7 +256,9 @@ def _read_tensors(path: Path) -> dict[str, Any]:
             f"{path}: truncated, damaged or not a file of plain tensors: {first_line(error)}"
         ) from None
     if not isinstance(tree, dict):
-        raise CheckpointError(f"{path}: expected a dictionary of tensors, got {type(tree).__name__}")
+        raise CheckpointError(
+            f"{path}: expected a dictionary of tensors, got {type(tree).__name__}"
+        )
     return tree
 
 
@@ -253,7 +267,9 @@ def _check_mel_constant(name: str, value: Tensor, path: Path) -> None:
     bins = value.shape[-1]
     expected = mel_filters(bins) if name.endswith(".fb") else torch.hann_window(N_FFT)
     if value.shape != expected.shape or not torch.allclose(value.float(), expected, atol=1e-4):
-        raise CheckpointError(f"{path}: {name} is not that of mel frames at 24 kHz with window {N_FFT}")
+        raise CheckpointError(
+            f"{path}: {name} is not that of mel frames at 24 kHz with window {N_FFT}"
+        )
 
 
 def f5_config(
@@ -278,7 +294,10 @@ def f5_config(
 
     try:
         mel_dim, dim = official["proj_out.weight"].shape
-        depth, blocks = count(r"transformer_blocks\.(\d+)\."), count(r"text_embed\.text_blocks\.(\d+)\.")
+        depth, blocks = (
+            count(r"transformer_blocks\.(\d+)\."),
+            count(r"text_embed\.text_blocks\.(\d+)\."),
+        )
         text_dim = official["text_embed.text_embed.weight"].shape[1]
         position = official["input_embed.conv_pos_embed.conv1d.0.weight"].shape
         sizes = {
@@ -292,7 +311,9 @@ def f5_config(
             "qk_norm": "transformer_blocks.0.attn.q_norm.weight" in official,
         }
         if blocks:
-            sizes["text_conv_mult"] = official["text_embed.text_blocks.0.pwconv1.weight"].shape[0] // text_dim
+            sizes["text_conv_mult"] = (
+                official["text_embed.text_blocks.0.pwconv1.weight"].shape[0] // text_dim
+            )
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{where}: not the DiT of F5-TTS: {error} is missing or of another rank (E2-TTS's UNetT and MMDiT are others)"
@@ -308,7 +329,9 @@ def f5_config(
     return DiTConfig(**sizes, heads=heads, average_upsampling=average_upsampling), mel_dim
 
 
-def _check_shapes(state: Mapping[str, Tensor], cfg: DiTConfig, symbols: int, mel_dim: int, source: Path) -> None:
+def _check_shapes(
+    state: Mapping[str, Tensor], cfg: DiTConfig, symbols: int, mel_dim: int, source: Path
+) -> None:
     try:
         with torch.device("meta"):
             expected = DiT(cfg, symbols, mel_dim).state_dict()
@@ -319,9 +342,15 @@ def _check_shapes(state: Mapping[str, Tensor], cfg: DiTConfig, symbols: int, mel
         for name, tensor in state.items()
         if tensor.shape != expected[name].shape
     ]
-    broken = [f"{name}: NaN or infinite values" for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    broken = [
+        f"{name}: NaN or infinite values"
+        for name, tensor in state.items()
+        if not torch.isfinite(tensor).all()
+    ]
     if wrong or broken:
-        raise CheckpointError(f"{source}: {len(wrong + broken)} tensors do not fit: {'; '.join((wrong + broken)[:5])}")
+        raise CheckpointError(
+            f"{source}: {len(wrong + broken)} tensors do not fit: {'; '.join((wrong + broken)[:5])}"
+        )
 
 
 def read_f5_vocabulary(path: Path) -> Vocabulary:

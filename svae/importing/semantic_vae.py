@@ -86,8 +86,12 @@ def import_semantic_vae(source: str | Path, out: str | Path, *, ema: bool = True
         f"{'averaged (EMA)' if ema else 'raw'} weights of {imported.weights}",
         highlight=False,
     )
-    console.print("Its latents have no statistics yet: `svae encode` and `svae train-tts` measure them on your data.")
-    console.print(f"Next: svae encode DATA --vae {out} --out LATENTS, or svae evaluate --reconstruction --model {out}")
+    console.print(
+        "Its latents have no statistics yet: `svae encode` and `svae train-tts` measure them on your data."
+    )
+    console.print(
+        f"Next: svae encode DATA --vae {out} --out LATENTS, or svae evaluate --reconstruction --model {out}"
+    )
     return checkpoint
 
 
@@ -116,7 +120,10 @@ def read_semantic_vae(folder: str | Path, *, ema: bool = True) -> ImportedVAE:
     weights = folder / "dac" / ("ema_state_dict.pth" if ema else "weights.pth")
     official, step = _read_state(weights, ema=ema), 0
     if ema:
-        official, step = _strip_ema(official, weights), int(official.get("step", torch.zeros(())).sum())
+        official, step = (
+            _strip_ema(official, weights),
+            int(official.get("step", torch.zeros(())).sum()),
+        )
     state = convert_semantic_vae(official, config, teacher_dim, where=str(weights))
     return ImportedVAE(config, teacher_dim, state, step, weights)
 
@@ -134,7 +141,9 @@ def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple
             "latent_dim": dac["vae_dim"],
             "encoder_channels": dac["encoder_dim"],
             "encoder_strides": dac["encoder_rates"],
-            "regulator_layers": len(dac["sampling_ratios"]),  # only the length of the list means anything there
+            "regulator_layers": len(
+                dac["sampling_ratios"]
+            ),  # only the length of the list means anything there
             "decoder": {
                 "upsample_rates": decoder["upsample_rates"],
                 "upsample_kernel_sizes": decoder["upsample_kernel_sizes"],
@@ -144,22 +153,43 @@ def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple
                 "resblock_dilation_sizes": decoder["resblock_dilation_sizes"],
                 "activation": decoder["activation"],
                 "snake_logscale": decoder["snake_logscale"],
-                "tanh_at_final": decoder.get("use_tanh_at_final", True),  # BigVGAN's defaults where absent
+                "tanh_at_final": decoder.get(
+                    "use_tanh_at_final", True
+                ),  # BigVGAN's defaults where absent
                 "bias_at_final": decoder.get("use_bias_at_final", True),
             },
         }
-        teacher_dim, width = dac["distill_hidden_dim"], dac["encoder_dim"] * 2 ** len(dac["encoder_rates"])
+        teacher_dim, width = (
+            dac["distill_hidden_dim"],
+            dac["encoder_dim"] * 2 ** len(dac["encoder_rates"]),
+        )
         problems = [
-            (decoder["num_mels"] != dac["vae_dim"], f"Decoder.num_mels {decoder['num_mels']} is not vae_dim"),
-            (dac["latent_dim"] not in (None, width), f"DAC.latent_dim {dac['latent_dim']} (only null or {width})"),
-            (decoder.get("attn_proj"), "Decoder.attn_proj (it cannot run in the official code either)"),
+            (
+                decoder["num_mels"] != dac["vae_dim"],
+                f"Decoder.num_mels {decoder['num_mels']} is not vae_dim",
+            ),
+            (
+                dac["latent_dim"] not in (None, width),
+                f"DAC.latent_dim {dac['latent_dim']} (only null or {width})",
+            ),
+            (
+                decoder.get("attn_proj"),
+                "Decoder.attn_proj (it cannot run in the official code either)",
+            ),
             (dac["post_vae_block"], "DAC.post_vae_block"),
-            (type(teacher_dim) is not int or teacher_dim < 1, f"DAC.distill_hidden_dim {teacher_dim!r}"),
+            (
+                type(teacher_dim) is not int or teacher_dim < 1,
+                f"DAC.distill_hidden_dim {teacher_dim!r}",
+            ),
         ]
     except KeyError as error:
-        raise CheckpointError(f"{where}: the key {error} is missing; is this a Semantic-VAE checkpoint?") from None
+        raise CheckpointError(
+            f"{where}: the key {error} is missing; is this a Semantic-VAE checkpoint?"
+        ) from None
     except (TypeError, AttributeError) as error:
-        raise CheckpointError(f"{where}: not the structure of a Semantic-VAE checkpoint: {error}") from None
+        raise CheckpointError(
+            f"{where}: not the structure of a Semantic-VAE checkpoint: {error}"
+        ) from None
     unsupported = [text for problem, text in problems if problem]
     if unsupported:
         raise CheckpointError(f"{where}: not supported: {'; '.join(unsupported)}")
@@ -192,7 +222,9 @@ def convert_semantic_vae(
         if ".alpha" in key and key.startswith("encoder."):
             tensor = tensor.flatten()  # (1, C, 1) there
         if tensor.shape != own.shape:
-            problems.append(f"{wanted[key]}: {tuple(official[wanted[key]].shape)}, expected {tuple(own.shape)}")
+            problems.append(
+                f"{wanted[key]}: {tuple(official[wanted[key]].shape)}, expected {tuple(own.shape)}"
+            )
         elif not torch.isfinite(tensor).all():
             problems.append(f"{wanted[key]}: NaN or infinite values")
         state[key] = tensor
@@ -201,7 +233,9 @@ def convert_semantic_vae(
         if found.shape != expected.shape or not torch.allclose(found, expected, atol=1e-5):
             problems.append(f"{key}: not the filter or constant that svae computes")
     if problems:
-        raise CheckpointError(f"{where}: {len(problems)} tensors do not fit metainfo.json: {'; '.join(problems[:5])}")
+        raise CheckpointError(
+            f"{where}: {len(problems)} tensors do not fit metainfo.json: {'; '.join(problems[:5])}"
+        )
     return state
 
 
@@ -212,7 +246,9 @@ def _check_keys(expected: set[str], found: Any, where: str) -> None:
     lines = [f"{where}: the keys are not those of the Semantic-VAE that metainfo.json describes"]
     for label, keys in (("missing", missing), ("unexpected", unexpected)):
         if keys:
-            lines.append(f"  {label} ({len(keys)}): {', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}")
+            lines.append(
+                f"  {label} ({len(keys)}): {', '.join(keys[:4])}{' …' if len(keys) > 4 else ''}"
+            )
     raise CheckpointError("\n".join(lines))
 
 
@@ -246,10 +282,16 @@ def _official_key(key: str, cfg: VAEConfig) -> str:
         (r"^encoder\.snake\.", lambda m: f"encoder.block.{blocks + 1}."),
         (r"^encoder\.conv_post\.", lambda m: f"encoder.block.{blocks + 2}."),
         (r"^encoder\.blocks\.(\d+)\.", lambda m: f"encoder.block.{int(m[1]) + 1}.block."),
-        (r"^(encoder\.block\.\d+\.block\.)residuals\.(\d+)\.layers\.", lambda m: f"{m[1]}{m[2]}.block."),
+        (
+            r"^(encoder\.block\.\d+\.block\.)residuals\.(\d+)\.layers\.",
+            lambda m: f"{m[1]}{m[2]}.block.",
+        ),
         (r"^(encoder\.block\.\d+\.block\.)snake\.", lambda m: f"{m[1]}3."),
         (r"^(encoder\.block\.\d+\.block\.)downsample\.", lambda m: f"{m[1]}4."),
-        (r"^decoder\.stages\.(\d+)\.(\d+)\.", lambda m: f"decoder.resblocks.{int(m[1]) * kernels + int(m[2])}."),
+        (
+            r"^decoder\.stages\.(\d+)\.(\d+)\.",
+            lambda m: f"decoder.resblocks.{int(m[1]) * kernels + int(m[2])}.",
+        ),
         (r"^(decoder\.resblocks\.\d+\.)dilated\.", lambda m: f"{m[1]}{first}."),
         (r"^(decoder\.resblocks\.\d+\.)plain\.", lambda m: f"{m[1]}convs2."),
         (r"^(decoder\.resblocks\.\d+\.activations\.\d+\.)activation\.", lambda m: f"{m[1]}act."),
@@ -270,7 +312,9 @@ def _constants(model: SpeechVAE, cfg: VAEConfig) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if isinstance(module, AntiAliasedActivation):
             prefix = _official_key(f"{name}.", cfg)
-            constants[f"{prefix}upsample.filter"] = constants[f"{prefix}downsample.lowpass.filter"] = taps
+            constants[f"{prefix}upsample.filter"] = constants[
+                f"{prefix}downsample.lowpass.filter"
+            ] = taps
     return constants
 
 
@@ -285,15 +329,27 @@ def _read_state(path: Path, *, ema: bool) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different class for each kind of damage
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: truncated, damaged or not a file of plain tensors: {reason}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(
+            f"{path}: truncated, damaged or not a file of plain tensors: {reason}"
+        ) from None
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
         raise CheckpointError(f"{path}: expected a bare state dict of tensors")
     return state
 
 
 def _strip_ema(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the averaged weights without their prefix."""
-    foreign = sorted(key for key in state if not key.startswith(EMA_PREFIX) and key not in EMA_COUNTERS)
+    foreign = sorted(
+        key for key in state if not key.startswith(EMA_PREFIX) and key not in EMA_COUNTERS
+    )
     if foreign:
-        raise CheckpointError(f"{path}: expected keys starting with {EMA_PREFIX!r}, found {', '.join(foreign[:4])}")
-    return {key.removeprefix(EMA_PREFIX): value for key, value in state.items() if key not in EMA_COUNTERS}
+        raise CheckpointError(
+            f"{path}: expected keys starting with {EMA_PREFIX!r}, found {', '.join(foreign[:4])}"
+        )
+    return {
+        key.removeprefix(EMA_PREFIX): value
+        for key, value in state.items()
+        if key not in EMA_COUNTERS
+    }

@@ -64,9 +64,13 @@ def load_asr(
     if spec == "pocketsphinx":
         return PocketSphinx()
     if kind == "whisper" and source:
-        return Whisper(source, device, language=language, num_beams=num_beams or 5, batch_size=batch_size)
+        return Whisper(
+            source, device, language=language, num_beams=num_beams or 5, batch_size=batch_size
+        )
     if kind == "ctc" and source:
-        return CTC(str(asset_path("teacher")) if source == "embedded" else source, device, spec, batch_size)
+        return CTC(
+            str(asset_path("teacher")) if source == "embedded" else source, device, spec, batch_size
+        )
     if kind == "paraformer" and source:
         from svae.judges.paraformer import Paraformer
 
@@ -77,7 +81,11 @@ def load_asr(
 def split_revision(source: str) -> tuple[str, str | None]:
     """Split `owner/name@REVISION`; a folder keeps its `@`."""
     name, at, pinned = source.rpartition("@")
-    return (name, pinned) if at and name.count("/") == 1 and not Path(source).exists() else (source, None)
+    return (
+        (name, pinned)
+        if at and name.count("/") == 1 and not Path(source).exists()
+        else (source, None)
+    )
 
 
 def _batches(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
@@ -111,7 +119,10 @@ class PocketSphinx:
         return [self._transcribe(_prepare(waveform, sample_rate)) for waveform in waveforms]
 
     def _transcribe(self, waveform: Tensor) -> str:
-        if waveform.shape[0] < SHORTEST_SECONDS * SAMPLE_RATE or waveform.square().mean().sqrt() < SILENCE_RMS:
+        if (
+            waveform.shape[0] < SHORTEST_SECONDS * SAMPLE_RATE
+            or waveform.square().mean().sqrt() < SILENCE_RMS
+        ):
             return ""
         pcm = (waveform.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
         self._decoder.reinit_feat()  # else the transcript depends, a little, on what was heard before
@@ -150,7 +161,9 @@ class Whisper:
             return processor, model
 
         option = f"--asr whisper:{source}"
-        self._processor, model = load_pretrained(load, name, option=option, offline=OFFLINE, probe="config.json")
+        self._processor, model = load_pretrained(
+            load, name, option=option, offline=OFFLINE, probe="config.json"
+        )
         self._model = model.to(self.device).eval()
         self._settings: dict[str, Any] = {"num_beams": num_beams, "do_sample": False}
         if getattr(model.generation_config, "lang_to_id", None):  # English-only models know neither
@@ -177,7 +190,9 @@ class Whisper:
                 if piece.shape[0]:
                     pieces.append(piece)
                     owners.append(owner)
-        heard = [text for batch in _batches(pieces, self.batch_size) for text in self._pieces(batch)]
+        heard = [
+            text for batch in _batches(pieces, self.batch_size) for text in self._pieces(batch)
+        ]
         texts: list[list[str]] = [[] for _ in waveforms]
         for owner, text in zip(owners, heard, strict=True):
             texts[owner].append(text)
@@ -186,14 +201,18 @@ class Whisper:
     def _pieces(self, waveforms: Sequence[Tensor]) -> list[str]:
         """Return the text of each piece of at most 30 s; the features of all are padded to that length."""
         clips = [waveform.numpy() for waveform in waveforms]
-        inputs = self._processor(clips, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True)
+        inputs = self._processor(
+            clips, sampling_rate=SAMPLE_RATE, return_tensors="pt", return_attention_mask=True
+        )
         with quiet_transformers():  # its advice about generation settings is for who writes them
             ids = self._model.generate(
                 inputs.input_features.to(self.device, self.dtype),
                 attention_mask=inputs.attention_mask.to(self.device),
                 **self._settings,
             )
-        return [text.strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)]
+        return [
+            text.strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)
+        ]
 
 
 class CTC:
@@ -204,7 +223,11 @@ class CTC:
     """
 
     def __init__(
-        self, source: str, device: str | torch.device = "cpu", spec: str | None = None, batch_size: int = 1
+        self,
+        source: str,
+        device: str | torch.device = "cpu",
+        spec: str | None = None,
+        batch_size: int = 1,
     ) -> None:
         from transformers import AutoFeatureExtractor, AutoModelForCTC, AutoTokenizer
 
@@ -225,7 +248,9 @@ class CTC:
         )
         self._model = model.to(self.device).eval()
         masked = getattr(self._extractor, "return_attention_mask", False)
-        self.batch_size = batch_size if masked and hasattr(model, "_get_feat_extract_output_lengths") else 1
+        self.batch_size = (
+            batch_size if masked and hasattr(model, "_get_feat_extract_output_lengths") else 1
+        )
         self.description = {
             "spec": spec or f"ctc:{source}",
             "asr": "ctc",
@@ -241,7 +266,9 @@ class CTC:
         """Return the text of each waveform (S,)."""
         clips = [_prepare(waveform, sample_rate) for waveform in waveforms]
         texts = [""] * len(clips)
-        long_enough = [i for i, clip in enumerate(clips) if clip.shape[0] >= SHORTEST_SECONDS * SAMPLE_RATE]
+        long_enough = [
+            i for i, clip in enumerate(clips) if clip.shape[0] >= SHORTEST_SECONDS * SAMPLE_RATE
+        ]
         for batch in _batches(long_enough, self.batch_size):
             for i, text in zip(batch, self._transcribe([clips[i] for i in batch]), strict=True):
                 texts[i] = text
@@ -249,12 +276,21 @@ class CTC:
 
     def _transcribe(self, clips: Sequence[Tensor]) -> list[str]:
         arrays = [clip.numpy() for clip in clips]
-        inputs = self._extractor(arrays, sampling_rate=SAMPLE_RATE, return_tensors="pt", padding=True)
-        logits = self._model(**{name: value.to(self.device) for name, value in inputs.items()}).logits
+        inputs = self._extractor(
+            arrays, sampling_rate=SAMPLE_RATE, return_tensors="pt", padding=True
+        )
+        logits = self._model(
+            **{name: value.to(self.device) for name, value in inputs.items()}
+        ).logits
         if len(clips) == 1:
             return [self._decode(logits[0].argmax(dim=-1))]
-        lengths = self._model._get_feat_extract_output_lengths(torch.tensor([clip.shape[0] for clip in clips]))
-        return [self._decode(row[:n].argmax(dim=-1)) for row, n in zip(logits, lengths.tolist(), strict=True)]
+        lengths = self._model._get_feat_extract_output_lengths(
+            torch.tensor([clip.shape[0] for clip in clips])
+        )
+        return [
+            self._decode(row[:n].argmax(dim=-1))
+            for row, n in zip(logits, lengths.tolist(), strict=True)
+        ]
 
     def _decode(self, path: Tensor) -> str:
         """Return the text of the best path (T,)."""

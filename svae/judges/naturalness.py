@@ -50,18 +50,32 @@ class QualityPredictor:
         try:
             import onnxruntime
         except ImportError:
-            raise ConfigError(f"--{name} {path}: needs onnxruntime; try: pip install 'svae[mos]'") from None
+            raise ConfigError(
+                f"--{name} {path}: needs onnxruntime; try: pip install 'svae[mos]'"
+            ) from None
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1  # sums in one order: the same score every time
+        options.intra_op_num_threads = options.inter_op_num_threads = (
+            1  # sums in one order: the same score every time
+        )
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # its exceptions have no common base class
-            raise ConfigError(f"--{name} {path}: not a usable ONNX file ({str(error).splitlines()[0][:200]})") from None
+            raise ConfigError(
+                f"--{name} {path}: not a usable ONNX file ({str(error).splitlines()[0][:200]})"
+            ) from None
         inputs = self.session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or len(inputs[0].shape) not in (1, 2):
+        if (
+            len(inputs) != 1
+            or inputs[0].type != "tensor(float)"
+            or len(inputs[0].shape) not in (1, 2)
+        ):
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
-            raise ConfigError(f"--{name} {path}: expected one float input (1, samples) or (samples,), got {found}")
+            raise ConfigError(
+                f"--{name} {path}: expected one float input (1, samples) or (samples,), got {found}"
+            )
         self.name, self.path, self.input = name, path, inputs[0]
         self.columns = tuple(DNSMOS_SCALES) if name == DNSMOS else (name,)
         self.description: dict[str, Any] = {
@@ -78,7 +92,10 @@ class QualityPredictor:
         Raises:
             DataError: the network fails, or returns something else than finite scores.
         """
-        return [self._predict(waveform.detach().cpu().numpy().astype(np.float32)) for waveform in waveforms]
+        return [
+            self._predict(waveform.detach().cpu().numpy().astype(np.float32))
+            for waveform in waveforms
+        ]
 
     def _predict(self, samples: np.ndarray) -> dict[str, float]:
         if self.name != DNSMOS:
@@ -92,9 +109,13 @@ class QualityPredictor:
     def _run(self, samples: np.ndarray, count: int) -> np.ndarray:
         shaped = samples[None] if len(self.input.shape) == 2 else samples
         try:
-            found = np.concatenate([np.ravel(part) for part in self.session.run(None, {self.input.name: shaped})])
+            found = np.concatenate(
+                [np.ravel(part) for part in self.session.run(None, {self.input.name: shaped})]
+            )
         except Exception as error:
-            raise DataError(f"--{self.name} {self.path}: {str(error).splitlines()[0][:200]}") from None
+            raise DataError(
+                f"--{self.name} {self.path}: {str(error).splitlines()[0][:200]}"
+            ) from None
         if found.shape != (count,) or not np.isfinite(found).all():
             raise DataError(
                 f"--{self.name} {self.path}: expected {count} finite number(s) for {samples.shape[0]} samples, got {found[:8]}"

@@ -21,7 +21,9 @@ HANZI_PUNCTUATION = (
 """`zhon.hanzi.punctuation`. Source: zhon 2.1.1 (tests compare it where zhon is installed); 1.x lacks U+FF0E, `．`."""
 _SVAE = str.maketrans("", "", string.punctuation + "“”‘’…–—")
 _ALL = str.maketrans("", "", HANZI_PUNCTUATION + string.punctuation)
-_ALL_BUT_APOSTROPHE = str.maketrans("", "", (HANZI_PUNCTUATION + string.punctuation).replace("'", ""))
+_ALL_BUT_APOSTROPHE = str.maketrans(
+    "", "", (HANZI_PUNCTUATION + string.punctuation).replace("'", "")
+)
 
 
 def normalize_for_wer(text: str) -> str:

@@ -32,8 +32,12 @@ class Paraformer:
             ) from None
         try:
             which = {} if revision is None else {"model_revision": revision}
-            self._model = funasr.AutoModel(model=name, device=str(device), disable_update=True, **which)
-        except Exception as error:  # funasr and modelscope raise many classes, AssertionError among them
+            self._model = funasr.AutoModel(
+                model=name, device=str(device), disable_update=True, **which
+            )
+        except (
+            Exception
+        ) as error:  # funasr and modelscope raise many classes, AssertionError among them
             raise ConfigError(f"--asr paraformer:{source} cannot be loaded: {error}") from None
         self._convert = zhconv.convert
         self.description: dict[str, Any] = {

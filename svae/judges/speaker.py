@@ -79,10 +79,14 @@ class EmbeddedECAPA:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             self._model = ECAPA_TDNN(**config["model"])
             state = load_file(folder / "embedding_model.safetensors")
-            self._model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+            self._model.load_state_dict(
+                {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+            )
             self._features = Fbank(**{k: v for k, v in config["features"].items() if k != "class"})
         except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-            raise ConfigError(f"--speaker embedded: {folder} cannot be loaded: {first_line(error)}") from None
+            raise ConfigError(
+                f"--speaker embedded: {folder} cannot be loaded: {first_line(error)}"
+            ) from None
         self.device = torch.device(device)
         self._model.to(self.device).eval()
         self._features.to(self.device).eval()
@@ -116,13 +120,19 @@ class SpeechBrainECAPA:
         from speechbrain.inference.speaker import EncoderClassifier
         from speechbrain.utils.fetching import FetchConfig, LocalStrategy
 
-        self._links = tempfile.TemporaryDirectory(prefix="svae-ecapa-")  # speechbrain links the files it loads here
+        self._links = tempfile.TemporaryDirectory(
+            prefix="svae-ecapa-"
+        )  # speechbrain links the files it loads here
 
         def load(local: bool) -> Any:
             model = EncoderClassifier.from_hparams(
                 source=source,
                 savedir=self._links.name,
-                overrides={"pretrained_path": str(Path(source).resolve()) if Path(source).is_dir() else source},
+                overrides={
+                    "pretrained_path": str(Path(source).resolve())
+                    if Path(source).is_dir()
+                    else source
+                },
                 run_opts={"device": str(device)},
                 local_strategy=LocalStrategy.COPY,
                 fetch_config=FetchConfig(allow_network=not local, revision=pinned),
@@ -132,7 +142,9 @@ class SpeechBrainECAPA:
             return model
 
         option = f"--speaker {spec}"
-        self._model = load_pretrained(load, source, option=option, offline=OFFLINE, probe="hyperparams.yaml")
+        self._model = load_pretrained(
+            load, source, option=option, offline=OFFLINE, probe="hyperparams.yaml"
+        )
         self._model.eval()
         self.description = {
             "spec": spec,
@@ -146,5 +158,8 @@ class SpeechBrainECAPA:
     @torch.inference_mode()
     def embed(self, waveforms: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> Tensor:
         """Return unit-length embeddings (N, E) of waveforms (S,)."""
-        rows = [self._model.encode_batch(_prepare(w, sample_rate)).reshape(-1).float().cpu() for w in waveforms]
+        rows = [
+            self._model.encode_batch(_prepare(w, sample_rate)).reshape(-1).float().cpu()
+            for w in waveforms
+        ]
         return F.normalize(torch.stack(rows), dim=-1)

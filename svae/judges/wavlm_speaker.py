@@ -28,12 +28,21 @@ CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 DILATIONS = (2, 3, 4)
 _WAVLM_NAMES = (
     (r"feature_extractor\.conv_layers\.(\d+)\.0\.", r"feature_extractor.conv_layers.\1.conv."),
-    (r"feature_extractor\.conv_layers\.(\d+)\.2\.1\.", r"feature_extractor.conv_layers.\1.layer_norm."),
+    (
+        r"feature_extractor\.conv_layers\.(\d+)\.2\.1\.",
+        r"feature_extractor.conv_layers.\1.layer_norm.",
+    ),
     (r"^layer_norm\.", "feature_projection.layer_norm."),
     (r"^post_extract_proj\.", "feature_projection.projection."),
     (r"^mask_emb$", "masked_spec_embed"),
-    (r"encoder\.pos_conv\.0\.weight_g", "encoder.pos_conv_embed.conv.parametrizations.weight.original0"),
-    (r"encoder\.pos_conv\.0\.weight_v", "encoder.pos_conv_embed.conv.parametrizations.weight.original1"),
+    (
+        r"encoder\.pos_conv\.0\.weight_g",
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original0",
+    ),
+    (
+        r"encoder\.pos_conv\.0\.weight_v",
+        "encoder.pos_conv_embed.conv.parametrizations.weight.original1",
+    ),
     (r"encoder\.pos_conv\.0\.bias", "encoder.pos_conv_embed.conv.bias"),
     (r"\.self_attn\.grep_linear\.", ".attention.gru_rel_pos_linear."),
     (r"\.self_attn\.grep_a$", ".attention.gru_rel_pos_const"),
@@ -75,7 +84,8 @@ class Res2(nn.Module):
         super().__init__()
         width = channels // RES2_SCALE
         self.convs = nn.ModuleList(
-            nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation) for _ in range(RES2_SCALE - 1)
+            nn.Conv1d(width, width, 3, padding=dilation, dilation=dilation)
+            for _ in range(RES2_SCALE - 1)
         )
         self.bns = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(RES2_SCALE - 1))
 
@@ -113,7 +123,14 @@ class EcapaOverWavLM(nn.Module):
     """
 
     def __init__(
-        self, wavlm: nn.Module, *, channels: int, wide: int, bottleneck: int, attention: int, dim: int
+        self,
+        wavlm: nn.Module,
+        *,
+        channels: int,
+        wide: int,
+        bottleneck: int,
+        attention: int,
+        dim: int,
     ) -> None:
         super().__init__()
         self.wavlm = wavlm
@@ -121,13 +138,17 @@ class EcapaOverWavLM(nn.Module):
         self.layer1 = ConvReluNorm(wavlm.config.hidden_size, channels, kernel=5)
         self.layer2, self.layer3, self.layer4 = (Block(channels, d, bottleneck) for d in DILATIONS)
         self.conv = nn.Conv1d(3 * channels, wide, 1)
-        self.attention = nn.Sequential(nn.Conv1d(wide, attention, 1), nn.Tanh(), nn.Conv1d(attention, wide, 1))
+        self.attention = nn.Sequential(
+            nn.Conv1d(wide, attention, 1), nn.Tanh(), nn.Conv1d(attention, wide, 1)
+        )
         self.bn = nn.BatchNorm1d(2 * wide)
         self.linear = nn.Linear(2 * wide, dim)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed 16 kHz waveforms (B, S) of equal length; return (B, E)."""
-        normal = F.layer_norm(waveform, waveform.shape[1:])  # as s3prl prepares what WavLM-large hears
+        normal = F.layer_norm(
+            waveform, waveform.shape[1:]
+        )  # as s3prl prepares what WavLM-large hears
         states = torch.stack(self.wavlm(normal, output_hidden_states=True).hidden_states)
         mixed = torch.einsum("l,lbtc->bct", self.feature_weight.softmax(dim=0), states) + 1e-6
         x = self.layer1(F.instance_norm(mixed))
@@ -150,17 +171,29 @@ def load_ecapa_over_wavlm(path: Path) -> EcapaOverWavLM:
     """
     where = f"--sim-o {path}"
     if not path.is_file():
-        raise ConfigError(f"{where}: no such file. Expected wavlm_large_finetune.pth of microsoft/UniSpeech.")
+        raise ConfigError(
+            f"{where}: no such file. Expected wavlm_large_finetune.pth of microsoft/UniSpeech."
+        )
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
         state: dict[str, Tensor] = stored["model"] if "model" in stored else stored
-        names = {_rename(name): value.float() for name, value in state.items() if isinstance(value, Tensor)}
+        names = {
+            _rename(name): value.float()
+            for name, value in state.items()
+            if isinstance(value, Tensor)
+        }
         model = _build(names)
-        missing = model.load_state_dict({k: v for k, v in names.items() if k in model.state_dict()}, strict=False)
+        missing = model.load_state_dict(
+            {k: v for k, v in names.items() if k in model.state_dict()}, strict=False
+        )
     except Exception as error:  # pickle, zip, key and shape errors: all say that it is another file
-        raise ConfigError(f"{where}: not a WavLM + ECAPA-TDNN checkpoint ({first_line(error)})") from None
+        raise ConfigError(
+            f"{where}: not a WavLM + ECAPA-TDNN checkpoint ({first_line(error)})"
+        ) from None
     if missing.missing_keys:
-        raise ConfigError(f"{where}: {len(missing.missing_keys)} tensors are missing, e.g. {missing.missing_keys[0]}")
+        raise ConfigError(
+            f"{where}: {len(missing.missing_keys)} tensors are missing, e.g. {missing.missing_keys[0]}"
+        )
     return model.eval()
 
 
@@ -177,15 +210,22 @@ def _build(state: dict[str, Tensor]) -> EcapaOverWavLM:
     """Return the network with random weights in the sizes of a renamed state dict."""
     from transformers import WavLMConfig, WavLMModel
 
-    convs = [state[f"wavlm.feature_extractor.conv_layers.{i}.conv.weight"] for i in range(len(CONV_STRIDES))]
+    convs = [
+        state[f"wavlm.feature_extractor.conv_layers.{i}.conv.weight"]
+        for i in range(len(CONV_STRIDES))
+    ]
     position = state["wavlm.encoder.pos_conv_embed.conv.parametrizations.weight.original1"]
     buckets, heads = state["wavlm.encoder.layers.0.attention.rel_attn_embed.weight"].shape
-    layers = {int(m[1]) for name in state if (m := re.match(r"wavlm\.encoder\.layers\.(\d+)\.", name))}
+    layers = {
+        int(m[1]) for name in state if (m := re.match(r"wavlm\.encoder\.layers\.(\d+)\.", name))
+    }
     config = WavLMConfig(
         hidden_size=position.shape[0],
         num_hidden_layers=len(layers),
         num_attention_heads=heads,
-        intermediate_size=state["wavlm.encoder.layers.0.feed_forward.intermediate_dense.weight"].shape[0],
+        intermediate_size=state[
+            "wavlm.encoder.layers.0.feed_forward.intermediate_dense.weight"
+        ].shape[0],
         conv_dim=tuple(conv.shape[0] for conv in convs),
         conv_kernel=tuple(conv.shape[2] for conv in convs),
         conv_stride=CONV_STRIDES,
@@ -226,7 +266,9 @@ class WavLMSpeaker:
         """Return unit-length embeddings (N, E) of waveforms (S,)."""
         rows = []
         for waveform in waveforms:
-            clip = resample(waveform.detach().float().cpu().reshape(1, -1), sample_rate, SAMPLE_RATE)
+            clip = resample(
+                waveform.detach().float().cpu().reshape(1, -1), sample_rate, SAMPLE_RATE
+            )
             clip = clip.repeat(1, -(-int(SHORTEST_SECONDS * SAMPLE_RATE) // clip.shape[1]))
             rows.append(self._model(clip.to(self.device))[0].float().cpu())
         return F.normalize(torch.stack(rows), dim=-1)

@@ -29,7 +29,9 @@ class WordErrors:
         return self.errors / self.words
 
 
-def word_errors(reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_for_wer) -> WordErrors:
+def word_errors(
+    reference: str, hypothesis: str, normalize: Callable[[str], str] = normalize_for_wer
+) -> WordErrors:
     """Align a hypothesis with a reference (jiwer, its default transforms), both after `normalize`.
 
     Raises:

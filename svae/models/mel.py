@@ -33,7 +33,9 @@ GRIFFIN_LIM = "griffin-lim"
 @functools.cache
 def mel_filters(num_bins: int = NUM_BINS) -> Tensor:
     """Return the filter bank (N_FFT // 2 + 1, num_bins): HTK scale, triangles of height 1, 0 to 12 kHz."""
-    return AF.melscale_fbanks(N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, num_bins, SAMPLE_RATE, norm=None, mel_scale="htk")
+    return AF.melscale_fbanks(
+        N_FFT // 2 + 1, 0.0, SAMPLE_RATE / 2, num_bins, SAMPLE_RATE, norm=None, mel_scale="htk"
+    )
 
 
 class MelFrames(nn.Module):
@@ -78,7 +80,9 @@ class MelFrames(nn.Module):
         span = (num_frames - 1) * HOP_LENGTH + N_FFT
         source = _mirrored(torch.arange(span, device=waveform.device) - N_FFT // 2, lengths)
         padded = waveform[:, 0].float().gather(1, source)
-        spectrum = torch.stft(padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True).abs()
+        spectrum = torch.stft(
+            padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True
+        ).abs()
         mel = (spectrum.mT @ self.filters).mT.clamp_min(FLOOR).log()
         mean = mel.masked_fill(~length_mask(frames, num_frames)[:, None], 0.0)
         return Posterior(mean, torch.full_like(mean, -torch.inf), frames)
@@ -98,16 +102,22 @@ class MelFrames(nn.Module):
         Raises:
             ConfigError: the vocoder cannot be loaded; the message says what works without a network.
         """
-        mel = torch.cat([latents, latents[..., -1:]], dim=-1).float()  # T + 1 centred frames span T hops
+        mel = torch.cat(
+            [latents, latents[..., -1:]], dim=-1
+        ).float()  # T + 1 centred frames span T hops
         return self.load_vocoder()(mel).clamp(-1.0, 1.0)[:, None]
 
     def load_vocoder(self) -> Callable[[Tensor], Tensor]:
         """Return what turns (B, D, T + 1) into (B, T * 256), loading it at the first call; raises as `decode`."""
         if self._decoder is None:
             if self.vocoder == GRIFFIN_LIM:
-                self._decoder = functools.partial(griffin_lim, window=self.window, filters=self.filters)
+                self._decoder = functools.partial(
+                    griffin_lim, window=self.window, filters=self.filters
+                )
             else:
-                self._decoder = load_vocos(self.vocoder, self.latent_dim).to(self.window.device).decode
+                self._decoder = (
+                    load_vocos(self.vocoder, self.latent_dim).to(self.window.device).decode
+                )
         return self._decoder
 
 
@@ -128,7 +138,14 @@ def griffin_lim(mel: Tensor, *, window: Tensor, filters: Tensor, iterations: int
     length = (mel.shape[-1] - 1) * HOP_LENGTH
     sizes = {"n_fft": N_FFT, "hop_length": HOP_LENGTH, "win_length": N_FFT}
     return AF.griffinlim(
-        magnitude, window, **sizes, power=1.0, n_iter=iterations, momentum=0.99, length=length, rand_init=False
+        magnitude,
+        window,
+        **sizes,
+        power=1.0,
+        n_iter=iterations,
+        momentum=0.99,
+        length=length,
+        rand_init=False,
     )
 
 
@@ -150,20 +167,30 @@ def load_vocos(source: str, num_bins: int) -> nn.Module:
             f"Install it with `pip install 'svae[mel]'`, or use the vocoder {GRIFFIN_LIM} for a rough impression."
         ) from None
     config, weights = load_pretrained(
-        functools.partial(_vocos_files, source), source, option="vocoder", offline=offline, probe="config.yaml"
+        functools.partial(_vocos_files, source),
+        source,
+        option="vocoder",
+        offline=offline,
+        probe="config.yaml",
     )
     text = config.read_text(encoding="utf-8")
     foreign = [c for c in _class_paths(text) if not c.startswith("vocos.")]
     if foreign:  # Vocos imports and calls whatever its configuration names
-        raise CheckpointError(f"{config}: names {', '.join(foreign)}; only classes of vocos are built")
+        raise CheckpointError(
+            f"{config}: names {', '.join(foreign)}; only classes of vocos are built"
+        )
     model = vocos.Vocos.from_hparams(str(config))
     bins = model.backbone.input_channels
     if bins != num_bins:
-        raise CheckpointError(f"{config}: a vocoder for {bins} channels, but the model generates {num_bins}")
+        raise CheckpointError(
+            f"{config}: a vocoder for {bins} channels, but the model generates {num_bins}"
+        )
     try:
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     except Exception as error:  # torch raises a different class for each kind of damage
-        raise CheckpointError(f"{weights}: not the weights of {config}: {first_line(error)}") from None
+        raise CheckpointError(
+            f"{weights}: not the weights of {config}: {first_line(error)}"
+        ) from None
     return model.eval().requires_grad_(False)
 
 
@@ -190,5 +217,7 @@ def _vocos_files(source: str, local_only: bool) -> tuple[Path, Path]:
         return paths[0], paths[1]
     from huggingface_hub import hf_hub_download
 
-    config, weights = (Path(hf_hub_download(source, name, local_files_only=local_only)) for name in names)
+    config, weights = (
+        Path(hf_hub_download(source, name, local_files_only=local_only)) for name in names
+    )
     return config, weights

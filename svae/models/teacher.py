@@ -48,14 +48,18 @@ class Teacher:
         average: Give the mean over the outputs of all of the model's layers instead.
     """
 
-    def __init__(self, model: Any, extractor: Any, description: str, *, average: bool = False) -> None:
+    def __init__(
+        self, model: Any, extractor: Any, description: str, *, average: bool = False
+    ) -> None:
         self.model = model
         self.average = average
         self.extractor = extractor
         self.description = description
         self.feature_dim: int = model.config.hidden_size
         self.sample_rate: int = extractor.sampling_rate
-        self.hop_length, self.receptive_field = frame_geometry(model.config, getattr(extractor, "stride", 1))
+        self.hop_length, self.receptive_field = frame_geometry(
+            model.config, getattr(extractor, "stride", 1)
+        )
 
     @torch.no_grad()
     def features(self, waveform: Tensor) -> Tensor:
@@ -71,12 +75,21 @@ class Teacher:
                 return self.features(waveform)
         x = waveform.float().squeeze(1)
         if x.shape[-1] < self.receptive_field:
-            raise ValueError(f"the teacher needs at least {self.receptive_field} samples, got {x.shape[-1]}")
+            raise ValueError(
+                f"the teacher needs at least {self.receptive_field} samples, got {x.shape[-1]}"
+            )
         if self.model.config.model_type in FILTERBANK_TYPES:
             # Whole stacks of log-mel frames only, so that nothing is padded and no attention mask is needed.
-            x = x[:, : (x.shape[-1] - self.receptive_field) // self.hop_length * self.hop_length + self.receptive_field]
+            x = x[
+                :,
+                : (x.shape[-1] - self.receptive_field) // self.hop_length * self.hop_length
+                + self.receptive_field,
+            ]
             inputs = self.extractor(
-                list(x.cpu().numpy()), sampling_rate=self.sample_rate, return_tensors="pt", return_attention_mask=False
+                list(x.cpu().numpy()),
+                sampling_rate=self.sample_rate,
+                return_tensors="pt",
+                return_attention_mask=False,
             )["input_features"].to(x.device)
         elif self.extractor.do_normalize:
             variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
@@ -89,7 +102,9 @@ class Teacher:
         return torch.stack([state.float() for state in states]).mean(dim=0)
 
     @torch.no_grad()
-    def aligned_features(self, waveform: Tensor, context_samples: int, num_frames: int, hop_length: int) -> Tensor:
+    def aligned_features(
+        self, waveform: Tensor, context_samples: int, num_frames: int, hop_length: int
+    ) -> Tensor:
         """Return one teacher feature per latent frame, (B, num_frames, feature_dim), without gradient.
 
         The features are interpolated linearly between the two teacher frames around the centre of each latent frame
@@ -113,7 +128,9 @@ class Teacher:
         return interpolate_frames(features, positions)
 
 
-def load_teacher(cfg: TeacherConfig, device: str | torch.device = "cpu", *, sample_rate: int = 16000) -> Teacher:
+def load_teacher(
+    cfg: TeacherConfig, device: str | torch.device = "cpu", *, sample_rate: int = 16000
+) -> Teacher:
     """Load a teacher: WavLM, HuBERT, wav2vec2 (raw waveform) or w2v-BERT 2.0 (log-mel), without any head.
 
     `cfg.layer` indexes the encoder's states: 0 is what enters the first transformer layer, n the output of layer n,
@@ -143,14 +160,26 @@ def load_teacher(cfg: TeacherConfig, device: str | torch.device = "cpu", *, samp
         probe="config.json",
     )
     if extractor.sampling_rate != sample_rate:
-        raise ConfigError(f"{where}: it hears {extractor.sampling_rate} Hz, but the VAE runs at {sample_rate} Hz")
+        raise ConfigError(
+            f"{where}: it hears {extractor.sampling_rate} Hz, but the VAE runs at {sample_rate} Hz"
+        )
     average = cfg.layer == "average"
-    chosen = f"average of {depth} layers" if average else f"layer {model.config.num_hidden_layers} of {depth}"
-    description = f"{cfg.model} ({model.config.model_type}), {chosen}, {model.config.hidden_size} wide"
-    return Teacher(model.to(device).eval().requires_grad_(False), extractor, description, average=average)
+    chosen = (
+        f"average of {depth} layers"
+        if average
+        else f"layer {model.config.num_hidden_layers} of {depth}"
+    )
+    description = (
+        f"{cfg.model} ({model.config.model_type}), {chosen}, {model.config.hidden_size} wide"
+    )
+    return Teacher(
+        model.to(device).eval().requires_grad_(False), extractor, description, average=average
+    )
 
 
-def _load(source: str, layer: int | str, where: str, *, local_files_only: bool) -> tuple[Any, Any, int]:
+def _load(
+    source: str, layer: int | str, where: str, *, local_files_only: bool
+) -> tuple[Any, Any, int]:
     """Return the encoder cut off after `layer`, its feature extractor, and how many layers it has in full."""
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
@@ -162,18 +191,28 @@ def _load(source: str, layer: int | str, where: str, *, local_files_only: bool) 
     if isinstance(layer, str):
         layer = depth
     if not -depth - 1 <= layer <= depth:
-        raise ConfigError(f"teacher.layer {layer}: {source} has {depth} layers; use 0 to {depth}, or -1 for the last")
+        raise ConfigError(
+            f"teacher.layer {layer}: {source} has {depth} layers; use 0 to {depth}, or -1 for the last"
+        )
     config.num_hidden_layers = layer if layer >= 0 else depth + 1 + layer
     config.add_adapter = False
     config.use_intermediate_ffn_before_adapter = False
     with quiet_transformers():
         extractor = AutoFeatureExtractor.from_pretrained(source, local_files_only=local_files_only)
         model, info = AutoModel.from_pretrained(
-            source, config=config, dtype=torch.float32, local_files_only=local_files_only, output_loading_info=True
+            source,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=local_files_only,
+            output_loading_info=True,
         )
-    missing = sorted(key for key in info["missing_keys"] if not key.endswith("masked_spec_embed"))  # training only
+    missing = sorted(
+        key for key in info["missing_keys"] if not key.endswith("masked_spec_embed")
+    )  # training only
     if missing:
-        raise ConfigError(f"{where}: weights are missing ({len(missing)}): {', '.join(missing[:4])}")
+        raise ConfigError(
+            f"{where}: weights are missing ({len(missing)}): {', '.join(missing[:4])}"
+        )
     if getattr(config, "do_stable_layer_norm", False) and config.num_hidden_layers < depth:
         model.encoder.layer_norm = torch.nn.Identity()  # normalises the last layer's output only
     return model, extractor, depth

@@ -60,10 +60,14 @@ def decode_shards(options: DecodeOptions) -> Path:
     with open_world(options.device) as world:
         console = Console(quiet=not world.is_main)
         out = writable_folder(options.out, option="--out")
-        console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(world.device)}")
+        console.print(
+            f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(world.device)}"
+        )
 
         def finished(number: int) -> bool:
-            return all(_decoded(out, s, options).is_file() for s in index.samples if s.shard == number)
+            return all(
+                _decoded(out, s, options).is_file() for s in index.samples if s.shard == number
+            )
 
         for_shards(
             _decode_shard,
@@ -86,7 +90,13 @@ def _decoded(out: Path, sample: Sample, options: DecodeOptions) -> Path:
 
 @torch.inference_mode()
 def _decode_shard(
-    data: Path, vae_folder: Path, out: Path, options: DecodeOptions, number: int, device: str, tick: Tick
+    data: Path,
+    vae_folder: Path,
+    out: Path,
+    options: DecodeOptions,
+    number: int,
+    device: str,
+    tick: Tick,
 ) -> None:
     vae, index = cached_vae(vae_folder, device), cached_index(data)
     for sample in index.samples:
@@ -95,6 +105,8 @@ def _decode_shard(
         path = _decoded(out, sample, options)
         if not path.is_file():
             mean, _ = read_latents(index, sample, vae.hop_length)
-            waveform = streaming.decode(vae, mean[None].to(device))[0, :, : sample.num_samples].cpu()
+            waveform = streaming.decode(vae, mean[None].to(device))[
+                0, :, : sample.num_samples
+            ].cpu()
             save_audio(path, waveform, index.sample_rate)
         tick()

@@ -30,7 +30,9 @@ def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
         CheckpointError: the VAE is unusable, or not the one that made them.
     """
     if index.kind != "latents":
-        raise DataError(f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`")
+        raise DataError(
+            f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`"
+        )
     checkpoint = open_checkpoint(index.root / "vae" if vae is None else vae, kind="vae")
     stored = index.metadata["latents"]["vae_hash"]
     if stored != checkpoint.hash:
@@ -53,13 +55,25 @@ def for_shards(
     console: Console,
 ) -> None:
     """Call `job(*arguments, number, device, tick)` for this rank's unfinished shards, and wait for the other ranks."""
-    sizes = {n: shard["utterances"] for n, shard in enumerate(index.shards) if n % world.world_size == world.rank}
+    sizes = {
+        n: shard["utterances"]
+        for n, shard in enumerate(index.shards)
+        if n % world.world_size == world.rank
+    }
     missing = [number for number in sizes if not finished(number)]
     total, done = sum(sizes.values()), sum(sizes[n] for n in sizes if n not in missing)
     if world.device.type == "cpu":
         jobs = {number: (*arguments, number, "cpu") for number in missing}
         workers = max(1, cores() // world.world_size) if workers is None else workers
-        run_jobs(job, jobs, workers=workers, description=description, console=console, total=total, completed=done)
+        run_jobs(
+            job,
+            jobs,
+            workers=workers,
+            description=description,
+            console=console,
+            total=total,
+            completed=done,
+        )
     else:
         with progress_bar(console) as progress:
             task = progress.add_task(description, total=total, completed=done)

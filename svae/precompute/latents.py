@@ -78,7 +78,9 @@ def encode_shards(options: EncodeOptions) -> Path:
             _check_same_encoding(out, description)
             _keep_vae(out, checkpoint)
         barrier(world)
-        console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(world.device)}")
+        console.print(
+            f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(world.device)}"
+        )
         for_shards(
             _encode_shard,
             (index.root, checkpoint.folder, out, options),
@@ -97,7 +99,9 @@ def encode_shards(options: EncodeOptions) -> Path:
 
 def _check_waveforms(index: ShardIndex, checkpoint: Checkpoint) -> None:
     if index.kind != "waveforms":
-        raise DataError(f"{index.root}: holds {index.kind}; `svae encode` needs waveform shards from `svae prepare`")
+        raise DataError(
+            f"{index.root}: holds {index.kind}; `svae encode` needs waveform shards from `svae prepare`"
+        )
     rate = checkpoint.config["sample_rate"]
     if index.sample_rate != rate:
         raise DataError(
@@ -122,19 +126,33 @@ def _check_same_encoding(out: Path, description: dict[str, object]) -> None:
         before = json.loads(plan.read_text(encoding="utf-8"))
         changed = [key for key in description if before.get(key) != description[key]]
         if changed:
-            raise DataError(f"{out}: holds latents made otherwise ({', '.join(changed)} differ); choose another --out")
+            raise DataError(
+                f"{out}: holds latents made otherwise ({', '.join(changed)} differ); choose another --out"
+            )
     elif (out / "index.json").exists() or any(out.glob("shard-*")):
-        raise DataError(f"{out}: holds shards that `svae encode` did not begin; choose another --out")
+        raise DataError(
+            f"{out}: holds shards that `svae encode` did not begin; choose another --out"
+        )
     write_text(plan, json.dumps(description, indent=2) + "\n")
 
 
 def _encode_shard(
-    data: Path, vae_folder: Path, out: Path, options: EncodeOptions, number: int, device: str, tick: Tick
+    data: Path,
+    vae_folder: Path,
+    out: Path,
+    options: EncodeOptions,
+    number: int,
+    device: str,
+    tick: Tick,
 ) -> None:
     vae, index = cached_vae(vae_folder, device), cached_index(data)
     samples = [sample for sample in index.samples if sample.shard == number]
     size = 1 if device == "cpu" else options.batch_size
-    latents = _encode_by_length(vae, index, samples, size) if size > 1 else _encode(vae, index, [[s] for s in samples])
+    latents = (
+        _encode_by_length(vae, index, samples, size)
+        if size > 1
+        else _encode(vae, index, [[s] for s in samples])
+    )
 
     def items() -> Iterator[ShardItem]:
         for sample, mean, logvar in latents:
@@ -150,13 +168,17 @@ def _encode_by_length(
     """Encode in batches of similar length, what is long alone; return the results in the order of the samples."""
     by_length = sorted(samples, key=lambda sample: sample.num_samples)
     short = [s for s in by_length if s.num_samples <= streaming.CHUNK_SECONDS * vae.sample_rate]
-    batches = [short[i : i + size] for i in range(0, len(short), size)] + [[s] for s in by_length[len(short) :]]
+    batches = [short[i : i + size] for i in range(0, len(short), size)] + [
+        [s] for s in by_length[len(short) :]
+    ]
     place = {sample.key: number for number, sample in enumerate(samples)}
     return sorted(_encode(vae, index, batches), key=lambda row: place[row[0].key])
 
 
 @torch.inference_mode()
-def _encode(vae: SpeechVAE, index: ShardIndex, batches: list[list[Sample]]) -> Iterator[tuple[Sample, Tensor, Tensor]]:
+def _encode(
+    vae: SpeechVAE, index: ShardIndex, batches: list[list[Sample]]
+) -> Iterator[tuple[Sample, Tensor, Tensor]]:
     """Yield (sample, mean, logvar), (D, T) each, on the CPU."""
     for batch in batches:
         lengths = torch.tensor([sample.num_samples for sample in batch])
@@ -220,11 +242,15 @@ def _finish(out: Path, index: ShardIndex, description: dict[str, object], consol
     write(statistics)
     config = json.loads((out / "vae" / "config.json").read_text(encoding="utf-8"))
     if config["latent_mean"] is None:
-        console.print("The VAE carried no latent statistics: its copy here gets those of this data.")
+        console.print(
+            "The VAE carried no latent statistics: its copy here gets those of this data."
+        )
         text = json.dumps(config | statistics, indent=2) + "\n"
         write_text(out / "vae" / "config.json", text)
     size = sum(shard["bytes"] for shard in latents.shards) / 1e6
     console.print(
         f"Latents in [bold]{out}[/]: {len(latents.samples)} utterances, {description['dtype']}, {size:.1f} MB"
     )
-    console.print(f"Next: svae train-tts --data {out}, or svae inspect {out}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: svae train-tts --data {out}, or svae inspect {out}", highlight=False, soft_wrap=True
+    )

@@ -42,7 +42,9 @@ def align_shards(options: AlignOptions) -> Path:
     """
     index = read_index(options.data)
     if index.kind != "waveforms":
-        raise DataError(f"{index.root}: holds {index.kind}; `svae align` needs shards from `svae prepare`")
+        raise DataError(
+            f"{index.root}: holds {index.kind}; `svae align` needs shards from `svae prepare`"
+        )
     console, out = Console(), writable_folder(options.out, option="--out")
     description = {
         "format": 1,
@@ -51,7 +53,9 @@ def align_shards(options: AlignOptions) -> Path:
     }
     stored = out / DESCRIPTION
     if stored.is_file() and json.loads(stored.read_text(encoding="utf-8")) != description:
-        raise DataError(f"{out}: holds times of other shards or by another aligner; choose another --out")
+        raise DataError(
+            f"{out}: holds times of other shards or by another aligner; choose another --out"
+        )
     write_text(stored, json.dumps(description, indent=2) + "\n")
     waiting = [n for n in range(len(index.shards)) if not (out / timings_name(n)).is_file()]
     counts = [shard["utterances"] for shard in index.shards]
@@ -64,11 +68,22 @@ def align_shards(options: AlignOptions) -> Path:
         total=sum(counts),
         completed=sum(counts) - sum(counts[n] for n in waiting),
     )
-    failed = [row for n in range(len(counts)) for row in _rows(out / timings_name(n)) if "error" in row]
-    console.print(f"Times of phones in [bold]{out}[/]: {sum(counts) - len(failed)} utterances", highlight=False)
+    failed = [
+        row for n in range(len(counts)) for row in _rows(out / timings_name(n)) if "error" in row
+    ]
+    console.print(
+        f"Times of phones in [bold]{out}[/]: {sum(counts) - len(failed)} utterances",
+        highlight=False,
+    )
     if failed:
-        console.print(f"Not aligned: {len(failed)}, e.g. {failed[0]['key']}: {failed[0]['error']}", markup=False)
-    console.print(f"Next: svae train-tts … --set tokens=frame-phonemes --set data.timings={out}", highlight=False)
+        console.print(
+            f"Not aligned: {len(failed)}, e.g. {failed[0]['key']}: {failed[0]['error']}",
+            markup=False,
+        )
+    console.print(
+        f"Next: svae train-tts … --set tokens=frame-phonemes --set data.timings={out}",
+        highlight=False,
+    )
     return out
 
 

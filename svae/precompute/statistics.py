@@ -45,13 +45,17 @@ def measure_statistics(
     """
     total = torch.zeros(vae.latent_dim, dtype=torch.float64)
     squares, frames, used, skipped = torch.zeros_like(total), 0, 0, 0
-    for sample in track(spread(index.train, limit), "Latent statistics", console=console, transient=True):
+    for sample in track(
+        spread(index.train, limit), "Latent statistics", console=console, transient=True
+    ):
         try:
             if index.kind == "latents":
                 mean = read_latents(index, sample, vae.hop_length)[0].double()
             else:
                 waveform = read_waveform(index, sample)
-                mean = streaming.encode(vae, waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
+                mean = (
+                    streaming.encode(vae, waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
+                )
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
             skipped += 1
@@ -65,10 +69,16 @@ def measure_statistics(
         squares += mean.square().sum(dim=1)
         frames, used = frames + mean.shape[1], used + 1
     if frames < 2:
-        raise DataError(f"{index.root}: no training utterance could be read, so the latents cannot be measured")
+        raise DataError(
+            f"{index.root}: no training utterance could be read, so the latents cannot be measured"
+        )
     centre = total / frames
     deviation = (squares / frames - centre.square()).clamp_min(1e-12).sqrt()
-    kind = "mean" if index.kind == "waveforms" else {"posterior": "mean"}.get(content_of(index), "sample")
+    kind = (
+        "mean"
+        if index.kind == "waveforms"
+        else {"posterior": "mean"}.get(content_of(index), "sample")
+    )
     return {
         "latent_mean": centre.tolist(),
         "latent_std": deviation.tolist(),

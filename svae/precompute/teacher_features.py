@@ -51,7 +51,9 @@ def cache_teacher(options: CacheOptions) -> Path:
     """
     index = read_index(options.data)
     if index.kind != "waveforms":
-        raise DataError(f"{index.root}: holds {index.kind}; `svae cache-teacher` needs shards from `svae prepare`")
+        raise DataError(
+            f"{index.root}: holds {index.kind}; `svae cache-teacher` needs shards from `svae prepare`"
+        )
     with open_world(options.device) as world:
         console = Console(quiet=not world.is_main)
         out = writable_folder(options.out, option="--out")
@@ -93,8 +95,12 @@ def cache_teacher(options: CacheOptions) -> Path:
             )
             size = sum(shard["bytes"] for shard in shards)
             rate = size / max(index.metadata["seconds"], 1e-9)
-            console.print(f"Features in [bold]{out}[/]: {size / 1e6:.1f} MB, {rate / 1e3:.1f} kB per second of audio")
-            console.print(f"Next: svae train-vae … --set teacher.cache={out}", highlight=False, soft_wrap=True)
+            console.print(
+                f"Features in [bold]{out}[/]: {size / 1e6:.1f} MB, {rate / 1e3:.1f} kB per second of audio"
+            )
+            console.print(
+                f"Next: svae train-vae … --set teacher.cache={out}", highlight=False, soft_wrap=True
+            )
         barrier(world)
     return out
 
@@ -105,9 +111,13 @@ def _begin(out: Path, description: dict[str, Any]) -> None:
         before = json.loads(plan.read_text(encoding="utf-8"))
         changed = [key for key in description if before.get(key) != description[key]]
         if changed:
-            raise DataError(f"{out}: holds features made otherwise ({', '.join(changed)} differ); choose another --out")
+            raise DataError(
+                f"{out}: holds features made otherwise ({', '.join(changed)} differ); choose another --out"
+            )
     elif (out / "index.json").exists() or any(out.glob("shard-*")):
-        raise DataError(f"{out}: holds shards that `svae cache-teacher` did not begin; choose another --out")
+        raise DataError(
+            f"{out}: holds shards that `svae cache-teacher` did not begin; choose another --out"
+        )
     write_text(plan, json.dumps(description, indent=2) + "\n")
 
 
@@ -117,7 +127,9 @@ def _cached_teacher(cfg: TeacherConfig, device: str, sample_rate: int) -> Teache
 
 
 @torch.inference_mode()
-def _cache_shard(data: Path, out: Path, options: CacheOptions, number: int, device: str, tick: Tick) -> None:
+def _cache_shard(
+    data: Path, out: Path, options: CacheOptions, number: int, device: str, tick: Tick
+) -> None:
     index = cached_index(data)
     teacher = _cached_teacher(options.teacher, device, index.sample_rate)
 
@@ -126,10 +138,15 @@ def _cache_shard(data: Path, out: Path, options: CacheOptions, number: int, devi
             if sample.shard != number:
                 continue
             array = (
-                teacher.features(read_waveform(index, sample)[None].to(device))[0].cpu().numpy().astype(options.dtype)
+                teacher.features(read_waveform(index, sample)[None].to(device))[0]
+                .cpu()
+                .numpy()
+                .astype(options.dtype)
             )
             if not np.isfinite(array).all():
-                raise DataError(f"{index.describe(sample)}: features do not fit {options.dtype}; use --dtype float32")
+                raise DataError(
+                    f"{index.describe(sample)}: features do not fit {options.dtype}; use --dtype float32"
+                )
             buffer = io.BytesIO()
             np.save(buffer, array, allow_pickle=False)
             yield ShardItem(

@@ -46,10 +46,14 @@ def select_device(name: str, *, local_rank: int = 0) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ConfigError(f"--device {name!r}: not a device; use auto, cpu, cuda, cuda:N or mps") from None
+        raise ConfigError(
+            f"--device {name!r}: not a device; use auto, cpu, cuda, cuda:N or mps"
+        ) from None
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise ConfigError(f"--device {name}: torch {torch.__version__} sees no CUDA GPU; use --device cpu")
+            raise ConfigError(
+                f"--device {name}: torch {torch.__version__} sees no CUDA GPU; use --device cpu"
+            )
         index = local_rank if device.index is None else device.index
         if index >= torch.cuda.device_count():
             raise ConfigError(f"--device {name}: there are only {torch.cuda.device_count()} GPUs")
@@ -92,7 +96,13 @@ def open_world(device_name: str) -> Iterator[World]:
 
 def _lost_contact(error: RuntimeError) -> bool:
     """Return whether a collective failed because a peer went away: gloo and NCCL say it in words only."""
-    signs = ("gloo/transport", "Connection reset by peer", "Connection closed by peer", "remote process exited", "NCCL")
+    signs = (
+        "gloo/transport",
+        "Connection reset by peer",
+        "Connection closed by peer",
+        "remote process exited",
+        "NCCL",
+    )
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
 
 
@@ -101,7 +111,9 @@ def data_parallel(module: nn.Module, world: World) -> nn.Module:
     if world.world_size == 1:
         return module
     ids = [world.device.index] if world.device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True)
+    return DistributedDataParallel(
+        module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
 
 
 def sum_over_ranks(tensor: Tensor, world: World) -> Tensor:

@@ -17,7 +17,16 @@ import svae
 
 def environment(device: torch.device) -> dict[str, Any]:
     """Return versions, hardware and source revision, as stored with every run and result."""
-    names = ("torch", "torchaudio", "transformers", "webdataset", "speechbrain", "jiwer", "numpy", "soundfile")
+    names = (
+        "torch",
+        "torchaudio",
+        "transformers",
+        "webdataset",
+        "speechbrain",
+        "jiwer",
+        "numpy",
+        "soundfile",
+    )
     return {
         "svae": svae.__version__,
         "revision": _revision(),
@@ -39,7 +48,10 @@ def _revision() -> str | None:
         return None
     try:
         result = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            check=True,
         )
     except (OSError, subprocess.CalledProcessError):
         return None

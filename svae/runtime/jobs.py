@@ -18,7 +18,15 @@ from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from svae.errors import DataError
@@ -62,12 +70,16 @@ def run_jobs(
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     stop, counter = context.Event(), context.Value("q", completed)
     workers = min(cores() if workers is None else workers, len(jobs))
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(stop, counter))
+    pool = ProcessPoolExecutor(
+        workers, mp_context=context, initializer=_start_worker, initargs=(stop, counter)
+    )
     results: dict[int, Result] = {}
     try:
         with _CtrlC() as ctrl_c, progress_bar(console) as progress:
             task = progress.add_task(description, total=total, completed=completed)
-            futures: dict[Future[Result], int] = {pool.submit(_run, function, job): n for n, job in jobs.items()}
+            futures: dict[Future[Result], int] = {
+                pool.submit(_run, function, job): n for n, job in jobs.items()
+            }
             pending = set(futures)
             while pending:
                 done, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -124,7 +136,13 @@ class _Rate(ProgressColumn):
 
 def progress_bar(console: Console) -> Progress:
     """Return a bar with count, rate and time left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=console)
 
 

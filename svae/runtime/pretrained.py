@@ -15,7 +15,9 @@ T = TypeVar("T")
 MODEL_FILES = (".safetensors", ".bin", ".ckpt", ".json", ".txt", ".yaml", ".model")
 
 
-def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offline: str, probe: str) -> T:
+def load_pretrained(
+    load: Callable[[bool], T], source: str, *, option: str, offline: str, probe: str
+) -> T:
     """Load a local folder, the hub's cache, or the hub, in this order.
 
     Args:
@@ -30,18 +32,24 @@ def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offl
     """
     if Path(source).exists() or source.count("/") != 1 or source.startswith((".", "/", "~")):
         if not Path(source).is_dir():
-            raise ConfigError(f"{option}: {source} is neither a folder nor a hub id like owner/name. {offline}")
+            raise ConfigError(
+                f"{option}: {source} is neither a folder nor a hub id like owner/name. {offline}"
+            )
         try:
             with quiet_transformers():
                 return load(True)
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise ConfigError(f"{option}: {source} cannot be loaded: {first_line(error)}. {offline}") from None
+            raise ConfigError(
+                f"{option}: {source} cannot be loaded: {first_line(error)}. {offline}"
+            ) from None
     try:
         with quiet_transformers():
             return load(True)
     except ConfigError:
         raise  # it is there, and is not what is needed
-    except Exception:  # not, or not completely, in the cache; every library has its own class for it
+    except (
+        Exception
+    ):  # not, or not completely, in the cache; every library has its own class for it
         pass
     try:
         from huggingface_hub import get_session, hf_hub_url
@@ -51,7 +59,9 @@ def load_pretrained(load: Callable[[bool], T], source: str, *, option: str, offl
         return load(False)
     except ConfigError:
         raise
-    except Exception as error:  # the hub, the HTTP client and transformers each raise classes of their own
+    except (
+        Exception
+    ) as error:  # the hub, the HTTP client and transformers each raise classes of their own
         raise ConfigError(
             f"{option}: {source} is not in the local hub cache, and the download failed: {first_line(error)}\n{offline}"
         ) from None

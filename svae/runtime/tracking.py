@@ -53,7 +53,13 @@ class Tracker:
         """
         if self._file is None:
             return
-        row = {"step": step, "split": split, "time": round(time.time(), 3), "session": self._session, **values}
+        row = {
+            "step": step,
+            "split": split,
+            "time": round(time.time(), 3),
+            "session": self._session,
+            **values,
+        }
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -98,7 +104,10 @@ def draw_mels(path: Path, rows: dict[str, Tensor], sample_rate: int) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    mels = {n: log_mel(w.detach().cpu().float(), sample_rate=sample_rate).squeeze(0).numpy() for n, w in rows.items()}
+    mels = {
+        n: log_mel(w.detach().cpu().float(), sample_rate=sample_rate).squeeze(0).numpy()
+        for n, w in rows.items()
+    }
     seconds = max(w.shape[-1] for w in rows.values()) / sample_rate
     low, high = min(m.min() for m in mels.values()), max(m.max() for m in mels.values())
     figure = Figure(figsize=(9, 2.2 * len(mels)), layout="constrained")
@@ -106,7 +115,9 @@ def draw_mels(path: Path, rows: dict[str, Tensor], sample_rate: int) -> None:
     axes = figure.subplots(len(mels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, mel) in zip(axes, mels.items(), strict=True):
         extent = (0, rows[name].shape[-1] / sample_rate, 0, mel.shape[0])
-        axis.imshow(mel, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma")
+        axis.imshow(
+            mel, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap="magma"
+        )
         axis.set_title(name, loc="left", fontsize=10)
         axis.set_ylabel("mel bin")
     axes[-1].set_xlim(0, seconds)

@@ -75,13 +75,21 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
                 kept += 1
         except (SvaeError, OSError) as error:
             problems.append((row.number, str(error)))
-    console.print(f"{made} made, {kept} kept, {len(problems)} failed, in [bold]{escape(str(out))}[/]")
+    console.print(
+        f"{made} made, {kept} kept, {len(problems)} failed, in [bold]{escape(str(out))}[/]"
+    )
     if problems:
-        lines = [f"  row {number}: {' '.join(message.split())}" for number, message in sorted(problems)[:10]]
+        lines = [
+            f"  row {number}: {' '.join(message.split())}"
+            for number, message in sorted(problems)[:10]
+        ]
         more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise DataError(
             f"{file}: {len(problems)} of {len(rows) + len(problems) - _late(rows, problems)} rows failed, the others "
-            "are done:\n" + "\n".join(lines) + more + "\nMend them and run the same command; finished rows are kept."
+            "are done:\n"
+            + "\n".join(lines)
+            + more
+            + "\nMend them and run the same command; finished rows are kept."
         )
     return made
 
@@ -91,7 +99,9 @@ def _late(rows: list[Row], problems: list[tuple[int, str]]) -> int:
     return len({row.number for row in rows} & {number for number, _ in problems})
 
 
-def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[Row], list[tuple[int, str]]]:
+def read_rows(
+    file: Path, options: SynthesizeOptions, out: Path
+) -> tuple[list[Row], list[tuple[int, str]]]:
     """Read the list; return its usable rows, and (number, message) of the others.
 
     Raises:
@@ -106,10 +116,17 @@ def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[R
         try:
             row = Row(number, _row_options(json.loads(line), file, options, out))
         except (json.JSONDecodeError, DataError) as error:
-            problems.append((number, f"not valid JSON ({error})" if isinstance(error, ValueError) else str(error)))
+            problems.append(
+                (
+                    number,
+                    f"not valid JSON ({error})" if isinstance(error, ValueError) else str(error),
+                )
+            )
             continue
         if row.options.out in seen:
-            problems.append((number, f"out {row.options.out}: row {seen[row.options.out]} writes it too"))
+            problems.append(
+                (number, f"out {row.options.out}: row {seen[row.options.out]} writes it too")
+            )
             continue
         seen[row.options.out] = number
         rows.append(row)
@@ -127,7 +144,9 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     missing = [name for name in ("text", "out") if name not in tree]
     if unknown or wrong or missing:
         parts = [("unknown", unknown), ("of the wrong type", wrong), ("missing", missing)]
-        raise DataError("; ".join(f"{label}: {', '.join(names)}" for label, names in parts if names))
+        raise DataError(
+            "; ".join(f"{label}: {', '.join(names)}" for label, names in parts if names)
+        )
     for name in ("text", "ref", "ref_text", "voice", "out"):
         if any(char == "\0" or "\ud800" <= char <= "\udfff" for char in tree.get(name, "")):
             raise DataError(f"{name}: not valid Unicode text (half a character, or a zero)")
@@ -135,7 +154,10 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     if "seed" in tree:
         changes["sampling"] = replace(options.sampling, seed=tree["seed"])
     if "ref" in tree or "voice" in tree:
-        changes |= {"ref": file.parent / tree["ref"] if "ref" in tree else None, "voice": tree.get("voice")}
+        changes |= {
+            "ref": file.parent / tree["ref"] if "ref" in tree else None,
+            "voice": tree.get("voice"),
+        }
         changes["ref_text"] = tree.get("ref_text")
     elif "ref_text" in tree:
         changes["ref_text"] = tree["ref_text"]
@@ -165,9 +187,16 @@ def _speak_row(
             opened.clear()  # bounded memory, whatever the list
         opened[key] = open_prompt(options, tts, console)
     sentences = sentences_of(read_text(options.text, None), tts, options, console)
-    found = speak_into(options.out, tts, opened[key], sentences, options, recognize, Console(quiet=True), started)
+    found = speak_into(
+        options.out, tts, opened[key], sentences, options, recognize, Console(quiet=True), started
+    )
     tree = {"made_with": made_with, "audio_sha256": file_sha256(options.out), "model": tts.identity}
-    tree |= {**opened[key].description, "audio": options.out.name, **found, "environment": environment(tts.device)}
+    tree |= {
+        **opened[key].description,
+        "audio": options.out.name,
+        **found,
+        "environment": environment(tts.device),
+    }
     write_text(report, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
     return True
 
@@ -197,6 +226,8 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
 def _is_done(audio: Path, report: Path, made_with: str) -> bool:
     try:
         found = json.loads(report.read_text(encoding="utf-8"))
-        return found.get("made_with") == made_with and found.get("audio_sha256") == file_sha256(audio)
+        return found.get("made_with") == made_with and found.get("audio_sha256") == file_sha256(
+            audio
+        )
     except (OSError, ValueError, AttributeError):
         return False

@@ -80,7 +80,9 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     console, started = Console(), time.perf_counter()
     check_output(options.out)
     if (options.ref is None) == (options.voice is None):
-        raise ConfigError("pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)")
+        raise ConfigError(
+            "pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)"
+        )
     text = read_text(options.text, options.text_file)
     tts = load_model(options, console)
     opened = open_prompt(options, tts, console)
@@ -97,9 +99,17 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
 
 def sentences_of(text: str, tts: TTS, options: SynthesizeOptions, console: Console) -> list[str]:
     """Return a text's sentences as they are spoken; print what was changed where that was asked for or lost."""
-    show = (lambda line: console.print(line, highlight=False, markup=False)) if options.verbose else None
+    show = (
+        (lambda line: console.print(line, highlight=False, markup=False))
+        if options.verbose
+        else None
+    )
     sentences, notes = prepare_sentences(
-        text, tts.vocabulary, language=options.language, skip_unknown=options.skip_unknown, show=show
+        text,
+        tts.vocabulary,
+        language=options.language,
+        skip_unknown=options.skip_unknown,
+        show=show,
     )
     for note in notes:
         console.print(f"[yellow]{escape(note)}[/]", highlight=False)
@@ -159,16 +169,28 @@ def speak_into(
     columns = (TextColumn("Speaking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     try:
         with (
-            Progress(*columns, console=console, transient=True, disable=len(sentences) < 2) as progress,
+            Progress(
+                *columns, console=console, transient=True, disable=len(sentences) < 2
+            ) as progress,
             soundfile.SoundFile(path, "w", tts.sample_rate, 1, "PCM_16") as file,
         ):
-            task, total = progress.add_task("", total=sum(map(len, sentences))), sum(map(len, sentences))
+            task, total = (
+                progress.add_task("", total=sum(map(len, sentences))),
+                sum(map(len, sentences)),
+            )
 
             def waveforms() -> Iterator[Tensor]:
                 for result in speak_long(
-                    tts, sentences, opened.prompt, options.sampling, by_sentence=options.stream, speak=speak
+                    tts,
+                    sentences,
+                    opened.prompt,
+                    options.sampling,
+                    by_sentence=options.stream,
+                    speak=speak,
                 ):
-                    progress.update(task, completed=min(total, progress.tasks[0].completed + len(result.text)))
+                    progress.update(
+                        task, completed=min(total, progress.tasks[0].completed + len(result.text))
+                    )
                     yield result.waveform.reshape(-1)
 
             for piece in join_chunks(waveforms(), tts.sample_rate):
@@ -189,7 +211,11 @@ def _pcm16(waveform: Tensor) -> np.ndarray:
 
 
 def speak_verified(
-    tts: TTS, text: str, prompt: Prompt, options: SynthesizeOptions, recognize: Callable[[Tensor], str] | None
+    tts: TTS,
+    text: str,
+    prompt: Prompt,
+    options: SynthesizeOptions,
+    recognize: Callable[[Tensor], str] | None,
 ) -> tuple[Synthesis, list[dict[str, Any]]]:
     """Speak one chunk; with a recogniser, try other seeds while it is misunderstood, and keep the best attempt.
 
@@ -281,14 +307,18 @@ def check_output(out: Path) -> None:
     writable_folder(out.parent, option="--out")
 
 
-def _print_result(console: Console, row: dict[str, Any], options: SynthesizeOptions, report: Path) -> None:
+def _print_result(
+    console: Console, row: dict[str, Any], options: SynthesizeOptions, report: Path
+) -> None:
     guidance = f"guidance {row['guidance']:g} (prompt {row['prompt_guidance']:g})"
     console.print(
         f"Reference {row['prompt_seconds']:.2f} s, new speech {row['generated_seconds']:.2f} s in "
         f"{len(row['chunks'])} chunk(s), {row['steps']} steps, {guidance}, {row['precision']}, seed {row['seed']}"
     )
     first = f"; first audio after {row['first_audio_seconds']:.1f} s" if options.stream else ""
-    stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items())
+    stages = ", ".join(
+        f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items()
+    )
     console.print(f"Real-time factor: {stages}{first}")
     for chunk in row["chunks"]:
         attempts = chunk.get("attempts", [])
@@ -300,6 +330,10 @@ def _print_result(console: Console, row: dict[str, Any], options: SynthesizeOpti
             f"[yellow]{found} after {len(attempts)} attempt(s), kept seed {best['seed']} (WER {best['wer']:.2f}): "
             f"{escape(chunk['text'])} (heard: {escape(best['heard'])})[/]"
         )
-    console.print(f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(report))}")
+    console.print(
+        f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(report))}"
+    )
     model = escape(str(options.model))
-    console.print(f"Next: svae evaluate --model {model} --list LIST.jsonl", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: svae evaluate --model {model} --list LIST.jsonl", highlight=False, soft_wrap=True
+    )

@@ -35,7 +35,9 @@ class Planner:
 
     def __post_init__(self) -> None:
         if isinstance(self.vocabulary, FramePhonemes) != isinstance(self.predictor, PhoneDurations):
-            raise CheckpointError("frame-level phones need durations of phones; was the checkpoint copied whole?")
+            raise CheckpointError(
+                "frame-level phones need durations of phones; was the checkpoint copied whole?"
+            )
 
     def rule(self, sampling: Sampling) -> str:
         """Return which rule decides durations: `bytes`, `predictor` or `given`.
@@ -46,8 +48,12 @@ class Planner:
         if sampling.duration_seconds is not None:
             return "given"
         if sampling.duration_rule == "predictor" and self.predictor is None:
-            raise ConfigError("duration rule `predictor`: this checkpoint has none; use `bytes` or `auto`")
-        return "bytes" if sampling.duration_rule == "bytes" or self.predictor is None else "predictor"
+            raise ConfigError(
+                "duration rule `predictor`: this checkpoint has none; use `bytes` or `auto`"
+            )
+        return (
+            "bytes" if sampling.duration_rule == "bytes" or self.predictor is None else "predictor"
+        )
 
     def predict(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
         """Return the frames of prompt and text together, by the rule."""
@@ -57,7 +63,9 @@ class Planner:
             _, (_, lasting) = self._timelines(prompt, text)
             return prompt.frames + max(1, round(sum(lasting) / sampling.speed))
         assert isinstance(self.predictor, DurationPredictor)
-        return predict_with(self.predictor, self.vocabulary, prompt.frames, prompt.text, text, speed=sampling.speed)
+        return predict_with(
+            self.predictor, self.vocabulary, prompt.frames, prompt.text, text, speed=sampling.speed
+        )
 
     def plan(self, prompt: Prompt, text: str, sampling: Sampling) -> tuple[int, list[int]]:
         """Return the frames of prompt and text together, and the tokens of both.
@@ -87,7 +95,10 @@ class Planner:
         if sampling.duration_seconds is None:
             total = self.predict(prompt, text, sampling)
         else:
-            total, characters = kept + max(1, round(sampling.duration_seconds * rate)), len(prompt.text) + len(text)
+            total, characters = (
+                kept + max(1, round(sampling.duration_seconds * rate)),
+                len(prompt.text) + len(text),
+            )
             if total < characters and not isinstance(self.vocabulary, FramePhonemes):
                 raise DataError(
                     f"duration {sampling.duration_seconds:g} s: {characters} characters do not fit in {total} frames "
@@ -95,7 +106,11 @@ class Planner:
                 )
         if total / rate > MAX_TOTAL_SECONDS:
             trained = self.trained_seconds
-            known = "" if trained is None else f" (this model was trained on utterances of up to {trained:g} s)"
+            known = (
+                ""
+                if trained is None
+                else f" (this model was trained on utterances of up to {trained:g} s)"
+            )
             raise DataError(
                 f"text: reference and new speech would be {total / rate:.1f} s together; at most {MAX_TOTAL_SECONDS:g} s "
                 f"are possible{known}. Split the text, use a shorter reference or a higher speed."
@@ -103,7 +118,9 @@ class Planner:
         return total
 
     def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
-        assert isinstance(self.vocabulary, FramePhonemes) and isinstance(self.predictor, PhoneDurations)
+        assert isinstance(self.vocabulary, FramePhonemes) and isinstance(
+            self.predictor, PhoneDurations
+        )
         known = prompt_timeline(
             self.vocabulary,
             self.predictor,
@@ -112,7 +129,9 @@ class Planner:
             frames=prompt.frames,
             frame_rate=self.frame_rate,
         )
-        ended = end_sentence(text, self.vocabulary)  # without a pause at its end the last sound would be cut
+        ended = end_sentence(
+            text, self.vocabulary
+        )  # without a pause at its end the last sound would be cut
         return known, predict_phones(self.vocabulary, self.predictor, known, ended)
 
 
@@ -189,7 +208,10 @@ def prompt_timeline(
 
 
 def predict_phones(
-    vocabulary: FramePhonemes, predictor: PhoneDurations, prompt: tuple[list[str], list[float]], text: str
+    vocabulary: FramePhonemes,
+    predictor: PhoneDurations,
+    prompt: tuple[list[str], list[float]],
+    text: str,
 ) -> tuple[list[str], list[float]]:
     """Return the symbols of a text that follows a prompt, and the frames each is predicted to last.
 

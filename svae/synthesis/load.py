@@ -41,16 +41,30 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None
     if config["latent_dim"] != vae.latent_dim:
-        raise CheckpointError(f"{folder}: generates {config['latent_dim']} channels, its VAE has {vae.latent_dim}")
+        raise CheckpointError(
+            f"{folder}: generates {config['latent_dim']} channels, its VAE has {vae.latent_dim}"
+        )
     load_strict(model, checkpoint.model_state(), folder)
-    identity = {"path": str(folder), "hash": checkpoint.hash, "vae_hash": vae_hash, "step": checkpoint.step}
-    identity |= {"max_seconds": config.get("max_seconds"), "duration_hash": config["files"].get(DURATION_FILE)}
-    identity |= {name: config[name] for name in (*OWN, "description") if config.get(name) is not None}
+    identity = {
+        "path": str(folder),
+        "hash": checkpoint.hash,
+        "vae_hash": vae_hash,
+        "step": checkpoint.step,
+    }
+    identity |= {
+        "max_seconds": config.get("max_seconds"),
+        "duration_hash": config["files"].get(DURATION_FILE),
+    }
+    identity |= {
+        name: config[name] for name in (*OWN, "description") if config.get(name) is not None
+    }
     predictor = load_predictor(checkpoint, vocabulary, device)
     return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity, predictor)
 
 
-def load_representation(checkpoint: Checkpoint, device: str | torch.device) -> tuple[SpeechVAE | MelFrames, str]:
+def load_representation(
+    checkpoint: Checkpoint, device: str | torch.device
+) -> tuple[SpeechVAE | MelFrames, str]:
     """Return what turns a TTS checkpoint's frames into a waveform, and its identity: the VAE inside it, or mel frames.
 
     Raises:
@@ -58,7 +72,9 @@ def load_representation(checkpoint: Checkpoint, device: str | torch.device) -> t
     """
     config, folder = checkpoint.config, checkpoint.folder
     if config.get("representation", "latents") == "mel":
-        return MelFrames(config["vocoder"], config["latent_dim"]).to(device), f"mel-{config['latent_dim']}"
+        return MelFrames(config["vocoder"], config["latent_dim"]).to(
+            device
+        ), f"mel-{config['latent_dim']}"
     inner = open_checkpoint(folder / "vae", kind="vae")
     if inner.hash != config["vae_hash"]:
         raise CheckpointError(

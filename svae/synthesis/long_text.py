@@ -25,7 +25,9 @@ MAX_MATCH_DB = 6.0
 _CLAUSE = re.compile(r"(?<=[;:,，；：、])\s*|\s+(?=-\s)")
 
 
-def chunk_text(sentences: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float) -> Iterator[str]:
+def chunk_text(
+    sentences: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float
+) -> Iterator[str]:
     """Gather sentences into chunks that take at most `limit_seconds` to say; a sentence alone may be split.
 
     A sentence that is too long is split at clauses, a clause that is too long between words. Joined with spaces the
@@ -151,7 +153,10 @@ def speak_long(
         chunks: Iterator[str] = iter([" ".join(sentences)])
     else:
         groups = [[sentence] for sentence in sentences] if by_sentence else [sentences]
-        parts = (chunk_text(group, lambda text: tts.new_seconds(text, prompt, free), room) for group in groups)
+        parts = (
+            chunk_text(group, lambda text: tts.new_seconds(text, prompt, free), room)
+            for group in groups
+        )
         chunks = itertools.chain.from_iterable(parts)
     for chunk in chunks:
         yield tts.speak([chunk], [prompt], sampling)[0] if speak is None else speak(chunk)

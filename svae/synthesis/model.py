@@ -81,13 +81,19 @@ class TTS:
     def prompt_limit(self) -> float:
         """Longest reference in seconds: what the model was trained on, less room for new speech; at most 30 s."""
         trained = self.identity.get("max_seconds")
-        return MAX_PROMPT_SECONDS if trained is None else min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
+        return (
+            MAX_PROMPT_SECONDS
+            if trained is None
+            else min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
+        )
 
     def resolve(self, sampling: Sampling) -> Sampling:
         """Return the settings with the model's own numbers where none are given. Raises as `Sampling.check`."""
         return sampling.filled(self.identity)
 
-    def synthesize(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Tensor:
+    def synthesize(
+        self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any
+    ) -> Tensor:
         """Speak `text` in the voice of the prompt; arguments and errors as in `generate`.
 
         Returns:
@@ -95,7 +101,9 @@ class TTS:
         """
         return self.generate(text, prompt_waveform, prompt_text, **sampling).waveform
 
-    def generate(self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any) -> Synthesis:
+    def generate(
+        self, text: str, prompt_waveform: Tensor, prompt_text: str, **sampling: Any
+    ) -> Synthesis:
         """Speak `text` in the voice of the prompt, and say how long everything took.
 
         Args:
@@ -118,7 +126,9 @@ class TTS:
         return replace(result, timings=timings | result.timings)
 
     @torch.no_grad()
-    def speak(self, texts: Sequence[str], prompts: Sequence[Prompt], sampling: Sampling) -> list[Synthesis]:
+    def speak(
+        self, texts: Sequence[str], prompts: Sequence[Prompt], sampling: Sampling
+    ) -> list[Synthesis]:
         """Speak texts, each in the voice of its prompt, as one batch; errors as in `generate`.
 
         The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
@@ -173,7 +183,9 @@ class TTS:
         """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
         is_mel = isinstance(self.vae, MelFrames)
         # All that the first new sample depends on: it then sounds as if the reference had gone on.
-        context = min(VOCODER_CONTEXT_FRAMES if is_mel else decoder_reach(self.vae.decoder)[0], prompt.frames)
+        context = min(
+            VOCODER_CONTEXT_FRAMES if is_mel else decoder_reach(self.vae.decoder)[0], prompt.frames
+        )
         frames = self.vae.denormalize(latents[..., prompt.frames - context :])
         waveform = self.vae.decode(frames) if is_mel else streaming.decode(self.vae, frames)
         return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
@@ -194,15 +206,22 @@ class TTS:
         words, note = self.align_prompt(waveform, text)
         return Prompt(self.vae.normalize(mean), text, gain, seconds, words, note)
 
-    def align_prompt(self, waveform: Tensor, text: str) -> tuple[list[list[float]] | None, str | None]:
+    def align_prompt(
+        self, waveform: Tensor, text: str
+    ) -> tuple[list[list[float]] | None, str | None]:
         """Return when the words of a reference (1, 1, S) are spoken, or why that is not known; None, None: not wanted."""
         if not isinstance(self.vocabulary, FramePhonemes):
             return None, None
         try:
-            heard = resample(waveform.reshape(1, -1).cpu(), self.sample_rate, phone_aligner.SAMPLE_RATE)
+            heard = resample(
+                waveform.reshape(1, -1).cpu(), self.sample_rate, phone_aligner.SAMPLE_RATE
+            )
             return aligner().align(heard[0], text), None
         except phone_aligner.AlignmentError as error:
-            return None, f"reference not aligned with its transcript, phones spread by predicted durations: {error}"
+            return (
+                None,
+                f"reference not aligned with its transcript, phones spread by predicted durations: {error}",
+            )
 
     def end_prompt_text(self, text: str) -> str:
         """Return prompt text as the model gets it: normalised, ended like a sentence. Raises as `generate`."""
@@ -215,7 +234,11 @@ class TTS:
             DataError: empty, not one channel, not finite, silent, too short, or longer than `prompt_limit`.
         """
         shape = tuple(waveform.shape)
-        if waveform.dim() not in (1, 2, 3) or waveform.numel() != waveform.shape[-1] or waveform.numel() == 0:
+        if (
+            waveform.dim() not in (1, 2, 3)
+            or waveform.numel() != waveform.shape[-1]
+            or waveform.numel() == 0
+        ):
             raise DataError(
                 f"reference: got a waveform of shape {shape}, expected (S,), (1, S) or (1, 1, S) with S > 0"
             )
@@ -224,7 +247,9 @@ class TTS:
             raise DataError("reference: the waveform holds NaN or infinite samples")
         seconds = waveform.shape[-1] / self.sample_rate
         if seconds < MIN_PROMPT_SECONDS:
-            raise DataError(f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed")
+            raise DataError(
+                f"reference: {seconds:.3f} s long, at least {MIN_PROMPT_SECONDS} s are needed"
+            )
         if seconds > self.prompt_limit:
             raise DataError(
                 f"reference: {seconds:.1f} s long, at most {self.prompt_limit:g} s are possible. "
@@ -232,13 +257,17 @@ class TTS:
             )
         rms = float(waveform.square().mean().sqrt())
         if rms < SILENT_RMS:
-            raise DataError(f"reference: silent (RMS {rms:.1e}, expected at least {SILENT_RMS:g}); record it again")
+            raise DataError(
+                f"reference: silent (RMS {rms:.1e}, expected at least {SILENT_RMS:g}); record it again"
+            )
         return waveform
 
     def _clean(self, text: str, what: str) -> str:
         plain = normalize_text(text)
         if not plain:
-            raise DataError(f"{what}: empty. Expected at least one character that is not white space.")
+            raise DataError(
+                f"{what}: empty. Expected at least one character that is not white space."
+            )
         self.vocabulary.encode(plain)  # names unknown characters before anything slow happens
         return plain
 
@@ -255,7 +284,9 @@ class TTS:
         """Let the network multiply as `sampling` says."""
         low = sampling.precision == "bf16"
         use_bf16_products(self.model, low and self.device.type == "cpu")
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=low and self.device.type != "cpu")
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=low and self.device.type != "cpu"
+        )
 
     @contextmanager
     def _timed(self, timings: dict[str, float], stage: str) -> Iterator[None]:

@@ -94,7 +94,9 @@ class OpenedPrompt:
     """Wall-clock time of encoding, or of reading what was saved."""
 
 
-def open_reference(tts: TTS, ref: Path, ref_text: str | None, *, asr: str, console: Console) -> OpenedPrompt:
+def open_reference(
+    tts: TTS, ref: Path, ref_text: str | None, *, asr: str, console: Console
+) -> OpenedPrompt:
     """Read a recording of any format, rate and number of channels, trim it, transcribe it if need be, and encode it.
 
     Raises:
@@ -103,7 +105,11 @@ def open_reference(tts: TTS, ref: Path, ref_text: str | None, *, asr: str, conso
     waveform, rate = load_audio(ref)
     found = waveform.shape[1] / rate
     waveform = cut_at_pause(
-        trim_silence(waveform, rate), rate, tts.prompt_limit, has_transcript=ref_text is not None, name=str(ref)
+        trim_silence(waveform, rate),
+        rate,
+        tts.prompt_limit,
+        has_transcript=ref_text is not None,
+        name=str(ref),
     )
     used = waveform.shape[1] / rate
     if found > tts.prompt_limit:
@@ -115,8 +121,13 @@ def open_reference(tts: TTS, ref: Path, ref_text: str | None, *, asr: str, conso
         raise DataError(str(error).replace("reference", str(ref), 1)) from None
     recognizer = None
     if ref_text is None:
-        ref_text, recognizer = transcribe(tts, resample(waveform, rate, ASR_SAMPLE_RATE), asr, name=str(ref))
-        console.print(f"Transcript by {asr}: [bold]{escape(ref_text)}[/] (wrong? pass --ref-text)", highlight=False)
+        ref_text, recognizer = transcribe(
+            tts, resample(waveform, rate, ASR_SAMPLE_RATE), asr, name=str(ref)
+        )
+        console.print(
+            f"Transcript by {asr}: [bold]{escape(ref_text)}[/] (wrong? pass --ref-text)",
+            highlight=False,
+        )
     started = time.perf_counter()
     prompt = tts.encode_prompt(prompt_waveform, ref_text)
     elapsed = time.perf_counter() - started
@@ -141,7 +152,9 @@ def transcribe(tts: TTS, waveform: Tensor, asr: str, *, name: str) -> tuple[str,
     recognizer = load_asr(asr, str(tts.device))
     heard = normalize_text(recognizer.transcribe([waveform.reshape(-1)])[0])
     if not heard:
-        raise DataError(f"{name}: {asr} recognised no words in it. Pass what is said with --ref-text.")
+        raise DataError(
+            f"{name}: {asr} recognised no words in it. Pass what is said with --ref-text."
+        )
     fitted = fit_transcript(heard, tts.vocabulary)
     unknown = tts.vocabulary.unknown(fitted)
     if unknown or not fitted:

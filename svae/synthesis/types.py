@@ -99,11 +99,15 @@ class Sampling:
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"steps: must be at least 1, got {self.num_steps}")
         if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
-            raise ConfigError(f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}")
+            raise ConfigError(
+                f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}"
+            )
         if self.prompt_guidance is not None and not (
             math.isfinite(self.prompt_guidance) and self.prompt_guidance >= -1
         ):
-            raise ConfigError(f"prompt guidance: must be a number from -1 (no prompt) up, got {self.prompt_guidance}")
+            raise ConfigError(
+                f"prompt guidance: must be a number from -1 (no prompt) up, got {self.prompt_guidance}"
+            )
         if not -1.0 <= self.sway <= 2 / (math.pi - 2):
             raise ConfigError(f"sway: must be from -1 to {2 / (math.pi - 2):.2f}, got {self.sway}")
         for name, value in (("speed", self.speed), ("duration", self.duration_seconds)):
@@ -133,5 +137,7 @@ class Synthesis:
     @property
     def real_time_factors(self) -> dict[str, float]:
         """Seconds of computing per second of new speech: by stage, and `total`."""
-        factors = {stage: seconds / self.generated_seconds for stage, seconds in self.timings.items()}
+        factors = {
+            stage: seconds / self.generated_seconds for stage, seconds in self.timings.items()
+        }
         return {**factors, "total": sum(factors.values())}

@@ -50,14 +50,22 @@ def saved_voices() -> list[str]:
     return sorted(path.stem for path in voices_folder().glob("*.safetensors"))
 
 
-def keep_voice(name: str, ref: Path, ref_text: str | None, model: Path, *, asr: str, device: str) -> Path:
+def keep_voice(
+    name: str, ref: Path, ref_text: str | None, model: Path, *, asr: str, device: str
+) -> Path:
     """Run `svae voice save`: open a recording with a model and save it; return the file."""
     console, path = Console(), voice_path(name)
     tts = load_tts(model, select_device(device))
     known = path.is_file()
     path = save_voice(name, open_reference(tts, ref, ref_text, asr=asr, console=console), tts)
-    console.print(f"Voice {name} {'replaced' if known else 'saved'}: {escape(str(path))}", soft_wrap=True)
-    console.print(f'Next: svae synthesize --voice {name} --model {model} --text "…"', highlight=False, soft_wrap=True)
+    console.print(
+        f"Voice {name} {'replaced' if known else 'saved'}: {escape(str(path))}", soft_wrap=True
+    )
+    console.print(
+        f'Next: svae synthesize --voice {name} --model {model} --text "…"',
+        highlight=False,
+        soft_wrap=True,
+    )
     return path
 
 
@@ -112,13 +120,20 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
         raise DataError(f"{path}: damaged voice file ({error}); save the voice again") from None
     started = time.perf_counter()
     waveform = resample(waveform.float() / 32767, rate, tts.sample_rate)
-    description = {"voice": name, "reference": metadata.get("reference"), "prompt_text_from": "voice", "asr": None}
+    description = {
+        "voice": name,
+        "reference": metadata.get("reference"),
+        "prompt_text_from": "voice",
+        "asr": None,
+    }
     if same_vae:
         latents = tts.vae.normalize(mean.to(tts.device))
         text = tts.end_prompt_text(text)
         words, note = (words, None) if words else tts.align_prompt(waveform, text)
         prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate, words, note)
     else:
-        console.print(f"[yellow]Voice {name} was saved with another VAE: its recording is encoded again.[/]")
+        console.print(
+            f"[yellow]Voice {name} was saved with another VAE: its recording is encoded again.[/]"
+        )
         prompt = tts.encode_prompt(waveform, text)
     return OpenedPrompt(prompt, waveform, description, time.perf_counter() - started)

@@ -77,14 +77,20 @@ class PhoneAligner:
                 if entry.name[0] == "/"
             ]
         except (RuntimeError, TypeError) as error:
-            raise AlignmentError(f"text {text[:80]!r} does not fit the recording ({error})") from None
+            raise AlignmentError(
+                f"text {text[:80]!r} does not fit the recording ({error})"
+            ) from None
         if len(found) != len(words):
-            raise AlignmentError(f"text {text[:80]!r}: {len(found)} of its {len(words)} words found in the recording")
+            raise AlignmentError(
+                f"text {text[:80]!r}: {len(found)} of its {len(words)} words found in the recording"
+            )
         seconds = waveform.numel() / SAMPLE_RATE
         times = []
         for word, row in zip(words, found, strict=True):
             kept = row if word.phones is not None else [row[0], row[-1]]
-            times.append([round(min(max(0.01 * t - PADDING_SECONDS, 0.0), seconds), 3) for t in kept])
+            times.append(
+                [round(min(max(0.01 * t - PADDING_SECONDS, 0.0), seconds), 3) for t in kept]
+            )
         return times
 
     def _name(self, word: Word) -> str:

@@ -62,7 +62,9 @@ def pronounce(word: str) -> tuple[str, ...] | None:
         if candidate in known:
             return known[candidate]
     if stripped.lower().endswith("'s") and (stem := pronounce(stripped[:-2])):
-        ending = ("AH", "Z") if stem[-1] in _SIBILANT else ("S",) if stem[-1] in _VOICELESS else ("Z",)
+        ending = (
+            ("AH", "Z") if stem[-1] in _SIBILANT else ("S",) if stem[-1] in _VOICELESS else ("Z",)
+        )
         return (*stem, *ending)
     if stripped.isupper() and 2 <= len(stripped) <= 5 and stripped.isalpha():
         return tuple(phone for letter in stripped.lower() for phone in known[f"{letter}."])
@@ -102,7 +104,11 @@ class PhonemeVocabulary(Vocabulary):
     def unknown(self, text: str) -> list[str]:
         """Return the distinct characters that no rule reads, in order of appearance."""
         readable = {" ", "'", *LETTERS, *LETTERS.upper(), *READ_AS}
-        return [char for char in dict.fromkeys(normalize_text(text)) if not set(_without_accents(char)) <= readable]
+        return [
+            char
+            for char in dict.fromkeys(normalize_text(text))
+            if not set(_without_accents(char)) <= readable
+        ]
 
     def fold(self, text: str) -> str:
         """Return the text as it is: case makes no difference."""
@@ -115,7 +121,9 @@ class PhonemeVocabulary(Vocabulary):
             DataError: characters that no rule reads; the message names each.
         """
         if missing := self.unknown(text):
-            names = ", ".join(f"{char!r} (U+{ord(char):04X} {unicodedata.name(char, '?')})" for char in missing)
+            names = ", ".join(
+                f"{char!r} (U+{ord(char):04X} {unicodedata.name(char, '?')})" for char in missing
+            )
             shown = text if len(text) <= 80 else text[:77] + "..."
             raise DataError(
                 f"text {shown!r}: unknown character(s) {names}.\n"
@@ -144,7 +152,9 @@ class PhonemeVocabulary(Vocabulary):
     def spell(self, word: Word, text: str) -> Sequence[str]:
         """Return a word's phones; its letters where it has none, or where the share `spelled` of this text says so."""
         digest = hashlib.sha256(f"{word.number}/{text}".encode()).digest() if self.spelled else b""
-        if word.phones is None or (digest and int.from_bytes(digest[:4], "big") < self.spelled * 2**32):
+        if word.phones is None or (
+            digest and int.from_bytes(digest[:4], "big") < self.spelled * 2**32
+        ):
             return word.letters
         return word.phones
 
@@ -162,7 +172,9 @@ class FramePhonemes(PhonemeVocabulary):
     Source: Voicebox (arXiv 2306.15687) learns on frame-level phones; the model need not find the alignment itself.
     """
 
-    def timeline(self, text: str, words: Sequence[Sequence[float]] | None = None) -> tuple[list[str], list[float]]:
+    def timeline(
+        self, text: str, words: Sequence[Sequence[float]] | None = None
+    ) -> tuple[list[str], list[float]]:
         """Return the symbols of a text as they follow each other in time, and when each ends.
 
         Pauses stand before, between and after all words, as the punctuation there or a space; they may take no time.
@@ -184,23 +196,33 @@ class FramePhonemes(PhonemeVocabulary):
             spelled = self.spell(piece, text)
             if words is not None:
                 times = words[count] if count < len(words) else []
-                if len(times) < 2 or (piece.phones is not None and len(times) != len(piece.phones) + 1):
-                    raise DataError(f"text {text[:80]!r}: the times are not those of its words; align it again")
+                if len(times) < 2 or (
+                    piece.phones is not None and len(times) != len(piece.phones) + 1
+                ):
+                    raise DataError(
+                        f"text {text[:80]!r}: the times are not those of its words; align it again"
+                    )
                 start, *until = times
                 if spelled != piece.phones:
-                    until = [start + (until[-1] - start) * (i + 1) / len(spelled) for i in range(len(spelled))]
+                    until = [
+                        start + (until[-1] - start) * (i + 1) / len(spelled)
+                        for i in range(len(spelled))
+                    ]
                 ends[-1] = start
                 ends += [*until, until[-1]]
             symbols += [*spelled, " "]
             count += 1
         if words is not None and count != len(words):
-            raise DataError(f"text {text[:80]!r}: has {count} words, the times {len(words)}; align it again")
+            raise DataError(
+                f"text {text[:80]!r}: has {count} words, the times {len(words)}; align it again"
+            )
         return symbols, ends
 
     def frames(self, symbols: Sequence[str], ends: Sequence[float], num_frames: int) -> list[int]:
         """Return the id of what is said in the middle of each frame; `ends` in frames."""
         return [
-            self._ids[symbols[min(bisect.bisect_right(ends, i + 0.5), len(symbols) - 1)]] for i in range(num_frames)
+            self._ids[symbols[min(bisect.bisect_right(ends, i + 0.5), len(symbols) - 1)]]
+            for i in range(num_frames)
         ]
 
     def to_json(self) -> dict[str, object]:
@@ -223,4 +245,6 @@ def open_vocabulary(stored: object) -> Vocabulary:
 
 
 def _without_accents(text: str) -> str:
-    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return "".join(
+        char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)
+    )

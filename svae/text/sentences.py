@@ -44,7 +44,9 @@ def read_text(text: str | None, file: Path | None) -> str:
         except OSError as error:
             raise DataError(f"{name}: {error.strerror}. Expected a UTF-8 text file.") from None
         except UnicodeDecodeError as error:
-            raise DataError(f"{name}: not UTF-8 at byte {error.start}; convert it to UTF-8.") from None
+            raise DataError(
+                f"{name}: not UTF-8 at byte {error.start}; convert it to UTF-8."
+            ) from None
     assert text is not None
     if any("\ud800" <= char <= "\udfff" for char in text):
         raise DataError(f"{name}: not valid Unicode (half a character); write it in UTF-8.")
@@ -84,14 +86,26 @@ def prepare_sentences(
     notes = []
     folded = [vocabulary.fold(sentence) for sentence in spoken]
     if folded != spoken:
-        changed = sorted({a for before, after in zip(spoken, folded, strict=True) for a in set(before) - set(after)})
-        notes.append(f"In the other case, since the model knows only that: {', '.join(map(repr, changed))}")
+        changed = sorted(
+            {
+                a
+                for before, after in zip(spoken, folded, strict=True)
+                for a in set(before) - set(after)
+            }
+        )
+        notes.append(
+            f"In the other case, since the model knows only that: {', '.join(map(repr, changed))}"
+        )
     unknown = vocabulary.unknown(" ".join(folded))
     if unknown and skip_unknown:
         gone = str.maketrans(dict.fromkeys(unknown, " "))
-        folded = [plain for sentence in folded if (plain := normalize_text(sentence.translate(gone)))]
+        folded = [
+            plain for sentence in folded if (plain := normalize_text(sentence.translate(gone)))
+        ]
         if not folded:
-            raise DataError("text: nothing is left of it without the characters that the model does not know")
+            raise DataError(
+                "text: nothing is left of it without the characters that the model does not know"
+            )
         notes.append(f"Left out: {', '.join(map(repr, unknown))} (the model does not know them)")
     vocabulary.encode(" ".join(folded))  # names unknown characters before anything slow happens
     return folded, notes

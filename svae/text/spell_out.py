@@ -64,7 +64,10 @@ _DECADES = {
     "7": "seventies", "8": "eighties", "9": "nineties",
 }  # fmt: skip
 _ENGLISH = (
-    (re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, _TITLES)) + r")(?=[\s,)]|$)"), lambda m: _TITLES[m[0]]),
+    (
+        re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, _TITLES)) + r")(?=[\s,)]|$)"),
+        lambda m: _TITLES[m[0]],
+    ),
     (re.compile(r"\bNo\.\s?(?=\d)"), lambda m: "number "),
     (re.compile(r"\b([Nn]o)\."), lambda m: f"{m[1]} ."),  # an answer; the space is taken out again
     (re.compile(r"\b([ap])\.m\."), lambda m: m[1] + "m"),
@@ -74,7 +77,9 @@ _ENGLISH = (
     (re.compile(r"\b(1[1-9]|20)(\d)0s\b"), lambda m: f"{m[1]} {_DECADES[m[2]]}"),
     (
         re.compile(r"([$€£])\s?([\d,]*\d)\.(\d\d)\b(?!\s?(?:million|billion|trillion))"),
-        lambda m: f"{_amount(m[2], *_CURRENCIES[m[1]][:2])} and {_amount(m[3].lstrip('0'), *_CURRENCIES[m[1]][2:])}",
+        lambda m: (
+            f"{_amount(m[2], *_CURRENCIES[m[1]][:2])} and {_amount(m[3].lstrip('0'), *_CURRENCIES[m[1]][2:])}"
+        ),
     ),
     (
         re.compile(r"([$€£])\s?([\d,.]*\d)\s?(k|m|mn|bn|M|B|K)\b"),

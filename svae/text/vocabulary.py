@@ -70,7 +70,9 @@ class Vocabulary:
 
     def fold(self, text: str) -> str:
         """Return `text` with every unknown letter whose other case is known in that case; the length stays."""
-        other = {char: char.swapcase() for char in self.unknown(text) if char.swapcase() in self._ids}
+        other = {
+            char: char.swapcase() for char in self.unknown(text) if char.swapcase() in self._ids
+        }
         return text.translate(str.maketrans(other))
 
     def encode(self, text: str) -> list[int]:
@@ -81,7 +83,9 @@ class Vocabulary:
         """
         missing = self.unknown(text)
         if missing:
-            names = ", ".join(f"{char!r} (U+{ord(char):04X} {unicodedata.name(char, '?')})" for char in missing)
+            names = ", ".join(
+                f"{char!r} (U+{ord(char):04X} {unicodedata.name(char, '?')})" for char in missing
+            )
             shown = text if len(text) <= 80 else text[:77] + "..."
             raise DataError(
                 f"text {shown!r}: unknown character(s) {names}.\n"

@@ -43,7 +43,12 @@ def dry_run(options: TrainOptions) -> None:
         else:
             index, networks, batch, memory = _plan_tts(options.config, world.world_size, console)
             kind = "tts"
-        check_slots(index, index.train, world_size=world.world_size, num_workers=options.config.loader.num_workers)
+        check_slots(
+            index,
+            index.train,
+            world_size=world.world_size,
+            num_workers=options.config.loader.num_workers,
+        )
         checkpoint = find_resume(options, kind)
     _print_parameters(console, networks)
     metadata = index.metadata
@@ -69,7 +74,9 @@ def _plan_vae(
     guidance = crops.open_guidance(config, index)
     online = config.loss.alignment is not None and guidance is None
     rate = config.vae.sample_rate
-    teacher = load_teacher(config.teacher, torch.device("cpu"), sample_rate=rate) if online else None
+    teacher = (
+        load_teacher(config.teacher, torch.device("cpu"), sample_rate=rate) if online else None
+    )
     teacher_dim = None if teacher is None else teacher.feature_dim
     if guidance is not None:
         teacher_dim = guidance.cache.description["feature_dim"]
@@ -105,12 +112,21 @@ def _plan_tts(
         console.print(f"VAE: {source.folder} (step {source.step}, {source.hash[:12]}…)")
     vocabulary = choose_vocabulary(index, config, start)
     with torch.device("meta"):
-        networks: dict[str, nn.Module] = {"DiT": DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)}
+        networks: dict[str, nn.Module] = {
+            "DiT": DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
+        }
     budget = config.batch_frames // world_size
-    limits = {"batch_frames": budget, "min_seconds": config.min_seconds, "max_seconds": config.max_seconds}
+    limits = {
+        "batch_frames": budget,
+        "min_seconds": config.min_seconds,
+        "max_seconds": config.max_seconds,
+    }
     reasons = unfit_utterances(index, hop_length=hop, **limits)
     if reasons:
-        console.print("Left out of training: " + ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items())))
+        console.print(
+            "Left out of training: "
+            + ", ".join(f"{n} {reason}" for reason, n in sorted(reasons.items()))
+        )
     longest = min(config.max_seconds, max((s.duration_seconds for s in index.train), default=0.0))
     frames = math.ceil(longest * index.sample_rate / hop)
     memory = estimate_bytes(

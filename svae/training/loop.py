@@ -71,7 +71,9 @@ class Session:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
         if self.world.is_main:
             (self.run / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
-            text = json.dumps(environment(self.world.device) | {"world_size": self.world.world_size}, indent=2)
+            text = json.dumps(
+                environment(self.world.device) | {"world_size": self.world.world_size}, indent=2
+            )
             (self.run / "environment.json").write_text(text + "\n", encoding="utf-8")
 
 
@@ -90,12 +92,22 @@ def open_session(options: TrainOptions, kind: Kind, world: World) -> Iterator[Se
     if world.is_main:
         (run / "checkpoints").mkdir(exist_ok=True)
     barrier(world)
-    console.print(f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)")
+    console.print(
+        f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)"
+    )
     if checkpoint is not None:
         console.print(f"Resuming from {checkpoint.folder} (step {step})")
     tracker = Tracker(run, step=step, enabled=world.is_main)
     try:
-        yield Session(run, options.config.trainer, world, console, checkpoint, tracker, recipe.dump(options.config))
+        yield Session(
+            run,
+            options.config.trainer,
+            world,
+            console,
+            checkpoint,
+            tracker,
+            recipe.dump(options.config),
+        )
     finally:
         tracker.close()
 
@@ -124,9 +136,13 @@ def _check_same_recipe(options: TrainOptions, stored: Path) -> None:
         return
     before = _flatten(recipe.to_tree(recipe.load(type(options.config), str(stored))))
     now = _flatten(recipe.to_tree(options.config))
-    changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in MAY_CHANGE)
+    changed = sorted(
+        k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in MAY_CHANGE
+    )
     if changed:
-        lines = [f"  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now" for key in changed]
+        lines = [
+            f"  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now" for key in changed
+        ]
         raise ConfigError(
             f"{stored.parent}: holds a run with another recipe, so it cannot be continued with this one:\n"
             + "\n".join(lines)
@@ -137,17 +153,25 @@ def _check_same_recipe(options: TrainOptions, stored: Path) -> None:
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= (
+            _flatten(value, f"{prefix}{key}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{key}": value}
+        )
     return flat
 
 
 def data_fingerprint(index: ShardIndex) -> str:
     """Return a hash of the shards' contents; a resumed run must see the same data in the same order."""
-    hashes = "".join(shard["sha256"] for shard in index.shards) + "".join(index.metadata.get("validation", []))
+    hashes = "".join(shard["sha256"] for shard in index.shards) + "".join(
+        index.metadata.get("validation", [])
+    )
     return hashlib.sha256(hashes.encode()).hexdigest()
 
 
-def check_data(session: Session, training_state: dict[str, Any], index: ShardIndex, num_workers: int) -> None:
+def check_data(
+    session: Session, training_state: dict[str, Any], index: ShardIndex, num_workers: int
+) -> None:
     """Refuse to resume on other data; say so when the order of the data changes with the number of readers.
 
     Raises:
@@ -179,7 +203,9 @@ class StopRequest:
         self.requested = False
 
     def __enter__(self) -> StopRequest:
-        self._previous = {s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)}
+        self._previous = {
+            s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)
+        }
         return self
 
     def _handle(self, signum: int, frame: object) -> None:
@@ -238,7 +264,10 @@ def run_loop(
             seed_step(trainer.seed, state.step, world.rank)
             result = train_step(batch)
             meter.add(result, waited)
-            asked, failed = asked + len(result.keys) + len(result.failures), failed + len(result.failures)
+            asked, failed = (
+                asked + len(result.keys) + len(result.failures),
+                failed + len(result.failures),
+            )
             _report_failures(session, result, failed, asked)
             nonfinite = _report_nonfinite(session, state, result, nonfinite)
             last = state.step == trainer.steps
@@ -259,7 +288,9 @@ def run_loop(
                 save(last)
                 meter.reset()
             if stopping and not last:
-                session.console.print(f"Stopped at step {state.step}; the same command continues from here.")
+                session.console.print(
+                    f"Stopped at step {state.step}; the same command continues from here."
+                )
                 return False
     return True
 
@@ -307,8 +338,12 @@ def progress_bar(session: Session) -> Progress:
     )
 
 
-def _show_row(session: Session, progress: Progress, task: Any, step: int, row: dict[str, float]) -> None:
-    losses = "  ".join(f"{n.removeprefix('loss/')} {v:.4g}" for n, v in row.items() if n.startswith("loss/"))
+def _show_row(
+    session: Session, progress: Progress, task: Any, step: int, row: dict[str, float]
+) -> None:
+    losses = "  ".join(
+        f"{n.removeprefix('loss/')} {v:.4g}" for n, v in row.items() if n.startswith("loss/")
+    )
     speed = f"{row['audio_seconds_per_second']:.1f} s/s  data wait {row['data_wait_share']:.0%}"
     if session.console.is_terminal:
         progress.update(task, description=f"{losses}  {speed}")

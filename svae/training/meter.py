@@ -49,7 +49,13 @@ class Meter:
         names = sorted(self.sums)
         device = world.device
         numbers = [self.sums[n].float().to(device) / max(self.steps, 1) for n in names]
-        numbers += [torch.tensor(x, device=device) for x in (self.audio_seconds / elapsed, self.waited / elapsed)]
+        numbers += [
+            torch.tensor(x, device=device)
+            for x in (self.audio_seconds / elapsed, self.waited / elapsed)
+        ]
         totals = sum_over_ranks(torch.stack(numbers), world).tolist()
         row = {n: t / world.world_size for n, t in zip(names, totals, strict=False)}
-        return row | {"audio_seconds_per_second": totals[-2], "data_wait_share": totals[-1] / world.world_size}
+        return row | {
+            "audio_seconds_per_second": totals[-2],
+            "data_wait_share": totals[-1] / world.world_size,
+        }

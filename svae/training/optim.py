@@ -22,11 +22,15 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     if config.schedule == "exponential":
         return config.learning_rate * config.decay**after
     if config.schedule == "linear":
-        return config.learning_rate * max(0.0, 1 - after / max(total_steps - config.warmup_steps, 1))
+        return config.learning_rate * max(
+            0.0, 1 - after / max(total_steps - config.warmup_steps, 1)
+        )
     return config.learning_rate
 
 
-def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], device: torch.device) -> torch.optim.AdamW:
+def build_optimizer(
+    config: OptimizerConfig, parameters: Iterable[Tensor], device: torch.device
+) -> torch.optim.AdamW:
     """Return AdamW over the parameters, fused where the device has it."""
     return torch.optim.AdamW(
         parameters,
@@ -39,7 +43,11 @@ def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor], devic
 
 
 def update(
-    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor], config: OptimizerConfig, rate: float
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    parameters: list[Tensor],
+    config: OptimizerConfig,
+    rate: float,
 ) -> Tensor | None:
     """Take one clipped step; return the gradient norm, or None if it was not finite and nothing was changed.
 

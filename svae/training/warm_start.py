@@ -48,11 +48,19 @@ def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
     if config.init is None:
         return None
     start = open_checkpoint(Path(config.init), kind="vae")
-    _check_sizes(start, "vae", VAEConfig, to_tree(config.vae), free=("decoder",) if config.freeze_encoder else ())
+    _check_sizes(
+        start,
+        "vae",
+        VAEConfig,
+        to_tree(config.vae),
+        free=("decoder",) if config.freeze_encoder else (),
+    )
     return start
 
 
-def take_vae_weights(model: SpeechVAE, discriminator: nn.Module, start: Checkpoint, console: Console) -> None:
+def take_vae_weights(
+    model: SpeechVAE, discriminator: nn.Module, start: Checkpoint, console: Console
+) -> None:
     """Copy a start's averaged weights, and its discriminator where it is kept and of the same sizes.
 
     The regulator is left out where this run has none; one that the start does not have keeps its initial weights, and so
@@ -69,7 +77,11 @@ def take_vae_weights(model: SpeechVAE, discriminator: nn.Module, start: Checkpoi
         if other or shapes != {k: v.shape for k, v in own.items()}:
             weights = {k: v for k, v in weights.items() if not k.startswith(part)} | own
     load_strict(model, weights, start.folder)
-    kept = start.training_state()["discriminator"] if (start.folder / "training" / "state.pt").is_file() else {}
+    kept = (
+        start.training_state()["discriminator"]
+        if (start.folder / "training" / "state.pt").is_file()
+        else {}
+    )
     shapes = {k: v.shape for k, v in discriminator.state_dict().items()}
     same = {k: v.shape for k, v in kept.items()} == shapes
     if same:
@@ -91,14 +103,23 @@ def _check_sizes(
     start: Checkpoint, section: str, kind: type, ours: dict[str, Any], *, free: tuple[str, ...] = ()
 ) -> None:
     theirs, free = structure(start, kind), {*MAY_DIFFER, *free}
-    differing = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in free)
+    differing = sorted(
+        k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in free
+    )
     if differing:
-        lines = "\n".join(f"  {section}.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe" for k in differing)
+        lines = "\n".join(
+            f"  {section}.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe"
+            for k in differing
+        )
         options = " ".join(f"--set {section}.{k}={theirs[k]}" for k in differing if k in theirs)
-        raise CheckpointError(f"--init {start.folder}: a network of other sizes:\n{lines}\nPass {options}")
+        raise CheckpointError(
+            f"--init {start.folder}: a network of other sizes:\n{lines}\nPass {options}"
+        )
 
 
-def choose_vocabulary(index: ShardIndex, config: TTSTrainConfig, start: Checkpoint | None) -> Vocabulary:
+def choose_vocabulary(
+    index: ShardIndex, config: TTSTrainConfig, start: Checkpoint | None
+) -> Vocabulary:
     """Return the phonemes, or the characters of the data; with a start its symbols, in their order, then those that are new.
 
     Raises:
@@ -107,7 +128,11 @@ def choose_vocabulary(index: ShardIndex, config: TTSTrainConfig, start: Checkpoi
     """
     kinds = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
     phonemes = config.tokens in kinds
-    own = kinds[config.tokens]() if phonemes else Vocabulary.from_characters(index.metadata["characters"])
+    own = (
+        kinds[config.tokens]()
+        if phonemes
+        else Vocabulary.from_characters(index.metadata["characters"])
+    )
     if phonemes and (missing := own.unknown("".join(index.metadata["characters"]))):
         raise DataError(
             f"{index.root}: `tokens: {config.tokens}` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
@@ -115,7 +140,12 @@ def choose_vocabulary(index: ShardIndex, config: TTSTrainConfig, start: Checkpoi
     if start is None:
         return own
     known = open_vocabulary(start.config["vocabulary"])
-    if phonemes and type(known) is not type(own) or not phonemes and isinstance(known, PhonemeVocabulary):
+    if (
+        phonemes
+        and type(known) is not type(own)
+        or not phonemes
+        and isinstance(known, PhonemeVocabulary)
+    ):
         other = next((kind for kind, cls in kinds.items() if type(known) is cls), "characters")
         raise CheckpointError(f"--init {start.folder}: it reads {other}. Pass --set tokens={other}")
     if phonemes:
@@ -124,7 +154,9 @@ def choose_vocabulary(index: ShardIndex, config: TTSTrainConfig, start: Checkpoi
 
 
 @torch.no_grad()
-def take_weights(model: DiT, start: Checkpoint, cfg: DiTConfig, vocabulary: Vocabulary, console: Console) -> None:
+def take_weights(
+    model: DiT, start: Checkpoint, cfg: DiTConfig, vocabulary: Vocabulary, console: Console
+) -> None:
     """Copy a start's averaged weights into a model; symbols that it did not know keep their initial embedding.
 
     Raises:
@@ -134,7 +166,9 @@ def take_weights(model: DiT, start: Checkpoint, cfg: DiTConfig, vocabulary: Voca
     known = open_vocabulary(start.config["vocabulary"])
     embedding, stored = model.state_dict()[EMBEDDING].clone(), weights[EMBEDDING]
     if stored.shape != (len(known) + 1, cfg.text_dim):
-        raise CheckpointError(f"{start.folder}: {EMBEDDING} is {tuple(stored.shape)}, not one row a symbol")
+        raise CheckpointError(
+            f"{start.folder}: {EMBEDDING} is {tuple(stored.shape)}, not one row a symbol"
+        )
     embedding[0] = stored[0]  # the filler
     copied = [symbol for symbol in vocabulary.symbols if symbol in known]
     rows = {symbol: i + 1 for i, symbol in enumerate(known.symbols)}
@@ -144,5 +178,11 @@ def take_weights(model: DiT, start: Checkpoint, cfg: DiTConfig, vocabulary: Voca
     load_strict(model, weights | {EMBEDDING: embedding}, start.folder)
     new = [symbol for symbol in vocabulary.symbols if symbol not in known]
     text = f": {' '.join(map(repr, new[:20]))}{' …' if len(new) > 20 else ''}" if new else ""
-    console.print(f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…)", highlight=False)
-    console.print(f"Text embedding: {len(copied)} symbols copied, {len(new)} new{text}", highlight=False, markup=False)
+    console.print(
+        f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…)", highlight=False
+    )
+    console.print(
+        f"Text embedding: {len(copied)} symbols copied, {len(new)} new{text}",
+        highlight=False,
+        markup=False,
+    )

@@ -19,7 +19,13 @@ def write_run(folder: Path, rows: list[dict], tail: str = "") -> Path:
 
 
 def row(step: int, split: str, time: float, session: float | None = 0.0, **values: float) -> dict:
-    return {"step": step, "split": split, "time": time, **({} if session is None else {"session": session}), **values}
+    return {
+        "step": step,
+        "split": split,
+        "time": time,
+        **({} if session is None else {"session": session}),
+        **values,
+    }
 
 
 def test_hours_are_those_of_running_without_the_pauses_between_sessions() -> None:
@@ -34,7 +40,11 @@ def test_hours_are_those_of_running_without_the_pauses_between_sessions() -> Non
 
 
 def test_rows_without_a_session_count_from_the_first_of_them() -> None:
-    rows = [row(0, "train", 5000, None), row(1, "train", 8600, None), row(2, "train", 100000, 98200)]
+    rows = [
+        row(0, "train", 5000, None),
+        row(1, "train", 8600, None),
+        row(2, "train", 100000, 98200),
+    ]
     assert running_hours(rows) == pytest.approx([0.0, 1.0, 1.5])
 
 
@@ -43,7 +53,9 @@ def test_clocks_that_go_backwards_take_no_hours_away() -> None:
     assert running_hours(rows) == pytest.approx([1.0, 1.0, 2.0])
 
 
-def test_last_and_best_values_are_in_the_table_the_json_and_the_picture(tmp_path: Path, capsys) -> None:  # noqa: ANN001
+def test_last_and_best_values_are_in_the_table_the_json_and_the_picture(
+    tmp_path: Path, capsys
+) -> None:  # noqa: ANN001
     a = write_run(
         tmp_path / "a",
         [
@@ -55,7 +67,9 @@ def test_last_and_best_values_are_in_the_table_the_json_and_the_picture(tmp_path
         ],
         tail='{"step": 301, "spl',
     )
-    b = write_run(tmp_path / "b", [row(50, "validation", 1800, **{"loss/flow": 0.7, "loss/t=0.2": 1.0})])
+    b = write_run(
+        tmp_path / "b", [row(50, "validation", 1800, **{"loss/flow": 0.7, "loss/t=0.2": 1.0})]
+    )
     result = compare_runs([a, b], tmp_path / "out")
     first, second = result["runs"]
     assert (first["name"], first["steps"], first["hours"], first["sessions"]) == ("a", 300, 3.0, 1)
@@ -67,7 +81,8 @@ def test_last_and_best_values_are_in_the_table_the_json_and_the_picture(tmp_path
     assert json.loads((tmp_path / "out" / "comparison.json").read_text()) == result
     lines = (tmp_path / "out" / "comparison.md").read_text().splitlines()
     assert (
-        lines[2].startswith("| a | 300 | 3.00 | 0.400 | 0.300 | 200 | 0.600 |") and "| b | 50 | 0.50 | – |" in lines[3]
+        lines[2].startswith("| a | 300 | 3.00 | 0.400 | 0.300 | 200 | 0.600 |")
+        and "| b | 50 | 0.50 | – |" in lines[3]
     )
     assert {line.count("|") for line in lines} == {13}
     picture = imread(tmp_path / "out" / "comparison.png")
@@ -80,7 +95,10 @@ def test_last_and_best_values_are_in_the_table_the_json_and_the_picture(tmp_path
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     rows = [row(1, "validation", 10, **{"loss/flow": 1.0})]
     runs = [write_run(tmp_path / part / "run", rows) for part in ("x", "y")]
-    assert [entry["name"] for entry in compare_runs(runs, tmp_path / "out")["runs"]] == ["x/run", "y/run"]
+    assert [entry["name"] for entry in compare_runs(runs, tmp_path / "out")["runs"]] == [
+        "x/run",
+        "y/run",
+    ]
     with pytest.raises(DataError, match="named twice"):
         compare_runs([runs[0], runs[0]], tmp_path / "out")
 
@@ -105,7 +123,10 @@ def test_runs_that_differ_in_the_seed_are_one_line_with_an_interval(tmp_path: Pa
     runs = [
         write_run(
             tmp_path / f"{name}-seed{seed}",
-            [row(step, "synthesis", step, wer=wer + 0.1 * seed, similarity=0.5) for step in (10, 20, 30 + seed)],
+            [
+                row(step, "synthesis", step, wer=wer + 0.1 * seed, similarity=0.5)
+                for step in (10, 20, 30 + seed)
+            ],
         )
         for name, wer in (("a", 0.2), ("b", 0.6))
         for seed in range(3)
@@ -116,9 +137,13 @@ def test_runs_that_differ_in_the_seed_are_one_line_with_an_interval(tmp_path: Pa
     wer = result["seeds"]["a"]["wer"]
     assert wer["steps"] == [10, 20] and wer["number"] == 3  # those that all have
     assert wer["mean"] == pytest.approx([0.3, 0.3])
-    assert wer["half_width"] == pytest.approx([4.303 * 0.1 / 3**0.5] * 2)  # t with two degrees of freedom
+    assert wer["half_width"] == pytest.approx(
+        [4.303 * 0.1 / 3**0.5] * 2
+    )  # t with two degrees of freedom
     assert result["seeds"]["b"]["similarity"]["half_width"] == pytest.approx([0, 0])
-    assert "0.300 \u00b1 0.248 (step 20)" in (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    assert "0.300 \u00b1 0.248 (step 20)" in (tmp_path / "out" / "comparison.md").read_text(
+        encoding="utf-8"
+    )
     assert imread(tmp_path / "out" / "comparison.png").ndim == 3
     assert "Over seeds" in capsys.readouterr().out
 
@@ -139,4 +164,6 @@ def test_many_runs_are_readable_in_a_narrow_terminal(tmp_path: Path, capsys) -> 
     assert max(map(len, lines)) <= 80
     for i in range(10):
         mine = [line for line in lines if f"semantic64-other-seed{i} " in line]
-        assert [f"{start}0{i}" in line for start, line in zip(("0.3", "0.8", "0.2"), mine, strict=True)] == [True] * 3
+        assert [
+            f"{start}0{i}" in line for start, line in zip(("0.3", "0.8", "0.2"), mine, strict=True)
+        ] == [True] * 3

@@ -24,15 +24,25 @@ def test_float32_is_close_to_float64_and_bfloat16_is_not():
 def test_the_report_names_what_is_there_and_what_is_missing(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "SMALL", TINY)
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(doctor, "numerics", lambda device: [doctor.Deviation("cpu", "fp32", 1e-6, 1e-6)])
+    monkeypatch.setattr(
+        doctor, "numerics", lambda device: [doctor.Deviation("cpu", "fp32", 1e-6, 1e-6)]
+    )
     assert doctor.doctor("cpu")
     printed = capsys.readouterr().out
-    for expected in ("--asr pocketsphinx", "microsoft/wavlm-large", "not cached", "torch 2.11.0", "float64"):
+    for expected in (
+        "--asr pocketsphinx",
+        "microsoft/wavlm-large",
+        "not cached",
+        "torch 2.11.0",
+        "float64",
+    ):
         assert expected in printed
 
 
 def test_wrong_arithmetic_is_an_error(monkeypatch):
-    monkeypatch.setattr(doctor, "numerics", lambda device: [doctor.Deviation("cuda:0", "fp32", float("inf"), 0.0)])
+    monkeypatch.setattr(
+        doctor, "numerics", lambda device: [doctor.Deviation("cuda:0", "fp32", float("inf"), 0.0)]
+    )
     with pytest.raises(SvaeError, match="cuda:0 computes wrongly in fp32"):
         doctor.doctor("cpu")
 

@@ -68,8 +68,15 @@ def aligned_vae(tiny_vae_config, tmp_path):
     teacher = TeacherConfig(model="embedded", layer=2)
     width = load_teacher(teacher).feature_dim
     config = {"kind": "vae", "step": 1, "model": to_tree(tiny_vae_config), "teacher_dim": width}
-    config |= {"teacher": to_tree(teacher), "sample_rate": 16000, "hop_length": 400, "latent_mean": None}
-    write_checkpoint(tmp_path / "vae", config=config, model_state=SpeechVAE(tiny_vae_config, width).state_dict())
+    config |= {
+        "teacher": to_tree(teacher),
+        "sample_rate": 16000,
+        "hop_length": 400,
+        "latent_mean": None,
+    }
+    write_checkpoint(
+        tmp_path / "vae", config=config, model_state=SpeechVAE(tiny_vae_config, width).state_dict()
+    )
     return tmp_path / "vae"
 
 
@@ -77,7 +84,9 @@ def test_latents_and_their_checkpoint_give_the_same_numbers(aligned_vae, tone_sh
     from svae.precompute.latents import EncodeOptions, encode_shards
 
     vae = aligned_vae
-    latents = encode_shards(EncodeOptions(tone_shards, vae, tmp_path / "latents", dtype="float32", device="cpu"))
+    latents = encode_shards(
+        EncodeOptions(tone_shards, vae, tmp_path / "latents", dtype="float32", device="cpu")
+    )
     options = InspectOptions(vae, data=tone_shards, out=tmp_path / "a", device="cpu")
     online = inspect(options)
     stored = inspect(replace(options, path=latents, out=tmp_path / "b"))
@@ -85,7 +94,9 @@ def test_latents_and_their_checkpoint_give_the_same_numbers(aligned_vae, tone_sh
     assert stored.teacher_cosine == pytest.approx(online.teacher_cosine, rel=1e-3)
     assert -1 <= online.teacher_cosine <= 1 and "layer" in online.teacher
     written = json.loads((tmp_path / "a" / "inspection.json").read_text())
-    assert written["effective_rank"] == online.effective_rank and len(written["mean"]) == len(online.mean)
+    assert written["effective_rank"] == online.effective_rank and len(written["mean"]) == len(
+        online.mean
+    )
     assert (tmp_path / "a" / "inspection.png").read_bytes().startswith(b"\x89PNG")
     without = inspect(InspectOptions(latents, out=tmp_path / "c", device="cpu"))
     assert without.teacher_cosine is None and without.kl == stored.kl

@@ -18,16 +18,31 @@ def run(tmp_path: Path, script: str, *options: str) -> dict:
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert result.returncode == 0, result.stderr
     found = json.loads(out.read_text(encoding="utf-8"))
-    assert {"date", "command", "revision", "processor", "load_before", "load_after", "packages"} <= found[
-        "machine"
-    ].keys()
+    assert {
+        "date",
+        "command",
+        "revision",
+        "processor",
+        "load_before",
+        "load_after",
+        "packages",
+    } <= found["machine"].keys()
     return found
 
 
 def test_cpu_benchmark_compares_three_models(tmp_path):
-    rows = run(tmp_path, "vae_cpu.py", "--tasks", "decode", "--seconds", "0.5", "--repeats", "1", "--threads", "1")[
-        "rows"
-    ]
+    rows = run(
+        tmp_path,
+        "vae_cpu.py",
+        "--tasks",
+        "decode",
+        "--seconds",
+        "0.5",
+        "--repeats",
+        "1",
+        "--threads",
+        "1",
+    )["rows"]
     assert [row["model"] for row in rows] == ["baseline", "baseline, folded", "svae"]
     for row in rows:
         assert row["max_difference"] <= 1e-5 < row["largest_output"]
@@ -42,7 +57,10 @@ def test_training_benchmark_covers_arithmetic_and_teacher(tmp_path):
         ("bf16", False),
         ("bf16", True),
     ]
-    assert all(row["audio_seconds_per_second"] > 0 and 0 <= row["waiting_for_data"] < 1 for row in found["training"])
+    assert all(
+        row["audio_seconds_per_second"] > 0 and 0 <= row["waiting_for_data"] < 1
+        for row in found["training"]
+    )
     assert {(row["task"], row["batch"]) for row in found["inference"]} == {
         (task, batch) for task in ("encode", "decode") for batch in (1, 32)
     }
@@ -55,8 +73,13 @@ def test_numerics_benchmark_has_float32_first(tmp_path):
 
 
 def test_long_audio_benchmark_processes_all_of_it_in_both_directions(tmp_path):
-    rows = run(tmp_path, "long_audio.py", "--minutes", "0.1", "--chunk-seconds", "1", "--threads", "1")["results"]
-    assert [(row["direction"], row["audio_s"]) for row in rows] == [("encode", 6.0), ("decode", 6.0)]
+    rows = run(
+        tmp_path, "long_audio.py", "--minutes", "0.1", "--chunk-seconds", "1", "--threads", "1"
+    )["results"]
+    assert [(row["direction"], row["audio_s"]) for row in rows] == [
+        ("encode", 6.0),
+        ("decode", 6.0),
+    ]
     for row in rows:
         assert [point["audio_s"] for point in row["course"]] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
         assert row["rtf"] > 0 and 0.1 < row["base_gib"] <= row["peak_gib"] < 10
@@ -74,14 +97,18 @@ with torch.inference_mode():
             torch.testing.assert_close(other, first, atol=1e-5, rtol=1e-5)
 """
     subprocess.run(
-        [sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": f"{BENCHMARKS.parent}:{BENCHMARKS}"}
+        [sys.executable, "-c", code],
+        check=True,
+        env=os.environ | {"PYTHONPATH": f"{BENCHMARKS.parent}:{BENCHMARKS}"},
     )
 
 
 def test_dit_benchmark_compares_networks_of_the_same_numbers(tmp_path):
     rows = run(tmp_path, "dit_cpu.py", "--repeats", "1", "--threads", "1")["rows"]
     tasks = ["forward", "guided step", "16 steps"]
-    assert [row["task"] for row in rows] == [task for task in tasks for _ in range(3)] + ["16 steps and decoder"] * 2
+    assert [row["task"] for row in rows] == [task for task in tasks for _ in range(3)] + [
+        "16 steps and decoder"
+    ] * 2
     for row in rows[:-2]:
         tolerance = 0.05 if "bf16" in row["model"] else 1e-4
         assert row["max_difference"] <= tolerance < row["largest_output"]
@@ -91,7 +118,9 @@ def test_dit_benchmark_compares_networks_of_the_same_numbers(tmp_path):
 def test_tts_benchmark_covers_representations_modes_and_training(tmp_path):
     found = run(tmp_path, "tts_gpu.py", "--device", "cpu")
     rows = {(row["representation"], row["mode"], row["batch"]) for row in found["synthesis"]}
-    assert rows == {(r, m, b) for r in ("latents", "mel") for m in ("eager", "bf16") for b in (1, 2)}
+    assert rows == {
+        (r, m, b) for r in ("latents", "mel") for m in ("eager", "bf16") for b in (1, 2)
+    }
     assert all(row["rtf_4_steps"] > 0 and row["ms_per_step"] > 0 for row in found["synthesis"])
     frames = {row["representation"]: row["frames"] for row in found["training"]}
     assert frames == {"latents": 40, "mel": 94}

@@ -12,7 +12,11 @@ SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "evaluate.py"
 
 def test_every_stage_is_measured(tmp_path, monkeypatch, capsys):
     out = tmp_path / "result.json"
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--tiny", "--device", "cpu", "--batch-size", "4", "--out", str(out)])
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        [str(SCRIPT), "--tiny", "--device", "cpu", "--batch-size", "4", "--out", str(out)],
+    )
     runpy.run_path(str(SCRIPT), run_name="__main__")
     stages = json.loads(out.read_text())["stages"]
     assert set(stages) == {"whisper", "hubert", "sim_ecapa", "sim_o", "signal"}

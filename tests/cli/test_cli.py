@@ -94,7 +94,15 @@ def test_missing_shards_and_missing_vae(fails, tone_shards):
 
 
 def test_too_few_shards_for_the_workers(fails, tone_shards):
-    arguments = ("train-vae", "--data", tone_shards, "--set", "loader.num_workers=5", "--set", "loss.alignment=null")
+    arguments = (
+        "train-vae",
+        "--data",
+        tone_shards,
+        "--set",
+        "loader.num_workers=5",
+        "--set",
+        "loss.alignment=null",
+    )
     text = fails(*arguments, match="2 shards, but world_size 1 × num_workers 5 needs at least 5")
     assert "--shards" in text and "num_workers" in text
 
@@ -110,7 +118,15 @@ def test_a_truncated_shard(fails, tone_shards, tmp_path):
 def test_a_folder_that_cannot_be_written(fails, tone_shards, tmp_path):
     (tmp_path / "file").write_text("")
     acoustic = ("--set", "loss.alignment=null")
-    fails("train-vae", "--data", tone_shards, *acoustic, "--out", tmp_path / "file" / "run", match="cannot write there")
+    fails(
+        "train-vae",
+        "--data",
+        tone_shards,
+        *acoustic,
+        "--out",
+        tmp_path / "file" / "run",
+        match="cannot write there",
+    )
     fails("prepare", "sample", "--out", tmp_path / "file" / "shards", match="file/shards")
 
 
@@ -131,9 +147,24 @@ class TestSynthesize:
 
     @pytest.fixture
     def speak(self, fails, toy_tts):
-        def _speak(ref: object, match: str, text: str = "one", model: object = toy_tts, ref_text: str = "two"):
+        def _speak(
+            ref: object,
+            match: str,
+            text: str = "one",
+            model: object = toy_tts,
+            ref_text: str = "two",
+        ):
             return fails(
-                "synthesize", "--ref", ref, "--text", text, "--model", model, "--ref-text", ref_text, match=match
+                "synthesize",
+                "--ref",
+                ref,
+                "--text",
+                text,
+                "--model",
+                model,
+                "--ref-text",
+                ref_text,
+                match=match,
             )
 
         return _speak
@@ -166,10 +197,25 @@ class TestSynthesize:
 def test_evaluate_needs_something_to_evaluate(fails, tmp_path):
     fails("evaluate", match="--model DIR")
     (tmp_path / "list.jsonl").write_text("{}\n")
-    fails("evaluate", "--model", tmp_path, "--list", tmp_path / "list.jsonl", match="line 1: field 'id' is missing")
+    fails(
+        "evaluate",
+        "--model",
+        tmp_path,
+        "--list",
+        tmp_path / "list.jsonl",
+        match="line 1: field 'id' is missing",
+    )
     fails("evaluate", "--model", tmp_path, "--reconstruction", match="no vae checkpoint here")
     fails("evaluate", "--model", tmp_path, "--seeds", "0,x", match="--seeds '0,x'")
     fails("evaluate", "--model", tmp_path, "--other", "codec", match="expected NAME=DIR")
     fails("evaluate", "--model", tmp_path, "--protocol", "f5", match="f5-librispeech-pc")
     fails("evaluate", "--compare", tmp_path, tmp_path, match="no results of `svae evaluate`")
-    fails("evaluate", "--wavs", tmp_path, "--compare", tmp_path, tmp_path, match="beside it only --cluster-by-speaker")
+    fails(
+        "evaluate",
+        "--wavs",
+        tmp_path,
+        "--compare",
+        tmp_path,
+        tmp_path,
+        match="beside it only --cluster-by-speaker",
+    )

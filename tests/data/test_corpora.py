@@ -20,7 +20,11 @@ def summary(utterances):
 
 
 def libritts(root) -> None:
-    for subset, speaker, number in (("dev-clean", "84", 0), ("train-clean-100", "19", 1), ("train-clean-100", "7", 2)):
+    for subset, speaker, number in (
+        ("dev-clean", "84", 0),
+        ("train-clean-100", "19", 1),
+        ("train-clean-100", "7", 2),
+    ):
         stem = root / subset / speaker / "100" / f"{speaker}_100_00000{number}_000000"
         put(stem.with_suffix(".wav"))
         put(stem.with_suffix(".normalized.txt"), f"Number {number}.\n")
@@ -31,8 +35,20 @@ def libritts(root) -> None:
 def test_libritts_is_found_at_the_root_or_below_and_takes_training_subsets(tmp_path, folder):
     libritts(tmp_path / folder)
     assert summary(iter_corpus("libritts", tmp_path)) == [
-        ("19_100_000001_000000", "Number 1.\n", "19", "en", "train-clean-100/19/100/19_100_000001_000000.wav"),
-        ("7_100_000002_000000", "Number 2.\n", "7", "en", "train-clean-100/7/100/7_100_000002_000000.wav"),
+        (
+            "19_100_000001_000000",
+            "Number 1.\n",
+            "19",
+            "en",
+            "train-clean-100/19/100/19_100_000001_000000.wav",
+        ),
+        (
+            "7_100_000002_000000",
+            "Number 2.\n",
+            "7",
+            "en",
+            "train-clean-100/7/100/7_100_000002_000000.wav",
+        ),
     ]
     every = iter_corpus("libritts", tmp_path, ("dev-clean", "train-clean-100"))
     assert [u.speaker for u in every] == ["19", "7", "84"]
@@ -45,7 +61,10 @@ def test_librispeech_reads_chapter_transcripts_and_says_where_one_is_missing(tmp
     chapter = tmp_path / "dev-clean" / "2412" / "153948"
     for number in range(3):
         put(chapter / f"2412-153948-000{number}.flac")
-    put(chapter / "2412-153948.trans.txt", "2412-153948-0000 IF THE READER\n2412-153948-0001 WILL EXCUSE ME\n")
+    put(
+        chapter / "2412-153948.trans.txt",
+        "2412-153948-0000 IF THE READER\n2412-153948-0001 WILL EXCUSE ME\n",
+    )
     assert [(u.key, u.text) for u in iter_corpus("librispeech", tmp_path)] == [
         ("2412-153948-0000", "IF THE READER"),
         ("2412-153948-0001", "WILL EXCUSE ME"),
@@ -79,7 +98,13 @@ def test_vctk_prefers_the_first_microphone(tmp_path):
             put(tmp_path / "wav48_silence_trimmed" / "p225" / f"{take}_mic{microphone}.flac")
     put(tmp_path / "txt" / "p225" / "p225_001.txt", "Please call Stella.\n")
     assert summary(iter_corpus("vctk", tmp_path)) == [
-        ("p225_001", "Please call Stella.\n", "p225", "en", "wav48_silence_trimmed/p225/p225_001_mic1.flac"),
+        (
+            "p225_001",
+            "Please call Stella.\n",
+            "p225",
+            "en",
+            "wav48_silence_trimmed/p225/p225_001_mic1.flac",
+        ),
         ("p225_002", None, "p225", "en", "wav48_silence_trimmed/p225/p225_002_mic2.flac"),
     ]
 
@@ -93,7 +118,9 @@ def test_the_older_vctk_is_read_too(tmp_path):
 
 
 def write_list(path, *rows) -> None:
-    put(path, "\n".join(json.dumps(row) if not isinstance(row, str) else row for row in rows) + "\n")
+    put(
+        path, "\n".join(json.dumps(row) if not isinstance(row, str) else row for row in rows) + "\n"
+    )
 
 
 def test_a_list_of_one_s_own_has_defaults_and_safe_keys(tmp_path):
@@ -112,14 +139,22 @@ def test_a_list_of_one_s_own_has_defaults_and_safe_keys(tmp_path):
     for root in (tmp_path, tmp_path / "metadata.jsonl"):
         found = iter_corpus("jsonl", root)
         assert summary(found) == expected
-    assert [str(u.audio) for u in found] == [f"{tmp_path}/a/one.v2.wav", f"{tmp_path}/b c.flac", "/elsewhere/ü.ogg"]
+    assert [str(u.audio) for u in found] == [
+        f"{tmp_path}/a/one.v2.wav",
+        f"{tmp_path}/b c.flac",
+        "/elsewhere/ü.ogg",
+    ]
 
 
 def test_different_files_get_different_keys_and_the_same_file_twice_is_refused(tmp_path):
     rows = [{"audio": name, "text": "t"} for name in ("a.b.wav", "a_b.wav", "c.wav")]
     write_list(tmp_path / "x.jsonl", *rows)
     keys = [u.key for u in iter_corpus("jsonl", tmp_path)]
-    assert len(set(keys)) == 3 and "c" in keys and all(key == "c" or key.startswith("a_b-") for key in keys)
+    assert (
+        len(set(keys)) == 3
+        and "c" in keys
+        and all(key == "c" or key.startswith("a_b-") for key in keys)
+    )
     write_list(tmp_path / "x.jsonl", *reversed(rows))
     assert [u.key for u in iter_corpus("jsonl", tmp_path)] == keys
     write_list(tmp_path / "x.jsonl", *rows, rows[2])
@@ -165,12 +200,21 @@ def test_which_list_is_meant_must_be_clear(tmp_path):
     ],
 )
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_missing_corpus_is_an_error_that_says_how_to_get_it(tmp_path, name, address, licence, exists):
+def test_a_missing_corpus_is_an_error_that_says_how_to_get_it(
+    tmp_path, name, address, licence, exists
+):
     root = tmp_path if exists else tmp_path / "nowhere"
     with pytest.raises(DataError) as caught:
         iter_corpus(name, root)
     message = str(caught.value)
-    for part in (str(root), address, licence, "GB", CORPORA[name].layout, f"svae prepare {name} --root data/"):
+    for part in (
+        str(root),
+        address,
+        licence,
+        "GB",
+        CORPORA[name].layout,
+        f"svae prepare {name} --root data/",
+    ):
         assert part in message
 
 

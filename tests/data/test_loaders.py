@@ -35,7 +35,9 @@ def waveforms(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def latents(tmp_path_factory):
-    return make_shards(tmp_path_factory.mktemp("latents"), kind="latents", validation=(3,), dtype=np.float16)
+    return make_shards(
+        tmp_path_factory.mktemp("latents"), kind="latents", validation=(3,), dtype=np.float16
+    )
 
 
 def open_stream(kind, index, *, workers=0, start_step=0, rank=0, world_size=1, **changes):
@@ -44,7 +46,13 @@ def open_stream(kind, index, *, workers=0, start_step=0, rank=0, world_size=1, *
     if kind == "crops":
         crops = {"batch_size": 3, "segment_samples": SEGMENT, "context_samples": CONTEXT}
         return crop_loader(index, **(crops | options | changes))
-    limits = {"batch_frames": 120, "hop_length": HOP, "vocabulary": VOCABULARY, "min_seconds": 0.1, "max_seconds": 30.0}
+    limits = {
+        "batch_frames": 120,
+        "hop_length": HOP,
+        "vocabulary": VOCABULARY,
+        "min_seconds": 0.1,
+        "max_seconds": 30.0,
+    }
     return utterance_loader(index, **(limits | options | changes))
 
 
@@ -83,7 +91,9 @@ def test_a_stretch_is_what_decoding_everything_and_cutting_gives(waveforms):
     whole = read_waveform(waveforms, sample)
     assert torch.equal(whole, fake_waveform(number_of(sample.key), sample.num_samples))
     for start in (0, 1, 4095, 4096, 4097, sample.num_samples - 10):
-        assert torch.equal(read_waveform(waveforms, sample, start, 10), whole[:, start : start + 10])
+        assert torch.equal(
+            read_waveform(waveforms, sample, start, 10), whole[:, start : start + 10]
+        )
 
 
 def test_over_two_ranks_of_three_workers_each_epoch_has_every_utterance_once(tmp_path):
@@ -91,7 +101,9 @@ def test_over_two_ranks_of_three_workers_each_epoch_has_every_utterance_once(tmp
     # One shard a slot: an epoch is 3 or 4 utterances of each, batches of 1 make the slots' epochs visible.
     slots = {}
     for rank in range(2):
-        batches = take(open_stream("crops", index, workers=3, rank=rank, world_size=2, batch_size=1), 24)
+        batches = take(
+            open_stream("crops", index, workers=3, rank=rank, world_size=2, batch_size=1), 24
+        )
         for step, batch in enumerate(batches):
             slots.setdefault((rank, step % 3), []).extend(batch.keys)
     first_epochs, second_epochs = Counter(), Counter()
@@ -116,7 +128,9 @@ def test_starting_at_a_step_gives_what_an_uninterrupted_stream_gives(waveforms, 
 
 
 def test_one_reader_process_gives_what_reading_in_the_training_process_gives(waveforms):
-    inside, outside = (take(open_stream("crops", waveforms, workers=workers), 5) for workers in (0, 1))
+    inside, outside = (
+        take(open_stream("crops", waveforms, workers=workers), 5) for workers in (0, 1)
+    )
     assert all(equal(a, b) for a, b in zip(inside, outside, strict=True))
 
 
@@ -154,7 +168,9 @@ def test_stored_latents_come_as_mean_and_logvar(latents):
         for i, key in enumerate(batch.keys):
             frames = -(-fake_length(number_of(key)) // HOP)
             assert int(batch.latent_lengths[i]) == frames
-            mean, logvar = torch.from_numpy(fake_latents(number_of(key), frames, np.float16)).float()
+            mean, logvar = torch.from_numpy(
+                fake_latents(number_of(key), frames, np.float16)
+            ).float()
             assert torch.equal(batch.latent_mean[i, :, :frames], mean)
             assert torch.equal(batch.latent_logvar[i, :, :frames], logvar)
             assert not batch.latent_mean[i, :, frames:].any()
@@ -166,10 +182,15 @@ def test_latents_that_do_not_fit_the_index_are_failures(latents):
 
 
 def test_batches_move_all_their_tensors(waveforms, latents):
-    for batch in (*take(open_stream("crops", waveforms), 1), *take(open_stream("utterances", latents), 1)):
+    for batch in (
+        *take(open_stream("crops", waveforms), 1),
+        *take(open_stream("utterances", latents), 1),
+    ):
         moved = batch.to("meta")
         values = [getattr(moved, item.name) for item in dataclasses.fields(moved)]
-        assert {value.device.type for value in values if isinstance(value, torch.Tensor)} == {"meta"}
+        assert {value.device.type for value in values if isinstance(value, torch.Tensor)} == {
+            "meta"
+        }
         assert moved.keys == batch.keys
 
 
@@ -179,9 +200,13 @@ def test_an_unreadable_sample_is_left_out_and_named_once(tmp_path, workers):
     corrupt(index, "u7")
     batches = take(open_stream("crops", index, workers=workers), 8)
     with_failures = [batch for batch in batches if batch.failures]
-    assert with_failures and all(len(batch.failures) == 1 and len(batch.keys) == 2 for batch in with_failures)
+    assert with_failures and all(
+        len(batch.failures) == 1 and len(batch.keys) == 2 for batch in with_failures
+    )
     assert all("shard-00001.tar: sample 'u7'" in batch.failures[0] for batch in with_failures)
-    assert all("u7" not in batch.keys and batch.waveform.shape[0] == len(batch.keys) for batch in batches)
+    assert all(
+        "u7" not in batch.keys and batch.waveform.shape[0] == len(batch.keys) for batch in batches
+    )
     utterances = take(open_stream("utterances", index, workers=workers), 12)
     assert any("sample 'u7'" in batch.failures[0] for batch in utterances if batch.failures)
 
@@ -204,7 +229,9 @@ def test_a_folder_of_unreadable_samples_stops_with_the_first_of_them(tmp_path):
     index = make_shards(tmp_path, shards=2, per_shard=2)
     for sample in index.samples:
         corrupt(index, sample.key)
-    with pytest.raises(DataError, match=r"without a single readable utterance.*shard-0000\d\.tar: sample 'u\d'"):
+    with pytest.raises(
+        DataError, match=r"without a single readable utterance.*shard-0000\d\.tar: sample 'u\d'"
+    ):
         take(open_stream("crops", index, workers=2), 1)
 
 
@@ -256,7 +283,11 @@ def test_a_program_that_fails_with_an_open_stream_ends(waveforms):
     )
     # Readers that ignore SIGTERM used to make the interpreter wait for them for ever.
     done = subprocess.run(
-        [sys.executable, "-c", program, waveforms.root], cwd=ROOT, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", program, waveforms.root],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
     )
     assert "KeyboardInterrupt" in done.stderr and done.returncode != 0
 
@@ -266,7 +297,9 @@ def test_impossible_streams_are_refused_at_the_start(waveforms, latents):
         open_stream("crops", latents)
     with pytest.raises(DataError, match="world_size 3 × num_workers 3 needs at least 9"):
         open_stream("crops", waveforms, workers=3, world_size=3)
-    with pytest.raises(DataError, match="no training utterance fits: 36 longer than the batch budget of 5 frames"):
+    with pytest.raises(
+        DataError, match="no training utterance fits: 36 longer than the batch budget of 5 frames"
+    ):
         open_stream("utterances", waveforms, batch_frames=5)
 
 
@@ -275,7 +308,9 @@ def crops_of(index, **changes):
     return list(validation_crops(index, **(options | changes)))
 
 
-def test_validation_crops_are_fixed_and_use_held_out_utterances_more_than_once_if_need_be(waveforms):
+def test_validation_crops_are_fixed_and_use_held_out_utterances_more_than_once_if_need_be(
+    waveforms,
+):
     batches = crops_of(waveforms)
     assert all(equal(a, b) for a, b in zip(batches, crops_of(waveforms), strict=True))
     keys = [key for batch in batches for key in batch.keys]
@@ -289,24 +324,41 @@ def test_validation_crops_are_fixed_and_use_held_out_utterances_more_than_once_i
 
 def test_validation_crops_are_shared_out_among_the_ranks(waveforms):
     def pairs(batches):
-        return Counter((key, int(start)) for b in batches for key, start in zip(b.keys, b.starts, strict=True))
+        return Counter(
+            (key, int(start)) for b in batches for key, start in zip(b.keys, b.starts, strict=True)
+        )
 
     parts = [crops_of(waveforms, rank=rank, world_size=3) for rank in range(3)]
     assert sum((pairs(part) for part in parts), Counter()) == pairs(crops_of(waveforms))
 
 
 def test_validation_utterances_are_fixed_sorted_and_within_the_budget(waveforms):
-    limits = {"batch_frames": 60, "hop_length": HOP, "vocabulary": VOCABULARY, "min_seconds": 0.1, "max_seconds": 30}
+    limits = {
+        "batch_frames": 60,
+        "hop_length": HOP,
+        "vocabulary": VOCABULARY,
+        "min_seconds": 0.1,
+        "max_seconds": 30,
+    }
     batches = list(validation_batches(waveforms, count=3, **limits))
-    assert all(equal(a, b) for a, b in zip(batches, validation_batches(waveforms, count=3, **limits), strict=True))
+    assert all(
+        equal(a, b)
+        for a, b in zip(batches, validation_batches(waveforms, count=3, **limits), strict=True)
+    )
     lengths = torch.cat([batch.lengths for batch in batches]).tolist()
     assert lengths == sorted(lengths) and len(lengths) == 3
     assert all(-(-int(b.lengths.max()) // HOP) * len(b.keys) <= 60 for b in batches)
-    parts = [validation_batches(waveforms, count=3, rank=r, world_size=2, **limits) for r in range(2)]
-    assert Counter(k for part in parts for b in part for k in b.keys) == Counter(k for b in batches for k in b.keys)
+    parts = [
+        validation_batches(waveforms, count=3, rank=r, world_size=2, **limits) for r in range(2)
+    ]
+    assert Counter(k for part in parts for b in part for k in b.keys) == Counter(
+        k for b in batches for k in b.keys
+    )
 
 
 def test_a_folder_read_again_gives_the_same_stream(waveforms):
     again = read_index(waveforms.root)
-    for a, b in zip(take(open_stream("crops", waveforms), 3), take(open_stream("crops", again), 3), strict=True):
+    for a, b in zip(
+        take(open_stream("crops", waveforms), 3), take(open_stream("crops", again), 3), strict=True
+    ):
         assert equal(a, b)

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from svae.data.index import Sample, ShardIndex
-from svae.data.order import SlotOrder, crop_batches, crop_start, pack, position_of, utterance_batches
+from svae.data.order import (
+    SlotOrder,
+    crop_batches,
+    crop_start,
+    pack,
+    position_of,
+    utterance_batches,
+)
 from svae.data.select import check_slots, num_frames, select_utterances, unfit_utterances
 from svae.errors import DataError
 
@@ -25,11 +32,17 @@ def make_samples(shards: int = 14, per_shard: int = 7) -> list[Sample]:
 
 
 def make_index(samples: list[Sample], held_out: tuple[str, ...] = ()) -> ShardIndex:
-    shards = [{"name": f"shard-{i:05d}.tar"} for i in range(max(sample.shard for sample in samples) + 1)]
-    return ShardIndex(Path("data/x"), "waveforms", 16000, {"validation": list(held_out)}, shards, samples)
+    shards = [
+        {"name": f"shard-{i:05d}.tar"} for i in range(max(sample.shard for sample in samples) + 1)
+    ]
+    return ShardIndex(
+        Path("data/x"), "waveforms", 16000, {"validation": list(held_out)}, shards, samples
+    )
 
 
-def order(samples: list[Sample], slot: int, *, seed: int = 5, slots: int = SLOTS, window: int = 2) -> SlotOrder:
+def order(
+    samples: list[Sample], slot: int, *, seed: int = 5, slots: int = SLOTS, window: int = 2
+) -> SlotOrder:
     return SlotOrder(samples, seed=seed, slot=slot, slots=slots, shuffle_shards=window)
 
 
@@ -37,7 +50,10 @@ def test_over_all_ranks_and_workers_every_utterance_comes_once_an_epoch():
     samples = make_samples()
     for epoch in range(4):
         seen = Counter(
-            samples[i].key for slot in range(SLOTS) for window in order(samples, slot).windows(epoch) for i in window
+            samples[i].key
+            for slot in range(SLOTS)
+            for window in order(samples, slot).windows(epoch)
+            for i in window
         )
         assert seen == Counter(sample.key for sample in samples)
 
@@ -45,13 +61,17 @@ def test_over_all_ranks_and_workers_every_utterance_comes_once_an_epoch():
 def test_a_slot_counts_what_it_gives():
     samples = make_samples()
     for slot, epoch in itertools.product(range(SLOTS), range(3)):
-        assert order(samples, slot).count(epoch) == sum(map(len, order(samples, slot).windows(epoch)))
+        assert order(samples, slot).count(epoch) == sum(
+            map(len, order(samples, slot).windows(epoch))
+        )
 
 
 def test_shards_change_hands_and_order_changes_with_epoch_and_seed():
     samples = make_samples()
     windows = [
-        [list(window) for window in order(samples, 0, seed=seed).windows(epoch)] for seed in (5, 6) for epoch in (0, 1)
+        [list(window) for window in order(samples, 0, seed=seed).windows(epoch)]
+        for seed in (5, 6)
+        for epoch in (0, 1)
     ]
     assert all(a != b for a, b in itertools.combinations(windows, 2))
     assert [list(w) for w in order(samples, 0).windows(1)] == windows[1]
@@ -77,10 +97,14 @@ def test_crops_cover_every_utterance_once_an_epoch_in_full_batches():
     for slot in range(SLOTS):
         one = order(samples, slot)
         epochs = one.count(0) + one.count(1)
-        batches = list(itertools.islice(crop_batches(one, batch_size=4, segment_samples=8000), -(-epochs // 4)))
+        batches = list(
+            itertools.islice(crop_batches(one, batch_size=4, segment_samples=8000), -(-epochs // 4))
+        )
         assert {len(batch) for batch in batches} == {4}
         crops = [crop for batch in batches for crop in batch]
-        expected = [samples[i].key for epoch in range(2) for window in one.windows(epoch) for i in window]
+        expected = [
+            samples[i].key for epoch in range(2) for window in one.windows(epoch) for i in window
+        ]
         assert [crop.sample.key for crop in crops[:epochs]] == expected
 
 
@@ -156,10 +180,13 @@ def test_utterances_come_once_an_epoch_within_the_budget_with_little_padding():
 def test_batches_are_made_anew_every_epoch():
     one = order(make_samples(shards=4, per_shard=30), 0, slots=1, window=4)
     compositions = [
-        {frozenset(sample.key for sample in batch) for batch in batches} for batches in epoch_batches(one, 2, 1000)
+        {frozenset(sample.key for sample in batch) for batch in batches}
+        for batches in epoch_batches(one, 2, 1000)
     ]
     assert len(compositions[0] & compositions[1]) <= len(compositions[0]) // 5
-    longest = [max(sample.num_samples for sample in batch) for batch in epoch_batches(one, 1, 1000)[0]]
+    longest = [
+        max(sample.num_samples for sample in batch) for batch in epoch_batches(one, 1, 1000)[0]
+    ]
     assert longest != sorted(longest)
 
 
@@ -172,7 +199,8 @@ def test_pack_counts_the_padding():
 def test_utterances_that_fit_no_batch_are_counted_by_reason():
     lengths = {"short": 1600, "good": 32000, "budget": 320000, "long": 640000, "mute": 32000}
     samples = [
-        Sample(key, 0, s / 16000, s, "a", "en", "" if key == "mute" else "t", {}, {}) for key, s in lengths.items()
+        Sample(key, 0, s / 16000, s, "a", "en", "" if key == "mute" else "t", {}, {})
+        for key, s in lengths.items()
     ]
     limits = {"batch_frames": 700, "hop_length": 400, "min_seconds": 0.3, "max_seconds": 30}
     usable, reasons = select_utterances(samples, **limits)
@@ -205,7 +233,9 @@ def test_shards_without_usable_utterances_do_not_count_and_do_not_take_part():
     usable = [sample for sample in samples if sample.shard not in (1, 4)]
     with pytest.raises(DataError, match=r"4 shards with utterances to train on \(of 6\)"):
         check_slots(make_index(samples), usable, world_size=5, num_workers=1)
-    seen = Counter(usable[i].key for s in range(4) for w in order(usable, s, slots=4).windows(0) for i in w)
+    seen = Counter(
+        usable[i].key for s in range(4) for w in order(usable, s, slots=4).windows(0) for i in w
+    )
     assert seen == Counter(sample.key for sample in usable)
     with pytest.raises(DataError, match="none of its 42 utterances"):
         check_slots(make_index(samples), [], world_size=1, num_workers=0)

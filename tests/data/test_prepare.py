@@ -23,8 +23,12 @@ def test_sixteen_bit_audio_at_the_same_rate_arrives_unchanged_with_its_text(tmp_
     corpus = make_corpus(tmp_path / "corpus")
     report, printed = run(corpus, tmp_path / "out")
     index = read_index(tmp_path / "out")
-    assert report.utterances == len(index.samples) == 12 and report.shards == report.shards_made == 3
-    assert [shard["name"] for shard in index.shards] == [path.name for path in sorted((tmp_path / "out").glob("*.tar"))]
+    assert (
+        report.utterances == len(index.samples) == 12 and report.shards == report.shards_made == 3
+    )
+    assert [shard["name"] for shard in index.shards] == [
+        path.name for path in sorted((tmp_path / "out").glob("*.tar"))
+    ]
     for sample in index.samples:
         number = int(sample.key[-3:])
         expected = soundfile.read(corpus / f"{sample.key}.wav", dtype="float32")[0]
@@ -70,11 +74,17 @@ def test_the_number_of_workers_does_not_change_a_byte(tmp_path):
 def test_unusable_utterances_are_counted_by_reason_and_listed(tmp_path):
     expected = make_bad_corpus(tmp_path / "corpus")
     report, printed = run(tmp_path / "corpus", tmp_path / "out")
-    rows = [json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()
+    ]
     assert {row["key"]: row["reason"] for row in rows} == expected
     assert all(row["path"] == f"{row['key']}.wav" and row["detail"] for row in rows)
     assert report.utterances == 4
-    assert report.rejected == read_index(tmp_path / "out").metadata["rejected"] == dict(Counter(expected.values()))
+    assert (
+        report.rejected
+        == read_index(tmp_path / "out").metadata["rejected"]
+        == dict(Counter(expected.values()))
+    )
     assert "2 empty" in printed and "rejected.jsonl" in printed
 
 
@@ -82,7 +92,9 @@ def test_shards_that_lost_utterances_still_number_what_was_asked_for(tmp_path):
     (tmp_path / "corpus").mkdir()
     for name, data in (("good", speech(0, 1.0)), ("silent", np.zeros(16000, np.int16))):
         soundfile.write(tmp_path / "corpus" / f"{name}.wav", data, 16000)
-    write_rows(tmp_path / "corpus", [{"audio": f"{name}.wav", "text": "t"} for name in ("good", "silent")])
+    write_rows(
+        tmp_path / "corpus", [{"audio": f"{name}.wav", "text": "t"} for name in ("good", "silent")]
+    )
     run(tmp_path / "corpus", tmp_path / "out", shards=2)
     index = read_index(tmp_path / "out")
     assert sorted(shard["utterances"] for shard in index.shards) == [0, 1]
@@ -92,10 +104,16 @@ def test_shards_that_lost_utterances_still_number_what_was_asked_for(tmp_path):
 def test_a_corpus_of_nothing_usable_is_an_error_and_can_be_mended(tmp_path, how):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    soundfile.write(corpus / "a.wav", np.zeros(16000, np.int16) if how == "by their audio" else speech(0, 1.0), 16000)
+    soundfile.write(
+        corpus / "a.wav",
+        np.zeros(16000, np.int16) if how == "by their audio" else speech(0, 1.0),
+        16000,
+    )
     write_rows(corpus, [{"audio": "a.wav", "text": "t" if how == "by their audio" else ""}])
     reason = "1 silent" if how == "by their audio" else "1 without text"
-    with pytest.raises(DataError, match=rf"all 1 utterances were rejected: {reason}.*rejected\.jsonl"):
+    with pytest.raises(
+        DataError, match=rf"all 1 utterances were rejected: {reason}.*rejected\.jsonl"
+    ):
         run(corpus, tmp_path / "out", shards=None)
     assert list(files(tmp_path / "out")) == ["rejected.jsonl"]
     make_corpus(corpus, 3)
@@ -124,7 +142,9 @@ def test_text_is_normalised_and_the_original_kept_where_it_differs(tmp_path):
 
 
 def test_shards_are_balanced_and_mix_speakers():
-    sizes = {f"{s}-{n:03d}": 1000 + (n * 7919 + s * 104729) % 9000 for s in range(5) for n in range(40)}
+    sizes = {
+        f"{s}-{n:03d}": 1000 + (n * 7919 + s * 104729) % 9000 for s in range(5) for n in range(40)
+    }
     utterances = [Utterance(key, Path(key), "t", key[0], "en", key) for key in sizes]
     shards = assign(utterances, sizes, 7)
     assert sorted(u.key for shard in shards for u in shard) == sorted(sizes)
@@ -214,7 +234,8 @@ def test_impossible_options_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("corpus", "folder", "utterances"), [("ljspeech", "LJSpeech-mini", 32), ("librispeech", "LibriSpeech-mini", 3)]
+    ("corpus", "folder", "utterances"),
+    [("ljspeech", "LJSpeech-mini", 32), ("librispeech", "LibriSpeech-mini", 3)],
 )
 def test_real_corpora_are_prepared(shared, tmp_path, corpus, folder, utterances):
     report, printed = run(shared / "data" / folder, tmp_path / "out", corpus=corpus, shards=None)

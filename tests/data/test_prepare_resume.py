@@ -43,7 +43,10 @@ def start_stalling(corpus: Path, out: Path, pids: Path) -> subprocess.Popen:
     """Start a run whose workers wait for ever once two shards are finished, and wait for that."""
     pids.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-c", STALLING, corpus, out, pids], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", STALLING, corpus, out, pids],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 100
     while len(list(out.glob("*.tar"))) < 2:
@@ -57,7 +60,10 @@ def wait_for_end(pids: Path) -> None:
     """Wait until no worker process is left."""
     deadline = time.monotonic() + 60
     for pid in (int(path.name) for path in pids.iterdir()):
-        while Path(f"/proc/{pid}").exists() and "zombie" not in Path(f"/proc/{pid}/status").read_text():
+        while (
+            Path(f"/proc/{pid}").exists()
+            and "zombie" not in Path(f"/proc/{pid}/status").read_text()
+        ):
             assert time.monotonic() < deadline, f"worker {pid} outlived its parent"
             time.sleep(0.02)
 
@@ -67,7 +73,10 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path
     corpus, out = make_corpus(tmp_path / "corpus", 24), tmp_path / "out"
     make_bad_corpus(corpus / "bad")
     rows = (corpus / "metadata.jsonl").read_text().splitlines()
-    rows += [json.dumps({"audio": f"bad/{name}.wav", "text": "t"}) for name in ("silent", "short", "nan", "text")]
+    rows += [
+        json.dumps({"audio": f"bad/{name}.wav", "text": "t"})
+        for name in ("silent", "short", "nan", "text")
+    ]
     (corpus / "metadata.jsonl").write_text("\n".join(rows))
     process = start_stalling(corpus, out, tmp_path / "pids")
     os.kill(process.pid, signal.SIGKILL)
@@ -81,7 +90,10 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_with_the_same_bytes(tmp_path
 
     report, printed = run(corpus, out, shards=6)
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert report.shards_made == 6 - len(finished) and f"{len(finished)} of 6 shards are finished" in printed
+    assert (
+        report.shards_made == 6 - len(finished)
+        and f"{len(finished)} of 6 shards are finished" in printed
+    )
     run(corpus, tmp_path / "whole", shards=6)
     assert files(out) == files(tmp_path / "whole")
 
@@ -94,6 +106,8 @@ def test_ctrl_c_ends_the_workers_and_says_how_to_go_on(tmp_path):
     _, printed = process.communicate(timeout=100)
     wait_for_end(tmp_path / "pids")
     finished = len(list(out.glob("*.tar")))
-    assert process.returncode != 0 and f"Interrupted: {finished} of 6 shards are finished" in printed
+    assert (
+        process.returncode != 0 and f"Interrupted: {finished} of 6 shards are finished" in printed
+    )
     assert not list(out.glob(".*.tmp-*"))
     assert run(corpus, out, shards=6)[0].shards_made == 6 - finished

@@ -33,7 +33,12 @@ def make_items(shard: int, count: int = 3) -> list[ShardItem]:
 def make_folder(root, shards: int = 2, **overrides):
     root.mkdir(parents=True, exist_ok=True)
     entries = [write_shard(root, number, iter(make_items(number))) for number in range(shards)]
-    options = {"kind": "waveforms", "corpus": "test", "sample_rate": 16000, "validation": ["s1-0"]} | overrides
+    options = {
+        "kind": "waveforms",
+        "corpus": "test",
+        "sample_rate": 16000,
+        "validation": ["s1-0"],
+    } | overrides
     return write_index(root, shards=entries, rejected={"silent": 2}, **options)
 
 
@@ -68,7 +73,11 @@ def test_members_read_at_their_offsets_equal_what_was_written(tmp_path):
     for sample, item in zip(index.samples, expected, strict=True):
         assert read_member(index, sample, "flac") == item.members["flac"]
         assert json.loads(read_member(index, sample, "json"))["text"] == item.text
-        assert (sample.num_samples, sample.text, sample.speaker) == (item.num_samples, item.text, item.speaker)
+        assert (sample.num_samples, sample.text, sample.speaker) == (
+            item.num_samples,
+            item.text,
+            item.speaker,
+        )
     with pytest.raises(DataError, match="no member 'npy'"):
         read_member(index, index.samples[0], "npy")
 
@@ -90,12 +99,24 @@ def test_index_holds_the_statistics_of_what_was_written(tmp_path):
         "speaker0": {"utterances": 4, "seconds": 8.0},
         "speaker1": {"utterances": 2, "seconds": 4.0},
     }
-    assert metadata["characters"] == {" ": 12, "0": 2, "1": 2, "2": 2, "e": 6, "t": 12, "x": 6, "–": 6}
+    assert metadata["characters"] == {
+        " ": 12,
+        "0": 2,
+        "1": 2,
+        "2": 2,
+        "e": 6,
+        "t": 12,
+        "x": 6,
+        "–": 6,
+    }
     assert metadata["durations"] == {"min": 1.0, "p5": 1.0, "median": 2.0, "p95": 3.0, "max": 3.0}
     assert metadata["rejected"] == {"silent": 2}
     for shard in metadata["shards"]:
         content = (tmp_path / shard["name"]).read_bytes()
-        assert shard["bytes"] == len(content) and shard["sha256"] == hashlib.sha256(content).hexdigest()
+        assert (
+            shard["bytes"] == len(content)
+            and shard["sha256"] == hashlib.sha256(content).hexdigest()
+        )
         assert shard["utterances"] == 3 and shard["seconds"] == 6.0
     verify_shards(index)
 
@@ -103,7 +124,9 @@ def test_index_holds_the_statistics_of_what_was_written(tmp_path):
 def test_validation_and_training_are_apart_and_complete(tmp_path):
     index = make_folder(tmp_path)
     assert [sample.key for sample in index.validation] == ["s1-0"]
-    assert sorted(s.key for s in index.train + index.validation) == sorted(s.key for s in index.samples)
+    assert sorted(s.key for s in index.train + index.validation) == sorted(
+        s.key for s in index.samples
+    )
 
 
 def test_a_failing_writer_leaves_no_file_behind(tmp_path):
@@ -132,7 +155,9 @@ def test_an_empty_shard_is_a_valid_tar(tmp_path):
     entry = write_shard(tmp_path, 0, [])
     assert entry["utterances"] == 0
     shards = [entry, write_shard(tmp_path, 1, make_items(1))]
-    index = write_index(tmp_path, kind="waveforms", corpus="t", sample_rate=16000, shards=shards, validation=[])
+    index = write_index(
+        tmp_path, kind="waveforms", corpus="t", sample_rate=16000, shards=shards, validation=[]
+    )
     assert len(index.samples) == 3
 
 

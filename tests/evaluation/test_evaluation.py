@@ -33,7 +33,11 @@ def wav_task(tmp_path):
         ("p", 7000, 0.5),
     ):
         (tmp_path / "wavs").mkdir(exist_ok=True)
-        clip(tmp_path / ("wavs" if len(name) == 1 and name != "p" else "") / f"{name}.wav", samples, level)
+        clip(
+            tmp_path / ("wavs" if len(name) == 1 and name != "p" else "") / f"{name}.wav",
+            samples,
+            level,
+        )
     rows = [
         {"id": "a", "text": "One two three.", "ref": "p.wav", "ref_text": "p", "target": "a0.wav"},
         {"id": "b", "text": "Four five.", "ref": "p.wav", "ref_text": "p", "target": "b0.wav"},
@@ -41,7 +45,10 @@ def wav_task(tmp_path):
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     table = {3000: "one two three", 4000: "four nine", 5000: "one two three", 6000: "four five"}
     options = EvaluateOptions(
-        wavs=tmp_path / "wavs", list_file=tmp_path / "list.jsonl", out=tmp_path / "out", device="cpu"
+        wavs=tmp_path / "wavs",
+        list_file=tmp_path / "list.jsonl",
+        out=tmp_path / "out",
+        device="cpu",
     )
     return options, table
 
@@ -52,11 +59,17 @@ def test_wavs_are_scored_beside_the_originals(wav_task, judged, capsys):
     metrics = evaluate(options)
     assert metrics["system"]["wer"] == pytest.approx(0.25)
     assert metrics["system"]["wer_corpus"] == pytest.approx(1 / 5)
-    assert metrics["system"]["sim_ecapa"] == pytest.approx(0.0)  # one is the prompt's voice, one the opposite
-    assert metrics["originals"]["wer"] == 0 and metrics["originals"]["sim_ecapa"] == pytest.approx(1.0)
+    assert metrics["system"]["sim_ecapa"] == pytest.approx(
+        0.0
+    )  # one is the prompt's voice, one the opposite
+    assert metrics["originals"]["wer"] == 0 and metrics["originals"]["sim_ecapa"] == pytest.approx(
+        1.0
+    )
     assert metrics["judges"]["asr"]["asr"] == "fake"
     assert "originals" in capsys.readouterr().out
-    rows = [json.loads(line) for line in (options.out / "utterances.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (options.out / "utterances.jsonl").read_text().splitlines()
+    ]
     assert rows[1]["recordings"]["wavs"]["hypothesis"] == "four nine"
     assert rows[1]["recordings"]["wavs"]["substitutions"] == 1
     assert json.loads((options.out / "metrics.json").read_text()) == metrics
@@ -75,7 +88,9 @@ def test_a_missing_or_unreadable_wav_is_an_error_that_counts(wav_task, judged, c
     assert metrics["system"]["sim_ecapa"] == pytest.approx((1 + 0) / 2)
     assert metrics["system"]["utterances"] == 2 and metrics["system"]["errors"] == 1
     assert [(e["id"], e["recording"]) for e in metrics["errors"]] == [("b", "wavs")]
-    rows = [json.loads(line) for line in (options.out / "utterances.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (options.out / "utterances.jsonl").read_text().splitlines()
+    ]
     entry = rows[1]["recordings"]["wavs"]
     assert entry["wer"] == 1 and entry["deletions"] == 2 and "b.wav" in entry["error"]
     printed = capsys.readouterr().out
@@ -112,7 +127,9 @@ def test_without_any_original_the_table_has_a_dash_and_says_why(wav_task, judged
     options, table = wav_task
     judged(table)
     rows = [json.loads(line) for line in options.list_file.read_text().splitlines()]
-    options.list_file.write_text("".join(json.dumps({**row, "target": None}) + "\n" for row in rows))
+    options.list_file.write_text(
+        "".join(json.dumps({**row, "target": None}) + "\n" for row in rows)
+    )
     metrics = evaluate(options)
     assert metrics["originals"] is None
     printed = capsys.readouterr().out
@@ -121,16 +138,22 @@ def test_without_any_original_the_table_has_a_dash_and_says_why(wav_task, judged
     assert "no item names an original recording" in printed
 
 
-def test_missing_recordings_of_the_list_stop_the_evaluation_before_the_judges_load(wav_task, judged, monkeypatch):
+def test_missing_recordings_of_the_list_stop_the_evaluation_before_the_judges_load(
+    wav_task, judged, monkeypatch
+):
     options, table = wav_task
     judged(table)
-    monkeypatch.setattr(options_module, "load_asr", lambda spec, device, **settings: pytest.fail("loaded a judge"))
+    monkeypatch.setattr(
+        options_module, "load_asr", lambda spec, device, **settings: pytest.fail("loaded a judge")
+    )
     (options.list_file.parent / "b0.wav").unlink()
     with pytest.raises(DataError, match=r"(?s)1 of 3 recordings.*b0\.wav"):
         evaluate(options)
 
 
-@pytest.mark.parametrize("change", [{"limit": 0}, {"reconstruction": True}, {"prompt_guidance": 0.5}])
+@pytest.mark.parametrize(
+    "change", [{"limit": 0}, {"reconstruction": True}, {"prompt_guidance": 0.5}]
+)
 def test_options_that_make_no_sense_are_refused(wav_task, judged, change):
     options, table = wav_task
     judged(table)
@@ -157,7 +180,11 @@ class FakeTTS:
         return "bytes"
 
     def resolve(self, sampling):
-        h = sampling.guidance_scale if sampling.prompt_guidance is None else sampling.prompt_guidance
+        h = (
+            sampling.guidance_scale
+            if sampling.prompt_guidance is None
+            else sampling.prompt_guidance
+        )
         return replace(sampling, num_steps=sampling.num_steps or 32, prompt_guidance=h)
 
     def generate(self, text, prompt_waveform, prompt_text, **settings):
@@ -212,13 +239,18 @@ def test_what_is_asked_of_the_synthesis_reaches_it_and_is_stored(tts_task, monke
     stored = evaluate(replace(options, **asked))["settings"]
     assert asked.items() <= stored.items() and stored["duration_rule"] == "bytes"
     for settings in tts.settings:
-        got = [settings[name] for name in ("num_steps", "guidance_scale", "prompt_guidance", "duration_rule")]
+        got = [
+            settings[name]
+            for name in ("num_steps", "guidance_scale", "prompt_guidance", "duration_rule")
+        ]
         assert got == [8, 1.5, 0.5, "bytes"]
     for change in ({"prompt_guidance": 0.4}, {"guidance": 1.0}, {"steps": 9}):
         made = len(tts.said)
         evaluate(replace(options, **asked | change))
         assert len(tts.said) == made + 2
-    monkeypatch.setattr(tts, "identity", tts.identity | {"duration_hash": "1" * 64})  # another predictor of durations
+    monkeypatch.setattr(
+        tts, "identity", tts.identity | {"duration_hash": "1" * 64}
+    )  # another predictor of durations
     evaluate(replace(options, **asked | {"steps": 9}))
     assert len(tts.said) == made + 4
 
@@ -234,7 +266,9 @@ def test_a_wav_that_is_not_the_one_that_was_made_is_made_again(tts_task, damage)
     else:
         clip(options.list_file.parent / "p.wav", 7000, level=0.4)
     metrics = evaluate(options)
-    assert tts.said[2:] == (["One two three.", "Four five."] if damage == "other prompt" else ["One two three."])
+    assert tts.said[2:] == (
+        ["One two three.", "Four five."] if damage == "other prompt" else ["One two three."]
+    )
     assert metrics["system"]["wer"] == 0
 
 
@@ -252,7 +286,9 @@ def test_several_seeds_are_averaged_with_their_spread(tts_task, monkeypatch):
     monkeypatch.setattr(tts, "generate", generate)
     metrics = evaluate(replace(options, seeds=(0, 1)))
     assert metrics["system_recordings"] == ["seed 0", "seed 1"] and len(tts.said) == 4
-    assert metrics["seeds"]["seed 0"]["wer"] == 0 and metrics["seeds"]["seed 1"]["wer"] == pytest.approx(1.5 / 2)
+    assert metrics["seeds"]["seed 0"]["wer"] == 0 and metrics["seeds"]["seed 1"][
+        "wer"
+    ] == pytest.approx(1.5 / 2)
     assert metrics["system"]["wer"] == pytest.approx(0.375)
     assert metrics["system"]["wer_corpus"] == pytest.approx(3 / 10)
     assert metrics["spread"]["wer"] == {
@@ -260,7 +296,13 @@ def test_several_seeds_are_averaged_with_their_spread(tts_task, monkeypatch):
     }  # fmt: skip
     assert metrics["system"]["utterances"] == 2 and metrics["settings"]["seeds"] == [0, 1]
     again = evaluate(
-        replace(options, seeds=None, model=None, wavs=options.out / "wavs", out=options.out.with_name("again"))
+        replace(
+            options,
+            seeds=None,
+            model=None,
+            wavs=options.out / "wavs",
+            out=options.out.with_name("again"),
+        )
     )
     assert again["system"] == metrics["system"] and again["spread"] == metrics["spread"]
 

@@ -48,7 +48,9 @@ class CountingSpeaker:
 
     def embed(self, waveforms, sample_rate=16000):
         self.clips += len(waveforms)
-        return torch.stack([torch.tensor([1.0, float(clip.mean()) * clip.shape[0] % 3]) for clip in waveforms])
+        return torch.stack(
+            [torch.tensor([1.0, float(clip.mean()) * clip.shape[0] % 3]) for clip in waveforms]
+        )
 
 
 def write_task(folder, count):
@@ -78,7 +80,10 @@ def judges(monkeypatch):
 
 
 def files(options):
-    return [(options.out / name).read_bytes() for name in ("metrics.json", "utterances.jsonl", "table.md")]
+    return [
+        (options.out / name).read_bytes()
+        for name in ("metrics.json", "utterances.jsonl", "table.md")
+    ]
 
 
 def test_a_second_run_asks_nobody_and_writes_the_same_bytes(tmp_path, judges):
@@ -119,8 +124,12 @@ def test_another_system_costs_only_itself_and_leaves_the_originals_row_alone(tmp
     heard, seen = sum(judges["asr"].batches), judges["speaker"].clips
     (tmp_path / "second").mkdir()
     for i in range(20):
-        soundfile.write(tmp_path / "second" / f"u{i}.wav", torch.full((1950 + 31 * i,), 0.2).numpy(), 16000)
-    other = replace(options, wavs=tmp_path / "second", out=tmp_path / "out2", cache=tmp_path / "cache")
+        soundfile.write(
+            tmp_path / "second" / f"u{i}.wav", torch.full((1950 + 31 * i,), 0.2).numpy(), 16000
+        )
+    other = replace(
+        options, wavs=tmp_path / "second", out=tmp_path / "out2", cache=tmp_path / "cache"
+    )
     assert evaluate(other)["originals"] == first["originals"]
     assert sum(judges["asr"].batches) == heard + 20 and judges["speaker"].clips == seen + 20
 
@@ -140,7 +149,9 @@ def test_200_utterances_interrupted_twice_and_resumed_equal_an_uninterrupted_run
     judges["asr"].dies_at = None
     evaluate(options)
     assert files(options) == expected
-    assert batches < len(judges["asr"].batches) <= batches + 3  # only the torn batches were heard twice
+    assert (
+        batches < len(judges["asr"].batches) <= batches + 3
+    )  # only the torn batches were heard twice
 
 
 def test_intervals_over_speakers_are_another_thing_and_say_so(tmp_path, judges):
@@ -179,7 +190,9 @@ def test_two_processes_write_what_one_writes(tmp_path, judges):
     assert done.stdout.count("Results in") == 1
     assert files(options) == files(replace(options, out=tmp_path / "out2"))
     assert json.loads((options.out / "metrics.json").read_text())["errors"][0]["id"] == "u7"
-    assert len(list((tmp_path / "out2" / "cache").glob("asr-*.jsonl"))) == 2  # both ranks heard something
+    assert (
+        len(list((tmp_path / "out2" / "cache").glob("asr-*.jsonl"))) == 2
+    )  # both ranks heard something
 
 
 if __name__ == "__main__":  # a rank of the test above

@@ -11,14 +11,23 @@ import torch
 from svae.errors import DataError
 from svae.evaluation.items import Item, check_recordings, held_out_list, read_list
 
-ROW = {"id": "a", "text": "Hello there.", "ref": "a.wav", "ref_text": "Reference.", "target": "b.wav"}
+ROW = {
+    "id": "a",
+    "text": "Hello there.",
+    "ref": "a.wav",
+    "ref_text": "Reference.",
+    "target": "b.wav",
+}
 
 
 @pytest.fixture
 def write(tmp_path):
     def _write(*rows: object, name: str = "list.jsonl"):
         path = tmp_path / name
-        path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows), encoding="utf-8")
+        path.write_text(
+            "".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows),
+            encoding="utf-8",
+        )
         return path
 
     return _write
@@ -35,7 +44,10 @@ def test_paths_are_relative_to_the_list(write, tmp_path):
     ("rows", "message"),
     [
         (["{"], "line 1: not JSON"),
-        (['{"id": "a", "text": "half \\ud800 pair"}'], "line 1: field 'text' holds half of a surrogate pair"),
+        (
+            ['{"id": "a", "text": "half \\ud800 pair"}'],
+            "line 1: field 'text' holds half of a surrogate pair",
+        ),
         ([ROW, {**ROW, "id": "b", "text": "?!"}], "line 2: the text has no word"),
         ([ROW, ROW], "line 2: id 'a' appeared before"),
         ([{**ROW, "id": "../a"}], "cannot name a file"),
@@ -97,7 +109,12 @@ def test_the_seed_tts_form_takes_paths_beside_the_list_and_finds_originals(write
     (tmp_path / "wavs").mkdir()
     for name in ("p.wav", "wavs/b.wav"):
         soundfile.write(tmp_path / name, torch.full((1600,), 0.25).numpy(), 16000)
-    path = write("a|What is said.|p.wav|To say.|human.wav", "b|What.|p.wav|Say it", "c|W.|p.wav|Say", name="meta.lst")
+    path = write(
+        "a|What is said.|p.wav|To say.|human.wav",
+        "b|What.|p.wav|Say it",
+        "c|W.|p.wav|Say",
+        name="meta.lst",
+    )
     assert read_list(path).items == read_list(path, form="seed-tts").items
     a, b, c = read_list(path).items
     assert (a.text, a.prompt_text, a.prompt.path, a.target.path) == (
@@ -117,7 +134,12 @@ def test_without_a_fifth_column_the_original_is_in_wavs(write, tmp_path):
 
 def test_the_zipvoice_form_has_four_columns(write, tmp_path):
     (item,) = read_list(write("u1\tWhat.\tp.wav\tSay it.", name="test.tsv"), form="zipvoice").items
-    assert (item.id, item.prompt.path, item.text, item.target) == ("u1", tmp_path / "p.wav", "Say it.", None)
+    assert (item.id, item.prompt.path, item.text, item.target) == (
+        "u1",
+        tmp_path / "p.wav",
+        "Say it.",
+        None,
+    )
     with pytest.raises(DataError, match="4 tab-separated"):
         read_list(write("u1\tx", name="test.tsv"), form="zipvoice")
 

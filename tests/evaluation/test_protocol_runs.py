@@ -34,10 +34,18 @@ def hub(tmp_path, monkeypatch, whisper_folder):
         (HUBERT_LARGE, make_ctc(tmp_path / "hubert", masked=True)),
     ):
         name, revision = spec.partition(":")[2].split("@")
-        shutil.copytree(source, tmp_path / "hub" / f"models--{name.replace('/', '--')}" / "snapshots" / revision)
+        shutil.copytree(
+            source, tmp_path / "hub" / f"models--{name.replace('/', '--')}" / "snapshots" / revision
+        )
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setitem(sys.modules, "funasr", types.SimpleNamespace(AutoModel=FakeAutoModel, __version__="1"))
-    monkeypatch.setitem(sys.modules, "zhconv", types.SimpleNamespace(convert=lambda text, to: text.replace("語", "语")))
+    monkeypatch.setitem(
+        sys.modules, "funasr", types.SimpleNamespace(AutoModel=FakeAutoModel, __version__="1")
+    )
+    monkeypatch.setitem(
+        sys.modules,
+        "zhconv",
+        types.SimpleNamespace(convert=lambda text, to: text.replace("語", "语")),
+    )
 
 
 @pytest.fixture
@@ -48,7 +56,9 @@ def task(tmp_path):
     def clip(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         size = next(sizes)
-        soundfile.write(path, (0.2 * torch.sin(torch.arange(size) / (9 + size / 4000))).numpy(), 16000)
+        soundfile.write(
+            path, (0.2 * torch.sin(torch.arange(size) / (9 + size / 4000))).numpy(), 16000
+        )
 
     ids = ["1-2-0001", "1-2-0002"]
     for name in ids:
@@ -83,19 +93,32 @@ def test_a_protocol_runs_from_list_to_table(name, task, hub, ecapa_folder, check
     metrics = evaluate(options)
     protocol = PROTOCOLS[name]
     assert metrics["system_recordings"] == ["seed 0", "seed 1", "seed 2"]
-    assert metrics["headline"] == protocol.headline and metrics["protocol"]["normalizer"] == protocol.normalizer
+    assert (
+        metrics["headline"] == protocol.headline
+        and metrics["protocol"]["normalizer"] == protocol.normalizer
+    )
     for column in ("wer", "wer_corpus", "sim_ecapa", "sim_o"):
         for row in ("system", "originals"):
             assert metrics[row][column] is not None
-        assert metrics["spread"][column]["min"] <= metrics["system"][column] <= metrics["spread"][column]["max"]
+        assert (
+            metrics["spread"][column]["min"]
+            <= metrics["system"][column]
+            <= metrics["spread"][column]["max"]
+        )
     assert metrics["system"]["sim_ecapa"] != metrics["system"]["sim_o"]
     assert metrics["judges"]["sim_o"]["speaker"] == "wavlm-ecapa"
     asr = metrics["judges"]["asr"]
     if protocol.asr.startswith("whisper"):
         assert asr["revision"] == WHISPER_LARGE_V3.split("@")[1]
-        assert asr["decoding"]["num_beams"] == protocol.num_beams and asr["decoding"]["language"] == "en"
+        assert (
+            asr["decoding"]["num_beams"] == protocol.num_beams
+            and asr["decoding"]["language"] == "en"
+        )
     elif protocol.asr.startswith("ctc"):
-        assert asr["model"] == "facebook/hubert-large-ls960-ft" and asr["revision"] == HUBERT_LARGE.split("@")[1]
+        assert (
+            asr["model"] == "facebook/hubert-large-ls960-ft"
+            and asr["revision"] == HUBERT_LARGE.split("@")[1]
+        )
     modified = metrics["protocol"]["modified"]
     assert [change.split()[0] for change in modified] == ["speaker"] + ["list_sha256"] * (
         protocol.list_sha256 is not None
@@ -116,7 +139,11 @@ def test_nothing_is_modified_where_nothing_was_changed(task, hub, monkeypatch):
 
     monkeypatch.setattr(options_module, "load_speaker_model", lambda spec, device: Fake())
     options = EvaluateOptions(
-        protocol="seed-tts-en", wavs=task / "wavs", list_file=task / "en.lst", out=task / "out", device="cpu"
+        protocol="seed-tts-en",
+        wavs=task / "wavs",
+        list_file=task / "en.lst",
+        out=task / "out",
+        device="cpu",
     )
     label = "seed-tts-en (modified: 1 recording of each utterance instead of 3 seeds)"
     assert evaluate(options)["protocol"]["label"] == label
@@ -124,7 +151,10 @@ def test_nothing_is_modified_where_nothing_was_changed(task, hub, monkeypatch):
         shutil.copytree(task / "wavs", task / "spoken" / f"seed-{seed}")
     metrics = evaluate(replace(options, wavs=task / "spoken"))
     assert metrics["protocol"]["label"] == "seed-tts-en"
-    assert any("pass --sim-o" in note for note in metrics["notes"]) and "sim_o" not in metrics["system"]
+    assert (
+        any("pass --sim-o" in note for note in metrics["notes"])
+        and "sim_o" not in metrics["system"]
+    )
 
 
 def test_the_chinese_protocol_counts_characters(task, hub, ecapa_folder):
@@ -137,17 +167,22 @@ def test_the_chinese_protocol_counts_characters(task, hub, ecapa_folder):
         device="cpu",
     )
     evaluate(options)
-    first = json.loads((task / "out" / "utterances.jsonl").read_text().splitlines()[0])["recordings"]["wavs"]
+    first = json.loads((task / "out" / "utterances.jsonl").read_text().splitlines()[0])[
+        "recordings"
+    ]["wavs"]
     samples = round(first["seconds"] * 16000)
     assert first["hypothesis"] == f"语 {samples}"
     assert first["words"] == 2  # 语 and 8; the comma is no character
-    assert first["substitutions"] + first["deletions"] + first["insertions"] == len(str(samples)) - (
-        1 if "8" in str(samples) else 0
-    )
+    assert first["substitutions"] + first["deletions"] + first["insertions"] == len(
+        str(samples)
+    ) - (1 if "8" in str(samples) else 0)
 
 
 def test_a_protocol_with_a_published_list_asks_for_it(task):
-    with pytest.raises(ConfigError, match=r"(?s)pass --list FILE, a list of the form 'librispeech-pc'.*09811d521eff"):
+    with pytest.raises(
+        ConfigError,
+        match=r"(?s)pass --list FILE, a list of the form 'librispeech-pc'.*09811d521eff",
+    ):
         evaluate(EvaluateOptions(protocol="f5-librispeech-pc", wavs=task / "wavs", device="cpu"))
 
 
@@ -166,12 +201,16 @@ def test_a_custom_protocol_runs_and_two_results_compare(task, ecapa_folder, caps
     capsys.readouterr()
     found = compare(task / "a", task / "b", out=task / "c")
     for column in ("wer", "wer_corpus", "sim_ecapa"):
-        assert found["scores"][column]["difference"] == pytest.approx(b["system"][column] - a["system"][column])
+        assert found["scores"][column]["difference"] == pytest.approx(
+            b["system"][column] - a["system"][column]
+        )
         assert 0 < found["scores"][column]["p"] <= 1
     assert json.loads((task / "c" / "comparison.json").read_text()) == json.loads(json.dumps(found))
     assert "B - A" in capsys.readouterr().out
     moved = json.loads((task / "b" / "metrics.json").read_text())
-    moved["judges"]["asr"]["spec"] = moved["judges"]["asr"]["model"] = "elsewhere"  # the same weights in another folder
+    moved["judges"]["asr"]["spec"] = moved["judges"]["asr"]["model"] = (
+        "elsewhere"  # the same weights in another folder
+    )
     del moved["judges"]["sim_ecapa"]
     moved["errors"] = [{"id": "x", "recording": moved["system_recordings"][0], "error": "gone"}]
     (task / "b" / "metrics.json").write_text(json.dumps(moved))
@@ -179,7 +218,11 @@ def test_a_custom_protocol_runs_and_two_results_compare(task, ecapa_folder, caps
     assert "wer" in found["scores"] and "sim_ecapa" not in found["scores"]
     assert found["left_out"] == ["sim_ecapa: only one of them has it"] and found["b"]["errors"] == 1
     printed = capsys.readouterr().out
-    assert "Left out: sim_ecapa" in printed and "1 recordings missing" in printed and "originals' WER" in printed
+    assert (
+        "Left out: sim_ecapa" in printed
+        and "1 recordings missing" in printed
+        and "originals' WER" in printed
+    )
     for damaged in ("[]", '{"format": 2}'):
         (task / "b" / "metrics.json").write_text(damaged)
         with pytest.raises(DataError, match="damaged"):

@@ -29,7 +29,12 @@ from svae.judges.wer import word_errors
         ("tab\there", "tab\there", "tab\there", "tab here"),
         ("Café naïve", "café naïve", "café naïve", "caf na ve"),
         ("wait…yes—no–maybe", "waityesnomaybe", "waityesnomaybe", "wait yes no maybe"),
-        ("‚low‛ „quotes‟ ´acute`", "‚low quotes ´acute", "‚low quotes ´acute", "low quotes acute"),  # U+201A stays
+        (
+            "‚low‛ „quotes‟ ´acute`",
+            "‚low quotes ´acute",
+            "‚low quotes ´acute",
+            "low quotes acute",
+        ),  # U+201A stays
         ("你好，世界。", "你好世界", "你好世界", ""),
         ("", "", "", ""),
     ],
@@ -44,7 +49,11 @@ def test_english_normalisers_character_for_character(text, f5, seed, zipvoice):
     ("text", "f5", "seed"),
     [
         ("你好，“世界”！", "你 好 世 界", "你 好 世 界"),
-        ("《书》、·点　空", "书 点 空", "书 点 空"),  # the ideographic space is among the punctuation
+        (
+            "《书》、·点　空",
+            "书 点 空",
+            "书 点 空",
+        ),  # the ideographic space is among the punctuation
         ("A B", "A   B", "A   B"),  # the space is a character too; case stays
         ("it's 3", "i t s   3", "i t ' s   3"),
     ],
@@ -66,7 +75,9 @@ def test_every_protocol_has_what_a_number_needs():
     }  # fmt: skip
     for protocol in PROTOCOLS.values():
         assert protocol.normalizer in NORMALIZERS and protocol.source and len(protocol.seeds) == 3
-        assert protocol.headline == ("wer_corpus" if protocol.name.startswith("zipvoice") else "wer")
+        assert protocol.headline == (
+            "wer_corpus" if protocol.name.startswith("zipvoice") else "wer"
+        )
         with pytest.raises(dataclasses.FrozenInstanceError):
             protocol.asr = "other"
     assert PROTOCOLS["f5-librispeech-pc"].num_beams == 5
@@ -76,14 +87,23 @@ def test_the_list_that_two_protocols_name_is_the_published_one(shared):
     from svae.runtime.files import file_sha256
 
     found = file_sha256(shared / "data" / "librispeech_pc_test_clean_cross_sentence.lst")
-    assert {p.list_sha256 for p in PROTOCOLS.values() if p.list_format == "librispeech-pc"} == {found}
+    assert {p.list_sha256 for p in PROTOCOLS.values() if p.list_format == "librispeech-pc"} == {
+        found
+    }
 
 
 def test_a_protocol_from_a_file_has_the_defaults_of_what_it_does_not_say(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text("asr: ctc:embedded\nnormalizer: zipvoice-en\nheadline: wer_corpus\nseeds: [4]\n")
+    path.write_text(
+        "asr: ctc:embedded\nnormalizer: zipvoice-en\nheadline: wer_corpus\nseeds: [4]\n"
+    )
     found = load_protocol(str(path))
-    assert (found.name, found.asr, found.headline, found.seeds) == ("mine", "ctc:embedded", "wer_corpus", (4,))
+    assert (found.name, found.asr, found.headline, found.seeds) == (
+        "mine",
+        "ctc:embedded",
+        "wer_corpus",
+        (4,),
+    )
     assert found.speaker == "embedded" and found.language == "en"
 
 
@@ -129,7 +149,9 @@ def test_only_what_differs_is_a_modification():
     f5 = PROTOCOLS["f5-librispeech-pc"]
     same = {"asr": f5.asr, "speaker": None, "list_sha256": f5.list_sha256, "seeds": (0, 1, 2)}
     assert modifications(f5, same) == []
-    changed = modifications(f5, same | {"asr": "pocketsphinx", "list_sha256": "a" * 64, "seeds": (0,)})
+    changed = modifications(
+        f5, same | {"asr": "pocketsphinx", "list_sha256": "a" * 64, "seeds": (0,)}
+    )
     assert changed[0].startswith("asr pocketsphinx instead of whisper:openai/whisper-large-v3")
     assert changed[1] == f"list_sha256 aaaaaaaaaaaa… instead of {f5.list_sha256[:12]}…"
     assert changed[2] == "seeds 0 instead of 0,1,2"
@@ -146,10 +168,26 @@ def test_seeds_are_whole_numbers_each_once():
 @pytest.mark.parametrize("name", NORMALIZERS)
 def test_word_errors_are_jiwers_to_the_last_word(name):
     normalize = NORMALIZERS[name]
-    words = ["don't", "well-known", "  ", "“said”", "他说，好", "1984", "a", "the", "\t", "Ünder", "...", "o’clock"]
+    words = [
+        "don't",
+        "well-known",
+        "  ",
+        "“said”",
+        "他说，好",
+        "1984",
+        "a",
+        "the",
+        "\t",
+        "Ünder",
+        "...",
+        "o’clock",
+    ]
     for number in range(60):
         chosen = [words[(number * 7 + i * i + 3 * i) % len(words)] for i in range(3 + number % 9)]
-        reference, hypothesis = "start " + " ".join(chosen), " ".join(chosen[number % 3 :][::-1] + chosen[:1])
+        reference, hypothesis = (
+            "start " + " ".join(chosen),
+            " ".join(chosen[number % 3 :][::-1] + chosen[:1]),
+        )
         found = word_errors(reference, hypothesis, normalize)
         expected = jiwer.process_words(normalize(reference), normalize(hypothesis))
         assert found.rate == expected.wer

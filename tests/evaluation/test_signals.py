@@ -41,19 +41,33 @@ def speech() -> torch.Tensor:
 def test_a_copy_scores_best_and_noise_scores_worse(speech):
     noisy = speech + 0.05 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0))
     same, worse = (signal_scores(speech, other, 16000) for other in (speech, noisy))
-    assert same["mel_distance"] == 0 and same["stoi"] == pytest.approx(1, abs=1e-6) and same["pesq_wb"] > 4.5
-    assert worse["mel_distance"] > 0.1 and worse["stoi"] < same["stoi"] and worse["pesq_wb"] < same["pesq_wb"]
+    assert (
+        same["mel_distance"] == 0
+        and same["stoi"] == pytest.approx(1, abs=1e-6)
+        and same["pesq_wb"] > 4.5
+    )
+    assert (
+        worse["mel_distance"] > 0.1
+        and worse["stoi"] < same["stoi"]
+        and worse["pesq_wb"] < same["pesq_wb"]
+    )
 
 
 def test_mel_distance_of_a_gain_is_the_logarithm_of_the_gain(speech):
-    loud = speech + 0.2 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0))  # far above the floor
+    loud = speech + 0.2 * torch.randn(
+        speech.shape, generator=torch.Generator().manual_seed(0)
+    )  # far above the floor
     assert mel_distance(loud, 2 * loud, 16000) == pytest.approx(0.6931, abs=1e-3)
 
 
 @pytest.mark.parametrize("measure", [stoi, wide_band])
 def test_silence_and_clips_too_short_are_undefined_not_zero(speech, measure):
     silence = torch.zeros(16000)
-    for reference, other in ((silence, speech[:16000]), (silence, silence), (speech[:800], speech[:800])):
+    for reference, other in (
+        (silence, speech[:16000]),
+        (silence, silence),
+        (speech[:800], speech[:800]),
+    ):
         with pytest.raises(UndefinedScoreError):
             measure(reference, other, 16000)
 
@@ -61,7 +75,10 @@ def test_silence_and_clips_too_short_are_undefined_not_zero(speech, measure):
 def test_an_undefined_score_is_null_and_says_why(speech):
     scores = signal_scores(speech[:800], speech[:800], 16000)
     assert scores["stoi"] is None and scores["pesq_wb"] is None and scores["mel_distance"] == 0
-    assert "1/4 of a second" in scores["undefined"]["pesq_wb"] and "STOI" in scores["undefined"]["stoi"]
+    assert (
+        "1/4 of a second" in scores["undefined"]["pesq_wb"]
+        and "STOI" in scores["undefined"]["stoi"]
+    )
     assert signal_scores(speech, speech, 16000)["undefined"] == {}
 
 
@@ -113,7 +130,9 @@ def test_a_silent_clip_has_the_worst_scores_and_not_none(speech):
     scores = signal_scores(speech, torch.zeros_like(speech), 16000)
     assert (scores["pesq_wb"], scores["pesq_nb"], scores["stoi"]) == (1.0, 1.0, 0.0)
     noisy = signal_scores(
-        speech, speech + 0.001 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0)), 16000
+        speech,
+        speech + 0.001 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0)),
+        16000,
     )
     for worse in ("mel_distance", "stft_distance", "mcd", "voicing_error"):
         assert scores[worse] > noisy[worse]
@@ -132,7 +151,9 @@ def test_mel_cepstral_distortion_ignores_a_gain_and_grows_with_noise(speech):
     loud = speech + 0.2 * torch.randn(speech.shape, generator=generator)
     assert mel_cepstral_distortion(loud, 2 * loud, 16000) == pytest.approx(0, abs=1e-3)
     noise = torch.randn(speech.shape, generator=generator)
-    found = [mel_cepstral_distortion(loud, loud + level * noise, 16000) for level in (0.0, 0.02, 0.2)]
+    found = [
+        mel_cepstral_distortion(loud, loud + level * noise, 16000) for level in (0.0, 0.02, 0.2)
+    ]
     assert found[0] == 0 < found[1] < found[2]
 
 
@@ -145,7 +166,9 @@ def test_mel_cepstral_distortion_of_one_cosine_across_the_bands_by_hand(monkeypa
     mels = iter([torch.zeros(80, 5), tilt])
     monkeypatch.setattr(signals, "log_mel", lambda clip, sample_rate: next(mels))
     expected = 10 / math.log(10) * math.sqrt(2) * 0.1 * math.sqrt(40)
-    assert mel_cepstral_distortion(torch.zeros(1), torch.zeros(1), 16000) == pytest.approx(expected, rel=1e-6)
+    assert mel_cepstral_distortion(torch.zeros(1), torch.zeros(1), 16000) == pytest.approx(
+        expected, rel=1e-6
+    )
 
 
 def test_narrow_band_pesq_does_not_hear_what_wide_band_does(speech):

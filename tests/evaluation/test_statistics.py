@@ -7,12 +7,21 @@ import itertools
 import numpy as np
 import pytest
 
-from svae.evaluation.statistics import Ratio, compare_paired, interval, mean_of, resampling_counts, spread
+from svae.evaluation.statistics import (
+    Ratio,
+    compare_paired,
+    interval,
+    mean_of,
+    resampling_counts,
+    spread,
+)
 
 
 def ratio(values, below=None):
     array = np.asarray(values, dtype=np.float64)
-    return Ratio(array, np.ones_like(array) if below is None else np.asarray(below, dtype=np.float64))
+    return Ratio(
+        array, np.ones_like(array) if below is None else np.asarray(below, dtype=np.float64)
+    )
 
 
 def test_every_sample_has_as_many_utterances_as_the_list_and_is_the_same_again():
@@ -37,7 +46,9 @@ def test_the_interval_of_a_share_is_the_analytic_one():
     low, high = interval(values, resampling_counts(1000, seed=0))
     error = 1.96 * (0.2 * 0.8 / 1000) ** 0.5
     assert values.value == 0.2
-    assert low == pytest.approx(0.2 - error, abs=0.15 * error) and high == pytest.approx(0.2 + error, abs=0.15 * error)
+    assert low == pytest.approx(0.2 - error, abs=0.15 * error) and high == pytest.approx(
+        0.2 + error, abs=0.15 * error
+    )
 
 
 def test_a_corpus_rate_weighs_utterances_by_their_words():
@@ -93,7 +104,9 @@ def test_the_exact_p_value_counts_all_exchanges():
     a, b = [0.1, 0.4, 0.3, 0.2, 0.5], [0.2, 0.3, 0.5, 0.6, 0.9]
     differences = np.subtract(b, a)
     signs = np.array(list(itertools.product((-1, 1), repeat=5)))
-    expected = np.mean(np.abs((signs * differences).mean(axis=1)) >= abs(differences.mean()) - 1e-12)
+    expected = np.mean(
+        np.abs((signs * differences).mean(axis=1)) >= abs(differences.mean()) - 1e-12
+    )
     found = compare_paired(ratio(a), ratio(b))
     assert found.exact and found.p == pytest.approx(expected)
     assert found.difference == pytest.approx(differences.mean())
@@ -119,8 +132,15 @@ def test_the_drawn_p_value_is_near_the_exact_one():
 
 def test_exchanging_the_systems_turns_the_sign_and_keeps_p():
     generator = np.random.default_rng(5)
-    a, b, words = generator.integers(0, 4, 40), generator.integers(0, 5, 40), generator.integers(5, 20, 40)
-    one, other = compare_paired(ratio(a, words), ratio(b, words)), compare_paired(ratio(b, words), ratio(a, words))
+    a, b, words = (
+        generator.integers(0, 4, 40),
+        generator.integers(0, 5, 40),
+        generator.integers(5, 20, 40),
+    )
+    one, other = (
+        compare_paired(ratio(a, words), ratio(b, words)),
+        compare_paired(ratio(b, words), ratio(a, words)),
+    )
     assert one.difference == -other.difference and one.p == pytest.approx(other.p)
     assert one.interval == pytest.approx((-other.interval[1], -other.interval[0]))
 
@@ -131,11 +151,17 @@ def test_one_speaker_alone_proves_nothing():
     alone = compare_paired(a, b, groups=["s"] * 20)
     assert alone.p == 1.0 and alone.interval is None
     counts = resampling_counts(20, groups=["s"] * 20)
-    assert interval(b, counts, groups=["s"] * 20) is None and interval(b, resampling_counts(20)) is not None
+    assert (
+        interval(b, counts, groups=["s"] * 20) is None
+        and interval(b, resampling_counts(20)) is not None
+    )
 
 
 def test_p_values_of_equal_systems_are_uniform():
     generator = np.random.default_rng(2)
-    found = [compare_paired(ratio(generator.normal(size=8)), ratio(generator.normal(size=8))).p for _ in range(150)]
+    found = [
+        compare_paired(ratio(generator.normal(size=8)), ratio(generator.normal(size=8))).p
+        for _ in range(150)
+    ]
     assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.1
     assert np.mean(found) == pytest.approx(0.5, abs=0.08)

@@ -60,11 +60,18 @@ def test_published_key_list_is_exactly_what_is_expected(shared):
     """With every shape of the published vae64: nothing missing, nothing left over."""
     lines = (shared / "facts" / "semantic_vae_keys.txt").read_text().splitlines()
     rows = [
-        line.split("\t") for line in lines if line.startswith(("encoder.", "pre_block.", "fc_", "decoder.", "proj"))
+        line.split("\t")
+        for line in lines
+        if line.startswith(("encoder.", "pre_block.", "fc_", "decoder.", "proj"))
     ]
-    state = {row[0]: torch.zeros(tuple(int(n) for n in row[1].strip("()").split(",") if n)) for row in rows}
+    state = {
+        row[0]: torch.zeros(tuple(int(n) for n in row[1].strip("()").split(",") if n))
+        for row in rows
+    }
     assert len(state) == 938
-    metainfo = json.loads((shared / "reference" / "semantic_vae_small" / "metainfo.json").read_text())
+    metainfo = json.loads(
+        (shared / "reference" / "semantic_vae_small" / "metainfo.json").read_text()
+    )
     metainfo["DAC"].update(encoder_dim=64, vae_dim=64)
     metainfo["Decoder"].update(num_mels=64, upsample_initial_channel=1024)
     config, teacher_dim = semantic_vae_config(metainfo)
@@ -77,7 +84,9 @@ def test_published_key_list_is_exactly_what_is_expected(shared):
     assert len(converted) == 719
     del state["fc_mu.bias"]
     state["fc_extra.bias"] = torch.zeros(1)
-    with pytest.raises(CheckpointError, match=r"(?s)missing \(1\): fc_mu.bias.*unexpected \(1\): fc_extra.bias"):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)missing \(1\): fc_mu.bias.*unexpected \(1\): fc_extra.bias"
+    ):
         convert_semantic_vae(state, config, teacher_dim)
 
 
@@ -142,9 +151,13 @@ def test_the_command_writes_a_checkpoint_that_everything_reads(official, referen
     close(vae.decode(reference["mean"].transpose(1, 2)), reference["decoded_from_mean"])
     config = open_checkpoint(out, kind="vae").config
     assert config["imported"]["sha256"] == file_sha256(official / "dac" / "ema_state_dict.pth")
-    again = CliRunner().invoke(app, ["import", "semantic-vae", str(official), "--out", str(out), "--no-ema"])
+    again = CliRunner().invoke(
+        app, ["import", "semantic-vae", str(official), "--out", str(out), "--no-ema"]
+    )
     assert again.exit_code == 2 and "not empty" in again.output
-    elsewhere = CliRunner().invoke(app, ["import", "semantic-vae", str(tmp_path), "--out", str(tmp_path / "new")])
+    elsewhere = CliRunner().invoke(
+        app, ["import", "semantic-vae", str(tmp_path), "--out", str(tmp_path / "new")]
+    )
     assert elsewhere.exit_code == 2 and "metainfo.json: No such file" in elsewhere.output
     assert not (tmp_path / "new").exists()
 
@@ -198,7 +211,12 @@ def test_missing_or_foreign_metainfo_is_refused(copy, tmp_path):
 
 @pytest.mark.parametrize(
     "change",
-    [{"resblock": "2"}, {"activation": "snake"}, {"use_bias_at_final": True}, {"resblock_kernel_sizes": [3, 7]}],
+    [
+        {"resblock": "2"},
+        {"activation": "snake"},
+        {"use_bias_at_final": True},
+        {"resblock_kernel_sizes": [3, 7]},
+    ],
 )
 def test_variants_map_one_to_one(official, change):
     metainfo = json.loads((official / "metainfo.json").read_text())
@@ -212,7 +230,9 @@ def test_variants_map_one_to_one(official, change):
     ours = vae.state_dict()
     names = {key: _official_key(key, config) for key in ours}
     assert len(set(names.values())) == len(names)
-    assert not any("stages" in n or "dilated" in n or "plain" in n or "snake" in n for n in names.values())
+    assert not any(
+        "stages" in n or "dilated" in n or "plain" in n or "snake" in n for n in names.values()
+    )
     official_state = {name: ours[key] for key, name in names.items()} | _constants(vae, config)
     converted = convert_semantic_vae(official_state, config, teacher_dim)
     assert all(torch.equal(converted[key], value) for key, value in ours.items())

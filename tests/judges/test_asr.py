@@ -20,9 +20,13 @@ from svae.judges.wer import word_errors
 
 @pytest.fixture(scope="module")
 def clips():
-    rows = [json.loads(line) for line in asset_path("sample", "metadata.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in asset_path("sample", "metadata.jsonl").read_text().splitlines()
+    ]
     chosen = [row for row in rows if "rms" in row["speaker"]][:3]
-    waveforms = [load_audio(asset_path("sample", row["audio"]), sample_rate=16000)[0][0] for row in chosen]
+    waveforms = [
+        load_audio(asset_path("sample", row["audio"]), sample_rate=16000)[0][0] for row in chosen
+    ]
     return waveforms, [row["text"] for row in chosen]
 
 
@@ -49,7 +53,9 @@ def heard(sphinx, clips):
 
 def test_pocketsphinx_hears_most_of_clean_synthetic_speech(clips, heard):
     _, texts = clips
-    rates = [word_errors(text, hypothesis).rate for text, hypothesis in zip(texts, heard, strict=True)]
+    rates = [
+        word_errors(text, hypothesis).rate for text, hypothesis in zip(texts, heard, strict=True)
+    ]
     assert sum(rates) / len(rates) < 0.5
 
 
@@ -68,7 +74,11 @@ def test_recognisers_hear_16_khz_whatever_comes_in(clips):
 
 
 def test_silence_and_nothing_are_transcribed_as_nothing(sphinx, ctc_folder, whisper_folder):
-    assert sphinx.transcribe([torch.zeros(0), torch.zeros(16000), torch.full((200,), 0.5)]) == ["", "", ""]
+    assert sphinx.transcribe([torch.zeros(0), torch.zeros(16000), torch.full((200,), 0.5)]) == [
+        "",
+        "",
+        "",
+    ]
     for spec in (f"ctc:{ctc_folder}", f"whisper:{whisper_folder}"):
         assert load_asr(spec).transcribe([torch.zeros(0)]) == [""]
 
@@ -87,7 +97,9 @@ def test_whisper_loads_from_a_folder_and_transcribes_any_length(whisper_folder):
 def test_a_long_clip_is_what_its_windows_are(whisper_folder):
     recognizer = load_asr(f"whisper:{whisper_folder}")
     heard = []
-    recognizer._pieces = lambda pieces: [heard.append(p.shape[0]) or f"<{len(heard)}>" for p in pieces]
+    recognizer._pieces = lambda pieces: [
+        heard.append(p.shape[0]) or f"<{len(heard)}>" for p in pieces
+    ]
     for batch_size in (1, 2, 8):
         heard.clear()
         recognizer.batch_size = batch_size
@@ -127,8 +139,12 @@ def test_paraformer_gives_simplified_text_and_says_what_is_missing(monkeypatch):
     with pytest.raises(ConfigError, match=r"(?s)paraformer:x: needs .*pip install funasr zhconv"):
         monkeypatch.setitem(sys.modules, "funasr", None)
         load_asr("paraformer:x")
-    monkeypatch.setitem(sys.modules, "funasr", types.SimpleNamespace(AutoModel=FakeAutoModel, __version__="1"))
-    convert = types.SimpleNamespace(convert=lambda text, to: text.replace("語", "语") if to == "zh-cn" else text)
+    monkeypatch.setitem(
+        sys.modules, "funasr", types.SimpleNamespace(AutoModel=FakeAutoModel, __version__="1")
+    )
+    convert = types.SimpleNamespace(
+        convert=lambda text, to: text.replace("語", "语") if to == "zh-cn" else text
+    )
     monkeypatch.setitem(sys.modules, "zhconv", convert)
     recognizer = load_asr("paraformer:x")
     assert recognizer.transcribe([torch.zeros(16000) + 0.1, torch.zeros(0)]) == ["语 16000", ""]
@@ -183,7 +199,9 @@ def test_a_hub_model_without_a_network_names_what_works_offline(monkeypatch):
         load_asr("whisper:nobody/nothing-at-all")
 
 
-def test_a_cached_hub_model_loads_without_a_network_and_names_its_revision(ctc_folder, tmp_path, monkeypatch):
+def test_a_cached_hub_model_loads_without_a_network_and_names_its_revision(
+    ctc_folder, tmp_path, monkeypatch
+):
     import huggingface_hub
 
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -193,7 +211,10 @@ def test_a_cached_hub_model_loads_without_a_network_and_names_its_revision(ctc_f
     (repository / "refs" / "main").write_text(commit)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     recognizer = load_asr("ctc:nobody/tiny")
-    assert recognizer.description["revision"] == commit and recognizer.description["model"] == "nobody/tiny"
+    assert (
+        recognizer.description["revision"] == commit
+        and recognizer.description["model"] == "nobody/tiny"
+    )
     tone = 0.1 * torch.sin(torch.arange(16000) / 20)
     assert recognizer.transcribe([tone]) == load_asr(f"ctc:{ctc_folder}").transcribe([tone])
 

@@ -22,8 +22,12 @@ pytest.importorskip("onnxruntime", reason="pip install 'svae[mos]'")
 def save(path: Path, *reductions: str, shape=(1, "samples"), numbers: str = "FLOAT") -> Path:
     """Write a network from (1, samples) to one number for each reduction: ReduceMax, ReduceMin, ReduceMean."""
     helper, kind = onnx.helper, getattr(onnx.TensorProto, numbers)
-    nodes = [helper.make_node(op, ["audio"], [f"y{i}"], keepdims=1) for i, op in enumerate(reductions)]
-    nodes.append(helper.make_node("Concat", [f"y{i}" for i in range(len(reductions))], ["scores"], axis=-1))
+    nodes = [
+        helper.make_node(op, ["audio"], [f"y{i}"], keepdims=1) for i, op in enumerate(reductions)
+    ]
+    nodes.append(
+        helper.make_node("Concat", [f"y{i}" for i in range(len(reductions))], ["scores"], axis=-1)
+    )
     ends = (
         [helper.make_tensor_value_info("audio", kind, shape)],
         [helper.make_tensor_value_info("scores", kind, None)],
@@ -43,15 +47,14 @@ def test_one_number_of_each_waveform_whatever_its_neighbours(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "windows"), [(0.5, 7), (9.0, 9), (9.01, 1), (9.99, 1), (10.0, 1), (10.99, 1), (11.0, 2), (20.5, 11)]
+    ("seconds", "windows"),
+    [(0.5, 7), (9.0, 9), (9.01, 1), (9.99, 1), (10.0, 1), (10.99, 1), (11.0, 2), (20.5, 11)],
 )
 def test_dnsmos_hears_as_many_windows_as_its_authors_script(seconds, windows):
     samples = np.arange(round(seconds * 16000), dtype=np.float32)
     found = dnsmos_windows(samples)
     assert {w.shape for w in found} == {(DNSMOS_WINDOW,)}
-    long = (
-        samples  # the script: while shorter than a window, append itself; then int(floor(seconds) - 9.01) + 1 windows
-    )
+    long = samples  # the script: while shorter than a window, append itself; then int(floor(seconds) - 9.01) + 1 windows
     while len(long) < int(9.01 * 16000):
         long = np.append(long, long)
     assert len(found) == windows == int(np.floor(len(long) / 16000) - 9.01) + 1
@@ -59,15 +62,21 @@ def test_dnsmos_hears_as_many_windows_as_its_authors_script(seconds, windows):
 
 
 def test_dnsmos_scores_are_the_polynomials_of_each_window_averaged(tmp_path):
-    predictor = QualityPredictor("dnsmos", save(tmp_path / "sig_bak_ovr.onnx", "ReduceMax", "ReduceMin", "ReduceMean"))
+    predictor = QualityPredictor(
+        "dnsmos", save(tmp_path / "sig_bak_ovr.onnx", "ReduceMax", "ReduceMin", "ReduceMean")
+    )
     samples = np.full(11 * 16000, 2.0, dtype=np.float32)
     samples[0] = 3.0  # in the first of the two windows only
     samples[-1] = 1.0  # in neither: 10.01 s is where the second one ends
     (scores,) = predictor.predict([torch.from_numpy(samples)])
     sig = [-0.08397278 * x * x + 1.22083953 * x + 0.0052439 for x in (3.0, 2.0)]
     assert scores["dnsmos_sig"] == pytest.approx(sum(sig) / 2, abs=1e-6)
-    assert scores["dnsmos_bak"] == pytest.approx(-0.13166888 * 4 + 1.60915514 * 2 - 0.39604546, abs=1e-6)
-    assert scores["dnsmos_ovrl"] == pytest.approx(-0.06766283 * 4 + 1.11546468 * 2 + 0.04602535, abs=1e-4)
+    assert scores["dnsmos_bak"] == pytest.approx(
+        -0.13166888 * 4 + 1.60915514 * 2 - 0.39604546, abs=1e-6
+    )
+    assert scores["dnsmos_ovrl"] == pytest.approx(
+        -0.06766283 * 4 + 1.11546468 * 2 + 0.04602535, abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +94,9 @@ def test_a_file_that_is_no_predictor_is_refused_with_its_reason(tmp_path, make, 
 
 
 def test_answers_that_are_no_scores_are_errors(tmp_path):
-    three = QualityPredictor("utmos", save(tmp_path / "three.onnx", "ReduceMax", "ReduceMin", "ReduceMean"))
+    three = QualityPredictor(
+        "utmos", save(tmp_path / "three.onnx", "ReduceMax", "ReduceMin", "ReduceMean")
+    )
     with pytest.raises(DataError, match="expected 1 finite"):
         three.predict([torch.ones(100)])
     fixed = QualityPredictor("utmos", save(tmp_path / "fixed.onnx", "ReduceMax", shape=(1, 50)))
@@ -115,11 +126,21 @@ def test_evaluate_has_the_columns_and_a_missing_recording_counts_as_the_worst(tm
     (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     utmos = save(tmp_path / "mos.onnx", "ReduceMax")
     dnsmos = save(tmp_path / "sig_bak_ovr.onnx", "ReduceMax", "ReduceMax", "ReduceMax")
-    options = {"list_file": tmp_path / "list.jsonl", "speaker": "none", "out": tmp_path / "out", "device": "cpu"}
+    options = {
+        "list_file": tmp_path / "list.jsonl",
+        "speaker": "none",
+        "out": tmp_path / "out",
+        "device": "cpu",
+    }
     metrics = evaluate(EvaluateOptions(wavs=wavs, utmos=utmos, dnsmos=dnsmos, **options))
     assert metrics["system"]["utmos"] == pytest.approx((1 + 0.5 + 0.5) / 3, abs=1e-3)
     assert metrics["originals"]["utmos"] == pytest.approx(0.5, abs=1e-3)
     sig = -0.08397278 * 0.25 + 1.22083953 * 0.5 + 0.0052439
     assert metrics["system"]["dnsmos_sig"] == pytest.approx((1 + 2 * sig) / 3, abs=1e-3)
-    assert metrics["judges"]["utmos"]["sha256"] and metrics["judges"]["dnsmos"]["model"] == str(dnsmos)
-    assert "UTMOS" in capsys.readouterr().out and "UTMOS" in (tmp_path / "out" / "table.md").read_text()
+    assert metrics["judges"]["utmos"]["sha256"] and metrics["judges"]["dnsmos"]["model"] == str(
+        dnsmos
+    )
+    assert (
+        "UTMOS" in capsys.readouterr().out
+        and "UTMOS" in (tmp_path / "out" / "table.md").read_text()
+    )

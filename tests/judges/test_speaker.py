@@ -17,12 +17,17 @@ from svae.judges.speaker import EmbeddedECAPA, load_speaker_model
 @pytest.fixture(scope="module")
 def voices():
     """Two clips of each of two voices."""
-    rows = [json.loads(line) for line in asset_path("sample", "metadata.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in asset_path("sample", "metadata.jsonl").read_text().splitlines()
+    ]
     chosen = {}
     for row in rows:
         chosen.setdefault(row["speaker"], []).append(row)
     return {
-        name: [load_audio(asset_path("sample", row["audio"]), sample_rate=16000)[0][0] for row in chosen[name][:2]]
+        name: [
+            load_audio(asset_path("sample", row["audio"]), sample_rate=16000)[0][0]
+            for row in chosen[name][:2]
+        ]
         for name in sorted(chosen)[:3]
     }
 
@@ -34,14 +39,20 @@ def test_a_local_speechbrain_folder_loads_through_pretrained_path(ecapa_folder):
     assert vectors.shape == (2, 12)
     assert torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
     assert torch.allclose(model.embed([noise[1]])[0], vectors[1], atol=1e-6)
-    assert len(model.description["sha256"]) == 64 and model.description["spec"] == f"ecapa:{ecapa_folder}"
+    assert (
+        len(model.description["sha256"]) == 64
+        and model.description["spec"] == f"ecapa:{ecapa_folder}"
+    )
 
 
 def test_speechbrains_folder_and_ours_are_the_same_network(ecapa_folder, tmp_path):
     from safetensors.torch import save_file
 
     state = torch.load(ecapa_folder / "embedding_model.ckpt", weights_only=True)
-    save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / "embedding_model.safetensors")
+    save_file(
+        {name: value.contiguous() for name, value in state.items()},
+        tmp_path / "embedding_model.safetensors",
+    )
     config = {"model": SMALL, "features": {"class": "Fbank", "n_mels": 20}, "held_out_eer": 0.25}
     (tmp_path / "config.json").write_text(json.dumps(config))
     ours, theirs = EmbeddedECAPA(tmp_path), load_speaker_model(f"ecapa:{ecapa_folder}")
@@ -102,7 +113,11 @@ def test_on_real_voices_pairs_of_one_speaker_score_above_pairs_of_two(shared):
         "2412": sorted((shared / "data/LibriSpeech-mini/dev-clean/2412").rglob("*.flac")),
     }
     model = load_speaker_model("embedded")
-    clips = [(name, load_audio(path, sample_rate=16000)[0][0]) for name, paths in files.items() for path in paths]
+    clips = [
+        (name, load_audio(path, sample_rate=16000)[0][0])
+        for name, paths in files.items()
+        for path in paths
+    ]
     vectors = model.embed([clip for _, clip in clips])
     scores = vectors @ vectors.T
     same, different = [], []
@@ -124,8 +139,12 @@ def test_a_revision_pins_what_is_loaded_from_the_hub(monkeypatch):
         def eval(self):
             return self
 
-    monkeypatch.setattr(EncoderClassifier, "from_hparams", lambda **options: asked.update(options) or Loaded())
+    monkeypatch.setattr(
+        EncoderClassifier, "from_hparams", lambda **options: asked.update(options) or Loaded()
+    )
     model = load_speaker_model(ECAPA)
     assert asked["source"] == "speechbrain/spkrec-ecapa-voxceleb"
-    assert asked["fetch_config"].revision == model.description["revision"] == ECAPA.rpartition("@")[2]
+    assert (
+        asked["fetch_config"].revision == model.description["revision"] == ECAPA.rpartition("@")[2]
+    )
     assert len(model.description["revision"]) == 40 and model.description["spec"] == ECAPA

@@ -20,7 +20,8 @@ def test_a_checkpoint_loads_every_tensor_by_its_original_name(network, checkpoin
     loaded = load_ecapa_over_wavlm(checkpoint)
     assert loaded.state_dict().keys() == network.state_dict().keys()
     assert all(
-        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), network.state_dict().values(), strict=True)
+        torch.equal(a, b)
+        for a, b in zip(loaded.state_dict().values(), network.state_dict().values(), strict=True)
     )
     with torch.no_grad():
         assert torch.equal(loaded(clip), network(clip))
@@ -54,10 +55,16 @@ def test_the_arithmetic_is_that_of_the_description(network, clip):
             groups, previous = list(y.split(2, dim=1)), 0
             for i in range(7):
                 weight, bias = p[f"{name}.res2.convs.{i}.weight"], p[f"{name}.res2.convs.{i}.bias"]
-                previous = F.relu(F.conv1d(groups[i] + previous, weight, bias, padding=dilation, dilation=dilation))
+                previous = F.relu(
+                    F.conv1d(
+                        groups[i] + previous, weight, bias, padding=dilation, dilation=dilation
+                    )
+                )
                 previous = groups[i] = norm(f"{name}.res2.bns.{i}", previous)
             y = conv_relu_norm(f"{name}.expand", torch.cat(groups, 1))
-            gate = F.relu(F.linear(y.mean(2), p[f"{name}.squeeze.weight"], p[f"{name}.squeeze.bias"]))
+            gate = F.relu(
+                F.linear(y.mean(2), p[f"{name}.squeeze.weight"], p[f"{name}.squeeze.bias"])
+            )
             gate = F.linear(gate, p[f"{name}.excite.weight"], p[f"{name}.excite.bias"]).sigmoid()
             x = x + y * gate[..., None]
             outputs.append(x)
@@ -70,7 +77,9 @@ def test_the_arithmetic_is_that_of_the_description(network, clip):
         score = score.exp() / score.exp().sum(2, keepdim=True)
         mean = (score * y).sum(2)
         deviation = ((score * (y - mean[..., None]) ** 2).sum(2)).clamp_min(1e-9).sqrt()
-        expected = F.linear(norm("bn", torch.cat([mean, deviation], 1)), p["linear.weight"], p["linear.bias"])
+        expected = F.linear(
+            norm("bn", torch.cat([mean, deviation], 1)), p["linear.weight"], p["linear.bias"]
+        )
         assert torch.allclose(network(clip), expected, atol=2e-4, rtol=1e-3)
 
 
@@ -78,7 +87,9 @@ def test_embeddings_are_unit_vectors_and_do_not_depend_on_neighbours(checkpoint,
     model = load_speaker_model(f"wavlm-ecapa:{checkpoint}")
     assert isinstance(model, WavLMSpeaker) and len(model.description["sha256"]) == 64
     vectors = model.embed([clip[0], clip[0, :100]])
-    assert vectors.shape == (2, 10) and torch.allclose(vectors.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert vectors.shape == (2, 10) and torch.allclose(
+        vectors.norm(dim=1), torch.ones(2), atol=1e-5
+    )
     assert torch.equal(model.embed([clip[0]])[0], vectors[0])
 
 

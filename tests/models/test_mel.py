@@ -18,7 +18,9 @@ def speech(samples: int, seed: int = 0) -> Tensor:
     """Return (1, 1, S) of a gliding voice-like tone with noise."""
     time = torch.arange(samples) / 24000
     phase = 2 * torch.pi * (140 * time + 30 * time.square())
-    wave = sum(torch.sin(k * phase) / k for k in range(1, 12)) * (1 + 0.5 * torch.sin(2 * torch.pi * 3 * time))
+    wave = sum(torch.sin(k * phase) / k for k in range(1, 12)) * (
+        1 + 0.5 * torch.sin(2 * torch.pi * 3 * time)
+    )
     noise = torch.randn(samples, generator=torch.Generator().manual_seed(seed))
     return (0.1 * wave + 0.003 * noise)[None, None]
 
@@ -26,7 +28,14 @@ def speech(samples: int, seed: int = 0) -> Tensor:
 @pytest.mark.parametrize("samples", [24000, 24001, 5120, 700, 513])
 def test_frames_are_those_of_f5s_transform(samples: int) -> None:
     transform = torchaudio.transforms.MelSpectrogram(
-        sample_rate=24000, n_fft=1024, win_length=1024, hop_length=256, n_mels=100, power=1, center=True, norm=None
+        sample_rate=24000,
+        n_fft=1024,
+        win_length=1024,
+        hop_length=256,
+        n_mels=100,
+        power=1,
+        center=True,
+        norm=None,
     )
     expected = transform(speech(samples)[:, 0]).clamp(min=1e-5).log()
     found = MelFrames().encode(speech(samples)).mean
@@ -45,7 +54,9 @@ def test_a_batch_gives_what_each_gives_alone_whatever_the_padding_holds() -> Non
     for i, size in enumerate(sizes):
         alone = mel.encode(speech(size, seed=size))
         frames = alone.mean.shape[2]
-        torch.testing.assert_close(together.mean[i : i + 1, :, :frames], alone.mean, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            together.mean[i : i + 1, :, :frames], alone.mean, atol=1e-5, rtol=0
+        )
         assert not together.mean[i, :, frames:].any()
     assert torch.equal(together.sample(), together.mean)  # certain
 
@@ -97,7 +108,9 @@ def vocos_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     module = types.ModuleType("vocos")
     module.Vocos = FakeVocos
     monkeypatch.setitem(sys.modules, "vocos", module)
-    (tmp_path / "config.yaml").write_text("head:\n  class_path: vocos.heads.ISTFTHead\n  init_args: {dim: 512}\n")
+    (tmp_path / "config.yaml").write_text(
+        "head:\n  class_path: vocos.heads.ISTFTHead\n  init_args: {dim: 512}\n"
+    )
     torch.save({"level": torch.tensor(0.25)}, tmp_path / "pytorch_model.bin")
     return tmp_path
 
@@ -111,7 +124,9 @@ def test_vocos_is_loaded_from_a_folder_once_and_only_for_decoding(vocos_folder: 
     assert torch.equal(mel.decode(frames), waveform)
 
 
-def test_an_unusable_vocoder_is_refused_with_what_to_do(vocos_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unusable_vocoder_is_refused_with_what_to_do(
+    vocos_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(CheckpointError, match="for 100 channels, but the model generates 64"):
         load_vocos(str(vocos_folder), 64)
     (vocos_folder / "config.yaml").write_text("head:\n  class_path: os.system\n")

@@ -10,7 +10,12 @@ import torch
 from torch import nn
 from transformers.models.hubert import HubertConfig, HubertForCTC, HubertModel
 from transformers.models.seamless_m4t import SeamlessM4TFeatureExtractor
-from transformers.models.wav2vec2 import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Model
+from transformers.models.wav2vec2 import (
+    Wav2Vec2Config,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2ForCTC,
+    Wav2Vec2Model,
+)
 from transformers.models.wav2vec2_bert import Wav2Vec2BertConfig, Wav2Vec2BertModel
 from transformers.models.wavlm import WavLMConfig, WavLMForCTC, WavLMModel
 
@@ -40,7 +45,9 @@ def save_random(folder: Path, kind: str, *, stable: bool, normalize: bool) -> nn
     """Write a small random CTC model as a transformers folder and return its encoder."""
     config_class, _, ctc_class = CLASSES[kind]
     torch.manual_seed(0)
-    config = config_class(**SMALL, do_stable_layer_norm=stable, feat_extract_norm="layer" if stable else "group")
+    config = config_class(
+        **SMALL, do_stable_layer_norm=stable, feat_extract_norm="layer" if stable else "group"
+    )
     model = ctc_class(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():  # so that no norm is the identity
@@ -57,12 +64,19 @@ def waveform() -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("kind", "stable", "normalize"),
-    [("wavlm", True, True), ("wavlm", False, False), ("hubert", True, True), ("wav2vec2", False, True)],
+    [
+        ("wavlm", True, True),
+        ("wavlm", False, False),
+        ("hubert", True, True),
+        ("wav2vec2", False, True),
+    ],
 )
 def test_every_layer_equals_transformers_own_states(tmp_path, waveform, kind, stable, normalize):
     encoder = save_random(tmp_path, kind, stable=stable, normalize=normalize)
     extractor = Wav2Vec2FeatureExtractor(do_normalize=normalize)
-    inputs = extractor(list(waveform[:, 0].numpy()), sampling_rate=16000, return_tensors="pt").input_values
+    inputs = extractor(
+        list(waveform[:, 0].numpy()), sampling_rate=16000, return_tensors="pt"
+    ).input_values
     with torch.no_grad():
         expected = encoder(inputs, output_hidden_states=True)
     for layer, target in [
@@ -79,24 +93,33 @@ def test_every_layer_equals_transformers_own_states(tmp_path, waveform, kind, st
     torch.testing.assert_close(average.features(waveform), expected_average, atol=2e-5, rtol=1e-4)
     assert "average of 3 layers" in average.description
     if stable:  # the two candidates for "the last layer" do differ, so the assertion above decides between them
-        assert (encoder.encoder.layer_norm(expected.hidden_states[2]) - expected.hidden_states[2]).abs().max() > 0.1
+        assert (
+            encoder.encoder.layer_norm(expected.hidden_states[2]) - expected.hidden_states[2]
+        ).abs().max() > 0.1
 
 
 def test_w2v_bert_hears_log_mel_frames_without_padding(tmp_path, waveform):
     torch.manual_seed(0)
     sizes = {
-        key: SMALL[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+        key: SMALL[key]
+        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
     }
-    model = Wav2Vec2BertModel(Wav2Vec2BertConfig(**sizes, add_adapter=True, output_hidden_size=16)).eval()
+    model = Wav2Vec2BertModel(
+        Wav2Vec2BertConfig(**sizes, add_adapter=True, output_hidden_size=16)
+    ).eval()
     model.save_pretrained(tmp_path)
     extractor = SeamlessM4TFeatureExtractor()
     extractor.save_pretrained(tmp_path)
     samples = 400 + 160 * 19  # 20 log-mel frames, 10 stacks: nothing to trim
-    inputs = extractor(list(waveform[:, 0, :samples].numpy()), sampling_rate=16000, return_tensors="pt")
+    inputs = extractor(
+        list(waveform[:, 0, :samples].numpy()), sampling_rate=16000, return_tensors="pt"
+    )
     with torch.no_grad():
         expected = model(**inputs, output_hidden_states=True)
     teacher = load_teacher(TeacherConfig(model=str(tmp_path), layer=2))
-    features = teacher.features(waveform[..., : samples + 170])  # an odd 21st log-mel frame is left out
+    features = teacher.features(
+        waveform[..., : samples + 170]
+    )  # an odd 21st log-mel frame is left out
     assert (teacher.hop_length, teacher.receptive_field) == (320, 560)
     torch.testing.assert_close(features, expected.hidden_states[2], atol=1e-5, rtol=1e-4)
 
@@ -108,7 +131,9 @@ def test_is_frozen_in_eval_mode_and_records_no_gradient(tmp_path, waveform):
     features = teacher.aligned_features(audio, 400, 8, 400)
     assert features.shape == (2, 8, 16)
     assert not features.requires_grad
-    assert not features.is_inference()  # the regulator has to backpropagate through what it makes of them
+    assert (
+        not features.is_inference()
+    )  # the regulator has to backpropagate through what it makes of them
     assert not teacher.model.training
     assert not any(parameter.requires_grad for parameter in teacher.model.parameters())
     assert len(teacher.model.encoder.layers) == 1  # nothing above the layer is computed
@@ -128,7 +153,9 @@ def test_interpolation_reproduces_a_ramp_over_time_exactly():
     teacher = Teacher.__new__(Teacher)
     teacher.hop_length, teacher.receptive_field = hop, receptive_field
     seconds = (hop * torch.arange(40, dtype=torch.float64) + (receptive_field - 1) / 2) / 16000
-    teacher.features = lambda waveform: torch.stack([seconds, 3 - 2 * seconds], dim=-1)[None].float()
+    teacher.features = lambda waveform: torch.stack([seconds, 3 - 2 * seconds], dim=-1)[
+        None
+    ].float()
     aligned = teacher.aligned_features(torch.zeros(1, 1, 6800), context, frames, latent_hop)
     centres = (context + latent_hop * torch.arange(frames, dtype=torch.float64) + 199.5) / 16000
     torch.testing.assert_close(aligned[0, :, 0].double(), centres, atol=1e-6, rtol=0)
@@ -138,7 +165,9 @@ def test_interpolation_reproduces_a_ramp_over_time_exactly():
 def test_interpolation_repeats_the_ends_and_copies_at_whole_positions():
     features = torch.randn(2, 5, 3)
     positions = torch.tensor([-2.0, 0.0, 3.0, 4.0, 7.5], dtype=torch.float64)
-    torch.testing.assert_close(interpolate_frames(features, positions), features[:, [0, 0, 3, 4, 4]])
+    torch.testing.assert_close(
+        interpolate_frames(features, positions), features[:, [0, 0, 3, 4, 4]]
+    )
 
 
 @pytest.mark.parametrize("context", [0, 4000])
@@ -206,6 +235,8 @@ def test_a_hub_id_without_a_network_names_the_offline_options(monkeypatch):
         raise ConnectionError("Name or service not known")
 
     monkeypatch.setattr(huggingface_hub, "get_session", lambda: SimpleNamespace(head=head))
-    with pytest.raises(ConfigError, match=r"(?s)Name or service not known.*teacher.model: embedded.*local"):
+    with pytest.raises(
+        ConfigError, match=r"(?s)Name or service not known.*teacher.model: embedded.*local"
+    ):
         load_teacher(TeacherConfig(model="svae-tests/not-in-any-cache", layer=1))
     assert len(requests) == 1

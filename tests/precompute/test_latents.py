@@ -33,7 +33,13 @@ from svae.recipe import to_tree
 def write_vae(folder: Path, config: VAEConfig, *, seed: int = 0) -> Path:
     """Write a VAE checkpoint with random weights and, as after an import, no latent statistics."""
     torch.manual_seed(seed)
-    description = {"kind": "vae", "step": 1, "model": to_tree(config), "teacher_dim": None, "sample_rate": 16000}
+    description = {
+        "kind": "vae",
+        "step": 1,
+        "model": to_tree(config),
+        "teacher_dim": None,
+        "sample_rate": 16000,
+    }
     description |= {"hop_length": 400, "latent_mean": None, "latent_std": None}
     write_checkpoint(folder, config=description, model_state=SpeechVAE(config).state_dict())
     return folder
@@ -56,7 +62,9 @@ def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(tone_shards: Path, vae: Path) -> EncodeOptions:
-    return EncodeOptions(data=tone_shards, vae=vae, out=Path(), dtype="float32", device="cpu", workers=1)
+    return EncodeOptions(
+        data=tone_shards, vae=vae, out=Path(), dtype="float32", device="cpu", workers=1
+    )
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +97,9 @@ def test_processes_and_batch_size_do_not_change_a_byte(options, tmp_path, conten
     assert contents(one) == contents(two) and len(contents(one)) >= 6
 
 
-def test_what_is_longer_than_a_chunk_is_encoded_alone_where_batches_are_used(tone_shards, vae, monkeypatch):
+def test_what_is_longer_than_a_chunk_is_encoded_alone_where_batches_are_used(
+    tone_shards, vae, monkeypatch
+):
     monkeypatch.setattr(streaming, "CHUNK_SECONDS", 0.7)
     index, model, seen = read_index(tone_shards), load_vae(vae), []
     model.encoder.register_forward_pre_hook(lambda module, args: seen.append(tuple(args[0].shape)))
@@ -111,10 +121,24 @@ def test_torchrun_gives_the_same_bytes(latents, options, tmp_path):
         "svae",
         "encode",
     ]
-    command += [options.data, "--vae", options.vae, "--out", tmp_path / "two", "--dtype", "float32", "--device", "cpu"]
+    command += [
+        options.data,
+        "--vae",
+        options.vae,
+        "--out",
+        tmp_path / "two",
+        "--dtype",
+        "float32",
+        "--device",
+        "cpu",
+    ]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     result = subprocess.run(
-        [str(part) for part in command], env=environment, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     assert contents(tmp_path / "two") == contents(latents)
@@ -136,11 +160,16 @@ def test_a_stored_sample_is_what_training_would_draw(latents, options, tmp_path)
     for a, b in zip(samples.samples, posteriors.samples, strict=True):
         drawn, certain = read_latents(samples, a, 400)
         mean, logvar = read_latents(posteriors, b, 400)
-        torch.testing.assert_close(drawn, posterior_latents(mean[None], logvar[None], [a.key], "sample", 5)[0])
+        torch.testing.assert_close(
+            drawn, posterior_latents(mean[None], logvar[None], [a.key], "sample", 5)[0]
+        )
         assert not torch.allclose(drawn, mean, atol=0.1)
         # Whoever samples it once more gets it back.
         torch.testing.assert_close(
-            posterior_latents(drawn[None], certain[None], [a.key], "sample", 7)[0], drawn, rtol=0, atol=0
+            posterior_latents(drawn[None], certain[None], [a.key], "sample", 7)[0],
+            drawn,
+            rtol=0,
+            atol=0,
         )
     other = encode_shards(replace(options, out=tmp_path / "other", content="sample", seed=6))
     assert contents(other)["shard-00000.tar"] != contents(out)["shard-00000.tar"]
@@ -148,19 +177,29 @@ def test_a_stored_sample_is_what_training_would_draw(latents, options, tmp_path)
 
 def test_the_statistics_are_those_of_the_training_latents(latents, tone_shards, vae):
     index = read_index(latents)
-    means = torch.cat([read_latents(index, sample, 400)[0] for sample in index.train], dim=1).double()
+    means = torch.cat(
+        [read_latents(index, sample, 400)[0] for sample in index.train], dim=1
+    ).double()
     found = index.metadata["latents"]
     np.testing.assert_allclose(found["latent_mean"], means.mean(dim=1), rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(found["latent_std"], means.std(dim=1, unbiased=False), rtol=1e-5)
     online = measure_statistics(
-        load_vae(vae), read_index(tone_shards), limit=99, device=torch.device("cpu"), console=Console(quiet=True)
+        load_vae(vae),
+        read_index(tone_shards),
+        limit=99,
+        device=torch.device("cpu"),
+        console=Console(quiet=True),
     )
     np.testing.assert_allclose(online["latent_std"], found["latent_std"], rtol=1e-4)
     assert open_checkpoint(vae, kind="vae").config["latent_mean"] is None
-    assert open_checkpoint(latents / "vae", kind="vae").config["latent_mean"] == found["latent_mean"]
+    assert (
+        open_checkpoint(latents / "vae", kind="vae").config["latent_mean"] == found["latent_mean"]
+    )
 
 
-def test_statistics_stop_where_more_than_one_in_a_hundred_cannot_be_read(tone_shards, vae, monkeypatch):
+def test_statistics_stop_where_more_than_one_in_a_hundred_cannot_be_read(
+    tone_shards, vae, monkeypatch
+):
     index = read_index(tone_shards)
     sample, bad = index.train[0], replace(index.train[0], key="bad")
     readable = latents_module.read_waveform
@@ -189,7 +228,9 @@ def test_decoding_brings_back_every_utterance_with_its_length(latents, tmp_path)
     for sample in index.samples:
         audio, rate = soundfile.read(out / f"{sample.key}.wav", dtype="float32")
         assert (rate, len(audio)) == (16000, sample.num_samples)
-        expected = model.decode(read_latents(index, sample, 400)[0][None])[0, 0, : sample.num_samples]
+        expected = model.decode(read_latents(index, sample, 400)[0][None])[
+            0, 0, : sample.num_samples
+        ]
         np.testing.assert_allclose(audio, expected.numpy(), atol=1e-4)
     kept = out / f"{index.samples[0].key}.wav"
     kept.write_bytes(b"kept")
@@ -226,11 +267,15 @@ def test_stored_samples_need_a_recipe_that_says_so(options, tmp_path):
         train_tts(TrainOptions(tts_config(out, options.vae), tmp_path / "tts", device="cpu"))
 
 
-def test_waveforms_and_latents_are_not_mistaken_for_each_other(latents, options, tone_shards, tmp_path):
+def test_waveforms_and_latents_are_not_mistaken_for_each_other(
+    latents, options, tone_shards, tmp_path
+):
     with pytest.raises(DataError, match="holds latents; `svae encode` needs waveform shards"):
         encode_shards(replace(options, data=latents, out=tmp_path / "out"))
     with pytest.raises(DataError, match="holds waveforms; expected latent shards"):
         decode_shards(DecodeOptions(tone_shards, tmp_path / "out", device="cpu"))
     verify_shards(read_index(latents))
     assert set(read_index(latents).samples[0].members) == {"npy", "json"}
-    assert json.loads(read_member(read_index(latents), read_index(latents).samples[0], "json"))["text"]
+    assert json.loads(read_member(read_index(latents), read_index(latents).samples[0], "json"))[
+        "text"
+    ]

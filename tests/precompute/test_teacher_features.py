@@ -39,13 +39,19 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for row in rows:
         row["audio"] = str(asset_path("sample") / row["audio"])
     (folder / "list.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    prepare(PrepareOptions(corpus="jsonl", root=folder / "list.jsonl", out=folder / "shards", shards=2, workers=1))
+    prepare(
+        PrepareOptions(
+            corpus="jsonl", root=folder / "list.jsonl", out=folder / "shards", shards=2, workers=1
+        )
+    )
     return folder / "shards"
 
 
 @pytest.fixture(scope="module")
 def features(speech: Path) -> Path:
-    options = CacheOptions(speech, speech.parent / "features", TEACHER, dtype="float32", workers=1, device="cpu")
+    options = CacheOptions(
+        speech, speech.parent / "features", TEACHER, dtype="float32", workers=1, device="cpu"
+    )
     return cache_teacher(options)
 
 
@@ -55,7 +61,9 @@ def test_the_features_of_a_whole_utterance_are_the_teachers_own(speech, features
     for sample in index.samples[:4]:
         frames = sample.num_samples // 400
         expected = teacher.aligned_features(read_waveform(index, sample)[None], 0, frames, 400)[0]
-        torch.testing.assert_close(cache.read(sample.key, 0, frames, 400), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            cache.read(sample.key, 0, frames, 400), expected, atol=1e-4, rtol=1e-4
+        )
         middle = cache.read(sample.key, 4000, 10, 400)  # the same moments, wherever the crop begins
         torch.testing.assert_close(middle, expected[10:20], atol=1e-4, rtol=1e-4)
 
@@ -76,21 +84,32 @@ def test_stored_features_give_nearly_the_loss_of_the_teacher_online(speech, feat
     assert batch.guidance.shape == online.shape
     with torch.no_grad():
         latents = project(online.transpose(1, 2)) + 0.5 * torch.randn(12, 16, 80)
-        loss = [alignment_loss(latents, project(g.transpose(1, 2)), mask) for g in (online, batch.guidance)]
-        shifted = alignment_loss(latents, project(batch.guidance.roll(8, dims=1).transpose(1, 2)), mask)
+        loss = [
+            alignment_loss(latents, project(g.transpose(1, 2)), mask)
+            for g in (online, batch.guidance)
+        ]
+        shifted = alignment_loss(
+            latents, project(batch.guidance.roll(8, dims=1).transpose(1, 2)), mask
+        )
     assert float(loss[1] - loss[0]) == pytest.approx(0.0, abs=0.05)
     assert float(shifted - loss[0]) > 0.1  # another moment would be seen
 
 
-def test_training_reads_them_instead_of_running_the_teacher(speech, features, tmp_path, monkeypatch):
+def test_training_reads_them_instead_of_running_the_teacher(
+    speech, features, tmp_path, monkeypatch
+):
     import svae.training.vae.train as module
 
-    monkeypatch.setattr(module, "load_teacher", lambda *a, **k: pytest.fail("the teacher was loaded"))
+    monkeypatch.setattr(
+        module, "load_teacher", lambda *a, **k: pytest.fail("the teacher was loaded")
+    )
     config = vae_config(speech, loss={"adversarial_start_step": 1})
     teacher = TeacherConfig(model="embedded", layer=3, cache=str(features), context_seconds=0.0)
     config = replace(config, teacher=teacher, trainer=replace(config.trainer, steps=2))
     train_vae(TrainOptions(config, tmp_path / "run", device="cpu"))
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert all(-1 <= row["loss/alignment"] <= 1 for row in rows) and rows
 
 
@@ -98,7 +117,9 @@ def test_features_of_other_data_or_another_teacher_are_refused(speech, features,
     index = read_index(speech)
     with pytest.raises(ConfigError, match="layer 3 instead of 2"):
         open_cache(features, index, model="embedded", layer=2)
-    with pytest.raises(ConfigError, match="holds waveforms; expected a folder of `svae cache-teacher`"):
+    with pytest.raises(
+        ConfigError, match="holds waveforms; expected a folder of `svae cache-teacher`"
+    ):
         open_cache(speech, index, model="embedded", layer=3)
     other = read_index(write_tone_shards(tmp_path / "tones"))
     with pytest.raises(ConfigError, match="features of other waveforms"):

@@ -18,7 +18,10 @@ from svae.assets import asset_path
 from svae.synthesis.types import Sampling
 
 SAMPLE = asset_path("sample")
-ROWS = [json.loads(line) for line in (SAMPLE / "metadata.jsonl").read_text(encoding="utf-8").splitlines()]
+ROWS = [
+    json.loads(line)
+    for line in (SAMPLE / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
+]
 
 
 def megabytes(folder: Path) -> float:
@@ -33,7 +36,9 @@ def audio_of(row: dict) -> torch.Tensor:
     return torch.from_numpy(soundfile.read(SAMPLE / row["audio"], dtype="float32")[0])
 
 
-@pytest.mark.parametrize("name, limit", [("sample", 4.0), ("references", 1.0), ("teacher", 4.0), ("speaker", 2.0)])
+@pytest.mark.parametrize(
+    "name, limit", [("sample", 4.0), ("references", 1.0), ("teacher", 4.0), ("speaker", 2.0)]
+)
 def test_folder_stays_within_its_size(name, limit):
     assert 0 < megabytes(asset_path(name)) <= limit
 
@@ -44,13 +49,17 @@ def test_folder_stays_within_its_size(name, limit):
 def test_sample_has_enough_utterances_and_voices_and_says_that_it_is_synthetic():
     assert len(ROWS) >= 100
     assert len({row["speaker"] for row in ROWS}) >= 4
-    assert all(row["synthetic"] is True and row["language"] == "en" and row["synthesizer"] for row in ROWS)
+    assert all(
+        row["synthetic"] is True and row["language"] == "en" and row["synthesizer"] for row in ROWS
+    )
     assert "SYNTHETIC" in (SAMPLE / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_sample_file_is_described_once_and_every_row_has_its_file():
     described = [row["audio"] for row in ROWS]
-    assert sorted(described) == sorted(f"audio/{path.name}" for path in (SAMPLE / "audio").iterdir())
+    assert sorted(described) == sorted(
+        f"audio/{path.name}" for path in (SAMPLE / "audio").iterdir()
+    )
     assert len(set(described)) == len(described)
 
 
@@ -65,7 +74,9 @@ def test_sample_audio_is_16_khz_mono_of_the_stated_length_and_not_silent_or_clip
     for row in ROWS:
         samples, rate = soundfile.read(SAMPLE / row["audio"], dtype="float32")
         assert rate == 16000 and samples.ndim == 1, row["audio"]
-        assert len(samples) / rate == pytest.approx(row["duration_seconds"], abs=0.002), row["audio"]
+        assert len(samples) / rate == pytest.approx(row["duration_seconds"], abs=0.002), row[
+            "audio"
+        ]
         assert 1.5 <= len(samples) / rate <= 6.0, row["audio"]
         assert 0.02 < np.sqrt(np.mean(samples**2)) and np.abs(samples).max() < 1.0, row["audio"]
 
@@ -152,7 +163,9 @@ def test_teacher_reads_the_sample_about_as_well_as_its_config_states(teacher):
             best = teacher(audio_of(row)[None]).logits.argmax(-1)
         said.append(re.sub(r"[^a-z']+", " ", row["text"].lower()).strip())
         read.append(processor.batch_decode(best)[0])
-    assert jiwer.cer(said, read) < 1.3 * stated + 0.08  # other sentences than the templates' that it was scored on
+    assert (
+        jiwer.cer(said, read) < 1.3 * stated + 0.08
+    )  # other sentences than the templates' that it was scored on
 
 
 # ----------------------------------------------------------------------------------------------- speaker
@@ -169,7 +182,9 @@ def test_speaker_model_tells_the_sample_voices_apart():
     from svae.judges.speaker import load_speaker_model
 
     rows = [
-        row for name in sorted({r["speaker"] for r in ROWS}) for row in [r for r in ROWS if r["speaker"] == name][:5]
+        row
+        for name in sorted({r["speaker"] for r in ROWS})
+        for row in [r for r in ROWS if r["speaker"] == name][:5]
     ]
     vectors = load_speaker_model("embedded", "cpu").embed([audio_of(row) for row in rows])
     assert vectors.shape == (len(rows), config_of("speaker")["embedding_dim"])
@@ -188,7 +203,9 @@ def test_every_stored_score_lies_in_its_interval(name, scores):
     rows = [row for row in config.get("svae", config)["scores"].values() if isinstance(row, dict)]
     bounds = [(row[score], row[f"{score}_interval"]) for row in rows for score in scores]
     assert sum(interval is not None for _, interval in bounds) >= 2
-    assert all(interval[0] <= value <= interval[1] for value, interval in bounds if interval is not None)
+    assert all(
+        interval[0] <= value <= interval[1] for value, interval in bounds if interval is not None
+    )
 
 
 # ----------------------------------------------------------------------------------------------- text-to-speech
@@ -209,12 +226,22 @@ def test_the_embedded_tts_says_new_sentences_in_the_references_voice():
     from svae.judges.speaker import load_speaker_model
     from svae.synthesis.load import load_tts
 
-    tts, asr, speaker = load_tts("embedded"), load_asr("pocketsphinx"), load_speaker_model("embedded")
-    references = json.loads((asset_path("references") / "references.json").read_text(encoding="utf-8"))
+    tts, asr, speaker = (
+        load_tts("embedded"),
+        load_asr("pocketsphinx"),
+        load_speaker_model("embedded"),
+    )
+    references = json.loads(
+        (asset_path("references") / "references.json").read_text(encoding="utf-8")
+    )
     prompts = [
-        torch.from_numpy(soundfile.read(asset_path("references", r["audio"]), dtype="float32")[0]) for r in references
+        torch.from_numpy(soundfile.read(asset_path("references", r["audio"]), dtype="float32")[0])
+        for r in references
     ]
-    sentences = ["She asked him to bring the boxes to the kitchen.", "Where did you leave your father's old coat?"]
+    sentences = [
+        "She asked him to bring the boxes to the kitchen.",
+        "Where did you leave your father's old coat?",
+    ]
     said = [
         tts.generate(text, prompt, row["text"], num_steps=16).waveform.flatten()
         for prompt, row in zip(prompts, references, strict=True)
@@ -227,7 +254,9 @@ def test_the_embedded_tts_says_new_sentences_in_the_references_voice():
     assert all(similarity[i].argmax() == i // 2 for i in range(4))
 
 
-REFERENCE = json.loads((asset_path("references") / "references.json").read_text(encoding="utf-8"))[0]
+REFERENCE = json.loads((asset_path("references") / "references.json").read_text(encoding="utf-8"))[
+    0
+]
 PARAGRAPH = (
     "The two brothers walked along the river until the sun went down. Their mother had asked them to be home before "
     "dark. They found an old boat near the bridge. It was full of water, and nobody had used it for years. The younger "
@@ -254,7 +283,9 @@ def test_a_long_text_loses_no_word(tmp_path):
     report = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert len(report["chunks"]) > 1 and " ".join(c["text"] for c in report["chunks"]) == PARAGRAPH
     assert report["steps"] == 16
-    heard = load_asr("pocketsphinx").transcribe([torch.from_numpy(soundfile.read(out, dtype="float32")[0])])[0]
+    heard = load_asr("pocketsphinx").transcribe(
+        [torch.from_numpy(soundfile.read(out, dtype="float32")[0])]
+    )[0]
     errors = word_errors(PARAGRAPH, heard)
     words = len(PARAGRAPH.split())
     assert errors.rate < 0.5
@@ -272,11 +303,16 @@ def test_a_saved_voice_is_the_reference_with_its_times(tmp_path, monkeypatch):
     monkeypatch.setenv("SVAE_VOICES", str(tmp_path))
     ref, tts = asset_path("references", REFERENCE["audio"]), load_tts("embedded")
     keep_voice("anna", ref, REFERENCE["text"], Path("embedded"), asr="pocketsphinx", device="cpu")
-    direct = open_reference(tts, ref, REFERENCE["text"], asr="pocketsphinx", console=Console()).prompt
+    direct = open_reference(
+        tts, ref, REFERENCE["text"], asr="pocketsphinx", console=Console()
+    ).prompt
     monkeypatch.setattr(TTS, "align_prompt", lambda *_: pytest.fail("aligned again"))
     saved = load_voice("anna", tts, Console()).prompt
     assert saved.words == direct.words
-    a, b = (tts.speak(["Good morning."], [prompt], Sampling(num_steps=2))[0].waveform for prompt in (direct, saved))
+    a, b = (
+        tts.speak(["Good morning."], [prompt], Sampling(num_steps=2))[0].waveform
+        for prompt in (direct, saved)
+    )
     torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
 
 

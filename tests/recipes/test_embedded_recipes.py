@@ -27,7 +27,9 @@ RATE = 16000
 
 
 def tone(seconds: float, level: float = 0.1) -> np.ndarray:
-    return level * np.sin(2 * np.pi * 200 * np.arange(round(seconds * RATE)) / RATE).astype(np.float32)
+    return level * np.sin(2 * np.pi * 200 * np.arange(round(seconds * RATE)) / RATE).astype(
+        np.float32
+    )
 
 
 def silence(seconds: float) -> np.ndarray:
@@ -39,7 +41,9 @@ def row(samples: np.ndarray, *leaked: str) -> dict:
 
 
 def test_the_longest_silence_is_one_within_the_speech():
-    shape = newcomer.shape_of(np.concatenate([silence(2), tone(1), silence(0.5), tone(1), silence(2)]), RATE)
+    shape = newcomer.shape_of(
+        np.concatenate([silence(2), tone(1), silence(0.5), tone(1), silence(2)]), RATE
+    )
     assert shape.longest_silence == pytest.approx(0.5, abs=0.02)
     assert (shape.seconds, shape.end) == (6.5, 0.0)
 
@@ -48,12 +52,17 @@ def test_each_kind_of_damage_is_named():
     whole = np.concatenate([tone(1), silence(0.9), tone(1), silence(0.1)])
     assert newcomer.spoilt(row(whole)) == []
     assert newcomer.spoilt(row(tone(1))) == ["ends at 100% of its greatest level"]
-    assert newcomer.spoilt(row(np.concatenate([tone(1), silence(1.2), tone(1), silence(0.1)]))) == ["1.20 s of silence"]
+    assert newcomer.spoilt(row(np.concatenate([tone(1), silence(1.2), tone(1), silence(0.1)]))) == [
+        "1.20 s of silence"
+    ]
     assert newcomer.spoilt(row(whole, "station")) == ["the prompt's 'station' was heard"]
 
 
 def test_a_prompt_leaks_by_words_that_only_it_has():
-    text, prompt = newcomer.plain("A well-known door."), newcomer.plain("I locked the door and walked to the station.")
+    text, prompt = (
+        newcomer.plain("A well-known door."),
+        newcomer.plain("I locked the door and walked to the station."),
+    )
     assert text == "a well known door"
     assert newcomer.leaked("the door to the station", text, prompt) == ["station"]
     assert newcomer.leaked("a well known door and", text, prompt) == []
@@ -78,7 +87,9 @@ def test_equal_error_rate_has_an_interval_over_voices():
     generator = torch.Generator().manual_seed(0)
     noise = torch.nn.functional.normalize(torch.randn(60, 8, generator=generator), dim=1)
     numbers = torch.arange(20).repeat_interleave(3)
-    low, high = (random := train_speaker.equal_error_rate(noise, numbers, list("abcdefghijklmnopqrst")))["eer_interval"]
+    low, high = (
+        random := train_speaker.equal_error_rate(noise, numbers, list("abcdefghijklmnopqrst"))
+    )["eer_interval"]
     assert 0.3 < low < random["eer"] < high < 0.7
 
 
@@ -99,9 +110,16 @@ def test_embedding_halves_the_weights_and_keeps_both_cards(toy_tts, tmp_path, mo
     for folder in (out, out / "vae"):
         (folder / "README.md").write_text(f"card of {folder.name}")
     embed.embed(toy_tts, None, out)
-    assert [(folder / "README.md").read_text() for folder in (out, out / "vae")] == ["card of tts", "card of vae"]
+    assert [(folder / "README.md").read_text() for folder in (out, out / "vae")] == [
+        "card of tts",
+        "card of vae",
+    ]
     whole, half = load_tts(toy_tts), load_tts(out)
-    own = {"description": embed.DESCRIPTION, "num_steps": embed.NUM_STEPS, "prompt_guidance": embed.PROMPT_GUIDANCE}
+    own = {
+        "description": embed.DESCRIPTION,
+        "num_steps": embed.NUM_STEPS,
+        "prompt_guidance": embed.PROMPT_GUIDANCE,
+    }
     assert own.items() <= half.identity.items() and not own.items() <= whole.identity.items()
     for a, b in zip(whole.model.parameters(), half.model.parameters(), strict=True):
         torch.testing.assert_close(a.half().float(), b, rtol=0, atol=0)
@@ -109,20 +127,32 @@ def test_embedding_halves_the_weights_and_keeps_both_cards(toy_tts, tmp_path, mo
 
 def test_a_recording_is_in_time_and_has_a_floor_of_noise():
     speech = np.concatenate(
-        [silence(0.5), np.random.default_rng(5).normal(0, 0.1, RATE).astype(np.float32), silence(0.5)]
+        [
+            silence(0.5),
+            np.random.default_rng(5).normal(0, 0.1, RATE).astype(np.float32),
+            silence(0.5),
+        ]
     )
     floors, tails = [], []
     for seed in range(40):
         heard = recording.record(speech, RATE, np.random.default_rng(seed))
         assert (heard.dtype, heard.shape) == (np.float32, speech.shape)
         spectra = np.fft.rfft(speech), np.fft.rfft(heard)
-        assert np.abs(np.fft.irfft(spectra[0].conj() * spectra[1], n=len(speech))).argmax() == 0  # no delay
+        assert (
+            np.abs(np.fft.irfft(spectra[0].conj() * spectra[1], n=len(speech))).argmax() == 0
+        )  # no delay
         level = np.sqrt(np.square(heard[RATE // 2 : -RATE // 2]).mean())
-        before, after = (np.sqrt(np.square(part).mean()) for part in (heard[: RATE // 4], heard[-7200:-5600]))
+        before, after = (
+            np.sqrt(np.square(part).mean()) for part in (heard[: RATE // 4], heard[-7200:-5600])
+        )
         floors.append(20 * np.log10(before / level))
         tails.append(after / before)
-    assert -80 < min(floors) < -45 < -35 < max(floors) < -20  # 30 to 60 dB, and the microphone's colour on both
-    assert 0.3 < np.mean(np.array(tails) > 1.5) < 0.8  # about half have an echo, some of them under the noise
+    assert (
+        -80 < min(floors) < -45 < -35 < max(floors) < -20
+    )  # 30 to 60 dB, and the microphone's colour on both
+    assert (
+        0.3 < np.mean(np.array(tails) > 1.5) < 0.8
+    )  # about half have an echo, some of them under the noise
     again = [recording.record(speech, RATE, np.random.default_rng(seed)) for seed in (7, 7, 8)]
     assert np.array_equal(again[0], again[1])
     assert not np.array_equal(again[0], again[2])
@@ -133,14 +163,20 @@ def test_a_microphones_colour_is_smooth_and_as_strong_as_told():
     expected = recording.COLOUR_DB * np.sqrt(recording.COLOUR_TERMS / 2)
     assert np.sqrt(np.square(gains).mean()) == pytest.approx(expected, rel=0.25)
     response = 20 * np.log10(np.abs(np.fft.rfft(recording._filter(gains[0]).numpy(), n=1 << 14)))
-    wanted = np.interp(np.linspace(0, 1, len(response)), np.linspace(0, 1, gains.shape[1]), gains[0])
+    wanted = np.interp(
+        np.linspace(0, 1, len(response)), np.linspace(0, 1, gains.shape[1]), gains[0]
+    )
     assert np.abs(response - wanted)[200:-200].max() < 0.5  # decibels, above 100 Hz
 
 
 def test_relatives_keep_the_family_and_its_half_of_the_voices():
     for voice in voices.select_voices("flite-rms,flite-slt-x90,espeak-f2"):
-        drawn = [voices.varied(voice, random.Random(seed), name=f"relative-{seed}") for seed in range(50)]
-        assert {(v.family, v.voice, v.held_out) for v in drawn} == {(voice.family, voice.voice, voice.held_out)}
+        drawn = [
+            voices.varied(voice, random.Random(seed), name=f"relative-{seed}") for seed in range(50)
+        ]
+        assert {(v.family, v.voice, v.held_out) for v in drawn} == {
+            (voice.family, voice.voice, voice.held_out)
+        }
         low, high = voices.VARIED_WARPS
         assert low <= min(v.warp for v in drawn) < 0.9 < 1.1 < max(v.warp for v in drawn) <= high
         assert len({(v.shift, v.pitch) for v in drawn}) > 30
@@ -151,7 +187,9 @@ def test_scores_tell_named_voices_apart_and_not_their_relatives(tmp_path):
     rows = []
     for name, varied in (("a", False), ("b", False), ("a-0007", True)):
         soundfile.write(tmp_path / "audio" / f"{name}.wav", tone(1), RATE)
-        rows.append({"audio": f"audio/{name}.wav", "speaker": name} | ({"varied": True} if varied else {}))
+        rows.append(
+            {"audio": f"audio/{name}.wav", "speaker": name} | ({"varied": True} if varied else {})
+        )
     (tmp_path / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     class Judge:
@@ -166,9 +204,15 @@ def test_scores_tell_named_voices_apart_and_not_their_relatives(tmp_path):
 def test_a_corpus_is_the_same_however_many_workers_make_it(tmp_path):
     pairs = corpus.deal(voices.select_voices("flite"), 6, texts="train", seed=3)
     for name, workers, vary in (("1", 1, 0.5), ("2", 2, 0.5), ("plain", 2, 0.0)):
-        corpus.make_corpus(tmp_path / name, pairs, seed=3, workers=workers, suffix=".flac", vary=vary)
+        corpus.make_corpus(
+            tmp_path / name, pairs, seed=3, workers=workers, suffix=".flac", vary=vary
+        )
     one, two, plain = (
-        {str(path.relative_to(side)): path.read_bytes() for path in side.rglob("*") if path.is_file()}
+        {
+            str(path.relative_to(side)): path.read_bytes()
+            for path in side.rglob("*")
+            if path.is_file()
+        }
         for side in (tmp_path / "1", tmp_path / "2", tmp_path / "plain")
     )
     assert len(one) == 8  # six recordings, their list, and what the texts cover
@@ -179,4 +223,6 @@ def test_a_corpus_is_the_same_however_many_workers_make_it(tmp_path):
     for row, plain_row in zip(rows, plain_rows, strict=True):
         varied = row.get("varied", False)
         assert (one[row["audio"]] != plain[row["audio"]]) == (row != plain_row) == varied
-        assert (row["speaker"] == Path(row["audio"]).stem) == varied  # a relative is a speaker of its own
+        assert (
+            row["speaker"] == Path(row["audio"]).stem
+        ) == varied  # a relative is a speaker of its own

@@ -31,7 +31,9 @@ def test_wordnets_examples_become_plain_sentences(wordnet):
     found = {
         s
         for seed in range(40)
-        for s in re.split(r"(?<=[.?]) ", " ".join(texts.wordnet_sentences(1, seed=seed, folder=wordnet)))
+        for s in re.split(
+            r"(?<=[.?]) ", " ".join(texts.wordnet_sentences(1, seed=seed, folder=wordnet))
+        )
     }
     assert found == {
         "The dog's bark.",
@@ -41,8 +43,12 @@ def test_wordnets_examples_become_plain_sentences(wordnet):
     }
 
 
-def test_texts_from_wordnet_are_distinct_deterministic_and_keep_the_parts_apart(wordnet, monkeypatch):
-    assert texts.wordnet_sentences(1, seed=5, folder=wordnet) == texts.wordnet_sentences(1, seed=5, folder=wordnet)
+def test_texts_from_wordnet_are_distinct_deterministic_and_keep_the_parts_apart(
+    wordnet, monkeypatch
+):
+    assert texts.wordnet_sentences(1, seed=5, folder=wordnet) == texts.wordnet_sentences(
+        1, seed=5, folder=wordnet
+    )
     monkeypatch.setattr(texts, "is_held_out", lambda text: "dog" in text.lower())
     for part in ("train", "held-out"):
         found = " ".join(texts.wordnet_sentences(1, seed=0, part=part, folder=wordnet))
@@ -74,5 +80,8 @@ def test_the_whole_dictionary_covers_itself_and_nothing_covers_nothing():
     assert all(count > 0 for count in words["phonemes"].values())
     nothing = text_coverage.coverage([])
     assert (
-        nothing["phoneme_pairs"]["found"] == nothing["letter_pairs"]["found"] == sum(nothing["phonemes"].values()) == 0
+        nothing["phoneme_pairs"]["found"]
+        == nothing["letter_pairs"]["found"]
+        == sum(nothing["phonemes"].values())
+        == 0
     )

@@ -23,7 +23,9 @@ def seconds_of(text: str) -> float:
 def test_chunks_fit_and_lose_no_word(limit):
     random.seed(0)
     words = ["".join(random.choices("abcdef", k=random.randint(1, 12))) for _ in range(400)]
-    text = "".join(word + random.choice([" ", " ", ", ", ". ", "; ", " - "]) for word in words).strip()
+    text = "".join(
+        word + random.choice([" ", " ", ", ", ". ", "; ", " - "]) for word in words
+    ).strip()
     sentences = [part + "." for part in text.split(". ")]
     chunks = list(chunk_text(sentences, seconds_of, limit))
     assert all(seconds_of(chunk) <= limit for chunk in chunks)
@@ -59,7 +61,9 @@ def test_joined_chunks_have_one_loudness_and_no_steps():
     joined = torch.cat(list(join_chunks(chunks, RATE)))
     overlap = round(CROSSFADE_SECONDS * RATE)
     assert len(joined) == sum(map(len, chunks)) - 2 * overlap
-    assert speech_level(joined[-4000:], RATE) == pytest.approx(speech_level(joined[:4000], RATE), rel=0.02)
+    assert speech_level(joined[-4000:], RATE) == pytest.approx(
+        speech_level(joined[:4000], RATE), rel=0.02
+    )
     assert (joined[1:] - joined[:-1]).abs().max() < 0.2 * 2 * math.pi * 200 / RATE * 1.5
     whole = torch.cat(list(join_chunks([tone(1.0, 0.2)], RATE)))
     assert torch.equal(whole, tone(1.0, 0.2))
@@ -67,11 +71,15 @@ def test_joined_chunks_have_one_loudness_and_no_steps():
 
 def test_loudness_is_matched_within_bounds_and_without_clipping():
     quiet = torch.cat(list(join_chunks([tone(0.5, 0.2), tone(0.5, 0.01)], RATE)))
-    assert speech_level(quiet[-4000:], RATE) == pytest.approx(0.01 * 10 ** (6 / 20) / math.sqrt(2), rel=0.02)
+    assert speech_level(quiet[-4000:], RATE) == pytest.approx(
+        0.01 * 10 ** (6 / 20) / math.sqrt(2), rel=0.02
+    )
     spiky = tone(0.5, 0.05)
     spiky[4000] = 0.9
     assert torch.cat(list(join_chunks([tone(0.5, 0.3), spiky], RATE))).abs().max() <= 1.0
-    silent = torch.cat(list(join_chunks([torch.zeros(8000), tone(0.5, 0.2), torch.zeros(100)], RATE)))
+    silent = torch.cat(
+        list(join_chunks([torch.zeros(8000), tone(0.5, 0.2), torch.zeros(100)], RATE))
+    )
     assert silent.isfinite().all()
 
 
@@ -84,7 +92,15 @@ def test_silence_at_the_ends_goes_but_for_a_margin():
 
 
 def test_a_long_reference_is_cut_in_its_last_pause():
-    waveform = torch.cat([tone(3.0, 0.2), torch.zeros(RATE // 2), tone(2.0, 0.2), torch.zeros(RATE // 2), tone(9, 0.2)])
+    waveform = torch.cat(
+        [
+            tone(3.0, 0.2),
+            torch.zeros(RATE // 2),
+            tone(2.0, 0.2),
+            torch.zeros(RATE // 2),
+            tone(9, 0.2),
+        ]
+    )
     cut = cut_at_pause(waveform[None], RATE, 8.0, has_transcript=False, name="a.wav")
     assert cut.shape[1] / RATE == pytest.approx(5.75, abs=0.1)
     assert cut_at_pause(cut, RATE, 8.0, has_transcript=True, name="a.wav") is cut

@@ -29,18 +29,24 @@ def test_a_long_text_is_spoken_in_chunks_and_no_word_is_lost(options):
     out = synthesize_file(changed(options, text=LONG, num_steps=1))
     row = report(out)
     assert len(row["chunks"]) > 3 and row["text"].split() == LONG.split()
-    assert all(chunk["generated_seconds"] + 1.0 <= 12.1 for chunk in row["chunks"])  # what it was trained on
+    assert all(
+        chunk["generated_seconds"] + 1.0 <= 12.1 for chunk in row["chunks"]
+    )  # what it was trained on
     overlap = 0.03 * (len(row["chunks"]) - 1)
     assert soundfile.info(out).duration == pytest.approx(
         sum(chunk["generated_seconds"] for chunk in row["chunks"]) - overlap, abs=1e-3
     )
-    again = synthesize_file(changed(options, text=LONG, num_steps=1, out=out.with_name("again.wav")))
+    again = synthesize_file(
+        changed(options, text=LONG, num_steps=1, out=out.with_name("again.wav"))
+    )
     assert again.read_bytes() == out.read_bytes()
 
 
 def test_a_changed_sentence_leaves_the_other_chunks_as_they_are(options, tmp_path):
     first = synthesize_file(changed(options, text=LONG + "Here it ends.", num_steps=1))
-    other = synthesize_file(changed(options, text=LONG + "Here it stops.", num_steps=1, out=tmp_path / "b.wav"))
+    other = synthesize_file(
+        changed(options, text=LONG + "Here it stops.", num_steps=1, out=tmp_path / "b.wav")
+    )
     size = sum(chunk["generated_seconds"] for chunk in report(first)["chunks"][:-1]) - 1
     a, b = (soundfile.read(path, frames=int(16000 * size))[0] for path in (first, other))
     assert (a == b).all()
@@ -56,7 +62,10 @@ def test_streaming_writes_every_sentence_as_soon_as_it_is_there(options, monkeyp
     monkeypatch.setattr(synthesis, "speak_verified", watching)
     streamed = synthesize_file(changed(options, text=LONG, num_steps=1, stream=True))
     row = report(streamed)
-    assert [chunk["text"] for chunk in row["chunks"]] == ["Hello there, you are here.", "Here we go on, and on."] * 24
+    assert [chunk["text"] for chunk in row["chunks"]] == [
+        "Hello there, you are here.",
+        "Here we go on, and on.",
+    ] * 24
     assert sizes[0] < 100 < sizes[1] < sizes[2] < sizes[-1]
     assert "first audio after" in " ".join(capsys.readouterr().out.split())
     assert 0 < row["first_audio_seconds"]
@@ -67,9 +76,15 @@ def test_streaming_writes_every_sentence_as_soon_as_it_is_there(options, monkeyp
 def test_text_comes_from_a_file_or_standard_input(options, tmp_path, monkeypatch):
     file = tmp_path / "text.txt"
     file.write_bytes("\ufeffHello there.\nHere?\n".encode())
-    assert report(synthesize_file(changed(options, text=None, text_file=file)))["text"] == "Hello there. Here?"
+    assert (
+        report(synthesize_file(changed(options, text=None, text_file=file)))["text"]
+        == "Hello there. Here?"
+    )
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"Hello you.")))
-    assert report(synthesize_file(changed(options, text=None, text_file=Path("-"))))["text"] == "Hello you."
+    assert (
+        report(synthesize_file(changed(options, text=None, text_file=Path("-"))))["text"]
+        == "Hello you."
+    )
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(DataError, match="not UTF-8 at byte 0"):
         synthesize_file(changed(options, text=None, text_file=file))
@@ -88,7 +103,9 @@ def test_numbers_are_spoken_and_unknown_characters_skipped_only_when_asked(optio
 
 def test_what_is_not_understood_is_tried_again(options, monkeypatch, capsys):
     transcripts = iter(["something else", "hello there you", "never asked"])
-    monkeypatch.setattr(synthesis, "recognizer", lambda options, tts: lambda waveform: next(transcripts))
+    monkeypatch.setattr(
+        synthesis, "recognizer", lambda options, tts: lambda waveform: next(transcripts)
+    )
     row = report(synthesize_file(changed(options, verify=3)))
     attempts = row["chunks"][0]["attempts"]
     assert [a["seed"] for a in attempts] == [5, 6] and attempts[1]["wer"] == 0
@@ -99,7 +116,9 @@ def test_what_is_not_understood_is_tried_again(options, monkeypatch, capsys):
     synthesize_file(changed(options, verify=1))
     assert "Not understood after 2 attempt(s), kept seed 5" in (said := capsys.readouterr().out)
     assert "(heard: hello there)" in " ".join(said.split())
-    monkeypatch.setattr(synthesis, "recognizer", lambda options, tts: lambda waveform: "no no no no")
+    monkeypatch.setattr(
+        synthesis, "recognizer", lambda options, tts: lambda waveform: "no no no no"
+    )
     assert len(report(synthesize_file(changed(options, verify=1)))["chunks"][0]["attempts"]) == 2
     assert "Not understood after 2 attempt(s)" in capsys.readouterr().out
 
@@ -116,7 +135,9 @@ def voice(options, tmp_path, monkeypatch):
 
 def test_a_saved_voice_speaks_like_its_recording(options, voice):
     direct = synthesize_file(options)
-    saved = synthesize_file(changed(options, ref=None, ref_text=None, voice=voice, out=direct.with_name("v.wav")))
+    saved = synthesize_file(
+        changed(options, ref=None, ref_text=None, voice=voice, out=direct.with_name("v.wav"))
+    )
     a, b = (torch.from_numpy(soundfile.read(path)[0]) for path in (direct, saved))
     torch.testing.assert_close(a, b, atol=1e-3, rtol=0)
     assert report(saved)["voice"] == "anna" and saved_voices() == ["anna"]
@@ -179,7 +200,10 @@ def test_bad_rows_are_named_and_the_others_done(options, base, tmp_path):
 
 def test_finished_rows_are_not_redone(options, base, tmp_path):
     good = {"ref": str(options.ref), "ref_text": PROMPT_TEXT}
-    rows = [{**good, "text": text, "out": f"{i}.wav"} for i, text in enumerate(["Hello.", "Here we are.", "Here on."])]
+    rows = [
+        {**good, "text": text, "out": f"{i}.wav"}
+        for i, text in enumerate(["Hello.", "Here we are.", "Here on."])
+    ]
     listed = write_list(tmp_path / "list.jsonl", *rows)
     out = tmp_path / "out"
     calls = []
@@ -208,7 +232,9 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):
     assert synthesize_batch(listed, changed(base, seed=1), out) == 1
     config = json.loads((options.model / "config.json").read_text())
     (options.model / "config.json").write_text(json.dumps(config | {"prompt_guidance": 0.5}))
-    assert synthesize_batch(listed, changed(base, seed=1), out) == 3  # the model's own default is another now
+    assert (
+        synthesize_batch(listed, changed(base, seed=1), out) == 3
+    )  # the model's own default is another now
     assert synthesize_batch(listed, changed(base, seed=1, prompt_guidance=0.5), out) == 0
 
 

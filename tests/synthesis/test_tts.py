@@ -54,17 +54,23 @@ def test_prompt_text_ends_a_sentence() -> None:
 # ------------------------------------------------------------------------------------------- generation
 
 
-def test_same_arguments_give_the_same_samples_and_the_seed_changes_them(tts: TTS, folder: Path) -> None:
+def test_same_arguments_give_the_same_samples_and_the_seed_changes_them(
+    tts: TTS, folder: Path
+) -> None:
     first = tts.synthesize(TEXT, speech(), PROMPT_TEXT, seed=3, num_steps=3)
     again = load_tts(folder).synthesize(TEXT, speech(), PROMPT_TEXT, seed=3, num_steps=3)
     other = tts.synthesize(TEXT, speech(), PROMPT_TEXT, seed=4, num_steps=3)
-    assert first.shape[:2] == (1, 1) and first.dtype == torch.float32 and bool(first.isfinite().all())
+    assert (
+        first.shape[:2] == (1, 1) and first.dtype == torch.float32 and bool(first.isfinite().all())
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_prompts_of_all_shapes_are_the_same_prompt(tts: TTS) -> None:
     prompt = speech()
-    outputs = [tts.synthesize(TEXT, p, PROMPT_TEXT, num_steps=1) for p in (prompt, prompt[0], prompt[None])]
+    outputs = [
+        tts.synthesize(TEXT, p, PROMPT_TEXT, num_steps=1) for p in (prompt, prompt[0], prompt[None])
+    ]
     assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[0], outputs[2])
 
 
@@ -77,7 +83,9 @@ def test_durations_are_those_of_the_rule_or_those_asked_for(tts: TTS) -> None:
     assert asked.generated_seconds == 2.5
     assert result.timings.keys() == {"encode", "sample", "decode"}
     factors = result.real_time_factors
-    assert factors["total"] == pytest.approx(sum(result.timings.values()) / result.generated_seconds)
+    assert factors["total"] == pytest.approx(
+        sum(result.timings.values()) / result.generated_seconds
+    )
 
 
 def test_loudness_of_a_quiet_prompt_is_that_of_the_result(tts: TTS) -> None:
@@ -88,14 +96,25 @@ def test_loudness_of_a_quiet_prompt_is_that_of_the_result(tts: TTS) -> None:
 
 def test_guidance_steps_speed_and_text_matter(tts: TTS) -> None:
     base = tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2)
-    assert not torch.equal(tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, guidance_scale=0.0), base)
-    assert not torch.equal(tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, prompt_guidance=0.5), base)
+    assert not torch.equal(
+        tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, guidance_scale=0.0), base
+    )
+    assert not torch.equal(
+        tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, prompt_guidance=0.5), base
+    )
     assert not torch.equal(tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=3), base)
-    assert not torch.equal(tts.synthesize(TEXT.replace("you", "ewe"), speech(), PROMPT_TEXT, num_steps=2), base)
-    assert tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, speed=0.5).shape[-1] > 1.5 * base.shape[-1]
+    assert not torch.equal(
+        tts.synthesize(TEXT.replace("you", "ewe"), speech(), PROMPT_TEXT, num_steps=2), base
+    )
+    assert (
+        tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, speed=0.5).shape[-1]
+        > 1.5 * base.shape[-1]
+    )
 
 
-def test_a_model_has_numbers_of_its_own_where_none_are_given(tts: TTS, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_has_numbers_of_its_own_where_none_are_given(
+    tts: TTS, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def resolved(**sampling: float) -> tuple[int | None, float | None]:
         settings = tts.resolve(Sampling(**sampling))
         return settings.num_steps, settings.prompt_guidance
@@ -134,7 +153,10 @@ def test_unknown_characters_are_named(tts: TTS) -> None:
         (torch.full((1, RATE), float("nan")), "NaN"),
         (torch.randn(2, RATE), "shape"),
         (torch.zeros(1, 0), "shape"),
-        (torch.randn(1, int(9.1 * RATE)), "at most 9 s"),  # trained on 12 s, of which 3 s are for new speech
+        (
+            torch.randn(1, int(9.1 * RATE)),
+            "at most 9 s",
+        ),  # trained on 12 s, of which 3 s are for new speech
         (torch.randn(1, 100), "at least 0.1 s"),
     ],
 )
@@ -165,7 +187,9 @@ def test_numbers_out_of_range_are_refused(tts: TTS, numbers: dict[str, float]) -
 
 def test_statistics_and_identity_come_from_the_checkpoint(tts: TTS, folder: Path) -> None:
     assert bool((tts.vae.latent_mean == 1).all()) and bool((tts.vae.latent_std == 2).all())
-    assert tts.identity["step"] == 7 and tts.identity["hash"] and tts.identity["path"] == str(folder)
+    assert (
+        tts.identity["step"] == 7 and tts.identity["hash"] and tts.identity["path"] == str(folder)
+    )
     assert not tts.model.training and not tts.vae.training
 
 
@@ -184,7 +208,9 @@ def test_another_vae_inside_is_refused_with_both_hashes(
     assert right in str(caught.value) and wrong in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["no_vae", "vae_as_tts", "vocabulary", "model_key", "own", "weights"])
+@pytest.mark.parametrize(
+    "damage", ["no_vae", "vae_as_tts", "vocabulary", "model_key", "own", "weights"]
+)
 def test_damaged_checkpoints_are_refused(folder: Path, tmp_path: Path, damage: str) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)

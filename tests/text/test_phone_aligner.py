@@ -91,13 +91,28 @@ def test_a_timeline_has_every_symbol_and_pauses_between_the_words():
     assert symbols == [" ", "HH", "AH", "L", "OW", ",", "W", "ER", "L", "D", "."]
     assert ends == [0.1, 0.2, 0.25, 0.3, 0.4, 0.7, 0.8, 0.85, 0.9, 1.0, 1.0]
     ids = vocabulary.frames(symbols, [end * 10 for end in ends], 10)
-    assert [vocabulary.symbols[i] for i in ids] == [" ", "HH", "L", "OW", ",", ",", ",", "W", "L", "D"]
-    assert [s for s in symbols if s not in " ,."] == [s for s in vocabulary.read("Hello, world!") if s not in " ,."]
+    assert [vocabulary.symbols[i] for i in ids] == [
+        " ",
+        "HH",
+        "L",
+        "OW",
+        ",",
+        ",",
+        ",",
+        "W",
+        "L",
+        "D",
+    ]
+    assert [s for s in symbols if s not in " ,."] == [
+        s for s in vocabulary.read("Hello, world!") if s not in " ,."
+    ]
 
 
 def test_spelled_words_share_their_time_evenly():
     symbols, ends = FramePhonemes(spelled=1.0).timeline("Hello", [[0.0, 0.1, 0.15, 0.2, 0.5]])
-    assert symbols == [" ", *"hello", " "] and ends[1:-1] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert symbols == [" ", *"hello", " "] and ends[1:-1] == pytest.approx(
+        [0.1, 0.2, 0.3, 0.4, 0.5]
+    )
 
 
 @pytest.mark.parametrize("words", [[], [[0.0, 1.0]], [[0.0, 0.1, 0.2, 0.3, 0.4], [1.0, 1.1]]])
@@ -114,7 +129,9 @@ class MadeUp:
 
     def timeline(self, sample, vocabulary, sample_rate, hop_length):
         symbols, _ = vocabulary.timeline(sample.text)
-        return symbols, list(np.cumsum([self.frames(vocabulary, s, sample.speaker) for s in symbols]))
+        return symbols, list(
+            np.cumsum([self.frames(vocabulary, s, sample.speaker) for s in symbols])
+        )
 
     @staticmethod
     def frames(vocabulary, symbol, speaker):
@@ -124,7 +141,9 @@ class MadeUp:
 
 def test_durations_depend_on_the_phone_and_on_how_the_prompt_is_spoken():
     vocabulary, made_up = FramePhonemes(), MadeUp()
-    words = "window garden morning paper silver river table summer letter doctor basket yellow".split()
+    words = (
+        "window garden morning paper silver river table summer letter doctor basket yellow".split()
+    )
     samples = [
         Sample(
             key=f"k{i}",
@@ -139,12 +158,25 @@ def test_durations_depend_on_the_phone_and_on_how_the_prompt_is_spoken():
         )  # fmt: skip
         for i in range(84)
     ]
-    model = fit_phone_durations(samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=300)
-    alone = [replace(sample, key=f"{sample.key}-alone", speaker=f"s{i}00") for i, sample in enumerate(samples)]
-    with_singles = fit_phone_durations(samples + alone, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3)
+    model = fit_phone_durations(
+        samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=300
+    )
+    alone = [
+        replace(sample, key=f"{sample.key}-alone", speaker=f"s{i}00")
+        for i, sample in enumerate(samples)
+    ]
+    with_singles = fit_phone_durations(
+        samples + alone, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3
+    )
     totals = {}
-    for speaker in ("s0", "s6", "s13"):  # rates 0.7 and 1.3, between which all speakers are, and 2.0
-        symbols, ends = made_up.timeline(replace(samples[1], speaker=speaker), vocabulary, RATE, 400)
+    for speaker in (
+        "s0",
+        "s6",
+        "s13",
+    ):  # rates 0.7 and 1.3, between which all speakers are, and 2.0
+        symbols, ends = made_up.timeline(
+            replace(samples[1], speaker=speaker), vocabulary, RATE, 400
+        )
         prompt = symbols, np.diff([0.0, *ends]).tolist()
         found, frames = predict_phones(vocabulary, model, prompt, "silver window")
         wanted = [made_up.frames(vocabulary, s, speaker) for s in found]
@@ -152,21 +184,37 @@ def test_durations_depend_on_the_phone_and_on_how_the_prompt_is_spoken():
         totals[speaker] = sum(frames)
     assert totals["s6"] > 1.5 * totals["s0"]
     assert totals["s13"] == pytest.approx(20 / 13 * totals["s6"], rel=0.06)
-    again = fit_phone_durations(samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3)
-    other = fit_phone_durations(samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3)
-    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), other.parameters(), strict=True))
-    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), with_singles.parameters(), strict=True))
+    again = fit_phone_durations(
+        samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3
+    )
+    other = fit_phone_durations(
+        samples, vocabulary, made_up, sample_rate=RATE, hop_length=400, steps=3
+    )
+    assert all(
+        torch.equal(a, b) for a, b in zip(again.parameters(), other.parameters(), strict=True)
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(again.parameters(), with_singles.parameters(), strict=True)
+    )
 
 
 def test_a_prompt_that_cannot_be_aligned_is_spread_over_its_length():
     vocabulary = FramePhonemes()
     symbols, frames = prompt_timeline(
-        vocabulary, PhoneDurations(len(vocabulary)), "Hello, world.", None, frames=90, frame_rate=40.0
+        vocabulary,
+        PhoneDurations(len(vocabulary)),
+        "Hello, world.",
+        None,
+        frames=90,
+        frame_rate=40.0,
     )
     assert sum(frames) == pytest.approx(90) and len(symbols) == len(frames)
 
 
-@pytest.mark.parametrize("text", ["Hello there", 'She said "hello there"', "Hello there,", "Oh!", "Well, wait -"])
+@pytest.mark.parametrize(
+    "text", ["Hello there", 'She said "hello there"', "Hello there,", "Oh!", "Well, wait -"]
+)
 def test_a_text_without_a_full_stop_ends_as_one_with_it(text):
     vocabulary = FramePhonemes()
     planner = Planner(vocabulary, PhoneDurations(len(vocabulary)), 40.0, None)
@@ -218,10 +266,14 @@ def test_frame_phonemes_need_their_times_and_times_need_frame_phonemes():
             recipe.load(TTSTrainConfig, "tiny/tts", overrides)
 
 
-def test_a_model_of_frame_phonemes_is_trained_resumed_and_speaks(shards, timings, toy_tts, clips, tmp_path):
+def test_a_model_of_frame_phonemes_is_trained_resumed_and_speaks(
+    shards, timings, toy_tts, clips, tmp_path
+):
     data = {"root": str(shards), "timings": str(timings)}
     changes = {"data": data, "vae": str(vae_of(toy_tts)), "tokens": "frame-phonemes"}
-    config = recipe.build(TTSTrainConfig, TTS | changes | {"trainer": TTS["trainer"] | {"steps": 2}}, where="test")
+    config = recipe.build(
+        TTSTrainConfig, TTS | changes | {"trainer": TTS["trainer"] | {"steps": 2}}, where="test"
+    )
     train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
     tts = load_tts(tmp_path / "run")
     assert isinstance(tts.vocabulary, FramePhonemes) and isinstance(tts.predictor, PhoneDurations)
@@ -233,7 +285,11 @@ def test_a_model_of_frame_phonemes_is_trained_resumed_and_speaks(shards, timings
     assert torch.equal(first.waveform, again.waveform) and first.generated_seconds > 0
     slow = tts.generate("Two tones.", waveform, text, num_steps=2, speed=0.5)
     assert slow.generated_seconds == pytest.approx(2 * first.generated_seconds, rel=0.1)
-    total, ids = tts.planner.plan(prompt, "Two tones.", replace(first.sampling, duration_seconds=1.0))
+    total, ids = tts.planner.plan(
+        prompt, "Two tones.", replace(first.sampling, duration_seconds=1.0)
+    )
     assert total == len(ids) == prompt.frames + round(tts.sample_rate / tts.hop_length)
-    unfit = tts.encode_prompt(waveform[:RATE], "This text is far too long for one second of speech, " * 3)
+    unfit = tts.encode_prompt(
+        waveform[:RATE], "This text is far too long for one second of speech, " * 3
+    )
     assert unfit.words is None and "not aligned" in unfit.note

@@ -54,7 +54,11 @@ def test_possessives_follow_english():
 
 def test_unknown_characters_are_named_and_known_ones_never_are():
     vocabulary = PhonemeVocabulary()
-    assert vocabulary.unknown("caf\u00e9 \u2014 \u201cyes\u201d 5 \u20ac \u4f60") == ["5", "\u20ac", "\u4f60"]
+    assert vocabulary.unknown("caf\u00e9 \u2014 \u201cyes\u201d 5 \u20ac \u4f60") == [
+        "5",
+        "\u20ac",
+        "\u4f60",
+    ]
     with pytest.raises(DataError, match=r"'5' \(U\+0035 DIGIT FIVE\)"):
         vocabulary.encode("5 apples")
 
@@ -78,8 +82,12 @@ def test_a_checkpoint_keeps_which_kind_of_vocabulary_it_has():
         open_vocabulary(stored | {"symbols": stored["symbols"][:-1]})
 
 
-def test_a_model_trained_on_phonemes_speaks_with_them_and_is_no_start_for_characters(tone_shards, toy_tts, tmp_path):
-    config = tts_config(tone_shards, vae_of(toy_tts), tokens="phonemes", trainer=TTS["trainer"] | {"steps": 2})
+def test_a_model_trained_on_phonemes_speaks_with_them_and_is_no_start_for_characters(
+    tone_shards, toy_tts, tmp_path
+):
+    config = tts_config(
+        tone_shards, vae_of(toy_tts), tokens="phonemes", trainer=TTS["trainer"] | {"steps": 2}
+    )
     run = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
     tts = load_tts(run)
     assert isinstance(tts.vocabulary, PhonemeVocabulary) and tts.vocabulary.spelled == 0
@@ -87,10 +95,16 @@ def test_a_model_trained_on_phonemes_speaks_with_them_and_is_no_start_for_charac
     a, b = (tts.synthesize(text, prompt, "hello") for text in ("Two WORDS.", "two words!"))
     assert torch.isfinite(a).all() and a.shape == b.shape
     went_on = tts_config(
-        tone_shards, vae_of(toy_tts), tokens="phonemes", init=str(run), trainer=TTS["trainer"] | {"steps": 1}
+        tone_shards,
+        vae_of(toy_tts),
+        tokens="phonemes",
+        init=str(run),
+        trainer=TTS["trainer"] | {"steps": 1},
     )
     train_tts(TrainOptions(went_on, tmp_path / "on", device="cpu"))
-    characters = tts_config(tone_shards, vae_of(toy_tts), init=str(run), trainer=TTS["trainer"] | {"steps": 1})
+    characters = tts_config(
+        tone_shards, vae_of(toy_tts), init=str(run), trainer=TTS["trainer"] | {"steps": 1}
+    )
     with pytest.raises(CheckpointError, match="it reads phonemes. Pass --set tokens=phonemes"):
         train_tts(TrainOptions(characters, tmp_path / "other", device="cpu"))
     assert not (tmp_path / "other").exists()
@@ -98,6 +112,8 @@ def test_a_model_trained_on_phonemes_speaks_with_them_and_is_no_start_for_charac
 
 def test_texts_that_are_not_english_stop_the_training_before_it_begins(tmp_path, toy_tts):
     shards = write_tone_shards(tmp_path / "shards", mark=" \u4f60")
-    config = tts_config(shards, vae_of(toy_tts), tokens="phonemes", trainer=TTS["trainer"] | {"steps": 1})
+    config = tts_config(
+        shards, vae_of(toy_tts), tokens="phonemes", trainer=TTS["trainer"] | {"steps": 1}
+    )
     with pytest.raises(DataError, match="no rule for"):
         train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))

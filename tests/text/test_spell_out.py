@@ -50,7 +50,12 @@ def test_numbers_money_and_symbols_are_spelled_out(written, spoken):
 
 @pytest.mark.parametrize(
     "plain",
-    ["Plain words stay, don't they?", 'She said "no" (twice) - well-known; yes: fine!', "Ünï çödé", "the U.S. team"],
+    [
+        "Plain words stay, don't they?",
+        'She said "no" (twice) - well-known; yes: fine!',
+        "Ünï çödé",
+        "the U.S. team",
+    ],
 )
 def test_what_is_read_as_it_stands_is_left_alone(plain):
     kept = spoken_form(plain, "en")
@@ -58,7 +63,9 @@ def test_what_is_read_as_it_stands_is_left_alone(plain):
     assert spoken_form(kept, "en") == kept
 
 
-@pytest.mark.parametrize("odd", ["#", "###", "%", "5 % 3", "…", "§ 7", "x^2", "1.2.3", "--", "$", "😀", "\ue000"])
+@pytest.mark.parametrize(
+    "odd", ["#", "###", "%", "5 % 3", "…", "§ 7", "x^2", "1.2.3", "--", "$", "😀", "\ue000"]
+)
 def test_odd_input_neither_crashes_nor_vanishes(odd):
     assert spoken_form(odd, "en")
     assert spoken_form(odd, None) == normalize_text(odd)

@@ -26,7 +26,9 @@ from svae.training.vae import train as vae
 
 def vae_gradients(index, world) -> dict[str, torch.Tensor]:
     """Run a VAE step on four crops, one of them with padding."""
-    config = recipe.build(VAETrainConfig, {"data": {"root": str(index.root)}} | VAE | {"batch_size": 4}, where="test")
+    config = recipe.build(
+        VAETrainConfig, {"data": {"root": str(index.root)}} | VAE | {"batch_size": 4}, where="test"
+    )
     state = vae.build_state(config, None, world)
     state.step = 1  # the discriminator takes part
     Posterior.sample = lambda self, generator=None: self.mean
@@ -40,7 +42,12 @@ def vae_gradients(index, world) -> dict[str, torch.Tensor]:
     batch = CropBatch(["k"] * 4, waveform[mine], lengths[mine], torch.zeros(4)[mine])
     vae.train_step(state, batch, config, world)
     networks = {"model": state.model, "discriminator": state.discriminator}
-    return {f"{n}.{k}": p.grad for n, net in networks.items() for k, p in net.named_parameters() if p.grad is not None}
+    return {
+        f"{n}.{k}": p.grad
+        for n, net in networks.items()
+        for k, p in net.named_parameters()
+        if p.grad is not None
+    }
 
 
 def tts_gradients(index, world) -> dict[str, torch.Tensor]:
@@ -48,7 +55,9 @@ def tts_gradients(index, world) -> dict[str, torch.Tensor]:
     tree = {"data": {"root": str(index.root)}} | TTS | {"dit": TTS["dit"] | {"dropout": 0.0}}
     config = recipe.build(TTSTrainConfig, tree, where="test")
     torch.manual_seed(1)
-    model = SpeechVAE(recipe.build(VAETrainConfig, {"data": {"root": "x"}} | VAE, where="test").vae).eval()
+    model = SpeechVAE(
+        recipe.build(VAETrainConfig, {"data": {"root": "x"}} | VAE, where="test").vae
+    ).eval()
     vocabulary = Vocabulary.from_characters(index.metadata["characters"])
     state = tts.build_state(config, model, vocabulary, world)
     for parameter in state.model.parameters():  # adaLN starts at zero, which hides most gradients
@@ -59,7 +68,9 @@ def tts_gradients(index, world) -> dict[str, torch.Tensor]:
     def draw(latents, lengths, cfg):
         size = latents.shape[0]
         noise = torch.stack([flow.keyed_noise(0, key, *latents.shape[1:]) for key in batch.keys])
-        span = flow.infilling_span(lengths, torch.full((size,), 0.8), torch.full((size,), 0.5), latents.shape[2])
+        span = flow.infilling_span(
+            lengths, torch.full((size,), 0.8), torch.full((size,), 0.5), latents.shape[2]
+        )
         return flow.FlowDraw(noise, torch.linspace(0.1, 0.9, 4)[mine], span)
 
     flow.draw_training = draw
@@ -71,7 +82,9 @@ def main() -> None:
     """Run the step that the arguments name."""
     kind, data, out = sys.argv[1:]
     with open_world("cpu") as world:
-        gradients = {"vae": vae_gradients, "tts": tts_gradients}[kind](read_index(Path(data)), world)
+        gradients = {"vae": vae_gradients, "tts": tts_gradients}[kind](
+            read_index(Path(data)), world
+        )
         if world.is_main:
             torch.save({name: gradient.contiguous() for name, gradient in gradients.items()}, out)
 

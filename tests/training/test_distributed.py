@@ -20,7 +20,14 @@ STEP = Path(__file__).with_name("distributed_step.py")
 
 def gradients(kind: str, processes: int, data: Path, folder: Path) -> dict[str, torch.Tensor]:
     out = folder / f"{kind}-{processes}.pt"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
     result = subprocess.run(
         [*command, str(STEP), kind, str(data), str(out)],
         env=killed_environment(),
@@ -75,9 +82,20 @@ def killed_environment():
 def test_a_killed_rank_ends_the_job_with_a_message_that_names_it(tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     result = subprocess.run(
-        [*command, str(script), "collectives"], env=killed_environment(), capture_output=True, text=True, timeout=60
+        [*command, str(script), "collectives"],
+        env=killed_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert result.returncode != 0
     assert "[rank0]: Traceback" not in result.stderr
@@ -104,7 +122,10 @@ def test_the_rank_that_is_left_says_in_one_message_that_it_lost_the_other(tmp_pa
     ]
     errors = [process.communicate(timeout=60)[1] for process in ranks]
     assert ranks[0].returncode == 2 and ranks[1].returncode == -signal.SIGKILL
-    assert "error (rank 0): lost contact with another rank" in errors[0] and "Traceback" not in errors[0]
+    assert (
+        "error (rank 0): lost contact with another rank" in errors[0]
+        and "Traceback" not in errors[0]
+    )
 
 
 def test_one_process_needs_no_process_group():

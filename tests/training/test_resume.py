@@ -57,8 +57,20 @@ def test_a_resumed_tts_run_equals_an_uninterrupted_one(tts_run, vae_run, tone_sh
 def test_a_run_killed_by_the_system_resumes_to_the_same_weights(vae_run, tone_shards, tmp_path):
     recipe_file, run = tmp_path / "r.yaml", tmp_path / "run"
     recipe_file.write_text(recipe.dump(vae_config(tone_shards)))
-    command = [sys.executable, "-m", "svae", "train-vae", str(recipe_file), "--out", str(run), "--device", "cpu"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "svae",
+        "train-vae",
+        str(recipe_file),
+        "--out",
+        str(run),
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
+    )
     try:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
@@ -70,7 +82,9 @@ def test_a_run_killed_by_the_system_resumes_to_the_same_weights(vae_run, tone_sh
     torch.set_num_threads(1)
     try:
         train_vae(TrainOptions(vae_config(tone_shards), run, device="cpu"))
-        uninterrupted = train_vae(TrainOptions(vae_config(tone_shards), tmp_path / "whole", device="cpu"))
+        uninterrupted = train_vae(
+            TrainOptions(vae_config(tone_shards), tmp_path / "whole", device="cpu")
+        )
     finally:
         torch.set_num_threads(threads)
     assert_equal_runs(uninterrupted, run, "vae")
@@ -80,11 +94,25 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_cleanly(tone_shards, tmp_path)
     recipe_file, run = tmp_path / "r.yaml", tmp_path / "run"
     trainer = VAE["trainer"] | {"steps": 100000, "checkpoint_every": 100000, "log_every": 1}
     recipe_file.write_text(recipe.dump(vae_config(tone_shards, trainer=trainer)))
-    command = [sys.executable, "-m", "svae", "train-vae", str(recipe_file), "--out", str(run), "--device", "cpu"]
-    process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "svae",
+        "train-vae",
+        str(recipe_file),
+        "--out",
+        str(run),
+        "--device",
+        "cpu",
+    ]
+    process = subprocess.Popen(
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True
+    )
     metrics = run / "metrics.jsonl"
     deadline = time.monotonic() + 120
-    while not (metrics.exists() and '"train"' in metrics.read_text()) and time.monotonic() < deadline:
+    while (
+        not (metrics.exists() and '"train"' in metrics.read_text()) and time.monotonic() < deadline
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)

@@ -42,7 +42,9 @@ def length_chart(points: dict[str, Sequence[tuple[float, float]]]) -> str:
         if len(found) >= 2 * BINS:
             means = [np.mean(group, axis=0) for group in np.array_split(np.array(found), BINS)]
             line = " ".join("{:.1f},{:.1f}".format(*place(float(x), float(y))) for x, y in means)
-            parts.append(f'<polyline class="trend{" o" if name == "original" else ""}" points="{line}"/>')
+            parts.append(
+                f'<polyline class="trend{" o" if name == "original" else ""}" points="{line}"/>'
+            )
     return _figure("WER against length", parts, HEIGHT, legend="original" in points)
 
 
@@ -64,18 +66,28 @@ def speaker_chart(rates: dict[str, tuple[float, float | None]]) -> str:
         y = start + number * step
         label = name if len(name) <= 15 else name[:14] + "…"
         parts.append(f'<text x="102" y="{y + 12}" text-anchor="end">{escape(label)}</text>')
-        parts.append(f'<rect class="system" x="110" y="{y}" width="{room * system / top:.1f}" height="9" rx="2"/>')
-        parts.append(f'<text x="{110 + room * system / top + 6:.1f}" y="{y + 10}">{100 * system:.1f}</text>')
+        parts.append(
+            f'<rect class="system" x="110" y="{y}" width="{room * system / top:.1f}" height="9" rx="2"/>'
+        )
+        parts.append(
+            f'<text x="{110 + room * system / top + 6:.1f}" y="{y + 10}">{100 * system:.1f}</text>'
+        )
         if original is not None:
             width = room * original / top
-            parts.append(f'<rect class="original" x="110" y="{y + 10}" width="{width:.1f}" height="5" rx="2"/>')
+            parts.append(
+                f'<rect class="original" x="110" y="{y + 10}" width="{width:.1f}" height="5" rx="2"/>'
+            )
     shown = f", the worst {len(chosen)} of {len(rates)}" if len(rates) > len(chosen) else ""
     has_originals = any(original is not None for _, (_, original) in chosen)
-    return _figure(f"WER % by speaker{shown}", parts, start + len(chosen) * step + 6, legend=has_originals)
+    return _figure(
+        f"WER % by speaker{shown}", parts, start + len(chosen) * step + 6, legend=has_originals
+    )
 
 
 def _figure(title: str, parts: list[str], height: float, *, legend: bool) -> str:
-    key = '<span><i></i>system</span><span><i class="original"></i>originals</span>' if legend else ""
+    key = (
+        '<span><i></i>system</span><span><i class="original"></i>originals</span>' if legend else ""
+    )
     body = "".join(parts)
     return (
         f'<div><h2>{escape(title)}</h2><p class="legend">{key}</p>'
@@ -87,11 +99,15 @@ def _grid(place, x_ticks: list[float], y_ticks: list[float], x_name: str, y_name
     parts = []
     for tick in y_ticks:
         _, y = place(0, tick / 100)
-        parts.append(f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
+        )
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{tick:g}</text>')
     for tick in x_ticks:
         x, _ = place(tick, 0)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>')
+        parts.append(
+            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{tick:g}</text>'
+        )
     parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{x_name}</text>')
     parts.append(f'<text x="{LEFT - 36}" y="{HEIGHT - 4}">{y_name} ↑</text>')
     return "".join(parts)

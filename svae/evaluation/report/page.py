@@ -21,12 +21,22 @@ from svae.errors import DataError
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
 from svae.evaluation.report.charts import length_chart, speaker_chart
-from svae.evaluation.report.tables import COLUMNS, describe_judges, footnotes, systems_of, table_rows
+from svae.evaluation.report.tables import (
+    COLUMNS,
+    describe_judges,
+    footnotes,
+    systems_of,
+    table_rows,
+)
 from svae.evaluation.rows import ORIGINALS, SIMILARITIES, Rows, Systems
 from svae.runtime.files import write_text
 
 FILES = Path(__file__).parent / "page_files"
-FACTS = (("wer", "WER", 100, 1, " %"), ("sim_ecapa", "sim_ecapa", 1, 3, ""), ("sim_o", "sim_o", 1, 3, ""))
+FACTS = (
+    ("wer", "WER", 100, 1, " %"),
+    ("sim_ecapa", "sim_ecapa", 1, 3, ""),
+    ("sim_o", "sim_o", 1, 3, ""),
+)
 FACTS += (("pesq_wb", "PESQ WB", 1, 2, ""), ("stoi", "STOI", 1, 3, ""), ("mcd", "MCD", 1, 2, " dB"))
 """Key, name, factor, digits and unit of what stands beside a player."""
 
@@ -54,7 +64,9 @@ def write_page(
             by a path relative to it, where they are files.
     """
     names = metrics["system_recordings"]
-    order = sorted(range(len(rows)), key=lambda i: (-(_mean(rows[i], names, "wer") or 0.0), rows[i]["id"]))
+    order = sorted(
+        range(len(rows)), key=lambda i: (-(_mean(rows[i], names, "wer") or 0.0), rows[i]["id"])
+    )
     shown, media = [], []
     left = megabytes * 1_000_000
     for place, i in enumerate(order):
@@ -78,7 +90,9 @@ def write_page(
         "data": _json({"rows": shown}),
         "media": "\n".join(media),
     }
-    write_text(folder / "report.html", _fill((FILES / "page.html").read_text(encoding="utf-8"), values))
+    write_text(
+        folder / "report.html", _fill((FILES / "page.html").read_text(encoding="utf-8"), values)
+    )
 
 
 def _fill(template: str, values: dict[str, str]) -> str:
@@ -97,7 +111,10 @@ def page_row(
 ) -> dict[str, Any]:
     """Return what the page knows of an utterance."""
     recordings = []
-    for name in [*names, *(n for n in systems if n not in names)]:  # the system first, then originals and others
+    for name in [
+        *names,
+        *(n for n in systems if n not in names),
+    ]:  # the system first, then originals and others
         if name in row["recordings"]:
             entry = row["recordings"][name]
             facts = [
@@ -142,7 +159,10 @@ def align(text: str, hypothesis: str, normalize: Callable[[str], str]) -> list[l
     said, heard = found.references[0], found.hypotheses[0]
     words: list[list[str]] = []
     for chunk in found.alignments[0]:
-        a, b = said[chunk.ref_start_idx : chunk.ref_end_idx], heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
+        a, b = (
+            said[chunk.ref_start_idx : chunk.ref_end_idx],
+            heard[chunk.hyp_start_idx : chunk.hyp_end_idx],
+        )
         if chunk.type == "insert":
             words += [["i", "", word] for word in b]
         elif chunk.type == "delete":
@@ -161,7 +181,9 @@ def _mean(row: dict[str, Any], names: Sequence[str], key: str) -> float | None:
 
 def _similarity_column(rows: Rows) -> str:
     """Return `sim_o` where it was computed, as papers report it, else `sim_ecapa`."""
-    found = any(entry.get("sim_o") is not None for row in rows for entry in row["recordings"].values())
+    found = any(
+        entry.get("sim_o") is not None for row in rows for entry in row["recordings"].values()
+    )
     return SIMILARITIES[1] if found else SIMILARITIES[0]
 
 
@@ -199,14 +221,18 @@ def mel_png(waveform: Tensor, sample_rate: int) -> bytes:
     from matplotlib import colormaps
     from PIL import Image  # comes with matplotlib
 
-    mel = log_mel(waveform, sample_rate=sample_rate, n_fft=1024 if sample_rate <= 24000 else 2048).numpy()
+    mel = log_mel(
+        waveform, sample_rate=sample_rate, n_fft=1024 if sample_rate <= 24000 else 2048
+    ).numpy()
     step = -(-mel.shape[1] // 600)
     mel = mel[::-1, ::step]
     low = max(float(mel.max()) - 9.0, float(mel.min()))  # 78 dB below the peak is black
     scaled = (mel - low) / max(float(mel.max()) - low, 1e-6)
     image = Image.fromarray((255 * scaled.clip(0, 1)).astype(np.uint8))
     image = image.convert("P")
-    image.putpalette((255 * colormaps["magma"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes())
+    image.putpalette(
+        (255 * colormaps["magma"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes()
+    )
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -230,7 +256,9 @@ def _summary(metrics: dict[str, Any]) -> str:
     heads = "".join(f"<th>{escape(name.strip())}</th>" for name in systems_of(metrics))
     lines = [f'<table id="summary"><thead><tr><th></th>{heads}</tr></thead><tbody>']
     for heading, cells in table_rows(metrics):
-        marked = ' class="headline" title="headline of the protocol"' if heading.endswith("*") else ""
+        marked = (
+            ' class="headline" title="headline of the protocol"' if heading.endswith("*") else ""
+        )
         lines.append(f"<tr{marked}><th>{escape(heading.rstrip('*'))}</th>")
         for text in cells:
             value, bracket, ends = text.partition(" [")
@@ -241,7 +269,11 @@ def _summary(metrics: dict[str, Any]) -> str:
 
 
 def _notes(notes: Sequence[str]) -> str:
-    return '<ul class="notes">' + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>" if notes else ""
+    return (
+        '<ul class="notes">' + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"
+        if notes
+        else ""
+    )
 
 
 def _charts(rows: Rows, names: Sequence[str]) -> str:
@@ -252,12 +284,18 @@ def _charts(rows: Rows, names: Sequence[str]) -> str:
         original = row["recordings"].get(ORIGINALS, {})
         seconds = original.get("seconds") or max(e["seconds"] for e in row["recordings"].values())
         wer = _mean(row, names, "wer")
-        for number, (name, value) in enumerate((("system", wer), ("original", original.get("wer")))):
+        for number, (name, value) in enumerate(
+            (("system", wer), ("original", original.get("wer")))
+        ):
             if value is not None:
                 points[name].append((seconds, value))
                 if row["speaker"] is not None:
                     by_speaker[row["speaker"]][number].append(value)
-    rates = {speaker: (sum(a) / len(a), sum(b) / len(b) if b else None) for speaker, (a, b) in by_speaker.items() if a}
+    rates = {
+        speaker: (sum(a) / len(a), sum(b) / len(b) if b else None)
+        for speaker, (a, b) in by_speaker.items()
+        if a
+    }
     return length_chart(points) + speaker_chart(rates) or "<p>No word error rates to draw.</p>"
 
 
@@ -275,9 +313,13 @@ def _facts(metrics: dict[str, Any]) -> str:
         "Intervals": next((line[2:] for line in footnotes(metrics) if line.startswith("* ")), "—"),
         "System": json.dumps(metrics["settings"], ensure_ascii=False),
         "Software": ", ".join(
-            f"{k} {environment[k]}" for k in ("svae", "revision", "python", "platform") if environment.get(k)
+            f"{k} {environment[k]}"
+            for k in ("svae", "revision", "python", "platform")
+            if environment.get(k)
         ),
         "Packages": ", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items()),
         "Device": f"{environment.get('gpu') or environment.get('device')}, {environment.get('threads')} threads",
     }
-    return "".join(f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items())
+    return "".join(
+        f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items()
+    )

@@ -68,13 +68,17 @@ def cell(summary: dict[str, Any], key: str, form: str) -> str:
     if value is None:
         return "—"
     ends = summary.get("intervals", {}).get(key)
-    return _number(value, form) + (f" [{_number(ends[0], form)}, {_number(ends[1], form)}]" if ends else "")
+    return _number(value, form) + (
+        f" [{_number(ends[0], form)}, {_number(ends[1], form)}]" if ends else ""
+    )
 
 
 def _number(value: float | None, form: str) -> str:
     if value is None:
         return "—"
-    return {"percent": f"{100 * value:.2f}", "number": f"{value:.3f}", "seconds": f"{value:.1f}"}[form]
+    return {"percent": f"{100 * value:.2f}", "number": f"{value:.3f}", "seconds": f"{value:.1f}"}[
+        form
+    ]
 
 
 def describe_judges(judges: dict[str, dict[str, Any]]) -> list[str]:
@@ -83,8 +87,12 @@ def describe_judges(judges: dict[str, dict[str, Any]]) -> list[str]:
     for kind, description in judges.items():
         notes = [str(v) for k, v in description.items() if k in ("model", "revision", "note") and v]
         rate = description.get("held_out_equal_error_rate")
-        notes += [f"equal error rate on held-out voices {100 * rate:.1f} %"] if rate is not None else []
-        lines.append(f"{kind}: {description.get('asr', description.get('speaker'))} ({'; '.join(notes)})")
+        notes += (
+            [f"equal error rate on held-out voices {100 * rate:.1f} %"] if rate is not None else []
+        )
+        lines.append(
+            f"{kind}: {description.get('asr', description.get('speaker'))} ({'; '.join(notes)})"
+        )
     return lines
 
 
@@ -100,7 +108,9 @@ def footnotes(metrics: dict[str, Any]) -> list[str]:
     for key, found in metrics.get("spread", {}).items():
         if key == metrics.get("headline") and found["sd"] is not None:
             low, high, sd = (_number(found[k], "percent") for k in ("min", "max", "sd"))
-            lines.append(f"Over seeds: {COLUMNS[key][0]} from {low} to {high}, standard deviation {sd}")
+            lines.append(
+                f"Over seeds: {COLUMNS[key][0]} from {low} to {high}, standard deviation {sd}"
+            )
     return lines + [f"Note: {note}" for note in metrics["notes"]]
 
 
@@ -127,14 +137,25 @@ def markdown_table(metrics: dict[str, Any]) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;").replace("*", "\\*")
+    return (
+        text.replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("\n", " ")
+        .replace("<", "&lt;")
+        .replace("*", "\\*")
+    )
 
 
 def write_results(
-    folder: Path, metrics: dict[str, Any], utterances: Sequence[dict[str, Any]], timings: dict[str, Any]
+    folder: Path,
+    metrics: dict[str, Any],
+    utterances: Sequence[dict[str, Any]],
+    timings: dict[str, Any],
 ) -> None:
     """Write utterances.jsonl, table.md, timings.json, then metrics.json, each whole or not at all."""
-    lines = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in utterances)
+    lines = "".join(
+        json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in utterances
+    )
     for name, text in (
         ("utterances.jsonl", lines),
         ("table.md", markdown_table(metrics)),
@@ -144,7 +165,9 @@ def write_results(
         write_text(folder / name, text)
 
 
-def print_results(console: Console, metrics: dict[str, Any], timings: dict[str, Any], folder: Path) -> None:
+def print_results(
+    console: Console, metrics: dict[str, Any], timings: dict[str, Any], folder: Path
+) -> None:
     """Print the table and what the numbers rest on."""
     console.print()
     console.print(summary_table(metrics))
@@ -152,9 +175,13 @@ def print_results(console: Console, metrics: dict[str, Any], timings: dict[str, 
     for line in footnotes(metrics):
         console.print(escape(line), highlight=False, soft_wrap=True)
     if "real_time_factor" in timings:
-        console.print(f"Real-time factor when made: {timings['real_time_factor']:.3f}", highlight=False)
+        console.print(
+            f"Real-time factor when made: {timings['real_time_factor']:.3f}", highlight=False
+        )
     names = ["report.html", "table.md", "metrics.json", "utterances.jsonl"]
     files = ", ".join(name for name in names if (folder / name).is_file())
     if (folder / "wavs").is_dir():
         files += ", and wavs/ to listen to"
-    console.print(f"Results in [bold]{escape(str(folder))}[/]: {files}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Results in [bold]{escape(str(folder))}[/]: {files}", highlight=False, soft_wrap=True
+    )

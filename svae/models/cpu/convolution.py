@@ -24,7 +24,13 @@ def without_gradient(x: Tensor) -> bool:
 
 
 def convolve(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, padding: int = 0, dilation: int = 1
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int = 1,
+    padding: int = 0,
+    dilation: int = 1,
 ) -> Tensor:
     """Return what F.conv1d does, in memory order (B, T, C); depthwise if `weight` (out, 1, K) has one input channel."""
     if weight.shape[-1] == stride == 1 and padding == 0 and weight.shape[1] == x.shape[1]:
@@ -53,7 +59,9 @@ class ConvTranspose1d(nn.ConvTranspose1d):
         if not without_gradient(x):
             return super().forward(x)
         x = x[:, :, None].contiguous(memory_format=torch.channels_last)
-        y = F.conv_transpose2d(x, self.weight[:, :, None], self.bias, (1, *self.stride), (0, *self.padding))
+        y = F.conv_transpose2d(
+            x, self.weight[:, :, None], self.bias, (1, *self.stride), (0, *self.padding)
+        )
         return y[:, :, 0]
 
 
@@ -63,7 +71,12 @@ def pack_weight(conv: Conv1d | ConvTranspose1d) -> None:
 
 
 def in_tiles(
-    layer: Callable[[Tensor], Tensor], x: Tensor, *, halo: int, stride: int = 1, out_channels: int | None = None
+    layer: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    halo: int,
+    stride: int = 1,
+    out_channels: int | None = None,
 ) -> Tensor:
     """Return layer(x), in CPU inference computed piece by piece: less memory, and less of it outside the cache.
 
@@ -85,9 +98,13 @@ def in_tiles(
     step = stride * max(1, size // (64 * stride))
     size = math.ceil(length / math.ceil(length / size) / step) * step
     window = size + 2 * halo
-    y = x.new_empty(batch, length // stride, channels if out_channels is None else out_channels).transpose(1, 2)
+    y = x.new_empty(
+        batch, length // stride, channels if out_channels is None else out_channels
+    ).transpose(1, 2)
     for start in range(0, length, size):
         left, stop = min(max(start - halo, 0), length - window), min(start + size, length)
         piece = layer(x[..., left : left + window])
-        y[..., start // stride : stop // stride] = piece[..., (start - left) // stride : (stop - left) // stride]
+        y[..., start // stride : stop // stride] = piece[
+            ..., (start - left) // stride : (stop - left) // stride
+        ]
     return y

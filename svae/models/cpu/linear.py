@@ -22,7 +22,9 @@ QUERIES = 512
 def can_pack() -> bool:
     """Return whether this torch has oneDNN with the operators that torch.compile uses for frozen weights."""
     names = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+    return torch.backends.mkldnn.is_available() and all(
+        hasattr(torch.ops.mkldnn, name) for name in names
+    )
 
 
 def use_bf16_products(model: nn.Module, on: bool = True) -> None:
@@ -81,13 +83,23 @@ class Linear(nn.Linear):
 
     def _multiply(self, x: Tensor, packed: Tensor, activation: str, form: str) -> Tensor:
         bias = None if self.bias is None else self.bias.to(packed.dtype)
-        return torch.ops.mkldnn._linear_pointwise(x.to(packed.dtype), packed, bias, activation, [], form)
+        return torch.ops.mkldnn._linear_pointwise(
+            x.to(packed.dtype), packed, bias, activation, [], form
+        )
 
     def _pack(self, x: Tensor) -> Tensor | None:
         """Return the packed weight, or None where the plain product is to be used."""
-        if torch.compiler.is_compiling() or not without_gradient(x) or torch.is_autocast_enabled("cpu"):
+        if (
+            torch.compiler.is_compiling()
+            or not without_gradient(x)
+            or torch.is_autocast_enabled("cpu")
+        ):
             return None
-        if x.dtype not in (torch.float32, torch.bfloat16) or self.weight.dtype != torch.float32 or not can_pack():
+        if (
+            x.dtype not in (torch.float32, torch.bfloat16)
+            or self.weight.dtype != torch.float32
+            or not can_pack()
+        ):
             return None
         if x.numel() < FEWEST_ROWS * x.shape[-1]:
             return None
@@ -95,7 +107,9 @@ class Linear(nn.Linear):
         version = 0 if self.weight.is_inference() else self.weight._version
         key = (self.weight.data_ptr(), version, self.bf16_products)
         if self._packed is None or self._packed[0] != key:
-            weight = self.weight.detach().to(torch.bfloat16 if self.bf16_products else torch.float32)
+            weight = self.weight.detach().to(
+                torch.bfloat16 if self.bf16_products else torch.float32
+            )
             self._packed = (key, torch.ops.mkldnn._reorder_linear_weight(weight))
         return self._packed[1]
 

@@ -37,11 +37,17 @@ def rotary_angles(num_frames: int, head_dim: int, device: torch.device) -> tuple
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate neighbouring channel pairs of x (..., T, head_dim) by their position's angles."""
     cos, sin = rotary
-    if x.dtype == torch.float32 and without_gradient(x):  # a product of complex numbers: one pass over the memory
+    if x.dtype == torch.float32 and without_gradient(
+        x
+    ):  # a product of complex numbers: one pass over the memory
         turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)
         return torch.view_as_real(turned).flatten(-2)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2).to(x.dtype)
+    return (
+        torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1)
+        .flatten(-2)
+        .to(x.dtype)
+    )
 
 
 def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -62,7 +68,9 @@ class TimeEmbedding(nn.Module):
     def forward(self, t: Tensor) -> Tensor:
         """Map t (B,) to (B, dim)."""
         half = TIME_CHANNELS // 2
-        rates = torch.exp(torch.arange(half, device=t.device).float() * (-math.log(10000.0) / (half - 1)))
+        rates = torch.exp(
+            torch.arange(half, device=t.device).float() * (-math.log(10000.0) / (half - 1))
+        )
         angles = 1000.0 * t.float()[:, None] * rates
         return self.output(F.silu(self.hidden(torch.cat([angles.sin(), angles.cos()], dim=-1))))
 
@@ -75,7 +83,8 @@ class ConvolutionalPosition(nn.Module):
     def __init__(self, dim: int, kernel_size: int, groups: int) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=groups) for _ in range(2)
+            nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=groups)
+            for _ in range(2)
         )
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
@@ -87,7 +96,11 @@ class ConvolutionalPosition(nn.Module):
                 x = x.masked_fill(padded, 0.0)
             if self.bf16_products and without_gradient(x):
                 convolved = F.conv1d(
-                    x.bfloat16(), conv.weight.bfloat16(), None, padding=conv.padding, groups=conv.groups
+                    x.bfloat16(),
+                    conv.weight.bfloat16(),
+                    None,
+                    padding=conv.padding,
+                    groups=conv.groups,
                 )
                 x = F.mish(convolved.float() + conv.bias[:, None])
             else:
@@ -139,10 +152,16 @@ class DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, time: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None) -> Tensor:
+    def forward(
+        self, x: Tensor, time: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None
+    ) -> Tensor:
         """Map x (B, T, C) with time (B, C) or (1, C), already activated, to (B, T, C)."""
-        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(time)[:, None].chunk(6, dim=-1)
-        x = torch.addcmul(x, gate_a, self.attention(modulated_norm(x, scale_a, shift_a), rotary, mask))
+        shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(time)[:, None].chunk(
+            6, dim=-1
+        )
+        x = torch.addcmul(
+            x, gate_a, self.attention(modulated_norm(x, scale_a, shift_a), rotary, mask)
+        )
         y = self.dropout(self.expand.gelu(modulated_norm(x, scale_f, shift_f)))
         return torch.addcmul(x, gate_f, self.contract(y))
 
@@ -162,8 +181,14 @@ class DiT(nn.Module):
     def __init__(self, cfg: DiTConfig, vocab_size: int, latent_dim: int) -> None:
         super().__init__()
         if cfg.dim % cfg.heads != 0 or (cfg.dim // cfg.heads) % 2 != 0:
-            raise ConfigError(f"dit: dim {cfg.dim} / heads {cfg.heads} must be an even whole number (rotary pairs)")
-        if cfg.dim % cfg.conv_pos_groups != 0 or cfg.conv_pos_kernel % 2 == 0 or cfg.text_dim % 2 != 0:
+            raise ConfigError(
+                f"dit: dim {cfg.dim} / heads {cfg.heads} must be an even whole number (rotary pairs)"
+            )
+        if (
+            cfg.dim % cfg.conv_pos_groups != 0
+            or cfg.conv_pos_kernel % 2 == 0
+            or cfg.text_dim % 2 != 0
+        ):
             raise ConfigError(
                 f"dit: dim {cfg.dim} must be a multiple of conv_pos_groups {cfg.conv_pos_groups}, "
                 f"conv_pos_kernel {cfg.conv_pos_kernel} odd and text_dim {cfg.text_dim} even"
@@ -173,7 +198,9 @@ class DiT(nn.Module):
         self.latent_dim = latent_dim
         self.text_tower = TextTower(cfg, vocab_size)
         self.input = nn.Linear(2 * latent_dim + cfg.text_dim, cfg.dim)
-        self.conv_position = ConvolutionalPosition(cfg.dim, cfg.conv_pos_kernel, cfg.conv_pos_groups)
+        self.conv_position = ConvolutionalPosition(
+            cfg.dim, cfg.conv_pos_kernel, cfg.conv_pos_groups
+        )
         self.time = TimeEmbedding(cfg.dim)
         self.blocks = nn.ModuleList(DiTBlock(cfg) for _ in range(cfg.depth))
         self.output_modulation = nn.Linear(cfg.dim, 2 * cfg.dim)
@@ -183,7 +210,11 @@ class DiT(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def encode_text(
-        self, tokens: Tensor, num_frames: int, lengths: Tensor | None = None, drop_text: Tensor | None = None
+        self,
+        tokens: Tensor,
+        num_frames: int,
+        lengths: Tensor | None = None,
+        drop_text: Tensor | None = None,
     ) -> Tensor:
         """Return the text tower's output (B, T, text_dim), which does not depend on t: compute once, use at every step.
 
@@ -231,7 +262,9 @@ class DiT(nn.Module):
             text_features = self.text_tower(tokens, num_frames, mask, drop_text)
         if drop_audio is not None:
             condition = condition.masked_fill(drop_audio[:, None, None], 0.0)
-        x = self.input(torch.cat([noisy.transpose(1, 2), condition.transpose(1, 2), text_features], dim=-1))
+        x = self.input(
+            torch.cat([noisy.transpose(1, 2), condition.transpose(1, 2), text_features], dim=-1)
+        )
         x = x + self.conv_position(x, mask)
         time = F.silu(self.time(t))
         rotary = rotary_angles(num_frames, self.cfg.dim // self.cfg.heads, x.device)

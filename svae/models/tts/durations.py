@@ -32,13 +32,17 @@ class DurationPredictor(nn.Module):
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocab_size + 1, FEATURES, padding_idx=0)  # id 0 is padding, as in the DiT
+        self.embedding = nn.Embedding(
+            vocab_size + 1, FEATURES, padding_idx=0
+        )  # id 0 is padding, as in the DiT
         self.convs = nn.ModuleList(nn.Conv1d(FEATURES, FEATURES, 5, padding=2) for _ in range(2))
         self.cost = nn.Linear(FEATURES, 1)
         self.ends = nn.Parameter(torch.tensor(math.log(10.0)))
         self.trust = nn.Parameter(torch.tensor(math.log(40.0)))
         nn.init.zeros_(self.cost.weight)
-        nn.init.constant_(self.cost.bias, math.log(math.expm1(2.5)))  # 2.5 frames a character: 16 a second at 40 Hz
+        nn.init.constant_(
+            self.cost.bias, math.log(math.expm1(2.5))
+        )  # 2.5 frames a character: 16 a second at 40 Hz
 
     def nominal_frames(self, tokens: Tensor) -> Tensor:
         """Return S (B,), float: frames of each text (B, L), -1 = padding, at the average rate."""
@@ -57,7 +61,9 @@ class DurationPredictor(nn.Module):
         return self.nominal_frames(tokens).log() + weight * rate
 
     @torch.no_grad()
-    def predict(self, tokens: Sequence[int], prompt_tokens: Sequence[int], prompt_frames: int) -> float:
+    def predict(
+        self, tokens: Sequence[int], prompt_tokens: Sequence[int], prompt_frames: int
+    ) -> float:
         """Return the frames of one text, without the prompt's."""
         device = self.cost.weight.device
         texts = [torch.tensor([ids], device=device) for ids in (tokens, prompt_tokens)]
@@ -80,9 +86,12 @@ class PhoneDurations(nn.Module):
         self.embedding = nn.Embedding(vocab_size + 1, FEATURES, padding_idx=0)
         self.known = nn.Linear(2, FEATURES)
         self.before, self.after = (
-            nn.ModuleList(nn.Conv1d(FEATURES, FEATURES, 5, padding=2) for _ in range(2)) for _ in range(2)
+            nn.ModuleList(nn.Conv1d(FEATURES, FEATURES, 5, padding=2) for _ in range(2))
+            for _ in range(2)
         )
-        self.voice = nn.Sequential(nn.Linear(2 * FEATURES, FEATURES), nn.GELU(), nn.Linear(FEATURES, FEATURES))
+        self.voice = nn.Sequential(
+            nn.Linear(2 * FEATURES, FEATURES), nn.GELU(), nn.Linear(FEATURES, FEATURES)
+        )
         self.output = nn.Linear(FEATURES, 1)
         nn.init.zeros_(self.output.weight)
         nn.init.constant_(self.output.bias, math.log1p(3.0))
@@ -98,13 +107,18 @@ class PhoneDurations(nn.Module):
         mask = (tokens >= 0)[:, None]
         logs = torch.where(known, durations, 0.0).log1p()
         symbols = self.embedding(tokens + 1)
-        x = (symbols + self.known(torch.stack([known.float(), logs], dim=-1))).transpose(1, 2) * mask
+        x = (symbols + self.known(torch.stack([known.float(), logs], dim=-1))).transpose(
+            1, 2
+        ) * mask
         for conv in self.before:
             x = x + F.gelu(conv(x)) * mask
         weight = known[:, None] / known.sum(1).clamp_min(1)[:, None, None]
         mean = (x * weight).sum(2)
         square = (x.square() * weight).sum(2)
-        x = (x + self.voice(torch.cat([mean, (square - mean.square()).clamp_min(0)], dim=1))[..., None]) * mask
+        x = (
+            x
+            + self.voice(torch.cat([mean, (square - mean.square()).clamp_min(0)], dim=1))[..., None]
+        ) * mask
         for conv in self.after:
             x = x + F.gelu(conv(x)) * mask
         return self.output(x.transpose(1, 2)).squeeze(-1)

@@ -41,12 +41,18 @@ def _keyed_generator(seed: int, key: str | int) -> torch.Generator:
 
 
 def posterior_latents(
-    mean: Tensor, logvar: Tensor, keys: Sequence[str], posterior: Literal["mean", "sample"], seed: int = 0
+    mean: Tensor,
+    logvar: Tensor,
+    keys: Sequence[str],
+    posterior: Literal["mean", "sample"],
+    seed: int = 0,
 ) -> Tensor:
     """Return what is learned, (B, D, T): the posterior means, or one sample per utterance, fixed by (seed, key)."""
     if posterior == "mean":
         return mean
-    noise = torch.stack([keyed_noise(seed, f"posterior/{key}", mean.shape[1], mean.shape[2]) for key in keys])
+    noise = torch.stack(
+        [keyed_noise(seed, f"posterior/{key}", mean.shape[1], mean.shape[2]) for key in keys]
+    )
     return mean + torch.exp(0.5 * logvar) * noise.to(mean)
 
 
@@ -197,6 +203,8 @@ def validation_error(
     sums, count = [], latents.new_zeros(())
     for time in times:
         t = latents.new_full((batch,), time)
-        error, count = flow_error(model, latents, lengths, FlowDraw(noise, t, span), text_features=text_features)
+        error, count = flow_error(
+            model, latents, lengths, FlowDraw(noise, t, span), text_features=text_features
+        )
         sums.append(error)
     return torch.stack(sums).double(), count.double()

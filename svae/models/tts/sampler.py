@@ -52,7 +52,10 @@ def time_grid(num_steps: int, *, sway: float = -1.0, epss: bool = True) -> list[
 
 
 def integrate(
-    velocity: Callable[[Tensor, float], Tensor], x: Tensor, times: Sequence[float], solver: Solver = "euler"
+    velocity: Callable[[Tensor, float], Tensor],
+    x: Tensor,
+    times: Sequence[float],
+    solver: Solver = "euler",
 ) -> Tensor:
     """Follow dx/dt = velocity(x, t) along `times` and return the last x; nothing in between is kept.
 
@@ -102,12 +105,22 @@ def guided_velocity(
     texts = {drop: model.encode_text(tokens, condition.shape[-1], lengths, drop_text=without if drop else None)
              for drop in {kind == "none" for kind in passes}}  # fmt: skip
     text = torch.cat([texts[kind == "none"] for kind in passes])
-    condition = torch.cat([condition if kind == "both" else torch.zeros_like(condition) for kind in passes])
+    condition = torch.cat(
+        [condition if kind == "both" else torch.zeros_like(condition) for kind in passes]
+    )
     lengths = None if lengths is None else lengths.repeat(len(passes))
 
     def velocity(x: Tensor, t: float) -> Tensor:
-        v = model(x.repeat(len(passes), 1, 1), condition, x.new_full((1,), t), lengths=lengths, text_features=text)
-        return sum(weights[kind] * part for kind, part in zip(passes, v.chunk(len(passes)), strict=True))
+        v = model(
+            x.repeat(len(passes), 1, 1),
+            condition,
+            x.new_full((1,), t),
+            lengths=lengths,
+            text_features=text,
+        )
+        return sum(
+            weights[kind] * part for kind, part in zip(passes, v.chunk(len(passes)), strict=True)
+        )
 
     return velocity
 
@@ -163,7 +176,9 @@ def sample_latents(
     condition = condition.masked_fill(~in_prompt, 0.0)
     # A batch without padding needs no masks, which makes attention faster.
     mask_lengths = None if min(sizes) == num_frames else lengths
-    velocity = guided_velocity(model, condition, tokens, mask_lengths, guidance_scale, prompt_guidance)
+    velocity = guided_velocity(
+        model, condition, tokens, mask_lengths, guidance_scale, prompt_guidance
+    )
     x = integrate(velocity, noise.to(prompt), time_grid(num_steps, sway=sway, epss=epss), solver)
     x = torch.where(in_prompt, condition, x)
     return x.masked_fill(~length_mask(lengths, num_frames)[:, None], 0.0)

@@ -53,7 +53,9 @@ class TextBlock(nn.Module):
 
 def position_code(num_positions: int, channels: int, device: torch.device) -> Tensor:
     """Return absolute position codes (T, C): cosines in the first half of the channels, sines in the second."""
-    rates = 10000.0 ** (-torch.arange(0, channels, 2, device=device)[: channels // 2].float() / channels)
+    rates = 10000.0 ** (
+        -torch.arange(0, channels, 2, device=device)[: channels // 2].float() / channels
+    )
     angles = torch.arange(num_positions, device=device).float()[:, None] * rates
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -101,10 +103,16 @@ class TextTower(nn.Module):
         self.text_length_leak = cfg.text_length_leak
         self.average_upsampling = cfg.average_upsampling
         self.embedding = nn.Embedding(vocab_size + 1, cfg.text_dim)
-        self.blocks = nn.ModuleList(TextBlock(cfg.text_dim, cfg.text_conv_mult) for _ in range(cfg.text_conv_layers))
+        self.blocks = nn.ModuleList(
+            TextBlock(cfg.text_dim, cfg.text_conv_mult) for _ in range(cfg.text_conv_layers)
+        )
 
     def forward(
-        self, tokens: Tensor, num_frames: int, frame_mask: Tensor | None = None, drop_text: Tensor | None = None
+        self,
+        tokens: Tensor,
+        num_frames: int,
+        frame_mask: Tensor | None = None,
+        drop_text: Tensor | None = None,
     ) -> Tensor:
         """Embed the text.
 
@@ -134,6 +142,8 @@ class TextTower(nn.Module):
         for block in self.blocks:
             x = block(x, frame_mask).masked_fill(no_text, 0.0)
         if self.average_upsampling:
-            frames = torch.full_like(ids[:, 0], num_frames) if frame_mask is None else frame_mask.sum(1)
+            frames = (
+                torch.full_like(ids[:, 0], num_frames) if frame_mask is None else frame_mask.sum(1)
+            )
             x = spread_evenly(x, has_text.sum(1), frames)
         return x

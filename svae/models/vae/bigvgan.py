@@ -14,7 +14,9 @@ from svae.models.vae.layers import AntiAliasedActivation, Snake, SnakeBeta, conv
 
 
 def _activation(cfg: BigVGANConfig, channels: int) -> AntiAliasedActivation | Snake:
-    snake = (SnakeBeta if cfg.activation == "snakebeta" else Snake)(channels, logscale=cfg.snake_logscale)
+    snake = (SnakeBeta if cfg.activation == "snakebeta" else Snake)(
+        channels, logscale=cfg.snake_logscale
+    )
     return AntiAliasedActivation(snake) if cfg.anti_aliasing else snake
 
 
@@ -25,15 +27,25 @@ class AMPBlock(nn.Module):
     kernel; with "2" it stands alone. Source: BigVGAN (arXiv 2206.04658), section 3.2 and appendix A.
     """
 
-    def __init__(self, cfg: BigVGANConfig, channels: int, kernel_size: int, dilations: tuple[int, ...]) -> None:
+    def __init__(
+        self, cfg: BigVGANConfig, channels: int, kernel_size: int, dilations: tuple[int, ...]
+    ) -> None:
         super().__init__()
         per_step = 2 if cfg.resblock == "1" else 1
-        self.dilated = nn.ModuleList(conv1d(channels, channels, kernel_size, dilation=d) for d in dilations)
-        self.plain = nn.ModuleList(conv1d(channels, channels, kernel_size) for _ in dilations * (per_step - 1))
-        self.activations = nn.ModuleList(_activation(cfg, channels) for _ in range(per_step * len(dilations)))
+        self.dilated = nn.ModuleList(
+            conv1d(channels, channels, kernel_size, dilation=d) for d in dilations
+        )
+        self.plain = nn.ModuleList(
+            conv1d(channels, channels, kernel_size) for _ in dilations * (per_step - 1)
+        )
+        self.activations = nn.ModuleList(
+            _activation(cfg, channels) for _ in range(per_step * len(dilations))
+        )
         reach = kernel_size // 2
         self.halo = sum(reach * d + (per_step - 1) * reach for d in dilations)
-        self.halo += len(self.activations) * (AntiAliasedActivation.halo if cfg.anti_aliasing else 0)
+        self.halo += len(self.activations) * (
+            AntiAliasedActivation.halo if cfg.anti_aliasing else 0
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to x (B, channels, T); the shape stays."""
@@ -74,8 +86,13 @@ class InverseSTFT(nn.Module):
         self.hop, self.bins = hop, 2 * hop + 1
         window = torch.hann_window(4 * hop, dtype=torch.float64) / 1.5
         unit = torch.eye(self.bins, dtype=torch.complex128)
-        basis = torch.cat([torch.fft.irfft(unit, 4 * hop), torch.fft.irfft(1j * unit, 4 * hop)]) * window
-        self.register_buffer("basis", (basis * self.start_magnitude)[:, None].float(), persistent=False)
+        basis = (
+            torch.cat([torch.fft.irfft(unit, 4 * hop), torch.fft.irfft(1j * unit, 4 * hop)])
+            * window
+        )
+        self.register_buffer(
+            "basis", (basis * self.start_magnitude)[:, None].float(), persistent=False
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Map x (B, 2 * bins, T), log magnitudes and then phases, to samples (B, 1, T * hop)."""
@@ -83,7 +100,9 @@ class InverseSTFT(nn.Module):
             log_magnitude, phase = x.to(self.basis.dtype).chunk(2, dim=1)
             magnitude = log_magnitude.exp().clamp(max=self.max_magnitude / self.start_magnitude)
             spectrum = torch.cat([magnitude * phase.cos(), magnitude * phase.sin()], dim=1)
-            return F.conv_transpose1d(spectrum, self.basis, stride=self.hop, padding=3 * self.hop // 2)
+            return F.conv_transpose1d(
+                spectrum, self.basis, stride=self.hop, padding=3 * self.hop // 2
+            )
 
 
 class BigVGAN(nn.Module):
@@ -105,10 +124,14 @@ class BigVGAN(nn.Module):
         self.upsamplers = nn.ModuleList()
         self.stages = nn.ModuleList()
         for rate, kernel_size in zip(cfg.upsample_rates, cfg.upsample_kernel_sizes, strict=True):
-            self.upsamplers.append(conv_transpose1d(channels, channels // 2, kernel_size, stride=rate))
+            self.upsamplers.append(
+                conv_transpose1d(channels, channels // 2, kernel_size, stride=rate)
+            )
             channels //= 2
             kernels = zip(cfg.resblock_kernel_sizes, cfg.resblock_dilation_sizes, strict=True)
-            self.stages.append(nn.ModuleList(AMPBlock(cfg, channels, k, dilations) for k, dilations in kernels))
+            self.stages.append(
+                nn.ModuleList(AMPBlock(cfg, channels, k, dilations) for k, dilations in kernels)
+            )
         self.activation_post = _activation(cfg, channels)
         self.istft = InverseSTFT(cfg.istft_hop) if cfg.istft_hop else None
         if self.istft is None:
@@ -116,7 +139,11 @@ class BigVGAN(nn.Module):
         else:
             self.conv_post = conv1d(channels, 2 * self.istft.bins, 7)
         frames = cfg.hop_length // (cfg.istft_hop or 1)
-        linear = nn.ConvTranspose1d(in_channels, 2 * cfg.istft_hop + 1, frames, frames) if cfg.linear_path else None
+        linear = (
+            nn.ConvTranspose1d(in_channels, 2 * cfg.istft_hop + 1, frames, frames)
+            if cfg.linear_path
+            else None
+        )
         self.linear_path = linear
         """From latents (B, in_channels, T) to log magnitudes (B, bins, frames), each latent frame by itself."""
 

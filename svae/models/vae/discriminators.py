@@ -60,7 +60,10 @@ class SpectralDiscriminator(nn.Module):
             nn.ModuleList(
                 [
                     conv2d(2, width, (3, 9), padding=(1, 4)),
-                    *(conv2d(width, width, (3, 9), stride=(1, 2), padding=(1, 4)) for _ in range(3)),
+                    *(
+                        conv2d(width, width, (3, 9), stride=(1, 2), padding=(1, 4))
+                        for _ in range(3)
+                    ),
                     conv2d(width, width, (3, 3), padding=(1, 1)),
                 ]
             )
@@ -80,7 +83,12 @@ class SpectralDiscriminator(nn.Module):
             side = (self.fft_size - self.hop_length) // 2
             x = F.pad(x, (side, side + -x.shape[-1] % self.hop_length), mode="reflect")
             spectrum = torch.stft(
-                x, self.fft_size, self.hop_length, window=self.window, center=True, return_complex=True
+                x,
+                self.fft_size,
+                self.hop_length,
+                window=self.window,
+                center=True,
+                return_complex=True,
             )
             return torch.view_as_real(spectrum[..., 2:-2]).permute(0, 3, 2, 1)
 
@@ -110,7 +118,9 @@ class Discriminators(nn.Module):
         super().__init__()
         self.sample_rate = sample_rate
         self.period = nn.ModuleList(PeriodDiscriminator(cfg, period) for period in cfg.periods)
-        self.spectral = nn.ModuleList(SpectralDiscriminator(cfg, fft_size) for fft_size in cfg.fft_sizes)
+        self.spectral = nn.ModuleList(
+            SpectralDiscriminator(cfg, fft_size) for fft_size in cfg.fft_sizes
+        )
 
     def forward(self, waveform: Tensor) -> list[list[Tensor]]:
         """Return, per sub-discriminator, its feature maps on a waveform (B, 1, S), the verdict last.

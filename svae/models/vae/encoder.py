@@ -49,7 +49,9 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.residuals = nn.ModuleList(ResidualUnit(channels, dilation) for dilation in (1, 3, 9))
         self.snake = Snake(channels)
-        self.downsample = conv1d(channels, 2 * channels, 2 * stride, stride=stride, padding=(stride + 1) // 2)
+        self.downsample = conv1d(
+            channels, 2 * channels, 2 * stride, stride=stride, padding=(stride + 1) // 2
+        )
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Map x (B, channels, T) to (B, 2 * channels, T / stride); `mask` (B, 1, T) holds 1 where x is valid."""
@@ -80,12 +82,23 @@ class LogMel(nn.Module):
         super().__init__()
         self.hop, size = hop, 4 * hop
         transform = (
-            torch.fft.rfft(torch.eye(size, dtype=torch.float64)) * torch.hann_window(size, dtype=torch.float64)[:, None]
+            torch.fft.rfft(torch.eye(size, dtype=torch.float64))
+            * torch.hann_window(size, dtype=torch.float64)[:, None]
         )
-        basis = torch.cat([transform.real, transform.imag], dim=1).T / hop  # a full-scale sine has magnitude 1
-        with torch.device("cpu"):  # it looks at its values, which a network built without memory does not have
+        basis = (
+            torch.cat([transform.real, transform.imag], dim=1).T / hop
+        )  # a full-scale sine has magnitude 1
+        with torch.device(
+            "cpu"
+        ):  # it looks at its values, which a network built without memory does not have
             filters = melscale_fbanks(
-                size // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate, norm=None, mel_scale="slaney"
+                size // 2 + 1,
+                0.0,
+                sample_rate / 2,
+                bands,
+                sample_rate,
+                norm=None,
+                mel_scale="slaney",
             )
         self.register_buffer("basis", basis[:, None].float(), persistent=False)
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
@@ -93,7 +106,12 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """Map a waveform (B, 1, T * hop) to (B, bands, T), about zero mean and unit deviation for speech."""
         with torch.autocast(waveform.device.type, enabled=False):
-            spectrum = F.conv1d(waveform.to(self.basis.dtype), self.basis, stride=self.hop, padding=3 * self.hop // 2)
+            spectrum = F.conv1d(
+                waveform.to(self.basis.dtype),
+                self.basis,
+                stride=self.hop,
+                padding=3 * self.hop // 2,
+            )
             real, imaginary = spectrum.chunk(2, dim=1)
             magnitude = (real.square() + imaginary.square() + self.floor**2).sqrt()
             return ((self.filters @ magnitude).clamp(min=self.floor).log() + 6.0) / 3.0
@@ -112,7 +130,9 @@ class Encoder(nn.Module):
         hop, bands = cfg.encoder_mel_hop, cfg.encoder_mel_bands
         self.log_mel = LogMel(cfg.sample_rate, hop, bands) if hop else None
         self.conv_pre = conv1d(bands if hop else 1, channels, 7)
-        self.blocks = nn.ModuleList(EncoderBlock(channels * 2**i, s) for i, s in enumerate(cfg.encoder_strides))
+        self.blocks = nn.ModuleList(
+            EncoderBlock(channels * 2**i, s) for i, s in enumerate(cfg.encoder_strides)
+        )
         self.width = channels * 2 ** len(cfg.encoder_strides)
         """Channels of the output."""
         self.snake = Snake(self.width)
@@ -129,7 +149,11 @@ class Encoder(nn.Module):
             x = x * length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
         x = self.conv_pre(x)
         for block, stride in zip(self.blocks, self.strides, strict=True):
-            mask = None if frames is None else length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
+            mask = (
+                None
+                if frames is None
+                else length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
+            )
             x = block(x if mask is None else x * mask, mask)
             hop //= stride
         if frames is not None:

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
-from svae.models.cpu.convolution import Conv1d, ConvTranspose1d, convolve, in_tiles, pack_weight, without_gradient
+from svae.models.cpu.convolution import (
+    Conv1d,
+    ConvTranspose1d,
+    convolve,
+    in_tiles,
+    pack_weight,
+    without_gradient,
+)
 
 # ----------------------------------------------------------------------------------------------- weight norm
 
@@ -30,17 +37,29 @@ def conv1d(
     if padding is None:
         padding = dilation * (kernel_size - 1) // 2
     return weight_norm(
-        Conv1d(in_channels, out_channels, kernel_size, stride, padding=padding, dilation=dilation, bias=bias)
+        Conv1d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=padding,
+            dilation=dilation,
+            bias=bias,
+        )
     )
 
 
-def conv_transpose1d(in_channels: int, out_channels: int, kernel_size: int, *, stride: int) -> nn.ConvTranspose1d:
+def conv_transpose1d(
+    in_channels: int, out_channels: int, kernel_size: int, *, stride: int
+) -> nn.ConvTranspose1d:
     """Build a weight-normed ConvTranspose1d whose output is exactly `stride` times as long (even kernel - stride).
 
     The magnitude runs over dimension 0 of the weight, which for a transposed convolution is the input channels.
     """
     return weight_norm(
-        ConvTranspose1d(in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride) // 2)
+        ConvTranspose1d(
+            in_channels, out_channels, kernel_size, stride, padding=(kernel_size - stride) // 2
+        )
     )
 
 
@@ -123,7 +142,9 @@ class SnakeBeta(Snake):
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """Return the frequency and the inverse scale, each (channels, 1)."""
-        alpha, beta = (self.alpha.exp(), self.beta.exp()) if self.logscale else (self.alpha, self.beta)
+        alpha, beta = (
+            (self.alpha.exp(), self.beta.exp()) if self.logscale else (self.alpha, self.beta)
+        )
         return alpha[:, None], (1.0 / (beta + 1e-9))[:, None]
 
 
@@ -154,7 +175,9 @@ def polyphase_taps() -> Tensor:
     f = kaiser_sinc_taps()
     kernels = torch.zeros(4, 7)
     for tap in range(6):
-        kernels[0, tap] = 2 * f[11 - 2 * tap]  # x[n-3] .. x[n+2]; the gain 2 makes up for the inserted zeros
+        kernels[0, tap] = (
+            2 * f[11 - 2 * tap]
+        )  # x[n-3] .. x[n+2]; the gain 2 makes up for the inserted zeros
         kernels[1, tap + 1] = 2 * f[10 - 2 * tap]  # x[n-2] .. x[n+3]
         kernels[2, tap + 1] = f[1 + 2 * tap]
         kernels[3, tap] = f[2 * tap]

@@ -43,7 +43,9 @@ def decoder_reach(decoder: BigVGAN) -> tuple[int, int]:
     if decoder.istft is not None:
         span = _before_istft(decoder.istft, span)
     span = _before_activation(decoder.activation_post, _before(decoder.conv_post, span))
-    for upsample, blocks in zip(reversed(decoder.upsamplers), reversed(decoder.stages), strict=True):
+    for upsample, blocks in zip(
+        reversed(decoder.upsamplers), reversed(decoder.stages), strict=True
+    ):
         spans = [_before_block(block, span) for block in blocks]
         span = _before(upsample, (min(first for first, _ in spans), max(last for _, last in spans)))
     first, last = _before(decoder.conv_pre, span)
@@ -57,26 +59,36 @@ def _union(a: Span, b: Span) -> Span:
 def _before(layer: nn.Module, span: Span) -> Span:
     """Return the inputs of a layer that its outputs in `span` depend on; what is no convolution works pointwise."""
     first, last = span
-    if isinstance(layer, nn.ConvTranspose1d):  # output o is made of the inputs i with o = i * stride - padding + tap
+    if isinstance(
+        layer, nn.ConvTranspose1d
+    ):  # output o is made of the inputs i with o = i * stride - padding + tap
         stride, offset = layer.stride[0], layer.padding[0]
         return -((layer.kernel_size[0] - 1 - offset - first) // stride), (last + offset) // stride
-    if isinstance(layer, nn.Conv1d):  # output o is made of the inputs i with i = o * stride - padding + tap * dilation
+    if isinstance(
+        layer, nn.Conv1d
+    ):  # output o is made of the inputs i with i = o * stride - padding + tap * dilation
         stride, offset = layer.stride[0], layer.padding[0]
-        return first * stride - offset, last * stride - offset + (layer.kernel_size[0] - 1) * layer.dilation[0]
+        return first * stride - offset, last * stride - offset + (
+            layer.kernel_size[0] - 1
+        ) * layer.dilation[0]
     return span
 
 
 def _before_istft(istft: InverseSTFT, span: Span) -> Span:
     """Return the frames whose windows, four hops long and centred on their own hop, touch these samples."""
     first, last = span
-    return (first - 2 * istft.hop - istft.hop // 2) // istft.hop + 1, (last + istft.hop + istft.hop // 2) // istft.hop
+    return (first - 2 * istft.hop - istft.hop // 2) // istft.hop + 1, (
+        last + istft.hop + istft.hop // 2
+    ) // istft.hop
 
 
 def _before_activation(activation: nn.Module, span: Span) -> Span:
     """Widen by an anti-aliased activation, which filters twice at twice the rate; another works pointwise."""
     if not isinstance(activation, AntiAliasedActivation):
         return span
-    reach = (len(kaiser_sinc_taps()) - 1) // 2  # (taps - 1) / 2 doubled samples each, so taps - 1 doubled samples both
+    reach = (
+        len(kaiser_sinc_taps()) - 1
+    ) // 2  # (taps - 1) / 2 doubled samples each, so taps - 1 doubled samples both
     return span[0] - reach, span[1] + reach
 
 

@@ -22,7 +22,9 @@ class Regulator(nn.Module):
     def __init__(self, teacher_dim: int, latent_dim: int, layers: int) -> None:
         super().__init__()
         widths = [teacher_dim] + [2 * latent_dim] * layers
-        self.convs = nn.ModuleList(nn.Conv1d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.convs = nn.ModuleList(
+            nn.Conv1d(a, b, 3, padding=1) for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths[1:])
         self.out = nn.Conv1d(widths[-1], latent_dim, 1)
 

@@ -37,7 +37,9 @@ def encode(vae: SpeechVAE, waveform: Tensor, *, chunk_seconds: float = CHUNK_SEC
     if waveform.shape[-1] <= _chunk_frames(vae, chunk_seconds) * vae.hop_length:
         return vae.encode(waveform.to(vae.latent_mean.device))
     parts = list(iter_encode(vae, [waveform], chunk_seconds=chunk_seconds))
-    mean, logvar = (torch.cat([getattr(part, name) for part in parts], dim=-1) for name in ("mean", "logvar"))
+    mean, logvar = (
+        torch.cat([getattr(part, name) for part in parts], dim=-1) for name in ("mean", "logvar")
+    )
     return Posterior(mean, logvar, sum(part.lengths for part in parts))
 
 
@@ -71,13 +73,19 @@ def iter_encode(
     left, right = encoder_reach(vae.encoder)
     past = KeyValueCache(vae.projection.attention)
     windows = _windows(
-        _checked(pieces, 1, "waveform"), vae.hop_length, _chunk_frames(vae, chunk_seconds), left=left, right=right
+        _checked(pieces, 1, "waveform"),
+        vae.hop_length,
+        _chunk_frames(vae, chunk_seconds),
+        left=left,
+        right=right,
     )
     for window, skip, count in windows:
         window = window.to(vae.latent_mean.device)
         x = vae.encoder(window)[..., skip : skip + count].transpose(1, 2)
         normed = vae.projection.norm_attention(x)
-        attended = torch.cat([past.extend(block) for block in normed.split(BLOCK_FRAMES, dim=1)], dim=1)
+        attended = torch.cat(
+            [past.extend(block) for block in normed.split(BLOCK_FRAMES, dim=1)], dim=1
+        )
         mean, logvar = vae.parameters_of(vae.projection.finish(x, attended))
         if vae.linear_path is not None:
             mean = mean + vae.linear_mean(window)[..., skip : skip + count]
@@ -85,7 +93,9 @@ def iter_encode(
 
 
 @torch.no_grad()
-def iter_decode(vae: SpeechVAE, pieces: Iterable[Tensor], *, chunk_seconds: float = CHUNK_SECONDS) -> Iterator[Tensor]:
+def iter_decode(
+    vae: SpeechVAE, pieces: Iterable[Tensor], *, chunk_seconds: float = CHUNK_SECONDS
+) -> Iterator[Tensor]:
     """Decode latents that arrive in pieces, of any and unequal lengths, and yield the waveform chunk by chunk.
 
     Args:
@@ -101,8 +111,12 @@ def iter_decode(vae: SpeechVAE, pieces: Iterable[Tensor], *, chunk_seconds: floa
     """
     left, right = decoder_reach(vae.decoder)
     pieces, hop = _checked(pieces, vae.latent_dim, "latents"), vae.hop_length
-    for window, skip, count in _windows(pieces, 1, _chunk_frames(vae, chunk_seconds), left=left, right=right):
-        yield vae.decode(window.to(vae.latent_mean.device))[..., skip * hop : (skip + count) * hop].clone()
+    for window, skip, count in _windows(
+        pieces, 1, _chunk_frames(vae, chunk_seconds), left=left, right=right
+    ):
+        yield vae.decode(window.to(vae.latent_mean.device))[
+            ..., skip * hop : (skip + count) * hop
+        ].clone()
 
 
 # ----------------------------------------------------------------------------------------------- attention
@@ -125,7 +139,9 @@ class KeyValueCache:
         query, key, value = self.attention.project(x)
         if self.attention.narrow and self.attention.out_width < value.shape[-1]:
             # Averaging over channels commutes with the sum over frames; stored values are smaller after it.
-            value = F.adaptive_avg_pool1d(value.flatten(0, 1), self.attention.out_width).unflatten(0, value.shape[:2])
+            value = F.adaptive_avg_pool1d(value.flatten(0, 1), self.attention.out_width).unflatten(
+                0, value.shape[:2]
+            )
         query = query * query.shape[-1] ** -0.5
         future = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
         scores = (query @ key.mT).float().masked_fill(future, -torch.inf)
@@ -145,7 +161,9 @@ class KeyValueCache:
         if self.blocks and self.blocks[-1][0].shape[2] + key.shape[2] <= BLOCK_FRAMES:
             last_key, last_value = self.blocks.pop()  # few large blocks instead of many small ones
             key, value = torch.cat([last_key, key], dim=2), torch.cat([last_value, value], dim=2)
-        self.blocks.append((key.contiguous(), value.contiguous()))  # a view would keep the queries alive
+        self.blocks.append(
+            (key.contiguous(), value.contiguous())
+        )  # a view would keep the queries alive
 
 
 # ----------------------------------------------------------------------------------------------- windows
@@ -161,7 +179,9 @@ def _checked(pieces: Iterable[Tensor], channels: int, what: str) -> Iterator[Ten
     empty = True
     for piece in pieces:
         if piece.dim() != 3 or piece.shape[1] != channels:
-            raise ValueError(f"{what} must come in pieces (B, {channels}, n), got {tuple(piece.shape)}")
+            raise ValueError(
+                f"{what} must come in pieces (B, {channels}, n), got {tuple(piece.shape)}"
+            )
         empty = empty and piece.shape[-1] == 0
         yield piece
     if empty:
@@ -186,12 +206,20 @@ def _windows(
             stream = held[0] if len(held) == 1 else torch.cat(held, dim=-1)
             yield stream[..., : (skip + chunk + right) * hop], skip, chunk
             drop = max(0, skip + chunk - left)
-            held, samples, skip = [stream[..., drop * hop :]], samples - drop * hop, skip + chunk - drop
+            held, samples, skip = (
+                [stream[..., drop * hop :]],
+                samples - drop * hop,
+                skip + chunk - drop,
+            )
     if not samples:
         return
     stream = F.pad(torch.cat(held, dim=-1), (0, -samples % hop))
     frames = stream.shape[-1] // hop
     while skip < frames:
         count = min(chunk, frames - skip)
-        yield stream[..., max(0, skip - left) * hop : (skip + count + right) * hop], min(skip, left), count
+        yield (
+            stream[..., max(0, skip - left) * hop : (skip + count + right) * hop],
+            min(skip, left),
+            count,
+        )
         skip += count

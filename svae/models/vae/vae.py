@@ -41,7 +41,9 @@ class Posterior:
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """Draw latents (B, D, T), zero beyond an item's end; the generator must be on the latents' device."""
-        noise = torch.randn(self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype)
+        noise = torch.randn(
+            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
+        )
         return (self.mean + torch.exp(0.5 * self.logvar) * noise) * self.mask[:, None]
 
 
@@ -71,20 +73,35 @@ class SpeechVAE(nn.Module):
     def __init__(self, cfg: VAEConfig, teacher_dim: int | None = None) -> None:
         super().__init__()
         self.cfg = cfg
-        self.sample_rate, self.latent_dim, self.teacher_dim = cfg.sample_rate, cfg.latent_dim, teacher_dim
+        self.sample_rate, self.latent_dim, self.teacher_dim = (
+            cfg.sample_rate,
+            cfg.latent_dim,
+            teacher_dim,
+        )
         self.hop_length = cfg.hop_length
         self.encoder = Encoder(cfg)
         self.projection = AttentionProjection(
-            self.encoder.width, cfg.latent_dim, heads=cfg.attention_heads, mlp_ratio=cfg.attention_mlp_ratio
+            self.encoder.width,
+            cfg.latent_dim,
+            heads=cfg.attention_heads,
+            mlp_ratio=cfg.attention_mlp_ratio,
         )
         self.mean = nn.Linear(cfg.latent_dim, cfg.latent_dim)
         self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim)
         frames = math.prod(cfg.encoder_strides)
-        linear = nn.Conv1d(cfg.encoder_mel_bands, cfg.latent_dim, frames, frames) if cfg.encoder_linear_path else None
+        linear = (
+            nn.Conv1d(cfg.encoder_mel_bands, cfg.latent_dim, frames, frames)
+            if cfg.encoder_linear_path
+            else None
+        )
         self.linear_path = linear
         """From log-mel frames (B, bands, n T) to (B, D, T), each latent frame by itself."""
         self.decoder = BigVGAN(cfg.decoder, cfg.latent_dim)
-        self.regulator = None if teacher_dim is None else Regulator(teacher_dim, cfg.latent_dim, cfg.regulator_layers)
+        self.regulator = (
+            None
+            if teacher_dim is None
+            else Regulator(teacher_dim, cfg.latent_dim, cfg.regulator_layers)
+        )
         self._initialize(cfg)
         self.register_buffer("latent_mean", torch.zeros(cfg.latent_dim), persistent=False)
         self.register_buffer("latent_std", torch.ones(cfg.latent_dim), persistent=False)
@@ -123,11 +140,15 @@ class SpeechVAE(nn.Module):
             waveform = waveform.masked_fill(~length_mask(lengths, samples)[:, None], 0.0)
             frames = (lengths + self.hop_length - 1) // self.hop_length
         waveform = F.pad(waveform, (0, -samples % self.hop_length))
-        mean, logvar = self.parameters_of(self.projection(self.encoder(waveform, frames).transpose(1, 2)))
+        mean, logvar = self.parameters_of(
+            self.projection(self.encoder(waveform, frames).transpose(1, 2))
+        )
         if self.linear_path is not None:
             mean = mean + self.linear_mean(waveform)
         if frames is None:
-            frames = torch.full((mean.shape[0],), mean.shape[-1], dtype=torch.int64, device=mean.device)
+            frames = torch.full(
+                (mean.shape[0],), mean.shape[-1], dtype=torch.int64, device=mean.device
+            )
         else:
             valid = length_mask(frames, mean.shape[-1])[:, None]
             mean, logvar = mean * valid, logvar * valid
@@ -173,7 +194,9 @@ class SpeechVAE(nn.Module):
         if guidance is not None:
             if self.regulator is None:
                 raise ValueError("guidance given, but this SpeechVAE was built without teacher_dim")
-            projected = self.regulator(guidance, latents.shape[-1], None if lengths is None else posterior.mask)
+            projected = self.regulator(
+                guidance, latents.shape[-1], None if lengths is None else posterior.mask
+            )
         return VAEOutput(posterior, latents, reconstruction, projected)
 
     def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:

@@ -81,7 +81,9 @@ def fit_duration(
 
 
 def _partner(target: Sample, group: list[Sample], choose: random.Random) -> Sample:
-    others = [sample for sample in (choose.choice(group), choose.choice(group)) if sample is not target]
+    others = [
+        sample for sample in (choose.choice(group), choose.choice(group)) if sample is not target
+    ]
     return others[0] if others else target
 
 
@@ -125,20 +127,27 @@ def fit_phone_durations(
 
     def lasting(sample: Sample) -> tuple[Tensor, Tensor]:
         symbols, ends = timings.timeline(sample, vocabulary, sample_rate, hop_length)
-        return torch.tensor(vocabulary.ids(symbols)), torch.tensor([0.0, *ends], dtype=torch.float32).diff().clamp_min(
-            0
-        )
+        return torch.tensor(vocabulary.ids(symbols)), torch.tensor(
+            [0.0, *ends], dtype=torch.float32
+        ).diff().clamp_min(0)
 
     for step in range(steps):
         targets = [choose.choice(paired) for _ in range(PHONE_BATCH)]
-        tempos = torch.tensor([math.exp(choose.uniform(*map(math.log, TEMPOS))) for _ in targets])[:, None]
+        tempos = torch.tensor([math.exp(choose.uniform(*map(math.log, TEMPOS))) for _ in targets])[
+            :, None
+        ]
         pairs = [(lasting(_partner(t, by_speaker[t.speaker], choose)), lasting(t)) for t in targets]
         # The pause between them is the prompt's: what follows begins with the first word, as in synthesis.
         tokens = pad_sequence([torch.cat([p[0], t[0][1:]]) for p, t in pairs], True, PADDING_ID)
         frames = pad_sequence([torch.cat([p[1], t[1][1:]]) for p, t in pairs], True, 0.0) * tempos
-        known = torch.arange(tokens.shape[1])[None] < torch.tensor([len(p[0]) for p, _ in pairs])[:, None]
+        known = (
+            torch.arange(tokens.shape[1])[None]
+            < torch.tensor([len(p[0]) for p, _ in pairs])[:, None]
+        )
         asked = (tokens >= 0) & ~known
-        loss = F.smooth_l1_loss(model(tokens, frames, known)[asked], frames.log1p()[asked], beta=0.05)
+        loss = F.smooth_l1_loss(
+            model(tokens, frames, known)[asked], frames.log1p()[asked], beta=0.05
+        )
         for group in optimizer.param_groups:
             group["lr"] = PHONE_LEARNING_RATE * (1 - step / steps)
         optimizer.zero_grad()
@@ -168,7 +177,9 @@ def kept_predictor(
         predictor = fit_duration(samples, vocabulary, **fit)
     else:
         assert isinstance(vocabulary, FramePhonemes) and sample_rate is not None
-        predictor = fit_phone_durations(samples, vocabulary, timings, sample_rate=sample_rate, **fit)
+        predictor = fit_phone_durations(
+            samples, vocabulary, timings, sample_rate=sample_rate, **fit
+        )
     if predictor is None:
         return None
     with atomic_path(path) as temporary:

@@ -41,7 +41,12 @@ class Speaking:
     """Of durations; None leaves the byte rule."""
 
     def __call__(
-        self, session: Session, step: int, model: DiT, vae: SpeechVAE | MelFrames, vocabulary: Vocabulary
+        self,
+        session: Session,
+        step: int,
+        model: DiT,
+        vae: SpeechVAE | MelFrames,
+        vocabulary: Vocabulary,
     ) -> dict[str, float]:
         """Say every item, leave it in samples/, and return what the judges say; an item that cannot be said is named.
 
@@ -55,7 +60,9 @@ class Speaking:
             assert item.prompt is not None and item.prompt_text is not None
             try:
                 prompt = item.prompt.load(tts.sample_rate)
-                result = tts.generate(item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps)
+                result = tts.generate(
+                    item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps
+                )
             except DataError as error:
                 session.console.print(f"[yellow]synthesis of {item.id}: {error}[/]")
                 failed += 1
@@ -96,15 +103,24 @@ def open_speaking(
     if isinstance(vae, MelFrames):
         vae.load_vocoder()
     held_out = held_out_list(root).items
-    items = [i for i in held_out if not vocabulary.unknown(normalize_text(f"{i.text} {i.prompt_text}"))]
+    items = [
+        i for i in held_out if not vocabulary.unknown(normalize_text(f"{i.text} {i.prompt_text}"))
+    ]
     items = items[: trainer.synthesize_utterances]
     if not items:
-        raise DataError(f"{root}: none of {len(held_out)} held-out utterances is spelled with the run's characters")
+        raise DataError(
+            f"{root}: none of {len(held_out)} held-out utterances is spelled with the run's characters"
+        )
     session.console.print(
         f"Every {trainer.synthesize_every} steps {len(items)} held-out utterances are said and judged by {ASR} and the "
         f"{SPEAKER} speaker model",
         highlight=False,
     )
     return Speaking(
-        items, load_asr(ASR), load_speaker_model(SPEAKER), trainer.synthesize_steps, trainer.seed, predictor
+        items,
+        load_asr(ASR),
+        load_speaker_model(SPEAKER),
+        trainer.synthesize_steps,
+        trainer.seed,
+        predictor,
     )

@@ -18,7 +18,13 @@ GIB = 2**30
 
 
 def longest_batch(
-    index: ShardIndex, *, batch_frames: int, hop_length: int, min_seconds: float, max_seconds: float, latent_dim: int
+    index: ShardIndex,
+    *,
+    batch_frames: int,
+    hop_length: int,
+    min_seconds: float,
+    max_seconds: float,
+    latent_dim: int,
 ) -> UtteranceBatch:
     """Return a batch of quiet noise with as many frames, samples and characters as any batch of a rank can have.
 
@@ -33,7 +39,11 @@ def longest_batch(
         latent_dim: channels of stored latents.
     """
     usable, _ = select_utterances(
-        index.train, batch_frames=batch_frames, hop_length=hop_length, min_seconds=min_seconds, max_seconds=max_seconds
+        index.train,
+        batch_frames=batch_frames,
+        hop_length=hop_length,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
     )
     samples = max(sample.num_samples for sample in usable)
     frames, characters = num_frames(samples, hop_length), max(len(sample.text) for sample in usable)
@@ -55,7 +65,10 @@ def longest_batch(
 
 
 def try_batch(
-    batch: UtteranceBatch, loss_of: Callable[[UtteranceBatch], Tensor], optimizer: torch.optim.Optimizer, world: World
+    batch: UtteranceBatch,
+    loss_of: Callable[[UtteranceBatch], Tensor],
+    optimizer: torch.optim.Optimizer,
+    world: World,
 ) -> str:
     """Compute a batch's loss and gradients and forget them, beside as much memory as the optimizer will take.
 
@@ -76,7 +89,9 @@ def try_batch(
         try:
             # AdamW's two moments come with the first step.
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            moments = [torch.empty_like(p) for p in parameters for _ in range(0 if optimizer.state else 2)]
+            moments = [
+                torch.empty_like(p) for p in parameters for _ in range(0 if optimizer.state else 2)
+            ]
             loss_of(batch.to(world.device)).backward()
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -87,7 +102,11 @@ def try_batch(
         finally:
             optimizer.zero_grad(set_to_none=True)
     del moments
-    used = f", {torch.cuda.max_memory_allocated(world.device) / GIB:.1f} GiB at the peak" if on_gpu else ""
+    used = (
+        f", {torch.cuda.max_memory_allocated(world.device) / GIB:.1f} GiB at the peak"
+        if on_gpu
+        else ""
+    )
     if on_gpu:
         torch.cuda.empty_cache()
     return f"Longest batch fits: {text}{used}"
@@ -102,7 +121,9 @@ def wants_trial(config: TTSTrainConfig, world: World) -> bool:
 # ----------------------------------------------------------------------------------------------- estimate
 
 
-def estimate_bytes(cfg: DiTConfig, *, parameters: int, latent_dim: int, frames: int, bf16: bool) -> dict[str, int]:
+def estimate_bytes(
+    cfg: DiTConfig, *, parameters: int, latent_dim: int, frames: int, bf16: bool
+) -> dict[str, int]:
     """Estimate what training keeps in memory at the peak, in bytes, by kind.
 
     Activations are counted from the code of `DiT`: what each operation keeps for its backward pass. What is missing:
@@ -115,7 +136,9 @@ def estimate_bytes(cfg: DiTConfig, *, parameters: int, latent_dim: int, frames: 
         frames: padded frames of a rank's batch.
         bf16: `trainer.precision`.
     """
-    size = 2 if bf16 else 4  # of what products give; norms keep input and output in float32 either way
+    size = (
+        2 if bf16 else 4
+    )  # of what products give; norms keep input and output in float32 either way
     d, ff, text, mult = cfg.dim, cfg.ff_mult, cfg.text_dim, cfg.text_conv_mult
     block = d * (4 * 4 + size * (11 + 2 * ff)) + (d * (1 + ff) if cfg.dropout > 0 else 0)
     text_block = text * (4 * (1 + mult) + size * (4 + 3 * mult))

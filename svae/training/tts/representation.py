@@ -29,13 +29,19 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings |
         DataError: a folder is missing, damaged or has no texts.
     """
     index = read_index(config.data.root)
-    validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
+    validation = (
+        index if config.data.validation_root is None else read_index(config.data.validation_root)
+    )
     if index.kind == "features":
-        raise ConfigError(f"{index.root}: holds teacher features; train-tts needs waveform or latent shards")
+        raise ConfigError(
+            f"{index.root}: holds teacher features; train-tts needs waveform or latent shards"
+        )
     if not index.metadata["characters"]:
         raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
     if validation.kind != index.kind:
-        raise ConfigError(f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}")
+        raise ConfigError(
+            f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}"
+        )
     if config.trainer.synthesize_every:
         waveform_root(config, index)
     if config.data.timings is None:
@@ -61,7 +67,9 @@ def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:
     )
 
 
-def find_vae(config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None = None) -> Checkpoint | None:
+def find_vae(
+    config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None = None
+) -> Checkpoint | None:
     """Return the VAE whose latents are learned, None for mel frames; check that it fits the data.
 
     It is the one named by `vae`, the copy that stored latents carry, or that of the start. With a start the returned
@@ -110,7 +118,9 @@ def _vae_of_latents(config: TTSTrainConfig, index: ShardIndex) -> Checkpoint:
 
 def _check_mel(index: ShardIndex) -> None:
     if index.kind != "waveforms":
-        raise ConfigError(f"{index.root}: holds {index.kind}; representation: mel needs waveform shards")
+        raise ConfigError(
+            f"{index.root}: holds {index.kind}; representation: mel needs waveform shards"
+        )
     _check_rate(index, MelFrames.sample_rate, "mel frames are made")
 
 
@@ -165,9 +175,15 @@ def open_representation(
 
 def _measure_into(folder: Path, session: Session, source: Checkpoint, index: ShardIndex) -> None:
     if index.kind != "waveforms":
-        raise CheckpointError(f"{source.folder}: has no latent statistics; finish its training before `svae encode`")
-    session.console.print("This VAE comes from an unfinished run: measuring its latents over the training set.")
+        raise CheckpointError(
+            f"{source.folder}: has no latent statistics; finish its training before `svae encode`"
+        )
+    session.console.print(
+        "This VAE comes from an unfinished run: measuring its latents over the training set."
+    )
     vae = load_vae(source.folder, session.world.device)
     limit, device = STATISTICS_UTTERANCES, session.world.device
     statistics = measure_statistics(vae, index, limit=limit, device=device, console=session.console)
-    (folder / "config.json").write_text(json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8")
+    (folder / "config.json").write_text(
+        json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8"
+    )

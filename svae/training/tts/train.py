@@ -20,7 +20,12 @@ from svae.data.timings import Timings
 from svae.errors import CheckpointError, DataError
 from svae.models.mel import MelFrames
 from svae.models.tts.dit import DiT
-from svae.models.tts.flow import VALIDATION_TIMES, flow_matching_loss, posterior_latents, validation_error
+from svae.models.tts.flow import (
+    VALIDATION_TIMES,
+    flow_matching_loss,
+    posterior_latents,
+    validation_error,
+)
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
 from svae.synthesis.load import predictor_from
@@ -62,7 +67,11 @@ class TTSState:
 
     def training_state(self) -> dict[str, object]:
         """Return what resuming needs besides the published EMA weights."""
-        return {"step": self.step, "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
 
 def train_tts(options: TrainOptions) -> Path:
@@ -109,7 +118,12 @@ def train_tts(options: TrainOptions) -> Path:
         count = config.validation_utterances
         held_out = list(
             validation_batches(
-                validation, **limits, count=count, vocabulary=vocabulary, samples=samples, timings=timings
+                validation,
+                **limits,
+                count=count,
+                vocabulary=vocabulary,
+                samples=samples,
+                timings=timings,
             )
         )
         weights = None if timings is None else fitted_predictor(session, state, index, config)
@@ -122,12 +136,16 @@ def train_tts(options: TrainOptions) -> Path:
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
             validate=lambda: validate(session, state, held_out, config),
             save=lambda last: save(session, state, index, config),
-            synthesize=(lambda: synthesize(session, state, speaking)) if config.trainer.synthesize_every else None,
+            synthesize=(lambda: synthesize(session, state, speaking))
+            if config.trainer.synthesize_every
+            else None,
             synthesize_every=config.trainer.synthesize_every,
         )
         if finished:
             session.console.print(f"TTS model in [bold]{session.run}[/] (step {state.step})")
-            session.console.print(f'Next: svae synthesize --model {session.run} --ref REF.wav --text "…"')
+            session.console.print(
+                f'Next: svae synthesize --model {session.run} --ref REF.wav --text "…"'
+            )
     return options.out
 
 
@@ -158,7 +176,11 @@ def build_state(
 
 def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
     """Return the vocabulary that encodes texts for training: of phonemes, some words in letters."""
-    return type(vocabulary)(config.spelled_words) if isinstance(vocabulary, PhonemeVocabulary) else vocabulary
+    return (
+        type(vocabulary)(config.spelled_words)
+        if isinstance(vocabulary, PhonemeVocabulary)
+        else vocabulary
+    )
 
 
 def fitted_predictor(
@@ -178,7 +200,9 @@ def fitted_predictor(
     )
 
 
-def report_unfit(session: Session, index: ShardIndex, limits: dict[str, Any], timings: Timings | None) -> None:
+def report_unfit(
+    session: Session, index: ShardIndex, limits: dict[str, Any], timings: Timings | None
+) -> None:
     """Print how many utterances no batch will hold, by reason; `limits` as `unfit_utterances` takes them.
 
     Raises:
@@ -192,41 +216,61 @@ def report_unfit(session: Session, index: ShardIndex, limits: dict[str, Any], ti
         text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         session.console.print(f"Left out of training: {text}; {left} utterances remain")
     if left <= 0:
-        raise DataError(f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds")
+        raise DataError(
+            f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds"
+        )
 
 
 def try_longest(
-    session: Session, state: TTSState, index: ShardIndex, limits: dict[str, Any], config: TTSTrainConfig
+    session: Session,
+    state: TTSState,
+    index: ShardIndex,
+    limits: dict[str, Any],
+    config: TTSTrainConfig,
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
     batch = longest_batch(index, **limits, latent_dim=state.vae.latent_dim)
-    trial = try_batch(batch, lambda b: forward(state, b, config, session.world)[0], state.optimizer, session.world)
+    trial = try_batch(
+        batch, lambda b: forward(state, b, config, session.world)[0], state.optimizer, session.world
+    )
     session.console.print(trial, highlight=False)
 
 
 @torch.no_grad()
-def latents_of(vae: SpeechVAE | MelFrames, batch: UtteranceBatch, config: TTSTrainConfig) -> tuple[Tensor, Tensor]:
+def latents_of(
+    vae: SpeechVAE | MelFrames, batch: UtteranceBatch, config: TTSTrainConfig
+) -> tuple[Tensor, Tensor]:
     """Return normalised latents (B, D, T), zero at padding, and their lengths (B,): encoded now, or read from shards."""
     if batch.latent_mean is not None:
         mean, logvar, lengths = batch.latent_mean, batch.latent_logvar, batch.latent_lengths
     else:
         posterior = vae.encode(batch.waveform, batch.lengths)
         mean, logvar, lengths = posterior.mean, posterior.logvar, posterior.lengths
-    latents = posterior_latents(mean.float(), logvar.float(), batch.keys, config.flow.posterior, config.trainer.seed)
+    latents = posterior_latents(
+        mean.float(), logvar.float(), batch.keys, config.flow.posterior, config.trainer.seed
+    )
     mask = torch.arange(latents.shape[2], device=latents.device) < lengths[:, None]
     return vae.normalize(latents) * mask[:, None], lengths
 
 
-def forward(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> tuple[Tensor, Tensor, int]:
+def forward(
+    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+) -> tuple[Tensor, Tensor, int]:
     """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
     latents, lengths = latents_of(state.vae, batch, config)
-    with torch.autocast(world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"):
-        error, count = flow_matching_loss(state.network, latents, lengths, batch.tokens, config.flow)
+    with torch.autocast(
+        world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
+    ):
+        error, count = flow_matching_loss(
+            state.network, latents, lengths, batch.tokens, config.flow
+        )
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
     return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
 
 
-def train_step(state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World) -> StepResult:
+def train_step(
+    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+) -> StepResult:
     """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
     loss, lengths, num_frames = forward(state, batch, config, world)
@@ -247,17 +291,28 @@ def validate(
     """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; rank 0 does it."""
     row: dict[str, float] = {}
     if session.world.is_main:
-        sums, count = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+        sums, count = (
+            torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64),
+            torch.zeros((), dtype=torch.float64),
+        )
         for batch in batches:
             batch = batch.to(session.world.device)
             latents, lengths = latents_of(state.vae, batch, config)
             part, elements = validation_error(
-                state.ema.module, latents, lengths, batch.tokens, batch.keys, config.flow, seed=config.trainer.seed
+                state.ema.module,
+                latents,
+                lengths,
+                batch.tokens,
+                batch.keys,
+                config.flow,
+                seed=config.trainer.seed,
             )
             sums, count = sums + part.cpu(), count + elements.cpu()
         by_time = (sums / count.clamp_min(1)).tolist()
         row = {"loss/flow": sum(by_time) / len(by_time)}
-        row |= {f"loss/t={time:g}": value for time, value in zip(VALIDATION_TIMES, by_time, strict=True)}
+        row |= {
+            f"loss/t={time:g}": value for time, value in zip(VALIDATION_TIMES, by_time, strict=True)
+        }
     barrier(session.world)
     return row
 
@@ -275,7 +330,11 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
     """Write a checkpoint on rank 0, the VAE inside it."""
     world = session.world
     if world.is_main:
-        vae = None if config.representation == "mel" else open_checkpoint(session.run / "vae", kind="vae")
+        vae = (
+            None
+            if config.representation == "mel"
+            else open_checkpoint(session.run / "vae", kind="vae")
+        )
         predictor = fitted_predictor(session, state, index, config)
         write_checkpoint(
             new_checkpoint_folder(session, state),
@@ -296,7 +355,10 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
             training_state=state.training_state()
             | {
                 "data": data_fingerprint(index),
-                "layout": {"world_size": world.world_size, "num_workers": config.loader.num_workers},
+                "layout": {
+                    "world_size": world.world_size,
+                    "num_workers": config.loader.num_workers,
+                },
             },
             vae_folder=None if vae is None else vae.folder,
             more=None if predictor is None else {DURATION_FILE: predictor},
@@ -305,7 +367,9 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
     barrier(world)
 
 
-def resume_state(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig) -> None:
+def resume_state(
+    session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
+) -> None:
     """Load weights, optimizer and EMA of the session's checkpoint into the state.
 
     Raises:

@@ -21,7 +21,9 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
         ConfigError: the shards are not waveforms at the model's sample rate.
     """
     index = read_index(config.data.root)
-    validation = index if config.data.validation_root is None else read_index(config.data.validation_root)
+    validation = (
+        index if config.data.validation_root is None else read_index(config.data.validation_root)
+    )
     for each in (index, validation):
         if each.kind != "waveforms":
             raise ConfigError(
@@ -66,8 +68,12 @@ def open_guidance(config: VAETrainConfig, index: ShardIndex) -> CachedGuidance |
     if config.loss.alignment is None or config.teacher.cache is None:
         return None
     if config.data.validation_root is not None:
-        raise ConfigError("teacher.cache: holds the features of data.root only; leave data.validation_root null")
-    cache = open_cache(config.teacher.cache, index, model=config.teacher.model, layer=config.teacher.layer)
+        raise ConfigError(
+            "teacher.cache: holds the features of data.root only; leave data.validation_root null"
+        )
+    cache = open_cache(
+        config.teacher.cache, index, model=config.teacher.model, layer=config.teacher.layer
+    )
     return CachedGuidance(cache, config.vae.hop_length)
 
 
@@ -82,4 +88,6 @@ def guidance_of(teacher: Teacher | None, batch: CropBatch, config: VAETrainConfi
     if batch.guidance is not None or teacher is None:
         return batch.guidance
     hop = config.vae.hop_length
-    return teacher.aligned_features(batch.waveform, context_samples(config), segment_samples(config) // hop, hop)
+    return teacher.aligned_features(
+        batch.waveform, context_samples(config), segment_samples(config) // hop, hop
+    )

@@ -41,7 +41,9 @@ def start_linear_path(vae: SpeechVAE, index: ShardIndex, world: World, console: 
         return
     if world.is_main:
         kept, share = _find_components(vae, index, console)
-        console.print(f"Linear path: {kept} principal components keep {share:.1%} of the log-mels' variance")
+        console.print(
+            f"Linear path: {kept} principal components keep {share:.1%} of the log-mels' variance"
+        )
     for tensor in (*vae.linear_path.parameters(), *vae.decoder.linear_path.parameters()):
         copy_from_first_rank(tensor, world)
 
@@ -54,10 +56,18 @@ def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> tup
     count, total = 0, torch.zeros(inputs + bins * size, dtype=torch.float64)
     products = torch.zeros(len(total), len(total), dtype=torch.float64)
     for waveform in _waveforms(vae, index, console):
-        rows = torch.cat([mel_patches(vae, waveform), magnitude_patches(vae, waveform)], dim=1).double()
-        count, total, products = count + len(rows), total + rows.sum(dim=0), products + rows.T @ rows
+        rows = torch.cat(
+            [mel_patches(vae, waveform), magnitude_patches(vae, waveform)], dim=1
+        ).double()
+        count, total, products = (
+            count + len(rows),
+            total + rows.sum(dim=0),
+            products + rows.T @ rows,
+        )
     if count == 0:
-        raise DataError(f"{index.root}: no training utterance could be read, so its components cannot be found")
+        raise DataError(
+            f"{index.root}: no training utterance could be read, so its components cannot be found"
+        )
     mean = total / count
     covariance = products / count - mean.outer(mean)
     values, vectors = torch.linalg.eigh(covariance[:inputs, :inputs])
@@ -75,7 +85,9 @@ def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> tup
 
 def _waveforms(vae: SpeechVAE, index: ShardIndex, console: Console) -> Iterator[Tensor]:
     """Read utterances, cut to whole frames: (1, 1, T * hop)."""
-    for sample in track(spread(index.train, UTTERANCES), "Principal components", console=console, transient=True):
+    for sample in track(
+        spread(index.train, UTTERANCES), "Principal components", console=console, transient=True
+    ):
         try:
             waveform = read_waveform(index, sample)
         except DataError as error:
@@ -97,7 +109,9 @@ def magnitude_patches(vae: SpeechVAE, waveform: Tensor) -> Tensor:
     istft, linear = vae.decoder.istft, vae.decoder.linear_path
     assert istft is not None and linear is not None
     size = 4 * istft.hop
-    padded = torch.nn.functional.pad(waveform[0].to(vae.latent_mean.device), (3 * istft.hop // 2,) * 2)
+    padded = torch.nn.functional.pad(
+        waveform[0].to(vae.latent_mean.device), (3 * istft.hop // 2,) * 2
+    )
     window = torch.hann_window(size, device=padded.device)
     spectrum = torch.stft(padded, size, istft.hop, window=window, center=False, return_complex=True)
     magnitude = spectrum.abs().clamp_min(FLOOR * size / 4)  # a full-scale sine has size / 4

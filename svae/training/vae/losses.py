@@ -86,7 +86,13 @@ class MultiScaleMelLoss(nn.Module):
         super().__init__()
         for window, bands in zip(self.windows, self.mel_bands, strict=True):
             filters = melscale_fbanks(
-                window // 2 + 1, 0.0, sample_rate / 2, bands, sample_rate, norm="slaney", mel_scale="slaney"
+                window // 2 + 1,
+                0.0,
+                sample_rate / 2,
+                bands,
+                sample_rate,
+                norm="slaney",
+                mel_scale="slaney",
             )
             self.register_buffer(f"filters_{window}", filters.T.contiguous(), persistent=False)
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
@@ -94,7 +100,9 @@ class MultiScaleMelLoss(nn.Module):
     def log_mel(self, waveform: Tensor, window: int) -> Tensor:
         """Return log10 mel magnitudes (B, bands, frames) of a waveform (B, S) at one resolution."""
         taper, filters = getattr(self, f"window_{window}"), getattr(self, f"filters_{window}")
-        spectrum = torch.stft(waveform, window, window // 4, window=taper, center=True, return_complex=True)
+        spectrum = torch.stft(
+            waveform, window, window // 4, window=taper, center=True, return_complex=True
+        )
         return (filters @ spectrum.abs()).clamp(min=1e-5).log10()
 
     def forward(self, reconstruction: Tensor, target: Tensor) -> Tensor:
@@ -103,7 +111,9 @@ class MultiScaleMelLoss(nn.Module):
             reconstruction, target = reconstruction.float().squeeze(1), target.float().squeeze(1)
             total = reconstruction.new_zeros(())
             for window in self.windows:
-                total = total + F.l1_loss(self.log_mel(reconstruction, window), self.log_mel(target, window))
+                total = total + F.l1_loss(
+                    self.log_mel(reconstruction, window), self.log_mel(target, window)
+                )
             return total
 
 
@@ -116,7 +126,8 @@ def discriminator_loss(real: FeatureMaps, fake: FeatureMaps) -> Tensor:
     Compute `fake` from a detached reconstruction. Source: LSGAN (arXiv 1611.04076).
     """
     losses = [
-        (1.0 - r[-1].float()).square().mean() + f[-1].float().square().mean() for r, f in zip(real, fake, strict=True)
+        (1.0 - r[-1].float()).square().mean() + f[-1].float().square().mean()
+        for r, f in zip(real, fake, strict=True)
     ]
     return torch.stack(losses).sum()
 
@@ -131,5 +142,7 @@ def feature_matching_loss(real: FeatureMaps, fake: FeatureMaps) -> Tensor:
 
     No gradient flows into `real`. Source: Descript Audio Codec (arXiv 2306.06546), section 3.4.
     """
-    pairs = [pair for r, f in zip(real, fake, strict=True) for pair in zip(r[:-1], f[:-1], strict=True)]
+    pairs = [
+        pair for r, f in zip(real, fake, strict=True) for pair in zip(r[:-1], f[:-1], strict=True)
+    ]
     return torch.stack([F.l1_loss(f.float(), r.detach().float()) for r, f in pairs]).sum()

@@ -160,7 +160,13 @@ def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: 
     torch.manual_seed(config.trainer.seed)
     model = SpeechVAE(config.vae, teacher_dim).to(device)
     if config.freeze_encoder:
-        for frozen in (model.encoder, model.projection, model.mean, model.logvar, model.linear_path):
+        for frozen in (
+            model.encoder,
+            model.projection,
+            model.mean,
+            model.logvar,
+            model.linear_path,
+        ):
             if frozen is not None:
                 frozen.requires_grad_(False)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
@@ -173,7 +179,9 @@ def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: 
         model=model,
         discriminator=discriminator,
         optimizer=build_optimizer(config.optimizer, trained(model), device),
-        discriminator_optimizer=build_optimizer(config.optimizer, discriminator.parameters(), device),
+        discriminator_optimizer=build_optimizer(
+            config.optimizer, discriminator.parameters(), device
+        ),
         ema=ema,
         teacher=teacher,
         mel_loss=MultiScaleMelLoss(config.vae.sample_rate).to(device),
@@ -195,11 +203,15 @@ def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor, form: str) -> d
         "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
     }
     if output.projected_guidance is not None:
-        losses["alignment"] = alignment_loss(output.latents, output.projected_guidance, posterior.mask, form)
+        losses["alignment"] = alignment_loss(
+            output.latents, output.projected_guidance, posterior.mask, form
+        )
     return losses
 
 
-def train_step(state: VAEState, batch: CropBatch, config: VAETrainConfig, world: World) -> StepResult:
+def train_step(
+    state: VAEState, batch: CropBatch, config: VAETrainConfig, world: World
+) -> StepResult:
     """Take one step: generator forward once, discriminator update, generator update, EMA.
 
     Source: Semantic-VAE's training step (facts 3.1), but no adversarial or feature gradient reaches the generator
@@ -208,7 +220,9 @@ def train_step(state: VAEState, batch: CropBatch, config: VAETrainConfig, world:
     seconds = float(batch.lengths.sum()) / config.vae.sample_rate
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
     adversarial = state.step >= config.loss.adversarial_start_step
-    precision = torch.autocast(world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16")
+    precision = torch.autocast(
+        world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
+    )
     crop = crop_of(batch, config)
     with precision:
         output = state.network(crop, batch.lengths, guidance_of(state.teacher, batch, config))
@@ -239,14 +253,18 @@ def train_step(state: VAEState, batch: CropBatch, config: VAETrainConfig, world:
         losses["feature_matching"] = feature_matching_loss(real_maps, fake_maps)
     weights = {name: getattr(config.loss, name) for name in losses if name != "discriminator"}
     total = sum(weights[name] * losses[name] for name in weights)
-    norms["generator"] = update(state.optimizer, total, trained(state.model), config.optimizer, rate)
+    norms["generator"] = update(
+        state.optimizer, total, trained(state.model), config.optimizer, rate
+    )
     state.discriminator.requires_grad_(True)
 
     state.step += 1
     skipped = any(norm is None for norm in norms.values())
     if not skipped:
         state.ema.update(state.model, state.step)
-    values = {f"loss/{name}": value.detach() for name, value in losses.items()} | {"loss/total": total.detach()}
+    values = {f"loss/{name}": value.detach() for name, value in losses.items()} | {
+        "loss/total": total.detach()
+    }
     values |= {f"gradient_norm/{name}": norm for name, norm in norms.items() if norm is not None}
     values["learning_rate"] = torch.tensor(rate)
     return StepResult(values, seconds, batch.keys, batch.failures, skipped)
@@ -259,33 +277,53 @@ def split_maps(maps: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[list[
 
 
 @torch.inference_mode()
-def validate(session: Session, state: VAEState, batches: list[CropBatch], config: VAETrainConfig) -> dict[str, float]:
+def validate(
+    session: Session, state: VAEState, batches: list[CropBatch], config: VAETrainConfig
+) -> dict[str, float]:
     """Score the EMA weights on fixed crops with the posterior mean; rank 0 does it, the others wait."""
     sums: dict[str, Tensor] = {}
     count = shown = 0
     for batch in batches if session.world.is_main else ():
         batch = batch.to(session.world.device)
         crop = crop_of(batch, config)
-        output = state.ema.module(crop, batch.lengths, guidance_of(state.teacher, batch, config), use_mean=True)
+        output = state.ema.module(
+            crop, batch.lengths, guidance_of(state.teacher, batch, config), use_mean=True
+        )
         for name, value in vae_losses(state, output, crop, config.loss.alignment_form).items():
             sums[name] = sums.get(name, 0) + value * len(batch.keys)
         count += len(batch.keys)
         for item in range(min(len(batch.keys), AUDIO_SAMPLES - shown)):
-            write_sample(session, state.step, shown, crop[item], output.reconstruction[item], config.vae.sample_rate)
+            write_sample(
+                session,
+                state.step,
+                shown,
+                crop[item],
+                output.reconstruction[item],
+                config.vae.sample_rate,
+            )
             shown += 1
     barrier(session.world)
     return {f"loss/{name}": float(total) / max(count, 1) for name, total in sums.items()}
 
 
-def write_sample(session: Session, step: int, number: int, real: Tensor, fake: Tensor, sample_rate: int) -> None:
+def write_sample(
+    session: Session, step: int, number: int, real: Tensor, fake: Tensor, sample_rate: int
+) -> None:
     """Write a validation crop and its reconstruction as wav files and as one picture."""
     session.tracker.audio(step, f"{number}-input", real, sample_rate)
     session.tracker.audio(step, f"{number}-reconstruction", fake, sample_rate)
-    session.tracker.mel_picture(step, f"{number}-mel", {"input": real, "reconstruction": fake}, sample_rate)
+    session.tracker.mel_picture(
+        step, f"{number}-mel", {"input": real, "reconstruction": fake}, sample_rate
+    )
 
 
 def save(
-    session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig, *, with_statistics: bool
+    session: Session,
+    state: VAEState,
+    index: ShardIndex,
+    config: VAETrainConfig,
+    *,
+    with_statistics: bool,
 ) -> None:
     """Write a checkpoint on rank 0; the last one also measures the latents over the training set."""
     world = session.world
@@ -303,7 +341,9 @@ def save(
                 "step": state.step,
                 "model": recipe.to_tree(config.vae),
                 "teacher_dim": state.model.teacher_dim,
-                "teacher": None if state.model.teacher_dim is None else recipe.to_tree(config.teacher),
+                "teacher": None
+                if state.model.teacher_dim is None
+                else recipe.to_tree(config.teacher),
                 "sample_rate": config.vae.sample_rate,
                 "hop_length": state.model.hop_length,
                 **statistics,
@@ -312,14 +352,19 @@ def save(
             training_state=state.training_state()
             | {
                 "data": data_fingerprint(index),
-                "layout": {"world_size": world.world_size, "num_workers": config.loader.num_workers},
+                "layout": {
+                    "world_size": world.world_size,
+                    "num_workers": config.loader.num_workers,
+                },
             },
         )
         publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
     barrier(world)
 
 
-def resume_state(session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig) -> None:
+def resume_state(
+    session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig
+) -> None:
     """Load weights, discriminator, optimizers and EMA of the session's checkpoint into the state."""
     assert session.checkpoint is not None
     stored = session.checkpoint.training_state()

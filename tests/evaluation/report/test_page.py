@@ -25,7 +25,11 @@ ATTACK = '</script><script>document.title="pwned"</script><img src=x onerror="do
 def entry(wer, hypothesis, **more):
     errors = round(4 * wer)
     counts = {"substitutions": errors, "deletions": 0, "insertions": 0, "words": 4}
-    return {"audio": "x", "seconds": 1.0, "hypothesis": hypothesis, "wer": wer, "sim_ecapa": 0.5} | counts | more
+    return (
+        {"audio": "x", "seconds": 1.0, "hypothesis": hypothesis, "wer": wer, "sim_ecapa": 0.5}
+        | counts
+        | more
+    )
 
 
 @pytest.fixture
@@ -41,7 +45,13 @@ def results(tmp_path):
     for i, name in enumerate("abc"):
         items.append(Item(name, texts[i], prompt, "prompt", None, ["s<1>", "s2", "s2"][i]))
         made[name] = recording_from_file(tmp_path / f"{name}.wav")
-        row = {"id": name, "speaker": items[i].speaker, "text": texts[i], "prompt": "p", "prompt_text": "prompt"}
+        row = {
+            "id": name,
+            "speaker": items[i].speaker,
+            "text": texts[i],
+            "prompt": "p",
+            "prompt_text": "prompt",
+        }
         more = {"error": "no such file"} if name == "c" else {}
         rows.append(row | {"recordings": {"wavs": entry(rates[i], heard[i], **more)}})
     metrics = {
@@ -66,21 +76,31 @@ def stored(text):
 
 def test_the_page_asks_no_network_and_holds_its_audio(results):
     text = results().read_text()
-    assert not re.search(r"""(?:src|href|action)\s*=\s*["']?\s*(?:https?:)?//|url\(|@import|fetch\(|XMLHttp""", text)
-    assert "default-src 'none'" in text and "data:audio/flac;base64," in text and "data:image/png;base64," in text
+    assert not re.search(
+        r"""(?:src|href|action)\s*=\s*["']?\s*(?:https?:)?//|url\(|@import|fetch\(|XMLHttp""", text
+    )
+    assert (
+        "default-src 'none'" in text
+        and "data:audio/flac;base64," in text
+        and "data:image/png;base64," in text
+    )
 
 
 def test_no_text_becomes_markup(results):
     text = results().read_text()
     assert "<img" not in text and 'document.title="pwned"</script>' not in text
-    assert text.count("<script") == text.count("</script>") == 2 + 3  # data, code, and the media of three utterances
+    assert (
+        text.count("<script") == text.count("</script>") == 2 + 3
+    )  # data, code, and the media of three utterances
     assert html.escape(ATTACK) in text
 
 
 def test_the_worst_comes_first_with_what_was_said_and_heard(results):
     rows = stored(results().read_text())
     assert [row["id"] for row in rows] == ["c", "b", "a"]
-    assert rows[0]["recordings"][0]["error"] == "no such file" and rows[0]["text"].endswith("twelve")
+    assert rows[0]["recordings"][0]["error"] == "no such file" and rows[0]["text"].endswith(
+        "twelve"
+    )
     assert rows[1]["recordings"][0]["words"] == [
         ["=", "five", "five"], ["s", "six", "sick"], ["=", "seven", "seven"], ["=", "eight", "eight"]
     ]  # fmt: skip
@@ -96,14 +116,18 @@ def test_words_are_aligned_as_they_were_counted():
     assert align("The cat, sat.", "a cat sat down", f5_english) == [
         ["s", "the", "a"], ["=", "cat", "cat"], ["=", "sat", "sat"], ["i", "", "down"]
     ]  # fmt: skip
-    assert align("The cat sat", "", f5_english) == [["d", word, ""] for word in ("the", "cat", "sat")]
+    assert align("The cat sat", "", f5_english) == [
+        ["d", word, ""] for word in ("the", "cat", "sat")
+    ]
     assert align("?!", "word", f5_english) is None
 
 
 def test_charts_are_drawn_for_any_number_of_points():
     assert length_chart({}) == "" and speaker_chart({"only": (0.5, None)}) == ""
     for count in (1, 5, 40):
-        drawn = length_chart({"system": [(1.0 + i, 0.1 * i) for i in range(count)], "original": [(1.0, 0.0)]})
+        drawn = length_chart(
+            {"system": [(1.0 + i, 0.1 * i) for i in range(count)], "original": [(1.0, 0.0)]}
+        )
         assert drawn.count("<circle") == count + 1 and "nan" not in drawn and "inf" not in drawn
     assert "<polyline" in drawn
     bars = speaker_chart({f"<s{i}>": (0.01 * i, 0.0) for i in range(30)})
@@ -118,7 +142,12 @@ def test_a_mel_picture_is_small_and_wide_enough():
 
 
 BROWSER = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+    (
+        path
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (path := shutil.which(name))
+    ),
+    None,
 )
 STEPS = """
 <script>{
@@ -160,7 +189,9 @@ addEventListener("message", event => { document.body.textContent = "FOUND" + JSO
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_page_works_in_a_browser(results, tmp_path, width):
-    (tmp_path / "driven.html").write_text(results().read_text().replace("</body>", STEPS), encoding="utf-8")
+    (tmp_path / "driven.html").write_text(
+        results().read_text().replace("</body>", STEPS), encoding="utf-8"
+    )
     page = tmp_path / "frame.html"  # a window has a least width, a frame has none
     page.write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
@@ -174,7 +205,14 @@ def test_the_page_works_in_a_browser(results, tmp_path, width):
     assert found["ready"] == "3" and found["title"] == f"Evaluation: sys {ATTACK}"
     assert found["opened"] == "b2"  # the worst one that could be made, and its original
     assert (found["first"], found["byId"], found["byIdDown"]) == ("cba", "abc", "cba")
-    assert (found["wrong"], found["found"], found["speaker"], found["speakers"]) == ("cb", "b", "cb", "3")
-    assert found["words"].split() == ["five", "sixsick", "seven", "eight"] and found["colored"] == "1"
+    assert (found["wrong"], found["found"], found["speaker"], found["speakers"]) == (
+        "cb",
+        "b",
+        "cb",
+        "3",
+    )
+    assert (
+        found["words"].split() == ["five", "sixsick", "seven", "eight"] and found["colored"] == "1"
+    )
     assert (found["players"], found["pictures"], found["overflow"]) == ("2", "2", "false")
     assert found["seconds"] == "0.50"

@@ -8,19 +8,47 @@ import re
 import pytest
 from rich.console import Console
 
-from svae.evaluation.report.tables import COLUMNS, markdown_table, print_results, summary_table, write_results
+from svae.evaluation.report.tables import (
+    COLUMNS,
+    markdown_table,
+    print_results,
+    summary_table,
+    write_results,
+)
 
-ORIGINALS = {"wer": 0.1, "wer_corpus": 0.08, "sim_ecapa": 0.9, "utterances": 2, "seconds": 5.0, "errors": 0}
-SYSTEM = {"wer": 0.25, "wer_corpus": 0.2, "sim_ecapa": 0.5, "utterances": 3, "seconds": 7.25, "errors": 1}
+ORIGINALS = {
+    "wer": 0.1,
+    "wer_corpus": 0.08,
+    "sim_ecapa": 0.9,
+    "utterances": 2,
+    "seconds": 5.0,
+    "errors": 0,
+}
+SYSTEM = {
+    "wer": 0.25,
+    "wer_corpus": 0.2,
+    "sim_ecapa": 0.5,
+    "utterances": 3,
+    "seconds": 7.25,
+    "errors": 1,
+}
 METRICS = {
     "system_name": "voice [v2]",
     "headline": "wer",
     "protocol": {"label": "offline (modified: asr x|y instead of z)"},
-    "judges": {"asr": {"asr": "fake", "model": "table"}, "sim_ecapa": {"speaker": "ecapa", "model": "embedded"}},
+    "judges": {
+        "asr": {"asr": "fake", "model": "table"},
+        "sim_ecapa": {"speaker": "ecapa", "model": "embedded"},
+    },
     "list": {"list": "data/[a]/list.jsonl", "utterances": 3},
     "system": SYSTEM | {"intervals": {"wer": [0.2, 0.3]}},
     "originals": ORIGINALS,
-    "intervals": {"confidence": 0.95, "method": "percentile bootstrap", "unit": "utterance", "resamples": 2000},
+    "intervals": {
+        "confidence": 0.95,
+        "method": "percentile bootstrap",
+        "unit": "utterance",
+        "resamples": 2000,
+    },
     "notes": ["one of [three] has no target"],
 }
 
@@ -47,7 +75,12 @@ def test_the_originals_stand_before_the_system_with_intervals_in_percent(tmp_pat
 
 def test_judges_list_and_notes_are_printed_as_they_are(tmp_path):
     text = "\n".join(printed(METRICS, tmp_path))
-    for part in ("asr: fake (table)", "sim_ecapa: ecapa (embedded)", "data/[a]/list.jsonl", "one of [three] has no"):
+    for part in (
+        "asr: fake (table)",
+        "sim_ecapa: ecapa (embedded)",
+        "data/[a]/list.jsonl",
+        "one of [three] has no",
+    ):
         assert part in text
     assert "modified: asr x|y instead of z" in text and "Real-time factor when made: 0.500" in text
 
@@ -72,7 +105,9 @@ def test_the_widest_table_of_two_systems_fits_80_columns():
 def test_the_markdown_table_has_a_line_for_each_system_and_its_protocol_below():
     text = markdown_table(METRICS)
     lines = text.splitlines()
-    assert lines[0].startswith("|  | WER %\\* | WER %, corpus |") and lines[1].count("|") == lines[0].count("|")
+    assert lines[0].startswith("|  | WER %\\* | WER %, corpus |") and lines[1].count("|") == lines[
+        0
+    ].count("|")
     assert lines[3].startswith("| voice [v2] | 25.00 [20.00, 30.00] |")
     assert "asr x\\|y instead of z" in text
 

@@ -13,7 +13,14 @@ from svae.models.cpu import convolution as cpu
 from svae.models.cpu.convolution import in_tiles
 from svae.models.vae.bigvgan import AMPBlock, BigVGAN
 from svae.models.vae.encoder import Encoder, EncoderBlock, ResidualUnit
-from svae.models.vae.layers import AntiAliasedActivation, Snake, SnakeBeta, conv1d, conv_transpose1d, fold_weight_norm
+from svae.models.vae.layers import (
+    AntiAliasedActivation,
+    Snake,
+    SnakeBeta,
+    conv1d,
+    conv_transpose1d,
+    fold_weight_norm,
+)
 
 DECODER = BigVGANConfig(
     upsample_rates=(5, 2),
@@ -39,7 +46,11 @@ def assert_inference_equals_training(layer: nn.Module, x: torch.Tensor, *args: o
 def inputs(batch: int, channels: int, length: int) -> list[torch.Tensor]:
     """Return signals that lie in memory in three ways: (B, C, T), (B, T, C), and as every second sample of a longer one."""
     x = torch.randn(batch, channels, length)
-    return [x, x.transpose(1, 2).contiguous().transpose(1, 2), torch.randn(batch, channels, 2 * length)[..., ::2]]
+    return [
+        x,
+        x.transpose(1, 2).contiguous().transpose(1, 2),
+        torch.randn(batch, channels, 2 * length)[..., ::2],
+    ]
 
 
 @pytest.fixture
@@ -118,7 +129,9 @@ def test_whole_decoder_and_encoder_in_pieces(monkeypatch, tiny_vae_config):
     assert_inference_equals_training(decoder, torch.randn(1, 4, 700))
     assert_inference_equals_training(encoder, 0.1 * torch.randn(1, 1, 12000))
     frames = torch.tensor([30, 9])
-    waveform = 0.1 * torch.randn(2, 1, 12000) * (torch.arange(12000) < 400 * frames[:, None])[:, None]
+    waveform = (
+        0.1 * torch.randn(2, 1, 12000) * (torch.arange(12000) < 400 * frames[:, None])[:, None]
+    )
     assert_inference_equals_training(encoder, waveform, frames)
     assert len(calls) > 6, "the signal was not cut into pieces"
 
@@ -148,5 +161,7 @@ def test_pieces_cover_the_signal_once_and_have_one_length(small_tiles):
     with torch.no_grad():
         torch.testing.assert_close(in_tiles(layer, x, halo=5), 2 * x)
     assert len(windows) == 5 and len(set(windows)) == 1
-    assert sum(windows) <= 10000 + 5 * (2 * 5 + 2**11 // 64), "the last piece repeats much of the one before"
+    assert sum(windows) <= 10000 + 5 * (2 * 5 + 2**11 // 64), (
+        "the last piece repeats much of the one before"
+    )
     assert in_tiles(layer, x.requires_grad_(), halo=5).requires_grad and windows[-1] == 10000

@@ -41,10 +41,14 @@ def test_changed_weights_are_packed_again() -> None:
         lambda: layer.weight.lerp_(torch.zeros(8, 8), 0.5),
     ):
         change()
-        torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-5, rtol=0
+        )
 
 
-def test_gradients_autocast_half_precision_and_few_rows_take_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_autocast_half_precision_and_few_rows_take_the_plain_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     layer, x = Linear(8, 8), torch.randn(32, 8)
     layer(x).sum().backward()
     with torch.no_grad():
@@ -53,7 +57,9 @@ def test_gradients_autocast_half_precision_and_few_rows_take_the_plain_path(monk
         layer(x[:3])
         copy.deepcopy(layer).bfloat16()(x.bfloat16())
         monkeypatch.setattr(packed, "can_pack", lambda: False)
-        assert torch.equal(layer.gelu(x), F.gelu(F.linear(x, layer.weight, layer.bias), approximate="tanh"))
+        assert torch.equal(
+            layer.gelu(x), F.gelu(F.linear(x, layer.weight, layer.bias), approximate="tanh")
+        )
     assert layer._packed is None and layer.weight.grad is not None
 
 
@@ -66,7 +72,9 @@ def test_copies_files_and_inference_mode() -> None:
     assert layer.state_dict().keys() == {"weight", "bias"}
     with torch.inference_mode():
         made_here = Linear(8, 8)
-        torch.testing.assert_close(made_here(x), F.linear(x, made_here.weight, made_here.bias), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            made_here(x), F.linear(x, made_here.weight, made_here.bias), atol=1e-5, rtol=0
+        )
 
 
 @torch.no_grad()
@@ -83,9 +91,13 @@ def test_bf16_products_are_near_and_can_be_turned_off_again() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("lengths", [None, [70, 41]])
-def test_a_dit_with_bf16_products_differs_in_the_third_digit_alone_and_not_beside_others(lengths) -> None:
+def test_a_dit_with_bf16_products_differs_in_the_third_digit_alone_and_not_beside_others(
+    lengths,
+) -> None:
     torch.manual_seed(0)
-    cfg = DiTConfig(dim=64, depth=3, heads=2, dropout=0.0, text_dim=16, text_conv_layers=1, conv_pos_groups=4)
+    cfg = DiTConfig(
+        dim=64, depth=3, heads=2, dropout=0.0, text_dim=16, text_conv_layers=1, conv_pos_groups=4
+    )
     model = DiT(cfg, 10, 8).eval()
     for parameter in model.parameters():
         parameter.add_(0.05 * torch.randn_like(parameter))
@@ -97,4 +109,6 @@ def test_a_dit_with_bf16_products_differs_in_the_third_digit_alone_and_not_besid
     assert 1e-5 < (rounded - exact).abs().max() < 0.03 * exact.abs().max()
     if lengths is not None:
         alone = model(x[1:, :, :41], known[1:, :, :41], torch.tensor([0.3]), tokens[1:], valid[1:])
-        torch.testing.assert_close(rounded[1:, :, :41], alone, atol=0.01 * float(exact.abs().max()), rtol=0)
+        torch.testing.assert_close(
+            rounded[1:, :, :41], alone, atol=0.01 * float(exact.abs().max()), rtol=0
+        )

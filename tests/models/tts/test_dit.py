@@ -16,7 +16,9 @@ from svae.models.tts.dit import DiT, rotary_angles, rotate
 from svae.models.tts.text_tower import GlobalResponseNorm, spread_evenly
 
 REFERENCE = DiTConfig(dim=128, depth=3, heads=2, text_dim=64, text_conv_layers=2)
-SMALL = DiTConfig(dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=2, conv_pos_groups=4, conv_pos_kernel=7)
+SMALL = DiTConfig(
+    dim=32, depth=2, heads=2, text_dim=16, text_conv_layers=2, conv_pos_groups=4, conv_pos_kernel=7
+)
 LATENT_DIM = 6
 VOCABULARY = 11
 
@@ -78,7 +80,9 @@ def test_velocity_of_a_batch_equals_f5(reference: tuple[DiT, dict[str, Tensor]])
     drop = torch.ones(2, dtype=torch.bool)
     for expected, dropped in (("velocity", None), ("velocity_uncond", drop)):
         text = model.encode_text(io["text"], x.shape[2], drop_text=dropped)
-        found = model(x, condition, io["time"], lengths=io["lengths"], drop_audio=dropped, text_features=text)
+        found = model(
+            x, condition, io["time"], lengths=io["lengths"], drop_audio=dropped, text_features=text
+        )
         assert (found.mT - io[expected])[mask].abs().max() < 1e-5
         assert found.mT[~mask].abs().max() == 0
 
@@ -150,7 +154,9 @@ def test_dropped_audio_equals_a_zero_condition_and_only_for_that_utterance() -> 
 @torch.no_grad()
 @pytest.mark.parametrize("upsampling", [False, True])
 @pytest.mark.parametrize("blocks", [0, 2])
-def test_without_the_leak_the_unconditional_branch_does_not_depend_on_the_text(upsampling: bool, blocks: int) -> None:
+def test_without_the_leak_the_unconditional_branch_does_not_depend_on_the_text(
+    upsampling: bool, blocks: int
+) -> None:
     cfg = variant(text_length_leak=False, average_upsampling=upsampling, text_conv_layers=blocks)
     model, batch = random_dit(cfg), inputs((20, 13), (6, 4))
     drop = torch.ones(2, dtype=torch.bool)
@@ -163,10 +169,14 @@ def test_without_the_leak_the_unconditional_branch_does_not_depend_on_the_text(u
 @pytest.mark.parametrize(
     "options", [{"text_length_leak": False}, {"text_conv_layers": 0}], ids=["no_leak", "no_blocks"]
 )
-def test_guidance_against_no_text_is_the_same_for_texts_of_all_lengths(options: dict[str, object]) -> None:
+def test_guidance_against_no_text_is_the_same_for_texts_of_all_lengths(
+    options: dict[str, object],
+) -> None:
     model, frames = random_dit(variant(**options)), 24
     g = torch.Generator().manual_seed(3)
-    x, condition, t = torch.randn(2, 1, LATENT_DIM, frames, generator=g).unbind() + (torch.tensor([0.3]),)
+    x, condition, t = torch.randn(2, 1, LATENT_DIM, frames, generator=g).unbind() + (
+        torch.tensor([0.3]),
+    )
     drop = torch.ones(1, dtype=torch.bool)
     found = [
         model(x, condition, t, torch.randint(0, VOCABULARY, (1, size), generator=g), drop_text=drop)
@@ -270,7 +280,9 @@ def test_upsampling_covers_all_frames_in_order_with_the_last_tokens_longest() ->
     ]
 
 
-@pytest.mark.parametrize("changes", [{"heads": 3}, {"conv_pos_groups": 5}, {"conv_pos_kernel": 8}, {"text_dim": 15}])
+@pytest.mark.parametrize(
+    "changes", [{"heads": 3}, {"conv_pos_groups": 5}, {"conv_pos_kernel": 8}, {"text_dim": 15}]
+)
 def test_sizes_that_do_not_divide_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="dit"):
         DiT(variant(**changes), VOCABULARY, LATENT_DIM)

@@ -23,9 +23,15 @@ def make_samples(count: int = 200, speakers: int = 8) -> list[Sample]:
     rng, samples = random.Random(0), []
     for number in range(count):
         speaker = number % speakers
-        text = " ".join("".join(rng.choices("ab", k=rng.randint(1, 6))) for _ in range(rng.randint(1, 12)))
+        text = " ".join(
+            "".join(rng.choices("ab", k=rng.randint(1, 6))) for _ in range(rng.randint(1, 12))
+        )
         frames = (12 + sum(COSTS[char] for char in text)) * (0.7 + 0.08 * speaker)
-        samples.append(Sample(f"u{number}", 0, frames / 40, round(frames * 400), f"s{speaker}", "en", text, {}, {}))
+        samples.append(
+            Sample(
+                f"u{number}", 0, frames / 40, round(frames * 400), f"s{speaker}", "en", text, {}, {}
+            )
+        )
     return samples
 
 
@@ -40,9 +46,9 @@ def test_durations_of_new_texts_and_rates_are_predicted(predictor):
         text, prompt = ("".join(rng.choices("ab", k=rng.randint(5, 40))) for _ in range(2))
         rate = rng.uniform(0.7, 1.3)
         true, prompt_frames = ((12 + sum(COSTS[c] for c in t)) * rate for t in (text, prompt))
-        found = predict_with(predictor, VOCABULARY, round(prompt_frames), prompt, text, speed=1.0) - round(
-            prompt_frames
-        )
+        found = predict_with(
+            predictor, VOCABULARY, round(prompt_frames), prompt, text, speed=1.0
+        ) - round(prompt_frames)
         errors.append(abs(math.log(found / true)))
         by_bytes = predict_frames(round(prompt_frames), prompt, text) - round(prompt_frames)
         byte_errors.append(abs(math.log(by_bytes / true)))
@@ -50,13 +56,16 @@ def test_durations_of_new_texts_and_rates_are_predicted(predictor):
 
 
 def test_short_texts_get_the_silence_at_their_ends(predictor):
-    found = predict_with(predictor, VOCABULARY, 200, "ab ab ab ab ab ab ab ab", "a", speed=1.0) - 200
+    found = (
+        predict_with(predictor, VOCABULARY, 200, "ab ab ab ab ab ab ab ab", "a", speed=1.0) - 200
+    )
     assert 0.7 * 18 < found < 1.5 * 40
 
 
 def test_speed_divides_and_no_text_is_longer_than_its_frames(predictor):
     normal, fast = (
-        predict_with(predictor, VOCABULARY, 100, "ab ab ab", "a" * 30, speed=speed) - 100 for speed in (1.0, 2.0)
+        predict_with(predictor, VOCABULARY, 100, "ab ab ab", "a" * 30, speed=speed) - 100
+        for speed in (1.0, 2.0)
     )
     assert fast == pytest.approx(normal / 2, abs=1)
     assert predict_with(predictor, VOCABULARY, 10, "ab ab ab", "b" * 50, speed=1e6) == 59
@@ -79,6 +88,8 @@ def test_fitting_is_a_function_of_its_arguments_and_leaves_the_global_generator_
     again = fit_duration(samples, VOCABULARY, **fit).state_dict()
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(first[key], again[key]) for key in first)
-    other = kept_predictor(tmp_path, samples[:20], VOCABULARY, **fit)  # what the run began with stays
+    other = kept_predictor(
+        tmp_path, samples[:20], VOCABULARY, **fit
+    )  # what the run began with stays
     assert all(torch.equal(first[key], other[key]) for key in first)
     assert fit_duration(samples[:15], VOCABULARY, **fit) is None

@@ -46,7 +46,11 @@ def test_spans_are_one_run_inside_each_utterance_and_of_the_drawn_size() -> None
     span = infilling_span(lengths, ratio, position, 60)
     size = (ratio * lengths).long().clamp(min=1)
     assert torch.equal(span.sum(1), size)
-    edges = torch.diff(span.long(), dim=1, prepend=torch.zeros(500, 1, dtype=torch.long)).clamp(min=0).sum(1)
+    edges = (
+        torch.diff(span.long(), dim=1, prepend=torch.zeros(500, 1, dtype=torch.long))
+        .clamp(min=0)
+        .sum(1)
+    )
     assert bool((edges == 1).all())
     assert bool((~span | (torch.arange(60) < lengths[:, None])).all())
 
@@ -59,7 +63,9 @@ def test_text_can_be_dropped_alone_and_the_other_draws_stay() -> None:
     found = draw_training(latents, lengths, FlowConfig(drop_text=0.25))
     for name in ("noise", "t", "span", "drop_audio"):
         assert torch.equal(getattr(plain, name), getattr(found, name))
-    assert bool((found.drop_text | ~plain.drop_text).all())  # both are still dropped together where they were
+    assert bool(
+        (found.drop_text | ~plain.drop_text).all()
+    )  # both are still dropped together where they were
     alone = (found.drop_text & ~found.drop_audio).float().mean()
     assert abs(float(alone) - 0.25 * 0.8 * 0.7) < 0.02
 
@@ -109,7 +115,9 @@ def test_loss_counts_hidden_frames_only_each_the_same() -> None:
     span = torch.zeros(3, 40, dtype=torch.bool)
     span[0, 5:15] = span[2, 3:4] = True
     draw = FlowDraw(torch.zeros_like(latents), torch.rand(3), span)
-    wrong = latents + torch.where(span[:, None], 2.0, torch.nan)  # what is predicted elsewhere must not matter
+    wrong = latents + torch.where(
+        span[:, None], 2.0, torch.nan
+    )  # what is predicted elsewhere must not matter
     total, count = flow_error(Oracle(wrong), latents, lengths, draw, tokens)
     assert count == 11 * D
     torch.testing.assert_close(total / count, torch.tensor(4.0))
@@ -122,7 +130,9 @@ def test_gradient_of_a_batch_is_that_of_its_halves_weighted_by_count(model: DiT)
 
     def part(rows: slice) -> tuple[Tensor, Tensor]:
         fields = (draw.noise, draw.t, draw.span, draw.drop_audio, draw.drop_text)
-        return flow_error(model, latents[rows], lengths[rows], FlowDraw(*(f[rows] for f in fields)), tokens[rows])
+        return flow_error(
+            model, latents[rows], lengths[rows], FlowDraw(*(f[rows] for f in fields)), tokens[rows]
+        )
 
     def gradient(loss: Tensor) -> Tensor:
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
@@ -149,7 +159,9 @@ def test_validation_loss_is_deterministic_and_independent_of_batch_neighbours(mo
     ]  # fmt: skip
     assert sum(c for _, c in singles) == count
     torch.testing.assert_close(sum(s for s, _ in singles), sums, rtol=1e-5, atol=0)
-    other, _ = validation_error(model, latents, lengths, tokens, ["a", "b", "d"], cfg, times=(0.1, 0.9))
+    other, _ = validation_error(
+        model, latents, lengths, tokens, ["a", "b", "d"], cfg, times=(0.1, 0.9)
+    )
     assert not torch.allclose(other, sums)
 
 

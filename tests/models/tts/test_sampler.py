@@ -30,8 +30,12 @@ def test_time_grids_have_f5s_values() -> None:
     for steps, grid in EPSS_GRIDS.items():
         assert len(grid) == steps + 1
         assert time_grid(steps, sway=0.0) == [g / 32 for g in grid]
-    assert time_grid(7) == pytest.approx([0, 0.0048, 0.0192, 0.0431, 0.0761, 0.2929, 0.6173, 1], abs=5e-5)
-    assert time_grid(7, epss=False) == pytest.approx([1 - math.cos(math.pi * i / 14) for i in range(8)])
+    assert time_grid(7) == pytest.approx(
+        [0, 0.0048, 0.0192, 0.0431, 0.0761, 0.2929, 0.6173, 1], abs=5e-5
+    )
+    assert time_grid(7, epss=False) == pytest.approx(
+        [1 - math.cos(math.pi * i / 14) for i in range(8)]
+    )
     with pytest.raises(ValueError, match="num_steps"):
         time_grid(0)
 
@@ -39,13 +43,17 @@ def test_time_grids_have_f5s_values() -> None:
 @pytest.mark.parametrize("solver", ["euler", "midpoint"])
 def test_constant_field_is_exact_in_one_step(solver: str) -> None:
     start, field = torch.randn(2, 3, 4), torch.randn(2, 3, 4)
-    torch.testing.assert_close(integrate(lambda x, t: field, start, time_grid(1), solver), start + field)
+    torch.testing.assert_close(
+        integrate(lambda x, t: field, start, time_grid(1), solver), start + field
+    )
 
 
 def test_midpoint_is_exact_for_a_linear_field_and_of_second_order() -> None:
     zero = torch.zeros(1, dtype=torch.float64)
     times = time_grid(3, sway=-1.0)
-    assert integrate(lambda x, t: torch.full_like(x, 2 * t), zero, times, "midpoint").item() == pytest.approx(1.0)
+    assert integrate(
+        lambda x, t: torch.full_like(x, 2 * t), zero, times, "midpoint"
+    ).item() == pytest.approx(1.0)
     start = torch.ones(1, dtype=torch.float64)
     for solver, order in (("euler", 1), ("midpoint", 2)):
         errors = [abs(integrate(lambda x, t: x, start, time_grid(n, sway=0.0, epss=False), solver).item() - math.e)
@@ -61,7 +69,12 @@ def sample(model: DiT, rows: slice | list[int], **options: object) -> Tensor:
     prompt_lengths = torch.tensor([9, 12, 4])
     prompt = latents[..., :12]
     return sample_latents(
-        model, prompt[rows], prompt_lengths[rows], tokens[rows], lengths[rows], **{"num_steps": 3, **options}
+        model,
+        prompt[rows],
+        prompt_lengths[rows],
+        tokens[rows],
+        lengths[rows],
+        **{"num_steps": 3, **options},
     )
 
 
@@ -76,7 +89,9 @@ def test_samples_keep_the_prompt_and_are_finite_and_zero_beyond_their_length(mod
 
 
 @pytest.mark.parametrize("solver", ["euler", "midpoint"])
-def test_a_sample_does_not_depend_on_batch_neighbours_or_their_order(model: DiT, solver: str) -> None:
+def test_a_sample_does_not_depend_on_batch_neighbours_or_their_order(
+    model: DiT, solver: str
+) -> None:
     together = sample(model, slice(0, 3), keys=["a", "b", "c"], solver=solver)
     shuffled = sample(model, [2, 0, 1], keys=["c", "a", "b"], solver=solver)
     torch.testing.assert_close(shuffled, together[[2, 0, 1]], atol=1e-5, rtol=0)
@@ -90,7 +105,9 @@ def test_what_lies_behind_a_prompt_in_its_batch_is_not_used(model: DiT) -> None:
     prompt, prompt_lengths = latents[..., :12].clone(), torch.tensor([9, 12, 4])
     before = sample_latents(model, prompt, prompt_lengths, tokens, lengths, num_steps=2)
     prompt[0, :, 9:] = prompt[2, :, 4:] = 1e3
-    assert torch.equal(sample_latents(model, prompt, prompt_lengths, tokens, lengths, num_steps=2), before)
+    assert torch.equal(
+        sample_latents(model, prompt, prompt_lengths, tokens, lengths, num_steps=2), before
+    )
 
 
 def test_the_seed_decides_the_sample(model: DiT) -> None:
@@ -101,14 +118,20 @@ def test_the_seed_decides_the_sample(model: DiT) -> None:
 
 def test_guidance_extrapolates_from_the_unconditional_velocity(model: DiT) -> None:
     # With one Euler step, x1 = x0 + v, so the samples give the velocities away.
-    none, one, two = (sample(model, slice(0, 1), num_steps=1, guidance_scale=g) for g in (0.0, 1.0, 2.0))
+    none, one, two = (
+        sample(model, slice(0, 1), num_steps=1, guidance_scale=g) for g in (0.0, 1.0, 2.0)
+    )
     torch.testing.assert_close(two - one, one - none, atol=1e-4, rtol=0)
     _, lengths, tokens = batch()
     noise = keyed_noise(0, 0, D, 40)[None]
     drop = torch.ones(1, dtype=torch.bool)
     with torch.no_grad():
-        unconditional = model(noise, noise, torch.zeros(1), tokens[:1], lengths[:1], drop_audio=drop, drop_text=drop)
-    torch.testing.assert_close((2 * none - one - noise)[..., 9:], unconditional[..., 9:], atol=1e-4, rtol=0)
+        unconditional = model(
+            noise, noise, torch.zeros(1), tokens[:1], lengths[:1], drop_audio=drop, drop_text=drop
+        )
+    torch.testing.assert_close(
+        (2 * none - one - noise)[..., 9:], unconditional[..., 9:], atol=1e-4, rtol=0
+    )
 
 
 def test_the_prompt_may_have_a_guidance_of_its_own(model: DiT) -> None:
@@ -117,11 +140,21 @@ def test_the_prompt_may_have_a_guidance_of_its_own(model: DiT) -> None:
     drop = torch.ones(1, dtype=torch.bool)
 
     def velocity(g: float, h: float | None) -> Tensor:
-        return (sample(model, slice(0, 1), num_steps=1, guidance_scale=g, prompt_guidance=h) - noise)[..., 9:]
+        return (
+            sample(model, slice(0, 1), num_steps=1, guidance_scale=g, prompt_guidance=h) - noise
+        )[..., 9:]
 
     with torch.no_grad():
         text, none = (
-            model(noise, noise, torch.zeros(1), tokens[:1], lengths[:1], drop_audio=drop, drop_text=drop_text)[..., 9:]
+            model(
+                noise,
+                noise,
+                torch.zeros(1),
+                tokens[:1],
+                lengths[:1],
+                drop_audio=drop,
+                drop_text=drop_text,
+            )[..., 9:]
             for drop_text in (~drop, drop)
         )
     both = velocity(0.0, None)

@@ -26,7 +26,9 @@ SMALL = BigVGANConfig(
         replace(SMALL, resblock="2"),
         replace(SMALL, activation="snake", snake_logscale=False),
         replace(SMALL, tanh_at_final=True, bias_at_final=True),
-        replace(SMALL, upsample_rates=(5,), upsample_kernel_sizes=(9,), istft_hop=2, bias_at_final=True),
+        replace(
+            SMALL, upsample_rates=(5,), upsample_kernel_sizes=(9,), istft_hop=2, bias_at_final=True
+        ),
     ],
 )
 @pytest.mark.parametrize("frames", [1, 6])
@@ -52,7 +54,9 @@ def test_stages_average_their_blocks():
     seen = {}
     for stage, blocks in enumerate(decoder.stages):
         for kernel, block in enumerate(blocks):
-            block.register_forward_hook(lambda _, args, out, key=(stage, kernel): seen.update({key: (args[0], out)}))
+            block.register_forward_hook(
+                lambda _, args, out, key=(stage, kernel): seen.update({key: (args[0], out)})
+            )
     decoder.activation_post.register_forward_hook(lambda _, args, out: seen.update(last=args[0]))
     decoder(x)
     torch.testing.assert_close(seen["last"], (seen[1, 0][1] + seen[1, 1][1]) / 2)
@@ -79,7 +83,9 @@ def test_inverse_stft_undoes_torch_stft_between_the_ends(hop):
     window = torch.hann_window(4 * hop)
     spectrum = torch.stft(padded, 4 * hop, hop, window=window, center=False, return_complex=True)
     istft = InverseSTFT(hop)
-    frames = torch.cat([(spectrum.abs().clamp(min=1e-12) / istft.start_magnitude).log(), spectrum.angle()], dim=1)
+    frames = torch.cat(
+        [(spectrum.abs().clamp(min=1e-12) / istft.start_magnitude).log(), spectrum.angle()], dim=1
+    )
     restored = istft(frames)[:, 0]
     assert restored.shape == signal.shape
     inside = slice(2 * hop, -2 * hop)  # at the ends fewer windows overlap

@@ -7,9 +7,15 @@ import torch
 import torch.nn.functional as F
 
 from svae.config import DiscriminatorConfig
-from svae.models.vae.discriminators import Discriminators, PeriodDiscriminator, SpectralDiscriminator
+from svae.models.vae.discriminators import (
+    Discriminators,
+    PeriodDiscriminator,
+    SpectralDiscriminator,
+)
 
-SMALL = DiscriminatorConfig(periods=(2, 3), period_channels=(4, 8, 8), fft_sizes=(256, 128), spectral_channels=2)
+SMALL = DiscriminatorConfig(
+    periods=(2, 3), period_channels=(4, 8, 8), fft_sizes=(256, 128), spectral_channels=2
+)
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -45,7 +51,11 @@ def test_offset_and_level_of_the_waveform_do_not_matter():
 
 
 def test_silence_gives_finite_verdicts():
-    assert all(m.isfinite().all() for maps in Discriminators(SMALL, 16000)(torch.zeros(1, 1, 800)) for m in maps)
+    assert all(
+        m.isfinite().all()
+        for maps in Discriminators(SMALL, 16000)(torch.zeros(1, 1, 800))
+        for m in maps
+    )
 
 
 @pytest.mark.parametrize(("samples", "rows"), [(899, 300), (900, 301), (901, 301)])
@@ -57,7 +67,9 @@ def test_period_adds_a_full_period_where_the_length_already_fits(samples, rows):
     assert seen[0].shape == (2, 1, rows, 3)
     flat = seen[0].flatten(2)
     assert torch.equal(flat[..., :samples], x)
-    assert torch.equal(flat[..., samples], x[..., samples - 2])  # reflection does not repeat the edge
+    assert torch.equal(
+        flat[..., samples], x[..., samples - 2]
+    )  # reflection does not repeat the edge
 
 
 @pytest.mark.parametrize("samples", [1000, 1024, 1100])
@@ -73,7 +85,9 @@ def test_spectrogram_has_as_many_frames_as_hops_and_frame_k_starts_at_hop_k(samp
 
 
 def test_bands_cut_the_spectrum_without_gap_or_overlap_as_published():
-    bands = {size: SpectralDiscriminator(DiscriminatorConfig(), size).bands for size in (2048, 1024, 512)}
+    bands = {
+        size: SpectralDiscriminator(DiscriminatorConfig(), size).bands for size in (2048, 1024, 512)
+    }
     assert bands[2048] == [(0, 102), (102, 256), (256, 512), (512, 768), (768, 1025)]
     assert bands[1024] == [(0, 51), (51, 128), (128, 256), (256, 384), (384, 513)]
     assert bands[512] == [(0, 25), (25, 64), (64, 128), (128, 192), (192, 257)]

@@ -58,7 +58,9 @@ def test_narrowing_attention_averages_heads_and_pools_neighbours():
     expected = torch.zeros(5, 8)
     for head in range(2):
         q, k, v = (t[0, :, 8 * head : 8 * head + 8] for t in (query, key, value))
-        scores = (q @ k.T / 8**0.5).masked_fill(~torch.tril(torch.ones(5, 5, dtype=torch.bool)), -torch.inf)
+        scores = (q @ k.T / 8**0.5).masked_fill(
+            ~torch.tril(torch.ones(5, 5, dtype=torch.bool)), -torch.inf
+        )
         expected += scores.softmax(dim=-1) @ v / 2
     pooled = expected.unflatten(-1, (4, 2)).mean(dim=-1)
     torch.testing.assert_close(attention(x)[0], attention.out(pooled), atol=1e-5, rtol=1e-5)

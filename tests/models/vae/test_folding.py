@@ -24,6 +24,8 @@ def test_nothing_is_noted_where_nothing_changes():
 def test_other_unknown_characters_stay_an_error_unless_skipped():
     with pytest.raises(DataError, match="ж"):
         prepare_sentences("Hello ж there.", VOCABULARY, language="en")
-    sentences, notes = prepare_sentences("Hello ж there.", VOCABULARY, language="en", skip_unknown=True)
+    sentences, notes = prepare_sentences(
+        "Hello ж there.", VOCABULARY, language="en", skip_unknown=True
+    )
     assert sentences == ["hello there."]
     assert "Left out: 'ж'" in notes[1]

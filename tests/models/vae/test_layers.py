@@ -24,13 +24,22 @@ def plain_anti_aliased(activation: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """Compute BigVGAN v2's activation step by step, through the doubled signal."""
     channels = x.shape[1]
     taps = kaiser_sinc_taps().to(x.dtype).expand(channels, 1, 12)
-    doubled = 2 * F.conv_transpose1d(F.pad(x, (5, 5), mode="replicate"), taps, stride=2, groups=channels)[..., 15:-15]
-    return F.conv1d(F.pad(activation(doubled), (5, 6), mode="replicate"), taps, stride=2, groups=channels)
+    doubled = (
+        2
+        * F.conv_transpose1d(F.pad(x, (5, 5), mode="replicate"), taps, stride=2, groups=channels)[
+            ..., 15:-15
+        ]
+    )
+    return F.conv1d(
+        F.pad(activation(doubled), (5, 6), mode="replicate"), taps, stride=2, groups=channels
+    )
 
 
 def test_taps_are_those_of_the_official_filter():
     half = [0.00202896, 0.00938947, -0.02554346, -0.05765738, 0.12857258, 0.44320980]
-    torch.testing.assert_close(kaiser_sinc_taps(), torch.tensor(half + half[::-1]), atol=1e-7, rtol=0)
+    torch.testing.assert_close(
+        kaiser_sinc_taps(), torch.tensor(half + half[::-1]), atol=1e-7, rtol=0
+    )
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 7, 200])
@@ -45,7 +54,9 @@ def test_polyphase_activation_equals_the_doubled_signal(kind, length):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     weights = torch.randn_like(found)
     wanted = torch.autograd.grad((expected * weights).sum(), [x, *layer.parameters()])
-    torch.testing.assert_close(torch.autograd.grad((found * weights).sum(), [x, *layer.parameters()]), wanted)
+    torch.testing.assert_close(
+        torch.autograd.grad((found * weights).sum(), [x, *layer.parameters()]), wanted
+    )
     with torch.no_grad():
         torch.testing.assert_close(layer(x), expected, atol=1e-5, rtol=0)
 
@@ -69,7 +80,10 @@ def test_snake_is_its_formula_and_leaves_its_input_alone(logscale):
 def test_folding_removes_every_parametrization_and_keeps_the_output():
     torch.manual_seed(0)
     module = nn.Sequential(
-        conv1d(2, 4, 7, dilation=3), conv_transpose1d(4, 2, 9, stride=5), nn.Unflatten(1, (1, 2)), conv2d(1, 3, (1, 3))
+        conv1d(2, 4, 7, dilation=3),
+        conv_transpose1d(4, 2, 9, stride=5),
+        nn.Unflatten(1, (1, 2)),
+        conv2d(1, 3, (1, 3)),
     )
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -85,4 +99,8 @@ def test_folding_removes_every_parametrization_and_keeps_the_output():
 
 @pytest.mark.parametrize(("kernel_size", "stride"), [(9, 5), (4, 2), (8, 4), (5, 5)])
 def test_transposed_convolution_multiplies_the_length_exactly(kernel_size, stride):
-    assert conv_transpose1d(2, 3, kernel_size, stride=stride)(torch.randn(1, 2, 11)).shape == (1, 3, 11 * stride)
+    assert conv_transpose1d(2, 3, kernel_size, stride=stride)(torch.randn(1, 2, 11)).shape == (
+        1,
+        3,
+        11 * stride,
+    )

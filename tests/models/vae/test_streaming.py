@@ -97,7 +97,9 @@ def test_every_chunk_size_and_length_encodes_as_in_one_shot(out_width):
 @pytest.mark.parametrize("resblock", ["1", "2"])
 @torch.no_grad()
 def test_every_chunk_size_and_length_decodes_as_in_one_shot(resblock):
-    vae = build(dataclasses.replace(SMALL, decoder=dataclasses.replace(SMALL.decoder, resblock=resblock)))
+    vae = build(
+        dataclasses.replace(SMALL, decoder=dataclasses.replace(SMALL.decoder, resblock=resblock))
+    )
     for frames in (1, 2, 47):
         latents = torch.randn(2, 6, frames)
         expected = vae.decode(latents)
@@ -123,9 +125,13 @@ def test_pieces_may_be_cut_anywhere():
     expected = torch.cat([posterior.mean, posterior.logvar], dim=1)
     sizes = [1, 0, 700, 23, 24, 25, 3, 900, 2, 487]
     assert sum(sizes) == waveform.shape[-1]
-    got, parts = one_posterior(streaming.iter_encode(vae, waveform.split(sizes, dim=-1), chunk_seconds=20 * 24 / 16000))
+    got, parts = one_posterior(
+        streaming.iter_encode(vae, waveform.split(sizes, dim=-1), chunk_seconds=20 * 24 / 16000)
+    )
     assert_same(got, expected)
-    assert [p.mean.shape[-1] for p in parts] == [int(p.lengths) for p in parts] == [20, 20, 20, 20, 11]
+    assert (
+        [p.mean.shape[-1] for p in parts] == [int(p.lengths) for p in parts] == [20, 20, 20, 20, 11]
+    )
     pieces = posterior.mean.split([1, 0, 60, 2, 28], dim=-1)
     decoded = list(streaming.iter_decode(vae, pieces, chunk_seconds=20 * 24 / 16000))
     assert_same(torch.cat(decoded, dim=-1), vae.decode(posterior.mean))
@@ -142,14 +148,19 @@ def test_many_frames_meet_their_past_in_blocks(monkeypatch):
     got = torch.cat([cache.extend(part) for part in x.split(sizes, dim=1)], dim=1)
     assert_same(got, attention(x))
     assert sum(key.shape[2] for key, _ in cache.blocks) == 200
-    assert all(value.shape[-1] == 8 for _, value in cache.blocks), "values are stored after pooling (16 -> 8)"
+    assert all(value.shape[-1] == 8 for _, value in cache.blocks), (
+        "values are stored after pooling (16 -> 8)"
+    )
     stored = sum(part.untyped_storage().nbytes() for block in cache.blocks for part in block)
     assert stored == 200 * 2 * (16 + 8) * 4
 
 
 def test_scores_beyond_the_range_of_exp_do_no_harm():
     torch.manual_seed(0)
-    attention, x = CausalAttention(32, 8, heads=2).requires_grad_(False), 200 * torch.randn(1, 60, 32)
+    attention, x = (
+        CausalAttention(32, 8, heads=2).requires_grad_(False),
+        200 * torch.randn(1, 60, 32),
+    )
     cache = streaming.KeyValueCache(attention)
     got = torch.cat([cache.extend(part) for part in x.split(7, dim=1)], dim=1)
     assert got.isfinite().all()
@@ -184,7 +195,9 @@ def test_no_network_sees_more_than_a_chunk_and_its_neighbours_and_chunks_come_wh
     assert len(seen) == 30 and max(seen) == left + 10 + right
 
 
-def reach_by_gradient(output: torch.Tensor, inputs: torch.Tensor, hop: int, frame: int) -> tuple[int, int]:
+def reach_by_gradient(
+    output: torch.Tensor, inputs: torch.Tensor, hop: int, frame: int
+) -> tuple[int, int]:
     """Return how many frames to either side of `frame` the output has a gradient; `hop` inputs to a frame."""
     output.mul(torch.randn_like(output)).sum().backward()
     assert inputs.grad is not None
@@ -207,7 +220,9 @@ def test_reach_of_the_encoder_is_exactly_where_gradients_come_from(strides, mel_
     )
     encoder, hop = build(cfg).encoder.double(), cfg.hop_length
     reach = encoder_reach(encoder)
-    waveform = torch.randn(1, 1, (2 * max(reach) + 5) * hop, dtype=torch.float64, requires_grad=True)
+    waveform = torch.randn(
+        1, 1, (2 * max(reach) + 5) * hop, dtype=torch.float64, requires_grad=True
+    )
     frame = max(reach) + 2
     assert reach_by_gradient(encoder(waveform)[..., frame], waveform, hop, frame) == reach
 

@@ -45,7 +45,10 @@ def test_published_sizes(latent_dim, projection, head, decoder, regulator, total
     with torch.device("meta"):
         vae = SpeechVAE(VAEConfig(latent_dim=latent_dim), teacher_dim=1024)
     assert parameters(vae.encoder) == 18_408_576
-    found = [parameters(m) for m in (vae.projection, vae.mean, vae.logvar, vae.decoder, vae.regulator, vae)]
+    found = [
+        parameters(m)
+        for m in (vae.projection, vae.mean, vae.logvar, vae.decoder, vae.regulator, vae)
+    ]
     assert found == [projection, head, head, decoder, regulator, total]
     assert vae.hop_length == 400
     with torch.device("meta"):
@@ -74,8 +77,12 @@ def test_a_batch_of_unequal_lengths_encodes_as_each_item_alone(vae):
         assert batch.lengths.tolist() == [7, 1, 4, 3]
         for i, (length, frames) in enumerate(zip(lengths, batch.lengths.tolist(), strict=True)):
             alone = vae.encode(waveform[i : i + 1, :, :length])
-            torch.testing.assert_close(batch.mean[i : i + 1, :, :frames], alone.mean, atol=1e-5, rtol=0)
-            torch.testing.assert_close(batch.logvar[i : i + 1, :, :frames], alone.logvar, atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                batch.mean[i : i + 1, :, :frames], alone.mean, atol=1e-5, rtol=0
+            )
+            torch.testing.assert_close(
+                batch.logvar[i : i + 1, :, :frames], alone.logvar, atol=1e-5, rtol=0
+            )
             for values in (batch.mean, batch.logvar, batch.sample()):
                 assert not values[i, :, frames:].any()
     assert batch.mask.sum(dim=1).tolist() == [7, 1, 4, 3]
@@ -90,7 +97,9 @@ def test_forward_leaves_zeros_beyond_each_item_and_normalises_guidance_over_vali
     assert not output.reconstruction[1, :, 900:].any()
     assert output.reconstruction[0].any()
     assert not output.projected_guidance[1, :, 3:].any()
-    torch.testing.assert_close(output.projected_guidance[1:, :, :3], alone.projected_guidance, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        output.projected_guidance[1:, :, :3], alone.projected_guidance, atol=1e-5, rtol=0
+    )
 
 
 def test_sampling_follows_the_posterior_and_its_generator(vae):
@@ -126,7 +135,9 @@ def test_regulator_interpolates_other_rates_and_leaves_equal_ones():
     regulator = Regulator(6, 4, layers=0)  # a single 1x1 convolution: what it sees can be read off
     ramp = torch.arange(10.0)[None, :, None].expand(1, 10, 6)
     assert torch.equal(regulator(ramp, 10), regulator.out(ramp.transpose(1, 2)))
-    expected = ((torch.arange(8.0) + 0.5) * 1.25 - 0.5)[None, None].expand(1, 6, 8)  # 50 Hz to 40 Hz, edges aligned
+    expected = ((torch.arange(8.0) + 0.5) * 1.25 - 0.5)[None, None].expand(
+        1, 6, 8
+    )  # 50 Hz to 40 Hz, edges aligned
     torch.testing.assert_close(regulator(ramp, 8), regulator.out(expected))
 
 
@@ -171,7 +182,9 @@ def test_load_vae_gives_the_same_function_folded_frozen_and_calibrated(vae, tmp_
     with torch.no_grad():
         expected = vae.encode(waveform)
         torch.testing.assert_close(loaded.encode(waveform).mean, expected.mean, atol=1e-5, rtol=0)
-        torch.testing.assert_close(loaded.decode(expected.mean), vae.decode(expected.mean), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            loaded.decode(expected.mean), vae.decode(expected.mean), atol=1e-5, rtol=0
+        )
     assert not any(parametrize.is_parametrized(module) for module in loaded.modules())
     assert not loaded.training
     assert not any(parameter.requires_grad for parameter in loaded.parameters())

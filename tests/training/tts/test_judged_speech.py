@@ -21,22 +21,34 @@ SPEAK = {"synthesize_every": 2, "synthesize_utterances": 3, "synthesize_steps": 
 
 def rows_of(run: Path, split: str) -> list[dict]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("time", "session")} for row in rows if row["split"] == split]
+    return [
+        {k: v for k, v in row.items() if k not in ("time", "session")}
+        for row in rows
+        if row["split"] == split
+    ]
 
 
 @pytest.fixture(scope="module")
-def speaking_run(toy_tts: Path, tone_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def speaking_run(
+    toy_tts: Path, tone_shards: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     config = tts_config(tone_shards, vae_of(toy_tts), trainer=TTS["trainer"] | SPEAK)
-    return train_tts(TrainOptions(config, tmp_path_factory.mktemp("speaking") / "run", device="cpu"))
+    return train_tts(
+        TrainOptions(config, tmp_path_factory.mktemp("speaking") / "run", device="cpu")
+    )
 
 
-def test_held_out_utterances_are_said_scored_and_kept_every_so_many_steps_and_at_the_end(speaking_run: Path) -> None:
+def test_held_out_utterances_are_said_scored_and_kept_every_so_many_steps_and_at_the_end(
+    speaking_run: Path,
+) -> None:
     rows = rows_of(speaking_run, "synthesis")
     assert [row["step"] for row in rows] == [2, 4, 5]
     for row in rows:
         assert row["utterances"] == 1 and row["failed"] == 0  # one utterance is held out
         assert row["wer"] >= 0 and -1 <= row["similarity"] <= 1
-        audio, rate = soundfile.read(speaking_run / "samples" / f"step-{row['step']:08d}" / "tone-000.wav")
+        audio, rate = soundfile.read(
+            speaking_run / "samples" / f"step-{row['step']:08d}" / "tone-000.wav"
+        )
         assert rate == 16000 and len(audio) > 0
 
 
@@ -44,7 +56,9 @@ def test_speaking_changes_no_bit_of_the_training_and_a_resumed_run_says_the_same
     speaking_run: Path, toy_tts: Path, tone_shards: Path, tmp_path: Path
 ) -> None:
     silent = tts_config(tone_shards, vae_of(toy_tts))
-    assert_equal_runs(train_tts(TrainOptions(silent, tmp_path / "silent", device="cpu")), speaking_run, "tts")
+    assert_equal_runs(
+        train_tts(TrainOptions(silent, tmp_path / "silent", device="cpu")), speaking_run, "tts"
+    )
     resumed = killed_copy(speaking_run, 2, tmp_path / "run")
     config = tts_config(tone_shards, vae_of(toy_tts), trainer=TTS["trainer"] | SPEAK)
     train_tts(TrainOptions(config, resumed, device="cpu"))
@@ -65,7 +79,9 @@ def test_an_utterance_that_cannot_be_said_is_named_and_counted(
     monkeypatch.setattr("svae.synthesis.model.TTS.generate", refuse)
     config = tts_config(tone_shards, vae_of(toy_tts), trainer=TTS["trainer"] | SPEAK | {"steps": 1})
     run = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
-    assert rows_of(run, "synthesis") == [{"step": 1, "split": "synthesis", "utterances": 0, "failed": 1}]
+    assert rows_of(run, "synthesis") == [
+        {"step": 1, "split": "synthesis", "utterances": 0, "failed": 1}
+    ]
     assert "synthesis of tone-000: reference: silent" in capsys.readouterr().out
 
 
@@ -83,6 +99,11 @@ def test_stored_latents_need_the_recordings_and_say_so_before_step_0(
         with pytest.raises(ConfigError, match="data.waveform_root=DIR"):
             start(TrainOptions(config, tmp_path / "run", device="cpu"))
     assert not (tmp_path / "run").exists()
-    tree = recipe.to_tree(config) | {"data": {"root": str(latents), "waveform_root": str(tone_shards)}}
+    tree = recipe.to_tree(config) | {
+        "data": {"root": str(latents), "waveform_root": str(tone_shards)}
+    }
     config = recipe.build(TTSTrainConfig, tree, where="test")
-    assert len(rows_of(train_tts(TrainOptions(config, tmp_path / "two", device="cpu")), "synthesis")) == 1
+    assert (
+        len(rows_of(train_tts(TrainOptions(config, tmp_path / "two", device="cpu")), "synthesis"))
+        == 1
+    )

@@ -23,7 +23,9 @@ LIMITS = {"batch_frames": 100, "hop_length": 400, "min_seconds": 0.3, "max_secon
 
 def config_for(tone_shards: Path, toy_tts: Path, when: str, **trainer: object):  # noqa: ANN201
     vae = open_checkpoint(toy_tts, kind="tts").folder / "vae"
-    return tts_config(tone_shards, vae, trainer=TTS["trainer"] | {"try_longest_batch": when} | trainer)
+    return tts_config(
+        tone_shards, vae, trainer=TTS["trainer"] | {"try_longest_batch": when} | trainer
+    )
 
 
 def test_trying_the_longest_batch_changes_no_bit_of_a_run_or_a_resumed_one(
@@ -32,8 +34,12 @@ def test_trying_the_longest_batch_changes_no_bit_of_a_run_or_a_resumed_one(
     runs = {}
     for when in ("never", "always"):
         out = tmp_path / when
-        runs[when] = train_tts(TrainOptions(config_for(tone_shards, toy_tts, when), out, device="cpu"))
-        assert ("Longest batch fits: 3 utterances of 12800" in capsys.readouterr().out) == (when == "always")
+        runs[when] = train_tts(
+            TrainOptions(config_for(tone_shards, toy_tts, when), out, device="cpu")
+        )
+        assert ("Longest batch fits: 3 utterances of 12800" in capsys.readouterr().out) == (
+            when == "always"
+        )
     assert_equal_runs(runs["never"], runs["always"], "tts")
     resumed = killed_copy(runs["never"], 2, tmp_path / "resumed")
     train_tts(TrainOptions(config_for(tone_shards, toy_tts, "always"), resumed, device="cpu"))
@@ -55,8 +61,12 @@ def test_too_little_memory_is_an_error_before_step_0_that_says_what_to_lower(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nmore lines")
 
     monkeypatch.setattr(DiT, "forward", exhausted)
-    with pytest.raises(ConfigError, match=r"(?s)3 utterances.*20.00 GiB\.\nLower batch_frames.*max_seconds.*bf16"):
-        train_tts(TrainOptions(config_for(tone_shards, toy_tts, "always"), tmp_path / "run", device="cpu"))
+    with pytest.raises(
+        ConfigError, match=r"(?s)3 utterances.*20.00 GiB\.\nLower batch_frames.*max_seconds.*bf16"
+    ):
+        train_tts(
+            TrainOptions(config_for(tone_shards, toy_tts, "always"), tmp_path / "run", device="cpu")
+        )
     assert not (tmp_path / "run" / "metrics.jsonl").read_text()
 
 
@@ -67,7 +77,13 @@ def test_no_batch_of_a_run_is_larger_than_the_one_tried(tone_shards: Path) -> No
 
     index = read_index(tone_shards)
     longest = longest_batch(index, **LIMITS, latent_dim=8)
-    options = {"seed": 0, "start_step": 0, "rank": 0, "world_size": 1, "loader": LoaderConfig(num_workers=0)}
+    options = {
+        "seed": 0,
+        "start_step": 0,
+        "rank": 0,
+        "world_size": 1,
+        "loader": LoaderConfig(num_workers=0),
+    }
     vocabulary = Vocabulary.from_characters(index.metadata["characters"])
     stream = iter(utterance_loader(index, **LIMITS, vocabulary=vocabulary, **options))
     batches = [next(stream) for _ in range(30)]
@@ -83,14 +99,19 @@ def test_no_batch_of_a_run_is_larger_than_the_one_tried(tone_shards: Path) -> No
 @pytest.mark.parametrize("ff_mult", [2, 4])
 @pytest.mark.parametrize("layers", [0, 3])
 def test_estimated_activations_are_what_autograd_keeps(ff_mult: int, layers: int) -> None:
-    cfg = DiTConfig(dim=64, depth=3, heads=2, ff_mult=ff_mult, dropout=0.0, text_dim=32, text_conv_layers=layers)
+    cfg = DiTConfig(
+        dim=64, depth=3, heads=2, ff_mult=ff_mult, dropout=0.0, text_dim=32, text_conv_layers=layers
+    )
     model, kept = DiT(cfg, 30, 16), {}
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # held, so that no address is used twice
+            kept[storage.data_ptr()] = (
+                storage.nbytes(),
+                tensor,
+            )  # held, so that no address is used twice
         return tensor
 
     noise, tokens = torch.randn(2, 3, 16, 120), torch.randint(0, 30, (3, 40))
@@ -107,7 +128,11 @@ def test_a_dry_run_estimates_memory(
 ) -> None:
     dry_run(TrainOptions(config_for(tone_shards, toy_tts, "cuda"), tmp_path / "run", device="cpu"))
     text = " ".join(capsys.readouterr().out.split())
-    assert "Memory per rank, estimated: 0.0 GiB (parameters 0.00, gradients 0.00, AdamW 0.00" in text
-    sizes = estimate_bytes(DiTConfig(), parameters=158_000_000, latent_dim=64, frames=16384, bf16=True)
+    assert (
+        "Memory per rank, estimated: 0.0 GiB (parameters 0.00, gradients 0.00, AdamW 0.00" in text
+    )
+    sizes = estimate_bytes(
+        DiTConfig(), parameters=158_000_000, latent_dim=64, frames=16384, bf16=True
+    )
     assert sizes["AdamW"] == 2 * sizes["parameters"] == 2 * sizes["EMA"] == 8 * 158_000_000
     assert 8 < sizes["activations"] / 2**30 < 16

@@ -24,7 +24,11 @@ EMBEDDING = "text_tower.embedding.weight"
 
 
 def mel_config(data: Path, **changes: object) -> TTSTrainConfig:
-    tree = {"data": {"root": str(data)}, "representation": "mel", "vocoder": "griffin-lim"} | TTS | changes
+    tree = (
+        {"data": {"root": str(data)}, "representation": "mel", "vocoder": "griffin-lim"}
+        | TTS
+        | changes
+    )
     return recipe.build(TTSTrainConfig, tree, where="test")
 
 
@@ -54,11 +58,17 @@ def test_a_mel_run_learns_speaks_and_carries_no_vae(mel_run: Path) -> None:
     assert losses[-1] < losses[0]
     tts = load_tts(mel_run)
     assert isinstance(tts.vae, MelFrames) and (tts.sample_rate, tts.hop_length) == (24000, 256)
-    result = tts.generate("one tone a", 0.1 * torch.randn(24000), "two tone b", num_steps=2, duration_seconds=0.5)
-    assert result.waveform.shape == (1, 1, round(0.5 * 24000 / 256) * 256) and bool(result.waveform.isfinite().all())
+    result = tts.generate(
+        "one tone a", 0.1 * torch.randn(24000), "two tone b", num_steps=2, duration_seconds=0.5
+    )
+    assert result.waveform.shape == (1, 1, round(0.5 * 24000 / 256) * 256) and bool(
+        result.waveform.isfinite().all()
+    )
 
 
-def test_a_resumed_mel_run_equals_an_uninterrupted_one(mel_run: Path, tones24: Path, tmp_path: Path) -> None:
+def test_a_resumed_mel_run_equals_an_uninterrupted_one(
+    mel_run: Path, tones24: Path, tmp_path: Path
+) -> None:
     resumed = killed_copy(mel_run, 2, tmp_path / "run")
     run(mel_config(tones24), resumed)
     assert_equal_runs(mel_run, resumed, "tts")
@@ -73,14 +83,19 @@ def test_what_mel_frames_cannot_be_made_of_is_refused(
         mel_config(tones24, vae="runs/vae")
     with pytest.raises(ConfigError, match="flow.posterior: mel frames have no posterior"):
         mel_config(tones24, flow={"posterior": "sample"})
-    with pytest.raises(CheckpointError, match="generates latents, but the recipe says representation: mel"):
+    with pytest.raises(
+        CheckpointError, match="generates latents, but the recipe says representation: mel"
+    ):
         run(mel_config(tones24, init=str(toy_tts)), tmp_path / "run")
 
 
 def test_a_dry_run_on_mel_frames_counts_their_frames(tones24: Path, tmp_path: Path, capsys) -> None:  # noqa: ANN001
     dry_run(TrainOptions(mel_config(tones24), tmp_path / "run", device="cpu"))
     text = " ".join(capsys.readouterr().out.split())
-    assert "mel frames, 100 bins, decoded by griffin-lim" in text and "longest utterance is 0.8 s (75 frames" in text
+    assert (
+        "mel frames, 100 bins, decoded by griffin-lim" in text
+        and "longest utterance is 0.8 s (75 frames" in text
+    )
 
 
 # ------------------------------------------------------------------------------------------- starting weights
@@ -95,7 +110,9 @@ def test_weights_are_taken_over_and_new_symbols_get_rows_of_their_own(
         from svae.precompute.latents import EncodeOptions, encode_shards
 
         vae = open_checkpoint(toy_tts, kind="tts").folder / "vae"
-        data = encode_shards(EncodeOptions(data=data, vae=vae, out=tmp_path / "latents", device="cpu"))
+        data = encode_shards(
+            EncodeOptions(data=data, vae=vae, out=tmp_path / "latents", device="cpu")
+        )
     config = tts_config(data, None, init=str(toy_tts), trainer=TTS["trainer"] | {"steps": 1})
     config = recipe.build(TTSTrainConfig, recipe.to_tree(config) | {"vae": None}, where="test")
     tuned = run(config, tmp_path / "tuned")
@@ -105,7 +122,10 @@ def test_weights_are_taken_over_and_new_symbols_get_rows_of_their_own(
     assert new[: len(old)] == old and sorted(new[len(old) :]) == ["z", "é"]
     assert f"{len(old)} symbols copied, 2 new: 'z' 'é'" in text
     before, after = start.model_state(), end.model_state()
-    for name, value in before.items():  # one step with a tiny learning rate: the same weights, nearly
+    for (
+        name,
+        value,
+    ) in before.items():  # one step with a tiny learning rate: the same weights, nearly
         found = after[name][: len(value)] if name == EMBEDDING else after[name]
         torch.testing.assert_close(found, value, atol=2e-3, rtol=0)
     assert after[EMBEDDING][len(old) + 1 :].std() > 0.1
@@ -135,17 +155,28 @@ def test_rows_follow_their_symbols_whatever_the_order(toy_tts: Path) -> None:
     assert torch.equal(found[3:], stored[2:].flip(0))
 
 
-def test_a_start_that_does_not_fit_is_refused(toy_tts: Path, tone_shards: Path, tmp_path: Path) -> None:
+def test_a_start_that_does_not_fit_is_refused(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
     from tiny_runs import VAE, vae_config
 
     from svae.training.vae.train import train_vae
 
     vae = open_checkpoint(toy_tts, kind="tts").folder / "vae"
-    other = tts_config(tone_shards, vae, init=str(toy_tts), dit=TTS["dit"] | {"depth": 2, "heads": 1, "dropout": 0.3})
-    with pytest.raises(CheckpointError, match=r"(?s)dit.depth: 1 there, 2 .*dit.heads: 2 there.*--set dit.depth=1"):
+    other = tts_config(
+        tone_shards,
+        vae,
+        init=str(toy_tts),
+        dit=TTS["dit"] | {"depth": 2, "heads": 1, "dropout": 0.3},
+    )
+    with pytest.raises(
+        CheckpointError, match=r"(?s)dit.depth: 1 there, 2 .*dit.heads: 2 there.*--set dit.depth=1"
+    ):
         run(other, tmp_path / "run")
     config = vae_config(tone_shards, trainer=VAE["trainer"] | {"steps": 1, "seed": 5})
     another = train_vae(TrainOptions(config, tmp_path / "vae", device="cpu"))
-    with pytest.raises(CheckpointError, match="was trained on VAE .*pass the VAE of the start|of the start"):
+    with pytest.raises(
+        CheckpointError, match="was trained on VAE .*pass the VAE of the start|of the start"
+    ):
         run(tts_config(tone_shards, another, init=str(toy_tts)), tmp_path / "run")
     assert not (tmp_path / "run").exists()

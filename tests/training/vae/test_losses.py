@@ -26,7 +26,9 @@ def posterior() -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_kl_equals_torch_distributions(posterior):
     mean, logvar = posterior
-    expected = kl_divergence(Normal(mean, torch.exp(0.5 * logvar)), Normal(0.0, 1.0)).sum(dim=1).mean()
+    expected = (
+        kl_divergence(Normal(mean, torch.exp(0.5 * logvar)), Normal(0.0, 1.0)).sum(dim=1).mean()
+    )
     torch.testing.assert_close(kl_loss(mean, logvar), expected)
 
 
@@ -34,7 +36,12 @@ def test_kl_averages_valid_frames_of_each_item_then_items(posterior):
     mean, logvar = posterior
     lengths = [7, 3, 5]
     mask = torch.arange(7) < torch.tensor(lengths)[:, None]
-    expected = sum(kl_loss(mean[i : i + 1, :, :n], logvar[i : i + 1, :, :n]) for i, n in enumerate(lengths)) / 3
+    expected = (
+        sum(
+            kl_loss(mean[i : i + 1, :, :n], logvar[i : i + 1, :, :n]) for i, n in enumerate(lengths)
+        )
+        / 3
+    )
     garbage = torch.where(mask[:, None], logvar, torch.full_like(logvar, float("nan")))
     torch.testing.assert_close(kl_loss(mean, garbage, mask), expected)
 
@@ -48,7 +55,9 @@ def test_alignment_is_minus_one_for_scaled_copies_and_one_for_opposites(posterio
 def test_other_forms_of_alignment_are_mean_differences(posterior):
     latents = posterior[0]
     torch.testing.assert_close(alignment_loss(latents, latents + 0.5, form="l1"), torch.tensor(0.5))
-    torch.testing.assert_close(alignment_loss(latents, latents - 0.5, form="mse"), torch.tensor(0.25))
+    torch.testing.assert_close(
+        alignment_loss(latents, latents - 0.5, form="mse"), torch.tensor(0.25)
+    )
     mask = torch.ones(latents.shape[0], latents.shape[2], dtype=torch.bool)
     mask[:, 2:] = False
     broken = torch.where(mask[:, None], latents + 2.0, torch.nan)
@@ -60,7 +69,8 @@ def test_alignment_averages_valid_frames_of_each_item_then_items(posterior):
     lengths = [7, 3, 5]
     mask = torch.arange(7) < torch.tensor(lengths)[:, None]
     expected = sum(
-        alignment_loss(latents[i : i + 1, :, :n], projected[i : i + 1, :, :n]) for i, n in enumerate(lengths)
+        alignment_loss(latents[i : i + 1, :, :n], projected[i : i + 1, :, :n])
+        for i, n in enumerate(lengths)
     )
     torch.testing.assert_close(alignment_loss(latents, projected, mask), expected / 3)
 
@@ -77,9 +87,17 @@ def test_mel_equals_torchaudio():
     torch.manual_seed(0)
     a, b = 0.3 * torch.randn(2, 1, 4000), 0.3 * torch.randn(2, 1, 4000)
     expected = 0.0
-    for window, bands in zip((32, 64, 128, 256, 512, 1024, 2048), (5, 10, 20, 40, 80, 160, 320), strict=True):
+    for window, bands in zip(
+        (32, 64, 128, 256, 512, 1024, 2048), (5, 10, 20, 40, 80, 160, 320), strict=True
+    ):
         mel = torchaudio.transforms.MelSpectrogram(
-            16000, window, hop_length=window // 4, n_mels=bands, power=1.0, norm="slaney", mel_scale="slaney"
+            16000,
+            window,
+            hop_length=window // 4,
+            n_mels=bands,
+            power=1.0,
+            norm="slaney",
+            mel_scale="slaney",
         )
         log_a, log_b = (mel(x[:, 0]).clamp(min=1e-5).log10() for x in (a, b))
         expected = expected + F.l1_loss(log_a, log_b)
@@ -107,7 +125,10 @@ def test_mel_gradient_is_finite_on_silence():
 
 
 def maps(*verdicts: float) -> list[list[torch.Tensor]]:
-    return [[torch.full((2, 3), v + 1), torch.full((2, 5), v - 1), torch.full((2, 1, 4), v)] for v in verdicts]
+    return [
+        [torch.full((2, 3), v + 1), torch.full((2, 5), v - 1), torch.full((2, 1, 4), v)]
+        for v in verdicts
+    ]
 
 
 def test_least_squares_losses_sum_over_discriminators():

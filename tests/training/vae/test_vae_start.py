@@ -24,7 +24,9 @@ MEL = VAE["vae"] | {"encoder_strides": [2, 2], "encoder_mel_hop": 100, "encoder_
 @pytest.fixture(scope="module")
 def start(tone_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_vae(
-        TrainOptions(vae_config(tone_shards, vae=MEL), tmp_path_factory.mktemp("start") / "run", device="cpu")
+        TrainOptions(
+            vae_config(tone_shards, vae=MEL), tmp_path_factory.mktemp("start") / "run", device="cpu"
+        )
     )
 
 
@@ -32,13 +34,22 @@ def frozen_config(data: Path, start: Path) -> VAETrainConfig:
     return vae_config(data, vae=MEL, init=str(start), freeze_encoder=True)
 
 
-def test_a_frozen_encoder_keeps_every_bit_and_the_decoder_goes_on(tone_shards, start, tmp_path, capsys):
+def test_a_frozen_encoder_keeps_every_bit_and_the_decoder_goes_on(
+    tone_shards, start, tmp_path, capsys
+):
     run = train_vae(TrainOptions(frozen_config(tone_shards, start), tmp_path / "run", device="cpu"))
     assert "discriminator from there too" in capsys.readouterr().out
-    before, after = open_checkpoint(start, kind="vae").model_state(), open_checkpoint(run, kind="vae").model_state()
+    before, after = (
+        open_checkpoint(start, kind="vae").model_state(),
+        open_checkpoint(run, kind="vae").model_state(),
+    )
     same = {name: torch.equal(before[name], after[name]) for name in before}
     assert all(same[name] for name in same if name.startswith(FROZEN))
-    assert not any(same[name] for name in same if name.endswith("weight.original1") and not name.startswith(FROZEN))
+    assert not any(
+        same[name]
+        for name in same
+        if name.endswith("weight.original1") and not name.startswith(FROZEN)
+    )
     a, b = load_vae(start), load_vae(run)
     waveform = torch.randn(1, 1, 4000)
     assert torch.equal(a.encode(waveform).mean, b.encode(waveform).mean)
@@ -46,8 +57,12 @@ def test_a_frozen_encoder_keeps_every_bit_and_the_decoder_goes_on(tone_shards, s
 
 
 def test_old_latents_get_a_new_decoder(tone_shards, start, tmp_path, capsys):
-    decoder = VAE["vae"]["decoder"] | {"initial_channels": 2 * VAE["vae"]["decoder"]["initial_channels"]}
-    config = vae_config(tone_shards, vae=MEL | {"decoder": decoder}, init=str(start), freeze_encoder=True)
+    decoder = VAE["vae"]["decoder"] | {
+        "initial_channels": 2 * VAE["vae"]["decoder"]["initial_channels"]
+    }
+    config = vae_config(
+        tone_shards, vae=MEL | {"decoder": decoder}, init=str(start), freeze_encoder=True
+    )
     run = train_vae(TrainOptions(config, tmp_path / "run", device="cpu"))
     assert "decoder of other sizes from nothing" in capsys.readouterr().out
     waveform = torch.randn(1, 1, 4000)
@@ -61,12 +76,17 @@ def test_old_latents_get_a_new_decoder(tone_shards, start, tmp_path, capsys):
         train_vae(TrainOptions(joint, tmp_path / "joint", device="cpu"))
 
 
-def test_a_killed_and_resumed_run_with_a_frozen_encoder_equals_an_uninterrupted_one(tone_shards, start, tmp_path):
+def test_a_killed_and_resumed_run_with_a_frozen_encoder_equals_an_uninterrupted_one(
+    tone_shards, start, tmp_path
+):
     config = frozen_config(tone_shards, start)
     whole = train_vae(TrainOptions(config, tmp_path / "whole", device="cpu"))
     resumed = killed_copy(whole, 2, tmp_path / "resumed")
     train_vae(TrainOptions(config, resumed, device="cpu"))
-    a, b = open_checkpoint(whole, kind="vae").model_state(), open_checkpoint(resumed, kind="vae").model_state()
+    a, b = (
+        open_checkpoint(whole, kind="vae").model_state(),
+        open_checkpoint(resumed, kind="vae").model_state(),
+    )
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -114,5 +134,7 @@ def test_an_encoder_on_log_mels_encodes_a_batch_like_each_alone_and_tells_frames
         for i, length in enumerate(lengths):
             alone = vae.encode(waveform[i : i + 1, :, :length])
             frames = alone.mean.shape[-1]
-            torch.testing.assert_close(both.mean[i : i + 1, :, :frames], alone.mean, atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                both.mean[i : i + 1, :, :frames], alone.mean, atol=1e-5, rtol=1e-5
+            )
     assert both.lengths.tolist() == [10, 7]
