@@ -56,11 +56,12 @@ def train_tts(
     fields = with_paths(overrides, {"data.root": data, "vae": vae, "init": init})
     config = recipe.load(TTSTrainConfig, name, fields)
 
+    from svae.training.dry_run import dry_run as show_plan
     from svae.training.loop import TrainOptions
+    from svae.training.tts.train import train_tts as train
 
     options = TrainOptions(config, out or default_run_folder(name), resume, device)
     if dry_run:
-        from svae.training.dry_run import dry_run as run
+        show_plan(options)
     else:
-        from svae.training.tts.train import train_tts as run
-    run(options)
+        train(options)

@@ -50,11 +50,12 @@ def train_vae(
     fields = with_paths(overrides, {"data.root": data, "init": init})
     config = recipe.load(VAETrainConfig, name, fields)
 
+    from svae.training.dry_run import dry_run as show_plan
     from svae.training.loop import TrainOptions
+    from svae.training.vae.train import train_vae as train
 
     options = TrainOptions(config, out or default_run_folder(name), resume, device)
     if dry_run:
-        from svae.training.dry_run import dry_run as run
+        show_plan(options)
     else:
-        from svae.training.vae.train import train_vae as run
-    run(options)
+        train(options)
