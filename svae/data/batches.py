@@ -18,9 +18,9 @@ from torch import Tensor
 from svae.data.features import FeatureCache
 from svae.data.index import Sample, ShardIndex, read_member
 from svae.data.order import Crop
-from svae.data.select import num_frames
 from svae.data.timings import Timings
 from svae.errors import DataError
+from svae.frames import num_frames
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
 MAX_FAILURE_SHARE = 0.01

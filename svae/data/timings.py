@@ -9,6 +9,7 @@ from pathlib import Path
 
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
+from svae.frames import num_frames
 from svae.text.phonemes import FramePhonemes
 
 DESCRIPTION = "timings.json"
@@ -68,7 +69,7 @@ class Timings:
     ) -> list[int]:
         """Return which symbol is spoken in each frame of an utterance."""
         symbols, ends = self.timeline(sample, vocabulary, sample_rate, hop_length)
-        return vocabulary.frames(symbols, ends, -(-sample.num_samples // hop_length))
+        return vocabulary.frames(symbols, ends, num_frames(sample.num_samples, hop_length))
 
     def select(self, index: ShardIndex) -> ShardIndex:
         """Return an index with only the utterances whose times are known; `left_out` counts the others.
