@@ -16,7 +16,7 @@ DESCRIPTION = "timings.json"
 
 
 def timings_name(number: int) -> str:
-    """Return the name of the file of a shard."""
+    """Return the name of a shard's file of times."""
     return f"timings-{number:05d}.jsonl"
 
 
