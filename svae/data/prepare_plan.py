@@ -18,7 +18,7 @@ from svae.data.corpora import find_corpus, list_utterances
 from svae.data.corpora.corpus import Utterance
 from svae.errors import DataError
 from svae.frames import ceil_div
-from svae.runtime.files import LOCK_NAME, leftovers, write_text
+from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
 from svae.text.vocabulary import normalize_text
 
 FORMAT = 1
@@ -212,9 +212,8 @@ def enter_folder(plan: PreparePlan) -> None:
             )
         else:
             write_text(path, json.dumps(plan.identity, indent=1) + "\n")
-        # What a killed run left half done.
-        for leftover in (*leftovers(plan.out), *leftovers(plan.out / ".rejected")):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(plan.out)
+        remove_leftovers(plan.out / ".rejected")
     except OSError as error:
         raise DataError(
             f"{plan.out}: cannot be written ({error.strerror or error}). Choose another --out or make room."

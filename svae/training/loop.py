@@ -24,7 +24,7 @@ from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder
+from svae.runtime.files import writable_folder, write_text
 from svae.runtime.tracking import Tracker
 from svae.training.meter import Meter, StepResult
 
@@ -70,11 +70,11 @@ class Session:
     def describe(self) -> None:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
         if self.world.is_main:
-            (self.run / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
+            write_text(self.run / "recipe.yaml", self.recipe)
             text = json.dumps(
                 environment(self.world.device) | {"world_size": self.world.world_size}, indent=2
             )
-            (self.run / "environment.json").write_text(text + "\n", encoding="utf-8")
+            write_text(self.run / "environment.json", text + "\n")
 
 
 @contextmanager

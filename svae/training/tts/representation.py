@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
-from svae.checkpoint import Checkpoint, open_checkpoint
+from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex, read_index
 from svae.data.timings import Timings
@@ -16,6 +15,7 @@ from svae.models.vae.vae import SpeechVAE, load_vae
 from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
 from svae.runtime.distributed import barrier
+from svae.runtime.files import atomic_folder, write_text
 from svae.training.loop import Session
 
 
@@ -162,13 +162,11 @@ def open_representation(
                     "Choose another --out, or pass the VAE it started with."
                 )
         else:
-            temporary = session.run / ".vae.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
             source.model_state()  # a damaged VAE must not get into the run
-            shutil.copytree(source.folder, temporary, ignore=shutil.ignore_patterns("training"))
-            if source.config["latent_mean"] is None:
-                _measure_into(temporary, session, source, index)
-            temporary.rename(folder)
+            with atomic_folder(folder) as temporary:
+                copy_weights(source.folder, temporary)
+                if source.config["latent_mean"] is None:
+                    _measure_into(temporary, session, source, index)
     barrier(session.world)
     return load_vae(folder, session.world.device)
 
@@ -184,6 +182,4 @@ def _measure_into(folder: Path, session: Session, source: Checkpoint, index: Sha
     vae = load_vae(source.folder, session.world.device)
     limit, device = STATISTICS_UTTERANCES, session.world.device
     statistics = measure_statistics(vae, index, limit=limit, device=device, console=session.console)
-    (folder / "config.json").write_text(
-        json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8"
-    )
+    write_text(folder / "config.json", json.dumps(source.config | statistics, indent=2) + "\n")
