@@ -6,9 +6,9 @@ A sample that cannot be read is left out of its batch and named in `failures`; n
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -21,6 +21,7 @@ from svae.data.order import Crop
 from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.frames import num_frames
+from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
 MAX_FAILURE_SHARE = 0.01
@@ -41,11 +42,10 @@ class _TensorBatch:
         """Return a copy in page-locked memory (needs an accelerator)."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self: _Batch, function: Any) -> _Batch:
+    def _map(self: _Batch, function: Callable[[Tensor], Tensor]) -> _Batch:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(
-            self, **{name: function(v) for name, v in values.items() if isinstance(v, Tensor)}
-        )
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
 
 
 @dataclass
@@ -225,12 +225,10 @@ def read_utterances(
     failures = []
     for sample in samples:
         try:
-            stored = index.kind == "latents"
-            arrays.append(
-                read_latents(index, sample, hop_length)
-                if stored
-                else (read_waveform(index, sample),)
-            )
+            if index.kind == "latents":
+                arrays.append(read_latents(index, sample, hop_length))
+            else:
+                arrays.append((read_waveform(index, sample),))
             kept.append(sample)
         except DataError as error:
             failures.append(str(error))
@@ -240,6 +238,8 @@ def read_utterances(
             if timings is None:
                 ids = vocabulary.encode(sample.text)
             else:
+                # The recipe takes times of phones with this vocabulary only.
+                assert isinstance(vocabulary, FramePhonemes)
                 ids = timings.frames(sample, vocabulary, index.sample_rate, hop_length)
             texts.append(torch.tensor(ids, dtype=torch.int64))
         except DataError as error:
@@ -253,9 +253,8 @@ def read_utterances(
     lengths = torch.tensor([array[0].shape[-1] for array in arrays], dtype=torch.int64)
     if index.kind == "latents":
         batch.latent_lengths = lengths
-        batch.latent_mean, batch.latent_logvar = (
-            _pad([array[i] for array in arrays]) for i in range(2)
-        )
+        batch.latent_mean = _pad([array[0] for array in arrays])
+        batch.latent_logvar = _pad([array[1] for array in arrays])
     else:
         batch.lengths = lengths
         batch.waveform = _pad([array[0] for array in arrays])

@@ -12,23 +12,12 @@ from svae.config import LoaderConfig
 from svae.data.batches import CachedGuidance, CropBatch, UtteranceBatch, read_crops, read_utterances
 from svae.data.index import Sample, ShardIndex
 from svae.data.order import Crop, SlotOrder, crop_batches, crop_start, pack, utterance_batches
-from svae.data.select import check_slots, select_utterances, unfit_utterances
+from svae.data.select import check_slots, select_utterances
 from svae.data.stream import BatchStream, SlotDataset
 from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.frames import num_frames
 from svae.text.vocabulary import Vocabulary
-
-__all__ = [
-    "BatchStream",
-    "CropBatch",
-    "UtteranceBatch",
-    "crop_loader",
-    "unfit_utterances",
-    "utterance_loader",
-    "validation_batches",
-    "validation_crops",
-]
 
 
 def crop_loader(

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from svae.assets import asset_path
-from svae.audio import pcm16, resample
+from svae.audio import SPEECH_RATE, pcm16, resample
 from svae.errors import ConfigError
 from svae.runtime.pretrained import load_pretrained, quiet_transformers, revision, weights_sha256
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = SPEECH_RATE
 FORMS = (
     "pocketsphinx (offline), ctc:embedded (offline, small), whisper:ID_OR_FOLDER, ctc:ID_OR_FOLDER, "
     "paraformer:ID_OR_FOLDER; an ID may end in @REVISION"

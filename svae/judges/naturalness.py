@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError, DataError
 from svae.runtime.files import file_sha256
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = SPEECH_RATE
 WORST = 1.0
 """Least mean opinion score: what a recording that is missing or unreadable counts as."""
 UTMOS = "utmos"

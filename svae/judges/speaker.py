@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from svae.assets import asset_path
-from svae.audio import resample
+from svae.audio import SPEECH_RATE, resample
 from svae.errors import ConfigError
 from svae.frames import ceil_div
 from svae.judges.asr import split_revision
 from svae.runtime.pretrained import first_line, load_pretrained, revision, weights_sha256
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = SPEECH_RATE
 FORMS = "embedded (offline, small, synthetic voices), ecapa:ID_OR_FOLDER, e.g. ecapa:speechbrain/spkrec-ecapa-voxceleb"
 OFFLINE = "Without a network use --speaker embedded, or a local folder: ecapa:FOLDER."
 SHORTEST_SECONDS = 0.25

@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svae.audio import resample
+from svae.audio import SPEECH_RATE, resample
 from svae.errors import ConfigError
 from svae.frames import ceil_div
 from svae.runtime.files import file_sha256
 from svae.runtime.pretrained import first_line
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = SPEECH_RATE
 SHORTEST_SECONDS = 0.25
 RES2_SCALE = 8
 CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)

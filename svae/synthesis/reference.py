@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from svae.audio import load_audio, resample
+from svae.audio import SPEECH_RATE, load_audio, resample
 from svae.errors import DataError
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Prompt
@@ -79,7 +79,7 @@ def cut_at_pause(
     return waveform[:, : round(cut * FRAME_SECONDS * sample_rate)]
 
 
-ASR_SAMPLE_RATE = 16000
+ASR_SAMPLE_RATE = SPEECH_RATE
 
 
 @dataclass(frozen=True)

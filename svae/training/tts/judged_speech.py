@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from svae.audio import resample
+from svae.audio import SPEECH_RATE, resample
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex
 from svae.errors import DataError
@@ -25,7 +25,7 @@ from svae.training.loop import Session
 from svae.training.tts.representation import waveform_root
 
 ASR, SPEAKER = "pocketsphinx", "embedded"
-JUDGE_RATE = 16000
+JUDGE_RATE = SPEECH_RATE
 
 
 @dataclass
