@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from svae.data.features import FeatureCache
-from svae.data.index import Sample, ShardIndex, read_member
+from svae.data.index import Sample, ShardIndex, read_array, read_member
 from svae.data.order import Crop
-from svae.data.select import num_frames
 from svae.data.timings import Timings
 from svae.errors import DataError
+from svae.frames import num_frames
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
 MAX_FAILURE_SHARE = 0.01
@@ -144,14 +144,8 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
         DataError: the shard is truncated or corrupt, or the array is not (2, D, T) or (1, D, T) of finite float16 or
             float32.
     """
-    data = read_member(index, sample, "npy")
     frames = num_frames(sample.num_samples, hop_length)
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"{index.describe(sample)}: .npy cannot be read ({error}). Run `svae encode` again."
-        ) from error
+    array = read_array(index, sample)
     if (
         array.dtype not in (np.float16, np.float32)
         or array.ndim != 3
@@ -167,11 +161,9 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
             f"{index.describe(sample)}: .npy holds NaN or infinite values. Run `svae encode` again."
         )
     stored = torch.from_numpy(array.astype(np.float32))
-    return (
-        (stored[0], stored[1])
-        if len(stored) == 2
-        else (stored[0], torch.full_like(stored[0], -torch.inf))
-    )
+    mean = stored[0]
+    logvar = stored[1] if len(stored) == 2 else torch.full_like(mean, -torch.inf)
+    return mean, logvar
 
 
 def read_crops(

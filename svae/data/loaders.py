@@ -18,10 +18,11 @@ from svae.data.batches import (
 )
 from svae.data.index import Sample, ShardIndex
 from svae.data.order import Crop, SlotOrder, crop_batches, crop_start, pack, utterance_batches
-from svae.data.select import check_slots, num_frames, select_utterances, unfit_utterances
+from svae.data.select import check_slots, select_utterances, unfit_utterances
 from svae.data.stream import BatchStream, SlotDataset
 from svae.data.timings import Timings
 from svae.errors import DataError
+from svae.frames import num_frames
 from svae.text.vocabulary import Vocabulary
 
 __all__ = [

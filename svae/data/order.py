@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from svae.data.index import Sample
-from svae.data.select import num_frames
+from svae.frames import num_frames
 
 BUCKET_RATIO = 1.12
 """Utterances whose lengths differ by less than about this factor are in one bucket, in random order."""
@@ -171,6 +171,3 @@ def pack(
             longest = int(frames[i])
         batches[-1].append(i)
     return batches
-
-
-# ----------------------------------------------------------------------------------------------- checks before a run

@@ -16,6 +16,7 @@ from typing import Any
 
 from svae.data.corpora import CORPORA, Utterance, iter_corpus
 from svae.errors import DataError
+from svae.frames import ceil_div
 from svae.runtime.files import leftovers, write_text
 from svae.text.vocabulary import normalize_text
 
@@ -266,7 +267,9 @@ def _check(options: PrepareOptions) -> None:
 
 def _number_of_shards(options: PrepareOptions, utterances: int) -> int:
     if options.shards is None:
-        return min(max(-(-utterances // UTTERANCES_PER_SHARD), MIN_SHARDS), MAX_SHARDS, utterances)
+        return min(
+            max(ceil_div(utterances, UTTERANCES_PER_SHARD), MIN_SHARDS), MAX_SHARDS, utterances
+        )
     if options.shards > utterances:
         raise DataError(
             f"--shards {options.shards}: the corpus has only {utterances} usable utterances, and a shard needs one. "

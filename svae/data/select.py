@@ -1,4 +1,4 @@
-"""TODO."""
+"""Which utterances a training can use, and whether there are shards enough for its readers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from collections.abc import Sequence
 
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
-
-
-def num_frames(num_samples: int, hop_length: int) -> int:
-    """Return the latent frames of an utterance: the encoder pads to a multiple of the hop."""
-    return -(-num_samples // hop_length)
+from svae.frames import num_frames
 
 
 def select_utterances(

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
+from svae.frames import num_frames
 from svae.text.phonemes import FramePhonemes
 
 DESCRIPTION = "timings.json"
 
 
 def timings_name(number: int) -> str:
-    """Return the name of the file of a shard."""
+    """Return the name of a shard's file of times."""
     return f"timings-{number:05d}.jsonl"
 
 
@@ -68,7 +69,7 @@ class Timings:
     ) -> list[int]:
         """Return which symbol is spoken in each frame of an utterance."""
         symbols, ends = self.timeline(sample, vocabulary, sample_rate, hop_length)
-        return vocabulary.frames(symbols, ends, -(-sample.num_samples // hop_length))
+        return vocabulary.frames(symbols, ends, num_frames(sample.num_samples, hop_length))
 
     def select(self, index: ShardIndex) -> ShardIndex:
         """Return an index with only the utterances whose times are known; `left_out` counts the others.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from svae.assets import asset_path
-from svae.audio import resample
+from svae.audio import pcm16, resample
 from svae.errors import ConfigError
 from svae.runtime.pretrained import load_pretrained, quiet_transformers, revision, weights_sha256
 
@@ -124,7 +124,7 @@ class PocketSphinx:
             or waveform.square().mean().sqrt() < SILENCE_RMS
         ):
             return ""
-        pcm = (waveform.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
+        pcm = pcm16(waveform, full_scale=32767, truncate=True).numpy().tobytes()
         self._decoder.reinit_feat()  # else the transcript depends, a little, on what was heard before
         self._decoder.start_utt()
         try:

@@ -16,6 +16,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import resample
 from svae.errors import ConfigError
+from svae.frames import ceil_div
 from svae.judges.asr import split_revision
 from svae.runtime.pretrained import first_line, load_pretrained, revision, weights_sha256
 
@@ -63,7 +64,7 @@ def load_speaker_model(spec: str, device: str | torch.device = "cpu") -> Speaker
 
 def _prepare(waveform: Tensor, sample_rate: int) -> Tensor:
     clip = resample(waveform.detach().float().cpu().reshape(1, -1), sample_rate, SAMPLE_RATE)
-    repeats = -(-int(SHORTEST_SECONDS * SAMPLE_RATE) // clip.shape[1])
+    repeats = ceil_div(int(SHORTEST_SECONDS * SAMPLE_RATE), clip.shape[1])
     return clip.repeat(1, repeats) if repeats > 1 else clip
 
 

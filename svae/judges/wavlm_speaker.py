@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from svae.audio import resample
 from svae.errors import ConfigError
+from svae.frames import ceil_div
 from svae.runtime.files import file_sha256
 from svae.runtime.pretrained import first_line
 
@@ -269,6 +270,6 @@ class WavLMSpeaker:
             clip = resample(
                 waveform.detach().float().cpu().reshape(1, -1), sample_rate, SAMPLE_RATE
             )
-            clip = clip.repeat(1, -(-int(SHORTEST_SECONDS * SAMPLE_RATE) // clip.shape[1]))
+            clip = clip.repeat(1, ceil_div(int(SHORTEST_SECONDS * SAMPLE_RATE), clip.shape[1]))
             rows.append(self._model(clip.to(self.device))[0].float().cpu())
         return F.normalize(torch.stack(rows), dim=-1)

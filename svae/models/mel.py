@@ -15,7 +15,7 @@ import torchaudio.functional as AF
 from torch import Tensor, nn
 
 from svae.errors import CheckpointError, ConfigError
-from svae.models.vae.encoder import length_mask
+from svae.frames import length_mask, num_frames
 from svae.models.vae.vae import Posterior
 from svae.runtime.pretrained import first_line, load_pretrained
 
@@ -75,16 +75,16 @@ class MelFrames(nn.Module):
         batch, _, samples = waveform.shape
         if lengths is None:
             lengths = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
-        frames = -(-lengths // HOP_LENGTH)
-        num_frames = -(-samples // HOP_LENGTH)
-        span = (num_frames - 1) * HOP_LENGTH + N_FFT
+        frames = num_frames(lengths, HOP_LENGTH)
+        longest = num_frames(samples, HOP_LENGTH)
+        span = (longest - 1) * HOP_LENGTH + N_FFT
         source = _mirrored(torch.arange(span, device=waveform.device) - N_FFT // 2, lengths)
         padded = waveform[:, 0].float().gather(1, source)
         spectrum = torch.stft(
             padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True
         ).abs()
         mel = (spectrum.mT @ self.filters).mT.clamp_min(FLOOR).log()
-        mean = mel.masked_fill(~length_mask(frames, num_frames)[:, None], 0.0)
+        mean = mel.masked_fill(~length_mask(frames, longest)[:, None], 0.0)
         return Posterior(mean, torch.full_like(mean, -torch.inf), frames)
 
     def normalize(self, latents: Tensor) -> Tensor:

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import soundfile
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-from svae.audio import resample
+from svae.audio import pcm16, resample
 from svae.errors import ConfigError
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
@@ -194,7 +193,7 @@ def speak_into(
                     yield result.waveform.reshape(-1)
 
             for piece in join_chunks(waveforms(), tts.sample_rate):
-                file.write(_pcm16(piece))
+                file.write(pcm16(piece, full_scale=32767).numpy())
                 if options.stream:
                     file.flush()
                 first_audio = time.perf_counter() - started if first_audio is None else first_audio
@@ -204,10 +203,6 @@ def speak_into(
         if path != out:
             path.unlink(missing_ok=True)
     return _summary(chunks, seconds, first_audio, tts, opened, options)
-
-
-def _pcm16(waveform: Tensor) -> np.ndarray:
-    return np.round(waveform.clamp(-1, 1).numpy() * 32767).astype(np.int16)
 
 
 def speak_verified(

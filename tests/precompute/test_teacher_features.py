@@ -126,7 +126,7 @@ def test_features_of_other_data_or_another_teacher_are_refused(speech, features,
         open_cache(features, other, model="embedded", layer=3)
     with pytest.raises(DataError, match=r"made otherwise \(dtype differ\)"):
         cache_teacher(CacheOptions(speech, features, TEACHER, device="cpu"))
-    with pytest.raises(DataError, match="needs shards from `svae prepare`"):
+    with pytest.raises(DataError, match="needs waveform shards from `svae prepare`"):
         cache_teacher(CacheOptions(features, tmp_path / "out", TEACHER, device="cpu"))
     cache = open_cache(features, index, model="embedded", layer=3)
     with pytest.raises(DataError, match="no teacher features of utterance 'nobody'"):

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from svae.checkpoint import load_strict, open_checkpoint
 from svae.config import VAEConfig
 from svae.errors import CheckpointError
+from svae.frames import length_mask, num_frames
 from svae.models.vae.bigvgan import BigVGAN
-from svae.models.vae.encoder import AttentionProjection, Encoder, length_mask
+from svae.models.vae.encoder import AttentionProjection, Encoder
 from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.regulator import Regulator
 from svae.recipe import from_tree
@@ -138,7 +139,7 @@ class SpeechVAE(nn.Module):
         frames = None
         if lengths is not None:
             waveform = waveform.masked_fill(~length_mask(lengths, samples)[:, None], 0.0)
-            frames = (lengths + self.hop_length - 1) // self.hop_length
+            frames = num_frames(lengths, self.hop_length)
         waveform = F.pad(waveform, (0, -samples % self.hop_length))
         mean, logvar = self.parameters_of(
             self.projection(self.encoder(waveform, frames).transpose(1, 2))

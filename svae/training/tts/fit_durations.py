@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from svae.data.index import Sample
 from svae.data.timings import Timings
+from svae.frames import length_mask
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.runtime.files import atomic_path
 from svae.synthesis.model import DURATION_FILE
@@ -140,10 +141,7 @@ def fit_phone_durations(
         # The pause between them is the prompt's: what follows begins with the first word, as in synthesis.
         tokens = pad_sequence([torch.cat([p[0], t[0][1:]]) for p, t in pairs], True, PADDING_ID)
         frames = pad_sequence([torch.cat([p[1], t[1][1:]]) for p, t in pairs], True, 0.0) * tempos
-        known = (
-            torch.arange(tokens.shape[1])[None]
-            < torch.tensor([len(p[0]) for p, _ in pairs])[:, None]
-        )
+        known = length_mask(torch.tensor([len(p[0]) for p, _ in pairs]), tokens.shape[1])
         asked = (tokens >= 0) & ~known
         loss = F.smooth_l1_loss(
             model(tokens, frames, known)[asked], frames.log1p()[asked], beta=0.05

@@ -10,8 +10,9 @@ from torch import Tensor
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
-from svae.data.select import num_frames, select_utterances
+from svae.data.select import select_utterances
 from svae.errors import ConfigError
+from svae.frames import num_frames
 from svae.runtime.distributed import World
 
 GIB = 2**30

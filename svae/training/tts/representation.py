@@ -13,7 +13,7 @@ from svae.data.timings import Timings
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.mel import MelFrames
 from svae.models.vae.vae import SpeechVAE, load_vae
-from svae.precompute.driver import content_of, vae_of_latents
+from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
 from svae.runtime.distributed import barrier
 from svae.training.loop import Session
@@ -108,7 +108,7 @@ def find_vae(
 
 
 def _vae_of_latents(config: TTSTrainConfig, index: ShardIndex) -> Checkpoint:
-    if content_of(index) == "sample" and config.flow.posterior != "sample":
+    if index.latent_content == "sample" and config.flow.posterior != "sample":
         raise ConfigError(
             f"{index.root}: holds samples of the posterior, but flow.posterior is {config.flow.posterior}.\n"
             "Pass --set flow.posterior=sample, or run `svae encode` without --content sample."

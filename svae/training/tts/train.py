@@ -18,6 +18,7 @@ from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.select import unfit_utterances
 from svae.data.timings import Timings
 from svae.errors import CheckpointError, DataError
+from svae.frames import length_mask
 from svae.models.mel import MelFrames
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import (
@@ -249,7 +250,7 @@ def latents_of(
     latents = posterior_latents(
         mean.float(), logvar.float(), batch.keys, config.flow.posterior, config.trainer.seed
     )
-    mask = torch.arange(latents.shape[2], device=latents.device) < lengths[:, None]
+    mask = length_mask(lengths, latents.shape[2])
     return vae.normalize(latents) * mask[:, None], lengths
 
 
