@@ -133,11 +133,11 @@ def teacher_cosine(vae: SpeechVAE, teacher: Teacher, waveform: Tensor, mean: Ten
     """Return the cosine (T,) of the posterior mean (D, T) to the projected teacher features of the whole utterance."""
     frames = mean.shape[1]
     padded = F.pad(waveform[None], (0, frames * vae.hop_length - waveform.shape[-1]))
-    guidance = teacher.aligned_features(
+    teacher_features = teacher.aligned_features(
         padded.to(vae.latent_mean.device), 0, frames, vae.hop_length
     )
     assert vae.regulator is not None
-    return F.cosine_similarity(vae.regulator(guidance, frames)[0].cpu(), mean, dim=0)
+    return F.cosine_similarity(vae.regulator(teacher_features, frames)[0].cpu(), mean, dim=0)
 
 
 # ----------------------------------------------------------------------------------------------- the command

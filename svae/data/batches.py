@@ -59,15 +59,15 @@ class CropBatch(_TensorBatch):
     """(B,) int64: valid samples of the crop itself, at most S."""
     starts: Tensor
     """(B,) int64: where the crop begins in its utterance, in samples."""
-    guidance: Tensor | None = None
+    teacher_features: Tensor | None = None
     """(B, T, C) float32: stored teacher features at the crop's latent frames; None without a cache."""
     failures: list[str] = field(default_factory=list)
     """One message for each planned sample that could not be read and is missing here."""
 
 
 @dataclass(frozen=True)
-class CachedGuidance:
-    """Where a crop's teacher features come from, and at which frames they are wanted."""
+class CachedTeacherFeatures:
+    """Stored teacher features, and the samples a latent frame at which they are wanted."""
 
     cache: FeatureCache
     hop_length: int
@@ -172,7 +172,7 @@ def read_crops(
     *,
     segment_samples: int,
     context_samples: int,
-    guidance: CachedGuidance | None = None,
+    cached_features: CachedTeacherFeatures | None = None,
 ) -> CropBatch:
     """Read planned crops into a batch; unreadable ones are named in `failures`."""
     width = segment_samples + 2 * context_samples
@@ -182,10 +182,12 @@ def read_crops(
         last = min(crop.start + segment_samples + context_samples, crop.sample.num_samples)
         try:
             audio = read_waveform(index, crop.sample, first, last - first)
-            if guidance is not None:
-                frames = segment_samples // guidance.hop_length
+            if cached_features is not None:
+                hop = cached_features.hop_length
                 features.append(
-                    guidance.cache.read(crop.sample.key, crop.start, frames, guidance.hop_length)
+                    cached_features.cache.read(
+                        crop.sample.key, crop.start, segment_samples // hop, hop
+                    )
                 )
         except DataError as error:
             failures.append(str(error))
@@ -200,7 +202,7 @@ def read_crops(
         waveform=torch.stack(rows) if rows else torch.zeros(0, 1, width),
         lengths=torch.tensor([crop.length for crop in kept], dtype=torch.int64),
         starts=torch.tensor([crop.start for crop in kept], dtype=torch.int64),
-        guidance=torch.stack(features) if features else None,
+        teacher_features=torch.stack(features) if features else None,
         failures=failures,
     )
 

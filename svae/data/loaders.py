@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from svae.config import LoaderConfig
-from svae.data.batches import CachedGuidance, CropBatch, UtteranceBatch, read_crops, read_utterances
+from svae.data.batches import (
+    CachedTeacherFeatures,
+    CropBatch,
+    UtteranceBatch,
+    read_crops,
+    read_utterances,
+)
 from svae.data.index import Sample, ShardIndex
 from svae.data.order import Crop, SlotOrder, crop_batches, crop_start, pack, utterance_batches
 from svae.data.select import check_slots, select_utterances
@@ -31,7 +37,7 @@ def crop_loader(
     rank: int,
     world_size: int,
     loader: LoaderConfig,
-    guidance: CachedGuidance | None = None,
+    cached_features: CachedTeacherFeatures | None = None,
     pin_memory: bool = False,
 ) -> BatchStream[CropBatch]:
     """Stream random crops of the training utterances for one rank, one crop of each utterance an epoch.
@@ -46,7 +52,7 @@ def crop_loader(
         rank: this process.
         world_size: number of processes.
         loader: how to read.
-        guidance: stored teacher features to read with the crops.
+        cached_features: teacher features to read with the crops.
         pin_memory: page-lock the batches for non-blocking copies; for training on an accelerator.
 
     Raises:
@@ -58,7 +64,7 @@ def crop_loader(
         )
     samples = index.train
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = _CropPlan(batch_size, segment_samples, context_samples, guidance)
+    plan = _CropPlan(batch_size, segment_samples, context_samples, cached_features)
     return BatchStream(
         SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader),
         loader,
@@ -138,7 +144,7 @@ def validation_crops(
     rank: int = 0,
     world_size: int = 1,
     samples: Sequence[Sample] | None = None,
-    guidance: CachedGuidance | None = None,
+    cached_features: CachedTeacherFeatures | None = None,
 ) -> Iterator[CropBatch]:
     """Yield the same crops at every call, in batches: those of this rank (rank::world_size).
 
@@ -154,7 +160,7 @@ def validation_crops(
         rank: this process.
         world_size: number of processes.
         samples: what to crop; None: what the index holds out. Nothing held out gives no batches.
-        guidance: stored teacher features to read with the crops.
+        cached_features: teacher features to read with the crops.
     """
     chosen = list(index.validation if samples is None else samples)
     crops: list[Crop] = []
@@ -172,7 +178,7 @@ def validation_crops(
             mine[first : first + batch_size],
             segment_samples=segment_samples,
             context_samples=context_samples,
-            guidance=guidance,
+            cached_features=cached_features,
         )
 
 
@@ -231,7 +237,7 @@ class _CropPlan:
     batch_size: int
     segment_samples: int
     context_samples: int
-    guidance: CachedGuidance | None
+    cached_features: CachedTeacherFeatures | None
 
     def batches(self, order: SlotOrder, start: int) -> Iterator[list[Crop]]:
         return crop_batches(
@@ -244,7 +250,7 @@ class _CropPlan:
             crops,
             segment_samples=self.segment_samples,
             context_samples=self.context_samples,
-            guidance=self.guidance,
+            cached_features=self.cached_features,
         )
 
 

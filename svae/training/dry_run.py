@@ -71,16 +71,16 @@ def _plan_vae(
     config: VAETrainConfig, world_size: int, console: Console
 ) -> tuple[ShardIndex, dict[str, nn.Module], str]:
     index, _ = crops.open_data(config)
-    guidance = crops.open_guidance(config, index)
-    online = config.loss.alignment is not None and guidance is None
+    teacher_features = crops.open_teacher_features(config, index)
+    online = config.loss.alignment is not None and teacher_features is None
     rate = config.vae.sample_rate
     teacher = (
         load_teacher(config.teacher, torch.device("cpu"), sample_rate=rate) if online else None
     )
     teacher_dim = None if teacher is None else teacher.feature_dim
-    if guidance is not None:
-        teacher_dim = guidance.cache.description["feature_dim"]
-    console.print(f"Teacher: {vae.describe_teacher(teacher, guidance)}")
+    if teacher_features is not None:
+        teacher_dim = teacher_features.cache.description["feature_dim"]
+    console.print(f"Teacher: {vae.describe_teacher(teacher, teacher_features)}")
     with torch.device("meta"):
         networks: dict[str, nn.Module] = {
             "VAE": SpeechVAE(config.vae, teacher_dim),

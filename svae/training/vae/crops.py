@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from svae.config import VAETrainConfig
-from svae.data.batches import CachedGuidance, CropBatch
+from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.features import open_cache
 from svae.data.index import ShardIndex, read_index
 from svae.errors import ConfigError
@@ -58,7 +58,9 @@ def context_samples(config: VAETrainConfig) -> int:
     return round(config.teacher.context_seconds * config.vae.sample_rate)
 
 
-def open_guidance(config: VAETrainConfig, index: ShardIndex) -> CachedGuidance | None:
+def open_teacher_features(
+    config: VAETrainConfig, index: ShardIndex
+) -> CachedTeacherFeatures | None:
     """Return the stored teacher features that the recipe names, or None where the teacher runs online.
 
     Raises:
@@ -74,7 +76,7 @@ def open_guidance(config: VAETrainConfig, index: ShardIndex) -> CachedGuidance |
     cache = open_cache(
         config.teacher.cache, index, model=config.teacher.model, layer=config.teacher.layer
     )
-    return CachedGuidance(cache, config.vae.hop_length)
+    return CachedTeacherFeatures(cache, config.vae.hop_length)
 
 
 def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
@@ -83,10 +85,12 @@ def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
     return batch.waveform[..., context : context + segment_samples(config)]
 
 
-def guidance_of(teacher: Teacher | None, batch: CropBatch, config: VAETrainConfig) -> Tensor | None:
+def teacher_features_of(
+    teacher: Teacher | None, batch: CropBatch, config: VAETrainConfig
+) -> Tensor | None:
     """Return the teacher's features at the latents' frames, (B, T, C): stored, or computed now; None without either."""
-    if batch.guidance is not None or teacher is None:
-        return batch.guidance
+    if batch.teacher_features is not None or teacher is None:
+        return batch.teacher_features
     hop = config.vae.hop_length
     return teacher.aligned_features(
         batch.waveform, context_samples(config), segment_samples(config) // hop, hop

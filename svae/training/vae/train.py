@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from svae import recipe
 from svae.checkpoint import load_strict, publish, write_checkpoint
 from svae.config import VAETrainConfig
-from svae.data.batches import CachedGuidance, CropBatch
+from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import crop_loader, validation_crops
 from svae.models.teacher import Teacher, load_teacher
@@ -34,10 +34,10 @@ from svae.training.vae.crops import (
     check_batch,
     context_samples,
     crop_of,
-    guidance_of,
     open_data,
-    open_guidance,
+    open_teacher_features,
     segment_samples,
+    teacher_features_of,
 )
 from svae.training.vae.linear_path import start_linear_path
 from svae.training.vae.losses import (
@@ -92,9 +92,9 @@ def train_vae(options: TrainOptions) -> Path:
     start = open_vae_start(config)
     with open_world(options.device) as world, open_session(options, "vae", world) as session:
         check_batch(config, world)
-        guidance = open_guidance(config, index)
-        state = build_state(config, guidance, world)
-        session.console.print(f"Teacher: {describe_teacher(state.teacher, guidance)}")
+        teacher_features = open_teacher_features(config, index)
+        state = build_state(config, teacher_features, world)
+        session.console.print(f"Teacher: {describe_teacher(state.teacher, teacher_features)}")
         if session.checkpoint is not None:
             resume_state(session, state, index, config)
         else:
@@ -113,7 +113,7 @@ def train_vae(options: TrainOptions) -> Path:
             rank=world.rank,
             world_size=world.world_size,
             loader=config.loader,
-            guidance=guidance,
+            teacher_features=teacher_features,
             pin_memory=world.device.type == "cuda",
         )
         held_out = list(
@@ -124,7 +124,7 @@ def train_vae(options: TrainOptions) -> Path:
                 segment_samples=segment_samples(config),
                 context_samples=context_samples(config),
                 samples=None if config.data.validation_root is None else validation.samples,
-                guidance=guidance,
+                teacher_features=teacher_features,
             )
         )
         finished = run_loop(
@@ -141,19 +141,23 @@ def train_vae(options: TrainOptions) -> Path:
     return options.out
 
 
-def describe_teacher(teacher: Teacher | None, guidance: CachedGuidance | None) -> str:
-    """Return in words where the guidance comes from."""
-    if guidance is not None:
-        stored = guidance.cache.description
-        return f"{stored['model']}, layer {stored['layer']}, features stored in {guidance.cache.index.root}"
+def describe_teacher(
+    teacher: Teacher | None, teacher_features: CachedTeacherFeatures | None
+) -> str:
+    """Return in words where the teacher_features comes from."""
+    if teacher_features is not None:
+        stored = teacher_features.cache.description
+        return f"{stored['model']}, layer {stored['layer']}, features stored in {teacher_features.cache.index.root}"
     return "none (acoustic baseline)" if teacher is None else teacher.description
 
 
-def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: World) -> VAEState:
+def build_state(
+    config: VAETrainConfig, teacher_features: CachedTeacherFeatures | None, world: World
+) -> VAEState:
     """Build networks and optimizers with weights that depend on the seed only."""
     device, teacher, teacher_dim = world.device, None, None
-    if guidance is not None:
-        teacher_dim = guidance.cache.description["feature_dim"]
+    if teacher_features is not None:
+        teacher_dim = teacher_features.cache.description["feature_dim"]
     elif config.loss.alignment is not None:
         teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
         teacher_dim = teacher.feature_dim
@@ -202,9 +206,9 @@ def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor, form: str) -> d
         "mel": state.mel_loss(output.reconstruction, crop),
         "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
     }
-    if output.projected_guidance is not None:
+    if output.projected_features is not None:
         losses["alignment"] = alignment_loss(
-            output.latents, output.projected_guidance, posterior.mask, form
+            output.latents, output.projected_features, posterior.mask, form
         )
     return losses
 
@@ -225,7 +229,9 @@ def train_step(
     )
     crop = crop_of(batch, config)
     with precision:
-        output = state.network(crop, batch.lengths, guidance_of(state.teacher, batch, config))
+        output = state.network(
+            crop, batch.lengths, teacher_features_of(state.teacher, batch, config)
+        )
     norms: dict[str, Tensor | None] = {}
     losses: dict[str, Tensor] = {}
 
@@ -287,7 +293,7 @@ def validate(
         batch = batch.to(session.world.device)
         crop = crop_of(batch, config)
         output = state.ema.module(
-            crop, batch.lengths, guidance_of(state.teacher, batch, config), use_mean=True
+            crop, batch.lengths, teacher_features_of(state.teacher, batch, config), use_mean=True
         )
         for name, value in vae_losses(state, output, crop, config.loss.alignment_form).items():
             sums[name] = sums.get(name, 0) + value * len(batch.keys)
