@@ -112,18 +112,8 @@ def write_index(
 ) -> ShardIndex:
     """Compute the statistics from the shards' jsonl files and write index.json, which completes the folder.
 
-    Args:
-        root: the folder.
-        kind: `waveforms`, `latents` or `features`.
-        corpus: its name.
-        sample_rate: in Hz.
-        shards: what `write_shard` returned, in order of number.
-        validation: keys held out of training.
-        rejected: utterances left out, counted by reason.
-        extra: more fields, e.g. `latents`.
-
-    Returns:
-        The folder as `read_index` sees it.
+    `shards` are what `write_shard` returned, in order of number, `validation` the keys held out of training,
+    `rejected` the utterances left out, counted by reason, `extra` more fields of index.json, e.g. `latents`.
     """
     root = Path(root)
     rows = [

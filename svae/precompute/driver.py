@@ -57,9 +57,9 @@ class ShardRun:
         Args:
             name: file of the description.
             description: everything that decides the bytes; `source` holds the hashes of the shards that are read.
-            contents: what is made, for messages.
-            command: what makes it, for messages.
-            files: patterns of files that nobody else may have left there.
+            contents: what is made, in a word, for messages.
+            command: what makes it.
+            files: patterns of files that no other command may have left there.
 
         Raises:
             DataError: the folder holds something else.

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from svae.data.corpora.corpus import (
-    Corpus,
-    Utterance,
-    possible_folders,
-    read_text,
-    sanitize_key,
-)
+from svae.data.corpora.corpus import Corpus, Utterance, possible_folders, read_text, sanitize_key
 from svae.errors import DataError
 
 

@@ -6,13 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from svae.data.corpora.corpus import (
-    Corpus,
-    Utterance,
-    possible_folders,
-    read_texts,
-    sanitize_key,
-)
+from svae.data.corpora.corpus import Corpus, Utterance, possible_folders, read_texts, sanitize_key
 
 
 class VCTK(Corpus):
