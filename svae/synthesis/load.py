@@ -10,10 +10,9 @@ from torch import Tensor
 from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
-from svae.models.mel import MelFrames
+from svae.models.representation import load_representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
-from svae.models.vae.vae import SpeechVAE, load_vae
 from svae.recipe import from_tree
 from svae.synthesis.model import DURATION_FILE, TTS
 from svae.synthesis.types import OWN, Sampling
@@ -35,20 +34,20 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     config, folder = checkpoint.config, checkpoint.folder
     try:
         Sampling(**{name: config.get(name) for name in OWN}).check()
-        vae, vae_hash = load_representation(checkpoint, device)
+        representation = load_representation(checkpoint, device)
         vocabulary = open_vocabulary(config["vocabulary"])
         model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None
-    if config["latent_dim"] != vae.latent_dim:
+    if config["latent_dim"] != representation.latent_dim:
         raise CheckpointError(
-            f"{folder}: generates {config['latent_dim']} channels, its VAE has {vae.latent_dim}"
+            f"{folder}: generates {config['latent_dim']} channels, its VAE has {representation.latent_dim}"
         )
     load_strict(model, checkpoint.model_state(), folder)
     identity = {
         "path": str(folder),
         "hash": checkpoint.hash,
-        "vae_hash": vae_hash,
+        "vae_hash": representation.identity,
         "step": checkpoint.step,
     }
     identity |= {
@@ -59,29 +58,8 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         name: config[name] for name in (*OWN, "description") if config.get(name) is not None
     }
     predictor = load_predictor(checkpoint, vocabulary, device)
-    return TTS(model.to(device).eval().requires_grad_(False), vae, vocabulary, identity, predictor)
-
-
-def load_representation(
-    checkpoint: Checkpoint, device: str | torch.device
-) -> tuple[SpeechVAE | MelFrames, str]:
-    """Return what turns a TTS checkpoint's frames into a waveform, and its identity: the VAE inside it, or mel frames.
-
-    Raises:
-        CheckpointError: the VAE is unusable, or not the one that the model was trained on.
-    """
-    config, folder = checkpoint.config, checkpoint.folder
-    if config.get("representation", "latents") == "mel":
-        return MelFrames(config["vocoder"], config["latent_dim"]).to(
-            device
-        ), f"mel-{config['latent_dim']}"
-    inner = open_checkpoint(folder / "vae", kind="vae")
-    if inner.hash != config["vae_hash"]:
-        raise CheckpointError(
-            f"{folder}: was trained on VAE {config['vae_hash']}, but {inner.folder} is VAE {inner.hash}.\n"
-            "Latents of another VAE mean something else; put the right VAE back, or copy the checkpoint again."
-        )
-    return load_vae(inner.folder, device), inner.hash
+    network = model.to(device).eval().requires_grad_(False)
+    return TTS(network, representation, vocabulary, identity, predictor)
 
 
 def load_predictor(

@@ -20,13 +20,10 @@ from torch.nn.utils.rnn import pad_sequence
 from svae.audio import resample
 from svae.errors import DataError
 from svae.models.cpu.linear import use_bf16_products
-from svae.models.mel import MelFrames
+from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.models.tts.sampler import sample_latents
-from svae.models.vae import streaming
-from svae.models.vae.receptive_field import decoder_reach
-from svae.models.vae.vae import SpeechVAE
 from svae.synthesis.durations import Planner, end_sentence
 from svae.synthesis.types import Prompt, Sampling, Synthesis
 from svae.text import phone_aligner
@@ -41,16 +38,14 @@ SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
 DURATION_FILE = "duration.safetensors"
 """Of a checkpoint: the weights of the duration predictor."""
-VOCODER_CONTEXT_FRAMES = 16
-"""Reference mel frames decoded with the new ones and cut off, so that the vocoder does not start from nothing."""
 
 
 class TTS:
-    """A text-to-speech model with the VAE whose latents it generates.
+    """A text-to-speech model with the representation that it generates.
 
     Args:
         model: the velocity network, in eval mode.
-        vae: on the same device, in eval mode; or mel frames.
+        representation: what it generates, loaded on the same device.
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
         predictor: of durations; None leaves the byte rule. Models of frame-level phones cannot do without.
@@ -59,14 +54,16 @@ class TTS:
     def __init__(
         self,
         model: DiT,
-        vae: SpeechVAE | MelFrames,
+        representation: Representation,
         vocabulary: Vocabulary,
         identity: dict[str, Any] | None = None,
         predictor: DurationPredictor | PhoneDurations | None = None,
     ) -> None:
-        self.model, self.vae, self.vocabulary, self.predictor = model, vae, vocabulary, predictor
+        self.model, self.vocabulary, self.predictor = model, vocabulary, predictor
+        self.representation = representation
         self.identity: dict[str, Any] = {} if identity is None else identity
-        self.sample_rate, self.hop_length = vae.sample_rate, vae.hop_length
+        self.sample_rate = representation.sample_rate
+        self.hop_length = representation.hop_length
         self.device = next(model.parameters()).device
         frame_rate = self.sample_rate / self.hop_length
         self.planner = Planner(vocabulary, predictor, frame_rate, self.identity.get("max_seconds"))
@@ -139,7 +136,9 @@ class TTS:
         plans = [self.planner.plan(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
         totals, rows = [total for total, _ in plans], [torch.tensor(ids) for _, ids in plans]
         kept = [prompt.frames for prompt in prompts]
-        latents = torch.zeros(len(texts), self.vae.latent_dim, max(kept), device=self.device)
+        latents = torch.zeros(
+            len(texts), self.representation.latent_dim, max(kept), device=self.device
+        )
         for row, prompt in zip(latents, prompts, strict=True):
             row[:, : prompt.frames] = prompt.latents[0]
         timings: dict[str, float] = {}
@@ -181,13 +180,10 @@ class TTS:
 
     def _decode(self, latents: Tensor, prompt: Prompt) -> Tensor:
         """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
-        is_mel = isinstance(self.vae, MelFrames)
         # All that the first new sample depends on: it then sounds as if the reference had gone on.
-        context = min(
-            VOCODER_CONTEXT_FRAMES if is_mel else decoder_reach(self.vae.decoder)[0], prompt.frames
-        )
-        frames = self.vae.denormalize(latents[..., prompt.frames - context :])
-        waveform = self.vae.decode(frames) if is_mel else streaming.decode(self.vae, frames)
+        context = min(self.representation.decoder_context, prompt.frames)
+        frames = self.representation.denormalize(latents[..., prompt.frames - context :])
+        waveform = self.representation.decode(frames)
         return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
 
     @torch.no_grad()
@@ -201,10 +197,10 @@ class TTS:
         waveform = self.check_prompt(waveform).to(self.device)
         rms = float(waveform.square().mean().sqrt())
         gain = max(PROMPT_RMS / rms, 1.0)
-        mean = self.vae.encode(waveform * gain).mean
+        mean = self.representation.encode(waveform * gain).mean
         seconds = waveform.shape[-1] / self.sample_rate
         words, note = self.align_prompt(waveform, text)
-        return Prompt(self.vae.normalize(mean), text, gain, seconds, words, note)
+        return Prompt(self.representation.normalize(mean), text, gain, seconds, words, note)
 
     def align_prompt(
         self, waveform: Tensor, text: str
