@@ -72,14 +72,11 @@ class MelFrames(nn.Module):
         self._decoder: Callable[[Tensor], Tensor] | None = None
 
     @classmethod
-    def from_recipe(cls, vae: Checkpoint | None, vocoder: str) -> Self:
-        """See `Representation`; recipes with a VAE beside mel frames are refused when they are read."""
-        return cls(vocoder)
-
-    @classmethod
-    def from_tts(cls, checkpoint: Checkpoint) -> Self:
-        """See `Representation`."""
-        return cls(checkpoint.config["vocoder"], checkpoint.config["latent_dim"])
+    def make(
+        cls, vae: Checkpoint | None, vocoder: str | None, latent_dim: int | None = None
+    ) -> Self:
+        """Take the vocoder; there is no VAE."""
+        return cls(vocoder or VOCOS, latent_dim or NUM_BINS)
 
     def to_config(self) -> dict[str, Any]:
         """See `Representation`."""

@@ -16,7 +16,7 @@ from svae.errors import CheckpointError, ConfigError
 from svae.models.mel import MelFrames
 from svae.models.vae import streaming
 from svae.models.vae.receptive_field import decoder_reach
-from svae.models.vae.vae import Posterior, SpeechVAE, load_vae
+from svae.models.vae.vae import Posterior, load_vae
 
 
 class Representation(Protocol):
@@ -29,50 +29,25 @@ class Representation(Protocol):
     """What the frames are called in messages."""
     in_shards: ClassVar[bool]
     """Whether `svae encode` stores such frames, so that they can be read in place of waveforms."""
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples a second of the waveform."""
-
-    @property
-    def hop_length(self) -> int:
-        """Samples a frame stands for."""
-
-    @property
-    def latent_dim(self) -> int:
-        """D, numbers in a frame."""
-
-    @property
-    def decoder_context(self) -> int:
-        """Frames before the first wanted one that its samples depend on; known after `load`."""
-
-    @property
-    def identity(self) -> str:
-        """What frames mean: two representations of one identity can read each other's frames."""
+    sample_rate: int
+    hop_length: int
+    """Samples a frame stands for."""
+    latent_dim: int
+    """D, numbers in a frame."""
+    decoder_context: int
+    """Frames before the first wanted one that its samples depend on; known after `load`."""
+    identity: str
+    """What the numbers mean: two representations of one identity can read each other's frames."""
 
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The VAE whose weights this needs; runs and TTS checkpoints carry a copy of it in their folder vae/."""
 
     @classmethod
-    def from_recipe(cls, vae: Checkpoint | None, vocoder: str) -> Self:
-        """Make what a recipe of train-tts asks for.
-
-        Args:
-            vae: the VAE of the recipe, of its stored latents or of its start.
-            vocoder: the field `vocoder`.
-
-        Raises:
-            ConfigError: something is not given.
-        """
-
-    @classmethod
-    def from_tts(cls, checkpoint: Checkpoint) -> Self:
-        """Make what a TTS model was trained on, from its checkpoint.
-
-        Raises:
-            CheckpointError: what lies in the checkpoint is not what the model was trained on.
-        """
+    def make(
+        cls, vae: Checkpoint | None, vocoder: str | None, latent_dim: int | None = None
+    ) -> Self:
+        """Make it of what a recipe or a TTS checkpoint names. Raises ConfigError where something is not named."""
 
     def to_config(self) -> dict[str, Any]:
         """Return the fields `representation`, `vae_hash` and `vocoder` of a TTS checkpoint's config.json."""
@@ -81,18 +56,10 @@ class Representation(Protocol):
         """Return one line for a person."""
 
     def load(self, device: str | torch.device) -> Self:
-        """Load the weights and return self.
-
-        Raises:
-            CheckpointError: they are damaged.
-        """
+        """Load the weights and return self. Raises CheckpointError where they are damaged."""
 
     def load_decoder(self) -> None:
-        """Load what only `decode` needs and would load at its first call.
-
-        Raises:
-            ConfigError: it cannot be had.
-        """
+        """Load what `decode` would load at its first call. Raises ConfigError where it cannot be had."""
 
     def encode(self, waveform: Tensor, lengths: Tensor | None = None) -> Posterior:
         """Return the frames, not normalised, as a distribution; `lengths` as in `SpeechVAE.encode`."""
@@ -122,27 +89,15 @@ class VAELatents:
             self.latent_dim: int = checkpoint.config["model"]["latent_dim"]
         except (KeyError, TypeError) as error:
             raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
-        self.vae: SpeechVAE
-        self.decoder_context: int
 
     @classmethod
-    def from_recipe(cls, vae: Checkpoint | None, vocoder: str) -> Self:
-        """See `Representation`."""
+    def make(
+        cls, vae: Checkpoint | None, vocoder: str | None, latent_dim: int | None = None
+    ) -> Self:
+        """Take the VAE; it needs no vocoder, and says itself how many latents it has."""
         if vae is None:
             raise ConfigError(
                 "train-tts: no VAE given; pass --vae DIR (a run or checkpoint folder of `svae train-vae`)"
-            )
-        return cls(vae)
-
-    @classmethod
-    def from_tts(cls, checkpoint: Checkpoint) -> Self:
-        """See `Representation`."""
-        vae = open_checkpoint(checkpoint.folder / "vae", kind="vae")
-        wanted = checkpoint.config["vae_hash"]
-        if vae.hash != wanted:
-            raise CheckpointError(
-                f"{checkpoint.folder}: was trained on VAE {wanted}, but {vae.folder} is VAE {vae.hash}.\n"
-                "Latents of another VAE mean something else; put the right VAE back, or copy the checkpoint again."
             )
         return cls(vae)
 
@@ -195,4 +150,14 @@ def load_representation(checkpoint: Checkpoint, device: str | torch.device) -> R
     Raises:
         CheckpointError: it is damaged, or not what the model was trained on.
     """
-    return KINDS[kind_of(checkpoint)].from_tts(checkpoint).load(device)
+    config = checkpoint.config
+    vae = None
+    if (wanted := config.get("vae_hash")) is not None:
+        vae = open_checkpoint(checkpoint.folder / "vae", kind="vae")
+        if vae.hash != wanted:
+            raise CheckpointError(
+                f"{checkpoint.folder}: was trained on VAE {wanted}, but {vae.folder} is VAE {vae.hash}.\n"
+                "Latents of another VAE mean something else; put the right VAE back, or copy the checkpoint again."
+            )
+    kind = KINDS[kind_of(checkpoint)]
+    return kind.make(vae, config.get("vocoder"), config["latent_dim"]).load(device)

@@ -60,10 +60,7 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
             outlook = _outlook_tts(config, world, console)
         index = outlook.index
         check_slots(
-            index,
-            index.train,
-            world_size=world.world_size,
-            num_workers=config.loader.num_workers,
+            index, index.train, world_size=world.world_size, num_workers=config.loader.num_workers
         )
         checkpoint = find_resume(options, outlook.kind)
     _print_parameters(console, outlook.networks)

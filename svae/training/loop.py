@@ -11,24 +11,18 @@ import hashlib
 import json
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
-from torch import Tensor
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from svae import recipe
 from svae.checkpoint import (
@@ -47,7 +41,7 @@ from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder
+from svae.runtime.files import writable_folder, write_text
 from svae.runtime.tracking import Tracker
 from svae.training.meter import Meter, StepResult
 from svae.training.optim import ExponentialMovingAverage
@@ -60,7 +54,8 @@ MAY_CHANGE = frozenset(
 )
 """Recipe fields that a resumed run may have otherwise; anything else would make it another experiment."""
 
-Config_co = TypeVar("Config_co", bound=VAETrainConfig | TTSTrainConfig, covariant=True)
+TrainConfig = VAETrainConfig | TTSTrainConfig
+Config_co = TypeVar("Config_co", bound=TrainConfig, covariant=True)
 Batch = TypeVar("Batch")
 
 
@@ -75,25 +70,18 @@ class TrainOptions(Generic[Config_co]):
     device: str = "auto"
 
 
-class State(Protocol):
-    """What a training changes: weights, optimizers, step."""
+@dataclass
+class State(ABC):
+    """What a training changes."""
 
     step: int
     """Optimizer steps taken so far."""
+    ema: ExponentialMovingAverage[Any]
+    """The averaged weights: what a checkpoint publishes, and what is validated."""
 
-    @property
-    def ema(self) -> ExponentialMovingAverage[Any]:
-        """The averaged weights, which a checkpoint publishes."""
-
-    def training_state(self) -> dict[str, Any]:
-        """Return what resuming needs beside the averaged weights."""
-
-    def load_training_state(self, stored: dict[str, Any], checkpoint: Checkpoint) -> None:
-        """Take over what `training_state` returned.
-
-        Raises:
-            CheckpointError: it does not fit.
-        """
+    @abstractmethod
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Return what resuming needs beside the averaged weights, by its name in training/state.pt."""
 
 
 @dataclass
@@ -101,7 +89,7 @@ class Session:
     """A run in progress: where it writes, what it prints to, what it continues from."""
 
     run: Path
-    config: VAETrainConfig | TTSTrainConfig
+    config: TrainConfig
     world: World
     console: Console
     """Quiet on all ranks but the first."""
@@ -111,29 +99,22 @@ class Session:
     @property
     def layout(self) -> dict[str, int]:
         """The number of readers, on which the order of the data depends."""
-        return {
-            "world_size": self.world.world_size,
-            "num_workers": self.config.loader.num_workers,
-        }
+        workers = self.config.loader.num_workers
+        return {"world_size": self.world.world_size, "num_workers": workers}
 
     def describe(self) -> None:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
-        if not self.world.is_main:
-            return
-        (self.run / "recipe.yaml").write_text(recipe.dump(self.config), encoding="utf-8")
-        facts = environment(self.world.device) | {"world_size": self.world.world_size}
-        (self.run / "environment.json").write_text(
-            json.dumps(facts, indent=2) + "\n", encoding="utf-8"
-        )
+        if self.world.is_main:
+            facts = environment(self.world.device) | {"world_size": self.world.world_size}
+            write_text(self.run / "recipe.yaml", recipe.dump(self.config))
+            write_text(self.run / "environment.json", json.dumps(facts, indent=2) + "\n")
 
 
 # ----------------------------------------------------------------------------------------------- opening a run
 
 
 @contextmanager
-def open_session(
-    options: TrainOptions[VAETrainConfig | TTSTrainConfig], kind: Kind, world: World
-) -> Iterator[Session]:
+def open_session(options: TrainOptions[TrainConfig], kind: Kind, world: World) -> Iterator[Session]:
     """Create or reopen the run folder.
 
     Raises:
@@ -161,33 +142,28 @@ def open_session(
         tracker.close()
 
 
-def find_resume(
-    options: TrainOptions[VAETrainConfig | TTSTrainConfig], kind: Kind
-) -> Checkpoint | None:
+def find_resume(options: TrainOptions[TrainConfig], kind: Kind) -> Checkpoint | None:
     """Return the checkpoint that `--resume` means, or None for a fresh start; see `TrainOptions.resume`.
 
     Raises:
         ConfigError: there is a run although there must be none, or a run with another recipe.
         CheckpointError: the checkpoint is unusable.
     """
-    if options.resume not in ("auto", "never"):
-        checkpoint = open_checkpoint(options.resume, kind=kind)
-        _check_same_recipe(options.config, checkpoint.folder.parent.parent / "recipe.yaml")
-        return checkpoint
-    latest = latest_checkpoint(options.out)
-    if latest is None:
+    given = options.resume not in ("auto", "never")
+    folder = Path(options.resume) if given else latest_checkpoint(options.out)
+    if folder is None:
         return None
     if options.resume == "never":
         raise ConfigError(
-            f"{options.out}: already holds a run (at {latest.name}) and --resume is never.\n"
+            f"{options.out}: already holds a run (at {folder.name}) and --resume is never.\n"
             "Choose another --out, delete the folder, or use --resume auto to continue it."
         )
-    checkpoint = open_checkpoint(latest, kind=kind)
-    _check_same_recipe(options.config, options.out / "recipe.yaml")
+    checkpoint = open_checkpoint(folder, kind=kind)
+    _check_same_recipe(options.config, checkpoint.folder.parent.parent / "recipe.yaml")
     return checkpoint
 
 
-def _check_same_recipe(config: VAETrainConfig | TTSTrainConfig, stored: Path) -> None:
+def _check_same_recipe(config: TrainConfig, stored: Path) -> None:
     if not stored.is_file():
         return
     kind: type[Any] = type(config)
@@ -221,32 +197,21 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def save_checkpoint(
-    session: Session,
-    state: State,
-    index: ShardIndex,
-    *,
-    config: dict[str, Any],
-    vae_folder: Path | None = None,
-    more: dict[str, dict[str, Tensor]] | None = None,
+    session: Session, state: State, index: ShardIndex, config: dict[str, Any], **more: Any
 ) -> None:
     """Write the state's checkpoint and make it the run's latest; for the first rank alone.
 
-    Args:
-        session: the run.
-        state: what is saved.
-        index: the training shards, which a resumed run must have again.
-        config: fields of config.json.
-        vae_folder: as in `write_checkpoint`.
-        more: as in `write_checkpoint`.
+    `config` are fields of config.json, `more` arguments of `write_checkpoint`.
     """
-    origin = {"data": data_fingerprint(index), "layout": session.layout}
+    training_state: dict[str, Any] = {"step": state.step}
+    training_state |= {name: part.state_dict() for name, part in state.parts().items()}
+    training_state |= {"data": data_fingerprint(index), "layout": session.layout}
     write_checkpoint(
         checkpoint_folder(session.run, state.step),
         config=config,
         model_state=state.ema.module.state_dict(),
-        training_state=state.training_state() | origin,
-        vae_folder=vae_folder,
-        more=more,
+        training_state=training_state,
+        **more,
     )
     publish(session.run, state.step, keep=session.config.trainer.keep_checkpoints)
 
@@ -270,7 +235,11 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
             f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
             "the new layout, not as it would have in the old one.[/]"
         )
-    state.load_training_state(stored, checkpoint)
+    for name, part in state.parts().items():
+        if isinstance(part, nn.Module):
+            load_strict(part, stored[name], checkpoint.folder)
+        else:
+            part.load_state_dict(stored[name])
     load_strict(state.ema.module, checkpoint.model_state(), checkpoint.folder)
     state.step = stored["step"]
 
@@ -400,32 +369,23 @@ class _Watch:
 
     def check(self, result: StepResult, step: int) -> None:
         """Look at what a step reported. All ranks must call it."""
-        self._check_readable(result)
-        self._check_finite(result, step)
-
-    def _check_readable(self, result: StepResult) -> None:
+        warn = self.session.console.print
         self.asked += len(result.keys) + len(result.failures)
         self.unreadable += len(result.failures)
         for failure in result.failures:
-            self.session.console.print(
-                f"[yellow]Skipped an utterance that cannot be read: {failure}[/]"
-            )
+            warn(f"[yellow]Skipped an utterance that cannot be read: {failure}[/]")
         too_many = self.asked >= 100 and self.unreadable > MAX_FAILURE_SHARE * self.asked
         if result.failures and too_many:
             raise DataError(
                 f"{self.unreadable} of {self.asked} utterances cannot be read (last: {result.failures[-1]}).\n"
                 "Run `svae prepare` again."
             )
-
-    def _check_finite(self, result: StepResult, step: int) -> None:
         if not result.skipped:
             self.nonfinite_in_a_row = 0
             return
         self.nonfinite_in_a_row += 1
         keys = ", ".join(gather_lists(result.keys, self.session.world))
-        self.session.console.print(
-            f"[yellow]step {step}: loss or gradient not finite, skipped. Utterances: {keys}[/]"
-        )
+        warn(f"[yellow]step {step}: loss or gradient not finite, skipped. Utterances: {keys}[/]")
         if self.nonfinite_in_a_row > self.session.config.trainer.max_nonfinite_steps:
             raise SvaeError(
                 f"{self.nonfinite_in_a_row} steps in a row were not finite; the last utterances: {keys}.\n"
@@ -456,7 +416,7 @@ def progress_bar(session: Session) -> Progress:
 
 
 def _show_row(
-    session: Session, progress: Progress, task: TaskID, step: int, row: dict[str, float]
+    session: Session, progress: Progress, task: Any, step: int, row: dict[str, float]
 ) -> None:
     losses = "  ".join(
         f"{name.removeprefix('loss/')} {value:.4g}"

@@ -101,12 +101,13 @@ def take_vae_weights(
         CheckpointError: damage.
     """
     weights = start.model_state()
-    new_decoder = structure(start, VAEConfig)["decoder"] != to_tree(model.cfg)["decoder"]
     own = model.state_dict()
-    if new_decoder:
-        weights = _without(weights, "decoder.") | _only(own, "decoder.")
-    if _shapes(_only(weights, "regulator.")) != _shapes(_only(own, "regulator.")):
-        weights = _without(weights, "regulator.") | _only(own, "regulator.")
+    new_decoder = structure(start, VAEConfig)["decoder"] != to_tree(model.cfg)["decoder"]
+    for part in ("regulator.", "decoder."):
+        initial = {name: value for name, value in own.items() if name.startswith(part)}
+        given = {name: value for name, value in weights.items() if name.startswith(part)}
+        if _shapes(given) != _shapes(initial) or (part == "decoder." and new_decoder):
+            weights = {name: weights[name] for name in weights if name not in given} | initial
     load_strict(model, weights, start.folder)
     kept: dict[str, Tensor] = {}
     if (start.folder / "training" / "state.pt").is_file():
@@ -120,14 +121,6 @@ def take_vae_weights(
         f"discriminator {'from there too' if same else 'from nothing'}",
         highlight=False,
     )
-
-
-def _only(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def _without(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in state.items() if not name.startswith(prefix)}
 
 
 def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:

@@ -45,17 +45,8 @@ def fit_duration(
     """Fit a predictor to pairs of utterances by the same speaker; a function of its arguments alone.
 
     An utterance without another one by its speaker is paired with itself: then the rate is known exactly, and only
-    the shares of the characters are learned.
-
-    Args:
-        samples: utterances with texts in the vocabulary; those without text are left out.
-        vocabulary: the TTS model's.
-        hop_length: samples per frame.
-        seed: of the initial weights and the pairs.
-        steps: of AdamW with a learning rate that falls linearly to 0.
-
-    Returns:
-        The predictor in eval mode, or None where there are fewer than 16 texts.
+    the shares of the characters are learned. Utterances without text are left out; with fewer than 16 texts there is
+    no predictor.
     """
     usable = [sample for sample in samples if sample.text]
     if len(usable) < MIN_TEXTS:
@@ -67,12 +58,12 @@ def fit_duration(
     def loss() -> Tensor:
         targets = [choose.choice(usable) for _ in range(BATCH)]
         prompts = [_partner(target, speakers, choose) for target in targets]
-        predicted = model(
-            _tokens(targets, vocabulary),
-            _tokens(prompts, vocabulary),
-            _frames(prompts, hop_length),
+        frames, prompt_frames = (
+            torch.tensor([sample.num_samples / hop_length for sample in part])
+            for part in (targets, prompts)
         )
-        return F.smooth_l1_loss(predicted, _frames(targets, hop_length).log(), beta=0.05)
+        predicted = model(_tokens(targets, vocabulary), _tokens(prompts, vocabulary), prompt_frames)
+        return F.smooth_l1_loss(predicted, frames.log(), beta=0.05)
 
     _descend(model, loss, steps=steps, learning_rate=LEARNING_RATE)
     return model
@@ -81,10 +72,6 @@ def fit_duration(
 def _tokens(samples: Sequence[Sample], vocabulary: Vocabulary) -> Tensor:
     rows = [torch.tensor(vocabulary.encode(sample.text)) for sample in samples]
     return pad_sequence(rows, batch_first=True, padding_value=PADDING_ID)
-
-
-def _frames(samples: Sequence[Sample], hop_length: int) -> Tensor:
-    return torch.tensor([sample.num_samples / hop_length for sample in samples])
 
 
 def fit_phone_durations(
@@ -107,8 +94,8 @@ def fit_phone_durations(
         timings: times of the samples' phones.
         sample_rate: in Hz.
         hop_length: samples per frame.
-        seed: of the initial weights and the pairs; the result is a function of the arguments alone.
-        steps: of AdamW with a learning rate that falls linearly to 0.
+        seed: decides the initial weights and the pairs; the result is a function of the arguments alone.
+        steps: how many, at a learning rate that falls linearly to 0.
     """
     speakers = _by_speaker(samples)
     paired = [sample for sample in samples if len(speakers[sample.speaker]) > 1] or samples
@@ -192,34 +179,24 @@ def kept_predictor(
     samples: Sequence[Sample],
     vocabulary: Vocabulary,
     *,
-    hop_length: int,
-    seed: int = 0,
     timings: Timings | None = None,
     sample_rate: int | None = None,
-    steps: int | None = None,
+    **fit: int,
 ) -> dict[str, Tensor] | None:
     """Return the weights of a run's predictor: those fitted when it began, or fitted now and kept in the run folder.
 
-    With `timings` it is one of phones, as of `fit_phone_durations`; else of texts, as of `fit_duration`.
+    Arguments are those of `fit_phone_durations`, where there are `timings`, and of `fit_duration`.
     """
     path = run / DURATION_FILE
     if path.is_file():
         return load_file(path)
     predictor: DurationPredictor | PhoneDurations | None
     if timings is None:
-        predictor = fit_duration(
-            samples, vocabulary, hop_length=hop_length, seed=seed, steps=steps or STEPS
-        )
+        predictor = fit_duration(samples, vocabulary, **fit)
     else:
         assert isinstance(vocabulary, FramePhonemes) and sample_rate is not None
         predictor = fit_phone_durations(
-            samples,
-            vocabulary,
-            timings,
-            sample_rate=sample_rate,
-            hop_length=hop_length,
-            seed=seed,
-            steps=steps or PHONE_STEPS,
+            samples, vocabulary, timings, sample_rate=sample_rate, **fit
         )
     if predictor is None:
         return None

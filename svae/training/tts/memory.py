@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -14,42 +15,24 @@ from svae.data.select import select_utterances
 from svae.errors import ConfigError
 from svae.frames import num_frames
 from svae.runtime.distributed import World
+from svae.training.tts.utterances import Limits
 
 GIB = 2**30
 
 
 def longest_batch(
-    index: ShardIndex,
-    *,
-    batch_frames: int,
-    hop_length: int,
-    min_seconds: float,
-    max_seconds: float,
-    latent_dim: int,
+    index: ShardIndex, *, latent_dim: int, **limits: Unpack[Limits]
 ) -> UtteranceBatch:
     """Return a batch of quiet noise with as many frames, samples and characters as any batch of a rank can have.
 
-    As many copies of the longest usable utterance as the budget holds, each with the longest text.
-
-    Args:
-        index: the training shards; at least one utterance must be usable.
-        batch_frames: padded frames of a rank's batch.
-        hop_length: samples per frame.
-        min_seconds: shorter utterances are left out.
-        max_seconds: longer ones too.
-        latent_dim: channels of stored latents.
+    As many copies of the longest usable utterance as the budget holds, each with the longest text; at least one
+    utterance must be usable.
     """
-    usable, _ = select_utterances(
-        index.train,
-        batch_frames=batch_frames,
-        hop_length=hop_length,
-        min_seconds=min_seconds,
-        max_seconds=max_seconds,
-    )
+    usable, _ = select_utterances(index.train, **limits)
     samples = max(sample.num_samples for sample in usable)
-    frames = num_frames(samples, hop_length)
+    frames = num_frames(samples, limits["hop_length"])
     characters = max(len(sample.text) for sample in usable)
-    count = min(batch_frames // frames, len(usable))
+    count = min(limits["batch_frames"] // frames, len(usable))
     generator = torch.Generator().manual_seed(0)
     batch = UtteranceBatch(
         keys=[f"longest-{i}" for i in range(count)],
@@ -135,13 +118,7 @@ def estimate_bytes(
 
     Activations are counted from the code of `DiT`: what each operation keeps for its backward pass. What is missing:
     the VAE where it encodes while training, what the allocator cannot use, and the CUDA context.
-
-    Args:
-        cfg: structure of the DiT.
-        parameters: their number in the DiT.
-        latent_dim: D.
-        frames: padded frames of a rank's batch.
-        bf16: whether `trainer.precision` is bf16.
+    `frames` are the padded ones of a rank's batch, `parameters` those of the DiT.
     """
     size = 2 if bf16 else 4  # of what products give; norms keep theirs in float32 either way
     block = cfg.dim * (4 * 4 + size * (11 + 2 * cfg.ff_mult))

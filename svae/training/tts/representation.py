@@ -23,12 +23,7 @@ from svae.training.loop import Session
 def find_representation(
     config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None = None
 ) -> Representation:
-    """Return what the recipe asks for, not loaded yet; check that it fits the data and the start.
-
-    Args:
-        config: the recipe.
-        index: its training shards.
-        start: the checkpoint of `init`.
+    """Return what the recipe asks for, not loaded yet; check that it fits the data and the checkpoint of `init`.
 
     Raises:
         ConfigError: no VAE is named, or the shards are of another kind or sample rate.
@@ -44,7 +39,7 @@ def find_representation(
         raise ConfigError(
             f"{index.root}: holds latents; representation: {config.representation} needs waveform shards"
         )
-    found = kind.from_recipe(_find_vae(config, index, start), config.vocoder)
+    found = kind.make(_find_vae(config, index, start), config.vocoder)
     if index.sample_rate != found.sample_rate:
         raise ConfigError(
             f"{index.root}: audio at {index.sample_rate} Hz, but {found.plural} are made at {found.sample_rate} Hz.\n"
@@ -103,7 +98,7 @@ def keep_in_run(
             _copy_vae(session, vae, folder, index)
     barrier(session.world)
     own = open_checkpoint(folder, kind="vae")
-    return type(found).from_recipe(own, config.vocoder).load(session.world.device)
+    return type(found).make(own, config.vocoder).load(session.world.device)
 
 
 def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from svae import recipe
-from svae.checkpoint import Checkpoint, load_strict
+from svae.checkpoint import Checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
@@ -33,6 +32,7 @@ from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import (
     Session,
+    State,
     TrainOptions,
     open_session,
     resume_state,
@@ -50,13 +50,11 @@ from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
 
 @dataclass
-class TTSState:
+class TTSState(State):
     """Everything a training step changes, plus what makes its latents."""
 
-    step: int
     model: DiT
     optimizer: torch.optim.Optimizer
-    ema: ExponentialMovingAverage[DiT]
     representation: Representation
     vocabulary: Vocabulary
     timings: Timings | None
@@ -64,26 +62,9 @@ class TTSState:
     network: nn.Module
     """`model`, averaged over ranks in its backward pass."""
 
-    def training_state(self) -> dict[str, Any]:
-        """Return what resuming needs besides the published EMA weights."""
-        return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-
-    def load_training_state(self, stored: dict[str, Any], checkpoint: Checkpoint) -> None:
-        """Take over what `training_state` returned.
-
-        Raises:
-            CheckpointError: another vocabulary, or weights that do not fit.
-        """
-        if checkpoint.config["vocabulary"] != self.vocabulary.to_json():
-            raise CheckpointError(
-                f"{checkpoint.folder}: its vocabulary is not that of the data; resume with the data it was trained on"
-            )
-        load_strict(self.model, stored["model"], checkpoint.folder)
-        self.optimizer.load_state_dict(stored["optimizer"])
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """See `State`."""
+        return {"model": self.model, "optimizer": self.optimizer}
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -101,6 +82,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings)
         if session.checkpoint is not None:
+            check_vocabulary(session.checkpoint, vocabulary, index)
             resume_state(session, state, index)
         elif start is not None:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
@@ -179,6 +161,14 @@ def build_state(
     )
 
 
+def check_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary, index: ShardIndex) -> None:
+    """Raise CheckpointError where a run would continue with other symbols than it began with."""
+    if checkpoint.config["vocabulary"] != vocabulary.to_json():
+        raise CheckpointError(
+            f"{checkpoint.folder}: its vocabulary is not that of {index.root}; resume with the data it was trained on"
+        )
+
+
 def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
     """Return the vocabulary that encodes texts for training: one of phonemes gives some words in letters."""
     if not isinstance(vocabulary, PhonemeVocabulary):
@@ -216,9 +206,8 @@ def try_longest(
         loss, _, _ = forward(state, batch, config, session.world)
         return loss
 
-    session.console.print(
-        try_batch(batch, loss_of, state.optimizer, session.world), highlight=False
-    )
+    trial = try_batch(batch, loss_of, state.optimizer, session.world)
+    session.console.print(trial, highlight=False)
 
 
 @torch.no_grad()
@@ -322,7 +311,7 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
             session,
             state,
             index,
-            config={
+            {
                 "kind": "tts",
                 "step": state.step,
                 "model": recipe.to_tree(config.dit),

@@ -37,10 +37,7 @@ def kl_loss(mean: Tensor, logvar: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def alignment_loss(
-    latents: Tensor,
-    projected: Tensor,
-    mask: Tensor | None = None,
-    form: AlignmentForm = "cosine",
+    latents: Tensor, projected: Tensor, mask: Tensor | None = None, form: AlignmentForm = "cosine"
 ) -> Tensor:
     """Return the distance of latents and projected teacher features, averaged over an item's valid frames, then items.
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from svae import recipe
-from svae.checkpoint import Checkpoint, load_strict
 from svae.config import VAETrainConfig
 from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
@@ -22,6 +21,7 @@ from svae.precompute.statistics import measure_statistics
 from svae.runtime.distributed import World, barrier, data_parallel, open_world
 from svae.training.loop import (
     Session,
+    State,
     TrainOptions,
     open_session,
     resume_state,
@@ -56,41 +56,27 @@ AUDIO_SAMPLES = 4
 
 
 @dataclass
-class VAEState:
+class VAEState(State):
     """Everything a training step changes, plus the frozen networks it needs."""
 
-    step: int
     model: SpeechVAE
     discriminator: Discriminators
     optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
-    ema: ExponentialMovingAverage[SpeechVAE]
     teacher: Teacher | None
     mel_loss: MultiScaleMelLoss
     network: nn.Module
     """`model`, averaged over ranks in its backward pass."""
     discriminator_network: nn.Module
 
-    def training_state(self) -> dict[str, Any]:
-        """Return what resuming needs besides the published EMA weights."""
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """See `State`."""
         return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "model": self.model,
+            "discriminator": self.discriminator,
+            "optimizer": self.optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
         }
-
-    def load_training_state(self, stored: dict[str, Any], checkpoint: Checkpoint) -> None:
-        """Take over what `training_state` returned.
-
-        Raises:
-            CheckpointError: the weights do not fit.
-        """
-        load_strict(self.model, stored["model"], checkpoint.folder)
-        load_strict(self.discriminator, stored["discriminator"], checkpoint.folder)
-        self.optimizer.load_state_dict(stored["optimizer"])
-        self.discriminator_optimizer.load_state_dict(stored["discriminator_optimizer"])
 
 
 def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
@@ -358,7 +344,7 @@ def save(
             session,
             state,
             index,
-            config={
+            {
                 "kind": "vae",
                 "step": state.step,
                 "model": recipe.to_tree(config.vae),
