@@ -18,18 +18,19 @@ import soundfile
 from rich.console import Console
 
 from svae.audio import AudioError, encode_flac, load_audio
-from svae.data.corpora import Utterance
+from svae.data.corpora import find_corpus
+from svae.data.corpora.corpus import Utterance
 from svae.data.index import ShardIndex, read_index, write_index
 from svae.data.prepare_plan import (
-    Plan,
     PrepareOptions,
+    PreparePlan,
     PrepareReport,
     Rejection,
     choose_validation,
     enter_folder,
     make_plan,
 )
-from svae.data.shard_writer import ShardItem, describe_shard, shard_name, write_shard
+from svae.data.shard_writer import ShardItem, describe_shard, read_rows, shard_name, write_shard
 from svae.errors import DataError
 from svae.runtime.files import write_text
 from svae.runtime.jobs import Tick, run_jobs
@@ -85,7 +86,7 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
 # ----------------------------------------------------------------------------------------------- in the parent
 
 
-def _make_shards(plan: Plan, missing: list[int], console: Console) -> list[dict[str, Any]]:
+def _make_shards(plan: PreparePlan, missing: list[int], console: Console) -> list[dict[str, Any]]:
     """Make the missing shards in a process pool; return the entries of all shards for index.json."""
     total = sum(map(len, plan.shards))
     if missing:
@@ -120,7 +121,7 @@ def _is_finished(out: Path, number: int) -> bool:
     return (out / shard_name(number)).exists() and _rejected_path(out, number).exists()
 
 
-def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
+def _finish(plan: PreparePlan, entries: list[dict[str, Any]]) -> ShardIndex:
     """Write rejected.jsonl and index.json."""
     rejections = [asdict(rejection) for rejection in plan.rejections]
     for number in range(len(plan.shards)):
@@ -140,13 +141,9 @@ def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
             f"Each is listed with its reason in {plan.out / 'rejected.jsonl'}."
         )
     keys = [
-        json.loads(line)["key"]
+        row["key"]
         for entry in entries
-        for line in (plan.out / entry["name"])
-        .with_suffix(".jsonl")
-        .read_text(encoding="utf-8")
-        .split("\n")
-        if line
+        for row in read_rows((plan.out / entry["name"]).with_suffix(".jsonl"))
     ]
     return write_index(
         plan.out,
@@ -159,13 +156,13 @@ def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
     )
 
 
-def _warnings(plan: Plan) -> Iterator[str]:
+def _warnings(plan: PreparePlan) -> Iterator[str]:
     if not plan.transcripts and any(plan.shards):
         yield (
             f"{plan.root} has no transcripts: its utterances are prepared without text. "
             "That is enough for train-vae; train-tts needs texts."
         )
-    if plan.options.corpus in ("libritts", "librispeech") and not plan.options.subsets:
+    if find_corpus(plan.options.corpus).has_subsets and not plan.options.subsets:
         taken = sorted(
             {utterance.source.split("/")[0] for shard in plan.shards for utterance in shard}
         )
@@ -186,7 +183,7 @@ def _report(index: ShardIndex, made: int) -> PrepareReport:
     )
 
 
-def _print(report: PrepareReport, plan: Plan, console: Console) -> None:
+def _print(report: PrepareReport, plan: PreparePlan, console: Console) -> None:
     hours = (
         f"{report.seconds / 3600:.1f} h"
         if report.seconds >= 7200

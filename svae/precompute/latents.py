@@ -8,7 +8,6 @@ its weights; `vae/` is a copy of it. Everything that reads latents compares the 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svae.checkpoint import Checkpoint, open_checkpoint
+from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
 from svae.data.batches import read_waveform
 from svae.data.index import Sample, ShardIndex
 from svae.data.shard_writer import ShardItem, write_shard
@@ -137,12 +136,7 @@ def _keep_vae(out: Path, checkpoint: Checkpoint) -> None:
         return
     checkpoint.model_state()  # raises where the VAE is damaged: that must not get beside the latents
     with atomic_folder(out / "vae") as temporary:
-        shutil.copytree(
-            checkpoint.folder,
-            temporary,
-            ignore=shutil.ignore_patterns("training"),
-            dirs_exist_ok=True,
-        )
+        copy_weights(checkpoint.folder, temporary)
 
 
 def _encode_shard(options: EncodeOptions, number: int, device: str, tick: Tick) -> None:

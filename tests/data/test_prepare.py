@@ -13,7 +13,7 @@ import webdataset
 from fake_corpora import files, make_bad_corpus, make_corpus, run, speech, write_rows
 
 from svae.data.batches import read_waveform
-from svae.data.corpora import Utterance
+from svae.data.corpora.corpus import Utterance
 from svae.data.index import read_index, read_member
 from svae.data.prepare_plan import PrepareOptions, assign, choose_validation, make_plan
 from svae.errors import DataError

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from svae.checkpoint import Checkpoint, open_checkpoint
+from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError
@@ -16,7 +15,7 @@ from svae.models.vae.vae import load_vae
 from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
 from svae.runtime.distributed import barrier
-from svae.runtime.files import atomic_folder
+from svae.runtime.files import atomic_folder, write_text
 from svae.training.loop import Session
 
 
@@ -105,14 +104,10 @@ def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex
     """Copy a VAE checkpoint; where its training was cut short, measure the statistics that it lacks."""
     vae.model_state()  # raises where it is damaged: that must not get into the run
     with atomic_folder(folder) as temporary:
-        shutil.copytree(
-            vae.folder, temporary, ignore=shutil.ignore_patterns("training"), dirs_exist_ok=True
-        )
+        copy_weights(vae.folder, temporary)
         if vae.config["latent_mean"] is None:
             complete = vae.config | _measure(session, vae, index)
-            (temporary / "config.json").write_text(
-                json.dumps(complete, indent=2) + "\n", encoding="utf-8"
-            )
+            write_text(temporary / "config.json", json.dumps(complete, indent=2) + "\n")
 
 
 def _measure(session: Session, vae: Checkpoint, index: ShardIndex) -> dict[str, Any]:
@@ -123,11 +118,8 @@ def _measure(session: Session, vae: Checkpoint, index: ShardIndex) -> dict[str, 
     session.console.print(
         "This VAE comes from an unfinished run: measuring its latents over the training set."
     )
-    device = session.world.device
+    device, console = session.world.device, session.console
+    own = load_vae(vae.folder, device)
     return measure_statistics(
-        load_vae(vae.folder, device),
-        index,
-        limit=STATISTICS_UTTERANCES,
-        device=device,
-        console=session.console,
+        own, index, limit=STATISTICS_UTTERANCES, device=device, console=console
     )
