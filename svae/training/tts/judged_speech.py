@@ -17,8 +17,8 @@ from svae.judges.speaker import SpeakerModel, load_speaker_model
 from svae.judges.wer import WordErrors, word_errors
 from svae.models.mel import MelFrames
 from svae.models.tts.dit import DiT
-from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.models.vae.vae import SpeechVAE
+from svae.synthesis.durations import DurationRule
 from svae.synthesis.model import TTS
 from svae.text.vocabulary import Vocabulary, normalize_text
 from svae.training.loop import Session
@@ -37,8 +37,8 @@ class Speaking:
     speaker: SpeakerModel
     num_steps: int
     seed: int
-    predictor: DurationPredictor | PhoneDurations | None
-    """Of durations; None leaves the byte rule."""
+    rule: DurationRule | None
+    """How durations are decided; None is the byte rule."""
 
     def __call__(
         self,
@@ -52,7 +52,7 @@ class Speaking:
 
         The noise depends on the seed and the text alone, so that rows of different steps and runs compare.
         """
-        tts = TTS(model, vae, vocabulary, predictor=self.predictor)
+        tts = TTS(model, vae, vocabulary, rule=self.rule)
         errors: list[WordErrors] = []
         similarities: list[float] = []
         failed = 0
@@ -86,7 +86,7 @@ def open_speaking(
     vae: SpeechVAE | MelFrames,
     vocabulary: Vocabulary,
     session: Session,
-    predictor: DurationPredictor | PhoneDurations | None = None,
+    rule: DurationRule | None = None,
 ) -> Speaking | None:
     """Open the list and the judges; None where `trainer.synthesize_every` is 0 or on ranks that only wait.
 
@@ -122,5 +122,5 @@ def open_speaking(
         load_speaker_model(SPEAKER),
         trainer.synthesize_steps,
         trainer.seed,
-        predictor,
+        rule,
     )

@@ -28,8 +28,7 @@ from svae.models.tts.flow import (
 )
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
-from svae.synthesis.load import predictor_from
-from svae.synthesis.model import DURATION_FILE
+from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import (
@@ -127,8 +126,10 @@ def train_tts(options: TrainOptions) -> Path:
             )
         )
         weights = None if timings is None else fitted_predictor(session, state, index, config)
-        predictor = None if weights is None else predictor_from(weights, vocabulary)
-        speaking = open_speaking(config, index, vae, vocabulary, session, predictor)
+        rule = None
+        if weights is not None:
+            rule = open_rule(vocabulary, vae.sample_rate / vae.hop_length, weights)
+        speaking = open_speaking(config, index, vae, vocabulary, session, rule)
         finished = run_loop(
             session,
             state,
