@@ -22,22 +22,19 @@ from svae.errors import DataError
 from svae.models.cpu.linear import use_bf16_products
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
-from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.models.tts.sampler import sample_latents
-from svae.synthesis.durations import Planner, end_sentence
-from svae.synthesis.types import Prompt, Sampling, Synthesis
+from svae.synthesis.durations import DurationRule, Planner, end_sentence, open_rule
+from svae.synthesis.types import DurationChoice, Prompt, Sampling, Synthesis
 from svae.text import phone_aligner
-from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary, normalize_text
 
-MIN_PROMPT_SECONDS, MAX_PROMPT_SECONDS = 0.1, 30.0
-"""Other references are refused."""
+MIN_PROMPT_SECONDS = 0.1
+MAX_PROMPT_SECONDS = 30.0
+"""Shorter and longer references are refused; see also `TTS.prompt_limit`."""
 PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
 SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
-DURATION_FILE = "duration.safetensors"
-"""Of a checkpoint: the weights of the duration predictor."""
 
 
 class TTS:
@@ -48,7 +45,7 @@ class TTS:
         representation: what it generates, loaded on the same device.
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
-        predictor: of durations; None leaves the byte rule. Models of frame-level phones cannot do without.
+        rule: how durations are decided; None is the byte rule, which is not enough for models of frame-level phones.
     """
 
     def __init__(
@@ -57,16 +54,18 @@ class TTS:
         representation: Representation,
         vocabulary: Vocabulary,
         identity: dict[str, Any] | None = None,
-        predictor: DurationPredictor | PhoneDurations | None = None,
+        rule: DurationRule | None = None,
     ) -> None:
-        self.model, self.vocabulary, self.predictor = model, vocabulary, predictor
+        self.model = model
         self.representation = representation
+        self.vocabulary = vocabulary
         self.identity: dict[str, Any] = {} if identity is None else identity
         self.sample_rate = representation.sample_rate
         self.hop_length = representation.hop_length
         self.device = next(model.parameters()).device
-        frame_rate = self.sample_rate / self.hop_length
-        self.planner = Planner(vocabulary, predictor, frame_rate, self.identity.get("max_seconds"))
+        if rule is None:
+            rule = open_rule(vocabulary, self.sample_rate / self.hop_length)
+        self.planner = Planner(rule, self.identity.get("max_seconds"))
 
     @property
     def short_description(self) -> str:
@@ -78,11 +77,9 @@ class TTS:
     def prompt_limit(self) -> float:
         """Longest reference in seconds: what the model was trained on, less room for new speech; at most 30 s."""
         trained = self.identity.get("max_seconds")
-        return (
-            MAX_PROMPT_SECONDS
-            if trained is None
-            else min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
-        )
+        if trained is None:
+            return MAX_PROMPT_SECONDS
+        return min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
 
     def resolve(self, sampling: Sampling) -> Sampling:
         """Return the settings with the model's own numbers where none are given. Raises as `Sampling.check`."""
@@ -133,8 +130,12 @@ class TTS:
         sampling = self.resolve(sampling)
         assert sampling.num_steps is not None
         texts = [self._clean(text, "text") for text in texts]
-        plans = [self.planner.plan(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
-        totals, rows = [total for total, _ in plans], [torch.tensor(ids) for _, ids in plans]
+        totals: list[int] = []
+        tokens: list[Tensor] = []
+        for prompt, text in zip(prompts, texts, strict=True):
+            total, ids = self.planner.plan(prompt, text, sampling)
+            totals.append(total)
+            tokens.append(torch.tensor(ids))
         kept = [prompt.frames for prompt in prompts]
         latents = torch.zeros(
             len(texts), self.representation.latent_dim, max(kept), device=self.device
@@ -147,7 +148,7 @@ class TTS:
                 self.model,
                 latents,
                 torch.tensor(kept, device=self.device),
-                pad_sequence(rows, batch_first=True, padding_value=PADDING_ID).to(self.device),
+                pad_sequence(tokens, batch_first=True, padding_value=PADDING_ID).to(self.device),
                 torch.tensor(totals, device=self.device),
                 seed=sampling.seed,
                 keys=texts,
@@ -205,8 +206,11 @@ class TTS:
     def align_prompt(
         self, waveform: Tensor, text: str
     ) -> tuple[list[list[float]] | None, str | None]:
-        """Return when the words of a reference (1, 1, S) are spoken, or why that is not known; None, None: not wanted."""
-        if not isinstance(self.vocabulary, FramePhonemes):
+        """Return when the words of a reference (1, 1, S) are spoken, or why that is not known.
+
+        Both are None for models that have no use for the times.
+        """
+        if not self.planner.own.uses_word_times:
             return None, None
         try:
             heard = resample(
@@ -269,12 +273,13 @@ class TTS:
 
     def new_seconds(self, text: str, prompt: Prompt, sampling: Sampling) -> float:
         """Return how long the speech of a text is predicted to be, without the prompt."""
-        frames = self.planner.predict(prompt, normalize_text(text), sampling) - prompt.frames
-        return frames * self.hop_length / self.sample_rate
+        rule = self.planner.rule(sampling)
+        total = rule.total_frames(prompt, normalize_text(text), sampling.speed)
+        return (total - prompt.frames) * self.hop_length / self.sample_rate
 
-    def duration_rule(self, sampling: Sampling) -> str:
-        """Return which rule decides durations: `bytes`, `predictor` or `given`. Raises ConfigError as `Planner.rule`."""
-        return self.planner.rule(sampling)
+    def duration_rule(self, sampling: Sampling) -> DurationChoice:
+        """Return which rule decides durations that are not given. Raises ConfigError as `Planner.rule`."""
+        return self.planner.rule(sampling).name
 
     def _precision(self, sampling: Sampling) -> AbstractContextManager[Any]:
         """Let the network multiply as `sampling` says."""

@@ -17,7 +17,7 @@ from svae.judges.speaker import SpeakerModel, load_speaker_model
 from svae.judges.wer import WordErrors, word_errors
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
-from svae.models.tts.durations import DurationPredictor, PhoneDurations
+from svae.synthesis.durations import DurationRule
 from svae.synthesis.model import TTS
 from svae.text.vocabulary import Vocabulary, normalize_text
 from svae.training.loop import Session
@@ -36,15 +36,15 @@ class JudgedSpeech:
     speaker: SpeakerModel
     representation: Representation
     vocabulary: Vocabulary
-    predictor: DurationPredictor | PhoneDurations | None
-    """Decides durations; None leaves the byte rule."""
+    rule: DurationRule | None
+    """How durations are decided; None is the byte rule."""
     num_steps: int
     seed: int
     """The noise depends on it and on the text alone, so that rows of different steps and runs compare."""
 
     def row(self, session: Session, step: int, model: DiT) -> dict[str, float]:
         """Say every item, leave it in samples/, and return what the judges say; an item that cannot be said is named."""
-        tts = TTS(model, self.representation, self.vocabulary, predictor=self.predictor)
+        tts = TTS(model, self.representation, self.vocabulary, rule=self.rule)
         errors: list[WordErrors] = []
         similarities: list[float] = []
         failed = 0
@@ -78,7 +78,7 @@ def open_judged_speech(
     index: ShardIndex,
     representation: Representation,
     vocabulary: Vocabulary,
-    predictor: DurationPredictor | PhoneDurations | None,
+    rule: DurationRule | None,
 ) -> JudgedSpeech | None:
     """Open the list and the judges; None where `trainer.synthesize_every` is 0 or on ranks that only wait.
 
@@ -113,7 +113,7 @@ def open_judged_speech(
         speaker=load_speaker_model(SPEAKER),
         representation=representation,
         vocabulary=vocabulary,
-        predictor=predictor,
+        rule=rule,
         num_steps=trainer.synthesize_steps,
         seed=trainer.seed,
     )

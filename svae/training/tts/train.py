@@ -26,8 +26,7 @@ from svae.models.tts.flow import (
     validation_error,
 )
 from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
-from svae.synthesis.load import predictor_from
-from svae.synthesis.model import DURATION_FILE
+from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import (
@@ -114,8 +113,11 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             )
         )
         weights = None if timings is None else duration_weights(session, state, index, config)
-        predictor = None if weights is None else predictor_from(weights, vocabulary)
-        judged = open_judged_speech(session, config, index, representation, vocabulary, predictor)
+        rule = None
+        if weights is not None:
+            frame_rate = representation.sample_rate / representation.hop_length
+            rule = open_rule(vocabulary, frame_rate, weights)
+        judged = open_judged_speech(session, config, index, representation, vocabulary, rule)
         finished = run_loop(
             session,
             state,
