@@ -71,6 +71,9 @@ class SpeechVAE(nn.Module):
         teacher_dim: Width of the teacher's features; None builds no regulator (acoustic VAE, or inference only).
     """
 
+    latent_mean: Tensor
+    latent_std: Tensor
+
     def __init__(self, cfg: VAEConfig, teacher_dim: int | None = None) -> None:
         super().__init__()
         self.cfg = cfg

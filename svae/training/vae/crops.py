@@ -21,9 +21,9 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
         ConfigError: the shards are not waveforms at the model's sample rate.
     """
     index = read_index(config.data.root)
-    validation = (
-        index if config.data.validation_root is None else read_index(config.data.validation_root)
-    )
+    validation = index
+    if config.data.validation_root is not None:
+        validation = read_index(config.data.validation_root)
     for each in (index, validation):
         if each.kind != "waveforms":
             raise ConfigError(
@@ -88,7 +88,11 @@ def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
 def teacher_features_of(
     teacher: Teacher | None, batch: CropBatch, config: VAETrainConfig
 ) -> Tensor | None:
-    """Return the teacher's features at the latents' frames, (B, T, C): stored, or computed now; None without either."""
+    """Return the teacher's features at the latents' frames, (B, T, C), which `loss.alignment` compares with the latents.
+
+    They come with the batch where they are stored, and are computed now where the teacher runs online; None without
+    either.
+    """
     if batch.teacher_features is not None or teacher is None:
         return batch.teacher_features
     hop = config.vae.hop_length
