@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from svae.errors import ConfigError
-from svae.judges.normalizers import NORMALIZERS
+from svae.judges.wer import NORMALIZERS
 from svae.synthesis.types import DurationChoice
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
@@ -43,7 +43,7 @@ class Protocol:
     num_beams: int | None = None
     """Of recognisers that search (Whisper)."""
     normalizer: str = "svae"
-    """A key of `normalizers.NORMALIZERS`."""
+    """A key of `judges.wer.NORMALIZERS`."""
     headline: str = "wer"
     """`wer`: mean of the utterances' rates; `wer_corpus`: all errors over all words."""
     speaker: str = "embedded"

@@ -236,8 +236,7 @@ def speak_verified(
 
 
 def _word_error_rate(text: str, heard: str) -> float:
-    from svae.judges.normalizers import normalize_for_wer
-    from svae.judges.wer import word_errors
+    from svae.judges.wer import normalize_for_wer, word_errors
 
     return word_errors(text, heard).rate if normalize_for_wer(text) else 0.0
 
