@@ -22,8 +22,8 @@ import torch
 
 from svae.assets import asset_path
 from svae.judges.asr import load_asr
-from svae.judges.normalizers import zipvoice_english as plain
 from svae.judges.wer import word_errors
+from svae.judges.wer import zipvoice_english as plain
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import SynthesizeOptions
 from svae.synthesis.reference import FRAME_SECONDS, silent_frames

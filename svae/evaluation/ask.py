@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from svae.audio import SPEECH_RATE
 from svae.errors import DataError
 from svae.evaluation.answer_cache import AnswerCache
 from svae.evaluation.recordings import Recording
@@ -27,7 +28,7 @@ from svae.judges.naturalness import WORST, QualityPredictor
 from svae.judges.speaker import SpeakerModel
 from svae.runtime.distributed import World, barrier, gather_lists
 
-JUDGE_RATE = 16000
+JUDGE_RATE = SPEECH_RATE
 DECODE_THREADS = 4
 """Audio of the next batch is read while the judge hears this one."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from svae.data.index import Sample, read_index
 from svae.errors import DataError
 from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
-from svae.judges.normalizers import normalize_for_wer
+from svae.judges.wer import normalize_for_wer
 from svae.runtime.files import file_sha256
 
 PROMPT_SECONDS = (1.5, 12.0)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from svae.errors import ConfigError
-from svae.judges.normalizers import NORMALIZERS
-from svae.synthesis.types import DurationRule
+from svae.judges.wer import NORMALIZERS
+from svae.synthesis.types import DurationChoice
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
 HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"
@@ -24,7 +24,7 @@ CHOICES = {
     "list_format": LIST_FORMATS,
     "normalizer": tuple(NORMALIZERS),
     "headline": AVERAGES,
-    "duration_rule": get_args(DurationRule),
+    "duration_rule": get_args(DurationChoice),
     "published_similarity": (None, "sim_o", "sim_ecapa"),
 }
 
@@ -43,7 +43,7 @@ class Protocol:
     num_beams: int | None = None
     """Of recognisers that search (Whisper)."""
     normalizer: str = "svae"
-    """A key of `normalizers.NORMALIZERS`."""
+    """A key of `judges.wer.NORMALIZERS`."""
     headline: str = "wer"
     """`wer`: mean of the utterances' rates; `wer_corpus`: all errors over all words."""
     speaker: str = "embedded"

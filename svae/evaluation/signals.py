@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svae.audio import log_mel, resample
+from svae.audio import SPEECH_RATE, log_mel, resample
 
 STFT_SIZES = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))
 """Transform, hop and window in samples. Source: Parallel WaveGAN (Yamamoto et al. 2020), section 3."""
@@ -224,18 +224,18 @@ def pesq(reference: Tensor, degraded: Tensor, sample_rate: int, band: str) -> fl
     import pesq as itu
 
     clips = [
-        resample(w.reshape(1, -1), sample_rate, 16000)[0].numpy().astype(np.float64)
+        resample(w.reshape(1, -1), sample_rate, SPEECH_RATE)[0].numpy().astype(np.float64)
         for w in (reference, degraded)
     ]
     if not clips[0].any():
         raise UndefinedScoreError("the reference is silent")
     if clips[1].any():
         try:
-            return _finite(float(itu.pesq(16000, *clips, band)), "PESQ")
+            return _finite(float(itu.pesq(SPEECH_RATE, *clips, band)), "PESQ")
         except (itu.PesqError, ValueError):
             pass  # of either clip: the reference alone tells of which
     try:
-        itu.pesq(16000, clips[0], clips[0], band)
+        itu.pesq(SPEECH_RATE, clips[0], clips[0], band)
     except (itu.PesqError, ValueError) as error:
         raise UndefinedScoreError(f"PESQ: {_pesq_message(error)}") from None
     return WORST_PESQ

@@ -67,6 +67,14 @@ def load_pretrained(
         ) from None
 
 
+def split_revision(source: str) -> tuple[str, str | None]:
+    """Split `owner/name@REVISION`; a folder keeps its `@`."""
+    name, _, pinned = source.rpartition("@")
+    if name.count("/") == 1 and not Path(source).exists():
+        return name, pinned
+    return source, None
+
+
 def revision(source: str, file: str = "config.json") -> str | None:
     """Return the commit of a hub repository in the local cache, where it was loaded from; None for a folder."""
     from huggingface_hub import try_to_load_from_cache

@@ -12,13 +12,12 @@ import re
 import time
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from svae.audio import resample
+from svae.audio import pcm16, resample
 from svae.errors import ConfigError, DataError
 from svae.runtime.distributed import select_device
 from svae.runtime.files import atomic_path, writable_folder
@@ -26,6 +25,9 @@ from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Prompt
+
+VOICE_SCALE = 32767
+"""What 1.0 is in the recording of a saved voice."""
 
 # ----------------------------------------------------------------------------------------------- saved voices
 
@@ -78,8 +80,8 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
     path = voice_path(name)
     writable_folder(path.parent, option="voices folder")
     tensors = {
-        "waveform": (opened.waveform.clamp(-1, 1) * 32767).round().to(torch.int16).cpu(),
-        "mean": tts.vae.denormalize(opened.prompt.latents).float().cpu().contiguous(),
+        "waveform": pcm16(opened.waveform, full_scale=VOICE_SCALE),
+        "mean": tts.representation.denormalize(opened.prompt.latents).float().cpu().contiguous(),
     }
     metadata = {
         "format": "svae voice 1",
@@ -119,7 +121,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: damaged voice file ({error}); save the voice again") from None
     started = time.perf_counter()
-    waveform = resample(waveform.float() / 32767, rate, tts.sample_rate)
+    waveform = resample(waveform.float() / VOICE_SCALE, rate, tts.sample_rate)
     description = {
         "voice": name,
         "reference": metadata.get("reference"),
@@ -127,7 +129,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
         "asr": None,
     }
     if same_vae:
-        latents = tts.vae.normalize(mean.to(tts.device))
+        latents = tts.representation.normalize(mean.to(tts.device))
         text = tts.end_prompt_text(text)
         words, note = (words, None) if words else tts.align_prompt(waveform, text)
         prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate, words, note)

@@ -29,6 +29,7 @@ from svae.evaluation.report.tables import (
     table_rows,
 )
 from svae.evaluation.rows import ORIGINALS, SIMILARITIES, Rows, Systems
+from svae.frames import ceil_div
 from svae.runtime.files import write_text
 
 FILES = Path(__file__).parent / "page_files"
@@ -224,7 +225,7 @@ def mel_png(waveform: Tensor, sample_rate: int) -> bytes:
     mel = log_mel(
         waveform, sample_rate=sample_rate, n_fft=1024 if sample_rate <= 24000 else 2048
     ).numpy()
-    step = -(-mel.shape[1] // 600)
+    step = ceil_div(mel.shape[1], 600)
     mel = mel[::-1, ::step]
     low = max(float(mel.max()) - 9.0, float(mel.min()))  # 78 dB below the peak is black
     scaled = (mel - low) / max(float(mel.max()) - low, 1e-6)

@@ -14,17 +14,13 @@ from torch.nn import functional as F
 
 from svae.config import DiTConfig
 from svae.errors import ConfigError
+from svae.frames import length_mask
 from svae.models.cpu.convolution import without_gradient
 from svae.models.cpu.linear import Linear, attend_bf16
 from svae.models.tts.text_tower import TextTower
 
 TIME_CHANNELS = 256
 NORM_EPS = 1e-6
-
-
-def length_mask(lengths: Tensor, num_frames: int) -> Tensor:
-    """Return (B, T) bool, True = valid, for lengths (B,)."""
-    return torch.arange(num_frames, device=lengths.device)[None] < lengths[:, None]
 
 
 def rotary_angles(num_frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:

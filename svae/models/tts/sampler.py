@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from svae.models.tts.dit import DiT, length_mask
+from svae.frames import length_mask
+from svae.models.tts.dit import DiT
 from svae.models.tts.flow import keyed_noise
 
 EPSS_GRIDS: dict[int, tuple[int, ...]] = {

@@ -15,13 +15,9 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from svae.config import VAEConfig
+from svae.frames import length_mask
 from svae.models.cpu.convolution import in_tiles
 from svae.models.vae.layers import Snake, conv1d
-
-
-def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """Return (B, size), True at the first `lengths` positions of each row."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 class ResidualUnit(nn.Module):

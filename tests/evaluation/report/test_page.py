@@ -17,7 +17,7 @@ from svae.evaluation.recordings import recording_from_file
 from svae.evaluation.report.charts import length_chart, speaker_chart
 from svae.evaluation.report.page import align, mel_png, write_page
 from svae.evaluation.rows import summarize
-from svae.judges.normalizers import f5_english
+from svae.judges.wer import f5_english
 
 ATTACK = '</script><script>document.title="pwned"</script><img src=x onerror="document.title=1">&amp;\u2028@data@'
 
