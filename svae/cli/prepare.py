@@ -13,7 +13,7 @@ from svae.data.corpora import CORPORA
 if TYPE_CHECKING:
     CorpusName = str
 else:  # typer makes the choices of it
-    CorpusName = Literal[(*CORPORA, "jsonl")]
+    CorpusName = Literal[tuple(CORPORA)]
 
 
 @app.command(

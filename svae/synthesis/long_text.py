@@ -20,8 +20,7 @@ from torch import Tensor
 from svae.audio import pcm16
 from svae.errors import DataError
 from svae.judges.asr import Recognizer
-from svae.judges.normalizers import normalize_for_wer
-from svae.judges.wer import word_errors
+from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
 from svae.synthesis.model import TTS
