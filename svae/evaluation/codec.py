@@ -56,7 +56,7 @@ def with_codec_scores(
         for name, of_item in coded.items():
             if row.id in of_item and row.id in targets:
                 made, target = of_item[row.id].name, targets[row.id].name
-                to_original = {
+                to_original: dict[str, float | None] = {
                     f"{kind}_to_original": cosine(vectors[made], vectors[target])
                     for kind, vectors in voices.items()
                 }

@@ -220,7 +220,6 @@ def reconstruct_items(
 ) -> dict[str, Recording]:
     """Encode and decode every original with the posterior's mean into FOLDER/ID.wav, at the VAE's rate."""
     writable_folder(folder, option="--out")
-    device = vae.latent_mean.device
     for item in track(
         items[world.rank :: world.world_size],
         "Reconstructing",
@@ -234,13 +233,13 @@ def reconstruct_items(
         @torch.inference_mode()
         def decode(path: Path, target: Recording = target) -> dict[str, Any]:
             waveform = target.load(vae.sample_rate)
-            latents = streaming.encode(vae, waveform[None, None].to(device)).mean
+            latents = streaming.encode(vae, waveform[None, None].to(world.device)).mean
             decoded = streaming.decode(vae, latents)[0, 0, : waveform.shape[0]]
             save_audio(path, decoded[None].cpu(), vae.sample_rate)
             return {}
 
         try:
-            made_with = {"model": identity, "original": target.sha256(), "device": device.type}
+            made_with = {"model": identity, "original": target.sha256(), "device": world.device.type}
             keep_or_make(folder / f"{item.id}.wav", made_with, decode)
         except DataError as error:  # it is missing then, and counts
             console.print(

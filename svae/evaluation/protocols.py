@@ -52,7 +52,7 @@ class Protocol:
     """The column that compares with published numbers: `sim_o`, computed where --sim-o names its checkpoint."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the synthesis."""
-    duration_rule: str = "auto"
+    duration_rule: DurationRule = "auto"
     """Of the synthesis: `bytes` is F5-TTS's rule, `auto` the model's own predictor where it has one."""
     source: str = ""
 
@@ -154,9 +154,10 @@ def _read_protocol(path: Path) -> Protocol:
         raise ConfigError(
             f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}"
         )
-    protocol = Protocol(**{"name": path.stem} | values)
-    if isinstance(protocol.seeds, list):
-        protocol = dataclasses.replace(protocol, seeds=tuple(protocol.seeds))
+    if isinstance(values.get("seeds"), list):
+        values["seeds"] = tuple(values["seeds"])
+    fields_given: dict[str, Any] = {"name": path.stem} | values
+    protocol = Protocol(**fields_given)
     _check(protocol, where)
     return protocol
 

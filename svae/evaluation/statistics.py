@@ -51,7 +51,9 @@ class Ratio:
         if groups is None:
             return self
         index = group_numbers(groups)
-        return Ratio(np.bincount(index, self.numerator), np.bincount(index, self.denominator))
+        numerator = np.bincount(index, self.numerator).astype(np.float64)
+        denominator = np.bincount(index, self.denominator).astype(np.float64)
+        return Ratio(numerator, denominator)
 
 
 def group_numbers(groups: Sequence[Hashable]) -> NDArray[np.int64]:
@@ -160,8 +162,9 @@ def _permutation_p(a: Ratio, b: Ratio, observed: float, seed: int) -> tuple[floa
     size = int(differ.sum())
     exact = size <= EXACT_UNITS
     if exact:
-        swaps = (np.arange(2**size)[:, None] >> np.arange(size)[None, :]) & 1
-        return _count_extreme(swaps.astype(np.float64), units, rest, observed) / 2**size, True
+        all_swaps = (np.arange(2**size)[:, None] >> np.arange(size)[None, :]) & 1
+        hits = _count_extreme(all_swaps.astype(np.float64), units, rest, observed)
+        return hits / 2**size, True
     generator = np.random.default_rng(seed)
     hits = 0
     for _ in range(PERMUTATIONS // PERMUTATIONS_AT_ONCE):

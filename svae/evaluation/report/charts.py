@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -13,7 +13,7 @@ MOST_SPEAKERS = 24
 BINS = 6
 
 
-def length_chart(points: dict[str, Sequence[tuple[float, float]]]) -> Markup:
+def length_chart(points: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
     """Return WER in per cent against seconds: a dot for each utterance, a line through means of equal-sized groups.
 
     Args:
@@ -48,7 +48,7 @@ def length_chart(points: dict[str, Sequence[tuple[float, float]]]) -> Markup:
     return _figure("WER against length", parts, HEIGHT, legend="original" in points)
 
 
-def speaker_chart(rates: dict[str, tuple[float, float | None]]) -> Markup:
+def speaker_chart(rates: Mapping[str, tuple[float, float | None]]) -> Markup:
     """Return WER in per cent by speaker, worst first.
 
     Args:
