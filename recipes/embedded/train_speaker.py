@@ -29,11 +29,9 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent))
-from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus  # noqa: E402
-from voices import select_voices  # noqa: E402
-
-from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, group_numbers, resampling_counts  # noqa: E402
+from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus
+from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, group_numbers, resampling_counts
+from voices import select_voices
 
 MODEL = {
     "input_size": 80,

@@ -18,18 +18,7 @@ def select_utterances(
     min_seconds: float,
     max_seconds: float,
 ) -> tuple[list[Sample], dict[str, int]]:
-    """Part the utterances that can be in a batch from those that cannot.
-
-    Args:
-        samples: of the index.
-        batch_frames: padded frames of a rank's batch.
-        hop_length: samples per latent frame.
-        min_seconds: shorter ones are left out.
-        max_seconds: longer ones are left out.
-
-    Returns:
-        The usable ones in the same order, and the number of the others by reason.
-    """
+    """Return the utterances that can be in a batch, in the same order, and the number of the others by reason."""
     usable: list[Sample] = []
     reasons: Counter[str] = Counter()
     for sample in samples:

@@ -16,7 +16,7 @@ DESCRIPTION = "timings.json"
 
 
 def timings_name(number: int) -> str:
-    """Return the name of the file of a shard."""
+    """Return the name of a shard's file of times."""
     return f"timings-{number:05d}.jsonl"
 
 
@@ -40,7 +40,8 @@ class Timings:
             ]
             for number in range(len(self.source)):
                 path = self.root / timings_name(number)
-                for line in path.read_text(encoding="utf-8").splitlines():
+                # Not splitlines: it also ends a line at separators that JSON leaves as they are.
+                for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
                     row = json.loads(line)
                     if "words" in row:
                         self._words[row["key"]] = [array("f", word) for word in row["words"]]

@@ -239,7 +239,11 @@ def reconstruct_items(
             return {}
 
         try:
-            made_with = {"model": identity, "original": target.sha256(), "device": world.device.type}
+            made_with = {
+                "model": identity,
+                "original": target.sha256(),
+                "device": world.device.type,
+            }
             keep_or_make(folder / f"{item.id}.wav", made_with, decode)
         except DataError as error:  # it is missing then, and counts
             console.print(

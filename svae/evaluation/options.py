@@ -102,7 +102,11 @@ def make_plan(options: EvaluateOptions) -> Plan:
     """
     _check_options(options)
     named = load_protocol(options.protocol)
-    overrides: dict[str, Any] = {"asr": options.asr, "speaker": options.speaker, "seeds": options.seeds}
+    overrides: dict[str, Any] = {
+        "asr": options.asr,
+        "speaker": options.speaker,
+        "seeds": options.seeds,
+    }
     used = dataclasses.replace(
         named, **{key: value for key, value in overrides.items() if value is not None}
     )

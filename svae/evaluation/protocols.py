@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from svae.errors import ConfigError
 from svae.judges.wer import NORMALIZERS
-from svae.synthesis.types import DurationRule
+from svae.synthesis.types import DurationChoice
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
 HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"
@@ -24,7 +24,7 @@ CHOICES = {
     "list_format": LIST_FORMATS,
     "normalizer": tuple(NORMALIZERS),
     "headline": AVERAGES,
-    "duration_rule": get_args(DurationRule),
+    "duration_rule": get_args(DurationChoice),
     "published_similarity": (None, "sim_o", "sim_ecapa"),
 }
 
@@ -52,7 +52,7 @@ class Protocol:
     """The column that compares with published numbers: `sim_o`, computed where --sim-o names its checkpoint."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the synthesis."""
-    duration_rule: DurationRule = "auto"
+    duration_rule: DurationChoice = "auto"
     """Of the synthesis: `bytes` is F5-TTS's rule, `auto` the model's own predictor where it has one."""
     source: str = ""
 

@@ -75,6 +75,15 @@ def leftovers(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.tmp-*"))
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left in a folder, where nobody else is writing now."""
+    for leftover in leftovers(folder):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 def _temporary(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 

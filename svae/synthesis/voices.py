@@ -81,7 +81,7 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
     writable_folder(path.parent, option="voices folder")
     tensors = {
         "waveform": pcm16(opened.waveform, full_scale=VOICE_SCALE),
-        "mean": tts.vae.denormalize(opened.prompt.latents).float().cpu().contiguous(),
+        "mean": tts.representation.denormalize(opened.prompt.latents).float().cpu().contiguous(),
     }
     metadata = {
         "format": "svae voice 1",
@@ -129,7 +129,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
         "asr": None,
     }
     if same_vae:
-        latents = tts.vae.normalize(mean.to(tts.device))
+        latents = tts.representation.normalize(mean.to(tts.device))
         text = tts.end_prompt_text(text)
         words, note = (words, None) if words else tts.align_prompt(waveform, text)
         prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate, words, note)

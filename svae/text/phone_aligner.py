@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from svae.audio import pcm16
+from svae.audio import SPEECH_RATE, pcm16
 from svae.errors import SvaeError
 from svae.text.phonemes import Word, pieces
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = SPEECH_RATE
 PADDING_SECONDS = 0.1
 """Of silence on either side: trimmed recordings begin and end more abruptly than the model expects."""
 BEAM = 1e-200

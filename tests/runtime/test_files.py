@@ -16,7 +16,14 @@ import pytest
 
 from svae.errors import ConfigError, SvaeError
 from svae.runtime import files
-from svae.runtime.files import LOCK_NAME, atomic_folder, atomic_path, folder_lock, leftovers
+from svae.runtime.files import (
+    LOCK_NAME,
+    atomic_folder,
+    atomic_path,
+    folder_lock,
+    leftovers,
+    remove_leftovers,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +52,15 @@ def test_a_folder_is_replaced_whole_or_kept(tmp_path):
         (temporary / "file").write_text("two")
     assert [path.name for path in folder.iterdir()] == ["file"]
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_killed_processes_left_is_found_and_deleted(tmp_path):
+    (tmp_path / ".a.tar.tmp-1").write_text("half")
+    (tmp_path / ".b.tmp-2").mkdir()
+    (tmp_path / ".b.tmp-2" / "file").write_text("half")
+    (tmp_path / "kept.tmp").write_text("whole")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.tmp"]
 
 
 # ----------------------------------------------------------------------------------------------- the lock

@@ -57,8 +57,8 @@ class VAEOutput:
     """(B, D, T), a sample of the posterior, or its mean where that was asked for."""
     reconstruction: Tensor
     """(B, 1, S), as long as the input and zero beyond each item's end."""
-    projected_guidance: Tensor | None
-    """(B, D, T), teacher features after the regulator; None without guidance."""
+    projected_features: Tensor | None
+    """(B, D, T), teacher features after the regulator; None without those."""
 
 
 class SpeechVAE(nn.Module):
@@ -70,6 +70,9 @@ class SpeechVAE(nn.Module):
         cfg: Structure.
         teacher_dim: Width of the teacher's features; None builds no regulator (acoustic VAE, or inference only).
     """
+
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(self, cfg: VAEConfig, teacher_dim: int | None = None) -> None:
         super().__init__()
@@ -173,16 +176,16 @@ class SpeechVAE(nn.Module):
         self,
         waveform: Tensor,
         lengths: Tensor | None = None,
-        guidance: Tensor | None = None,
+        teacher_features: Tensor | None = None,
         generator: torch.Generator | None = None,
         use_mean: bool = False,
     ) -> VAEOutput:
-        """Encode, sample, decode, and project the guidance.
+        """Encode, sample, decode, and project the teacher's features.
 
         Args:
             waveform: (B, 1, S) in [-1, 1].
             lengths: (B,) valid samples of each item; None: all are S.
-            guidance: Teacher features (B, Lg, C); None: no alignment.
+            teacher_features: (B, K, C); None: no alignment.
             generator: Source of the sampling noise, on the waveform's device.
             use_mean: Decode the posterior's mean instead of a sample, as validation does.
         """
@@ -192,11 +195,13 @@ class SpeechVAE(nn.Module):
         projected = None
         if lengths is not None:
             reconstruction = reconstruction * length_mask(lengths, waveform.shape[-1])[:, None]
-        if guidance is not None:
+        if teacher_features is not None:
             if self.regulator is None:
-                raise ValueError("guidance given, but this SpeechVAE was built without teacher_dim")
+                raise ValueError(
+                    "teacher_features given, but this SpeechVAE was built without teacher_dim"
+                )
             projected = self.regulator(
-                guidance, latents.shape[-1], None if lengths is None else posterior.mask
+                teacher_features, latents.shape[-1], None if lengths is None else posterior.mask
             )
         return VAEOutput(posterior, latents, reconstruction, projected)
 
