@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 from torch import Tensor
 
 from svae.audio import SPEECH_RATE
@@ -30,6 +30,7 @@ from svae.runtime.distributed import World, barrier, gather_lists
 
 A = TypeVar("A")
 """What one judge answers about one recording."""
+J = TypeVar("J")
 DECODE_THREADS = 4
 """Audio of the next batch is read while the judge hears this one."""
 
@@ -232,6 +233,17 @@ def _read(entry: tuple[str, Recording]) -> tuple[str, Tensor | Failed]:
         return content, recording.load(SPEECH_RATE)
     except DataError as error:
         return content, Failed(str(error))
+
+
+def own_share(jobs: Sequence[J], label: str, world: World, console: Console) -> Iterable[J]:
+    """Return the jobs of this rank, in a progress bar on a terminal."""
+    return track(
+        jobs[world.rank :: world.world_size],
+        label,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def transcribe_all(

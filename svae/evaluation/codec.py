@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from rich.progress import track
 
 from svae.audio import SPEECH_RATE
 from svae.errors import DataError
 from svae.evaluation.answer_cache import AnswerCache
-from svae.evaluation.ask import Bench, Judges, embed_all
+from svae.evaluation.ask import Bench, Judges, embed_all, own_share
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
 from svae.evaluation.rows import ORIGINALS, Row, Systems, cosine
@@ -87,13 +86,8 @@ def ask_pairs(
     # Every rank has read what was there before one adds to it, so that all share out the same.
     barrier(bench.world)
     lines = []
-    for key, (made, target) in track(
-        list(todo.items())[bench.world.rank :: bench.world.world_size],
-        "Comparing signals",
-        console=bench.console,
-        transient=True,
-        disable=not bench.console.is_terminal,
-    ):
+    shared = own_share(list(todo.items()), "Comparing signals", bench.world, bench.console)
+    for key, (made, target) in shared:
         scores = score_pair(target, made)
         if MISSING not in key:
             cache.add({key: scores.to_json()})
