@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from svae.errors import DataError
-from svae.text.vocabulary import Vocabulary, normalize_text
+from svae.text.vocabulary import PHONES_IN_BRACES, Vocabulary, normalize_text
 
 PHONES = (
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
@@ -29,7 +29,9 @@ READ_AS = {
 }  # fmt: skip
 """Punctuation and what is left of it; apostrophes belong to words."""
 FRAME_TOKENS = "frame-phonemes"
-_WORD = re.compile(r"[A-Za-z']+|.", re.DOTALL)
+_WORD = re.compile(rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL)
+_LETTER_A = re.compile(r"(?<![\w'])(?:(?<=[A-Z]-)A|A(?=-[A-Z]\b)|(?<=[a-z] )A(?![\w'])(?! [A-Z0-9]))")
+"""An A that is spelled, beside other letters (`A-I`) or within a sentence (`vitamin A`), and no article."""
 _VOICELESS, _SIBILANT = frozenset("P T K F TH".split()), frozenset("S Z SH ZH CH JH".split())
 
 
@@ -71,6 +73,13 @@ def pronounce(word: str) -> tuple[str, ...] | None:
     return None
 
 
+def is_spelled_in_dictionary(word: str) -> bool:
+    """Return whether the dictionary reads a word letter by letter, as it does `ibm`."""
+    known = dictionary()
+    spelled = tuple(phone for letter in word for phone in known.get(f"{letter}.", ("?",)))
+    return known.get(word) == spelled
+
+
 class Word(NamedTuple):
     """A word of a text."""
 
@@ -83,8 +92,16 @@ class Word(NamedTuple):
 
 def pieces(text: str) -> Iterator[Word | str]:
     """Yield the words of a text and the symbols between them: `,`, `.`, `?` or a space."""
-    for number, piece in enumerate(_WORD.findall(_without_accents(normalize_text(text)))):
-        if piece.strip("'") and piece[0] in "'" + LETTERS + LETTERS.upper():
+    plain = _without_accents(normalize_text(text))
+    spelled = {match.start() for match in _LETTER_A.finditer(plain)}
+    for number, match in enumerate(_WORD.finditer(plain)):
+        piece = match[0]
+        if match["phones"]:
+            phones = tuple(phone.rstrip("012") for phone in match["phones"].strip("{} ").split())
+            yield Word((match["written"] or "").lower().strip("'"), phones, number)
+        elif match.start() in spelled:
+            yield Word("a", dictionary()["a."], number)
+        elif piece.strip("'") and piece[0] in "'" + LETTERS + LETTERS.upper():
             yield Word(piece.lower().strip("'"), pronounce(piece), number)
         else:
             yield READ_AS.get(piece, " ")
@@ -104,9 +121,17 @@ class PhonemeVocabulary(Vocabulary):
     def unknown(self, text: str) -> list[str]:
         """Return the distinct characters that no rule reads, in order of appearance."""
         readable = {" ", "'", *LETTERS, *LETTERS.upper(), *READ_AS}
+        plain = normalize_text(text)
+        given = {
+            phone.rstrip("012")
+            for braces in PHONES_IN_BRACES.findall(plain)
+            for phone in braces.strip("{} ").split()
+        }
+        if given <= set(PHONES):
+            plain = PHONES_IN_BRACES.sub("", plain)
         return [
             char
-            for char in dict.fromkeys(normalize_text(text))
+            for char in dict.fromkeys(plain)
             if not set(_without_accents(char)) <= readable
         ]
 

@@ -6,6 +6,7 @@ an error that names it (F5-TTS reads such characters as spaces, silently).
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,9 @@ from svae.errors import DataError
 
 PADDING_ID = -1
 """Fills token batches after the end of an utterance. Inside the model, ids move up by one and 0 is the filler."""
+
+PHONES_IN_BRACES = re.compile(r"\{[ ]*[A-Z]{1,2}[0-2]?(?:[ ]+[A-Z]{1,2}[0-2]?)*[ ]*\}")
+"""A pronunciation given in a text: ARPABET in braces, as in `{B EY1 S}`."""
 
 _PLAIN = str.maketrans(
     {
@@ -63,6 +67,9 @@ class Vocabulary:
     def from_characters(cls, characters: Iterable[str]) -> Vocabulary:
         """Build from any iterable of strings: the space, then every other character in code-point order."""
         return cls((" ", *sorted({char for text in characters for char in text} - {" "})))
+
+    reads_phones = False
+    """Whether a pronunciation in braces (`{B EY1 S}`) is read as such."""
 
     def unknown(self, text: str) -> list[str]:
         """Return the distinct characters of `text` that are not in the vocabulary, in order of appearance."""
