@@ -430,6 +430,7 @@ RULES: tuple[Rule, ...] = (
     _rule("initial", r"(?<![\w.'-])([A-HJ-Z])\. (?=(?:[A-Z]\. )*[A-Z][a-z])", lambda m: m[0] if re.match(r"(?:[A-Z]\. )*(\w+)", m.string[m.end() :])[1] in STARTERS else f"{m[1]} ", "He met J. R. Smith.", "He met J R Smith."),  # type: ignore[index]
     _rule("initial", r"(?<=[A-Z] )I\. (?=[A-Z][a-z])|(?<=[a-z] )I\. (?=[A-Z]\. [A-Z])", "I ", "By J. I. Packer", "By J I Packer"),
     # Versions, addresses of machines, sections.
+    _rule("date", r"\b(\d{1,2})\.(\d{1,2})\.([12]\d{3})\b", lambda m: _numeric_date(int(m[2]), int(m[1]), int(m[3]), m), "On 25.12.2019", "On December twenty fifth, twenty nineteen"),
     _rule("ip", r"\b\d{1,3}(?:\.\d{1,3}){3}\b(?!\.\d)", lambda m: _dotted_number(m[0], " dot "), "Ping 192.168.1.20 first.", "Ping one hundred and ninety two dot one hundred and sixty eight dot one dot twenty first."),
     _rule("version", r"\b([Vv])(?:er)?\.?\s?(\d+(?:\.\d+)*)\b(?!\.?\d)", lambda m: f"version {_dotted_number(m[2])}", "The update to v2.0 is free.", "The update to version two point zero is free."),
     _rule("version", r"\b(\d+(?:\.\d+){2,})\b", lambda m: _dotted_number(m[1]), "Release 10.0.1 fixed it.", "Release ten point zero point one fixed it."),
@@ -444,7 +445,6 @@ RULES: tuple[Rule, ...] = (
     # Dates.
     _rule("date", r"\b([12]\d{3})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b(?:T(?=\d))?", lambda m: f"{MONTHS[int(m[2]) - 1]} {ordinal(int(m[3]))}, {year(int(m[1]))}", "The meeting is on 2024-05-17.", "The meeting is on May seventeenth, twenty twenty four."),
     _rule("date", r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b", lambda m: _numeric_date(int(m[1]), int(m[2]), int(m[3]), m), "The deadline is 02/28/2025.", "The deadline is February twenty eighth, twenty twenty five."),
-    _rule("date", r"\b(\d{1,2})\.(\d{1,2})\.([12]\d{3})\b", lambda m: _numeric_date(int(m[2]), int(m[1]), int(m[3]), m), "On 25.12.2019", "On December twenty fifth, twenty nineteen"),
     _rule("date", rf"\b{_MONTH} (\d{{1,2}})(?:st|nd|rd|th)?{_RANGE}(\d{{1,2}})(?:st|nd|rd|th)?\b(?![/:%\d])(?:,? ([12]\d{{3}}))?", lambda m: f"{_month(m[1])} {_ordinal_of(m[2])} to {_ordinal_of(m[3])}" + _of_year(m[4]), "The fair runs Aug 2-6.", "The fair runs August second to sixth."),
     _rule("date", rf"\b{_MONTH} (\d{{1,2}}(?:st|nd|rd|th)?)\b(?![:/%.,]\d|\s?[ap]\.?m)(?:,? ([12]\d{{3}})\b(?! (?:people|men|women)))?", _day, "The paper was signed on July 9, 1851.", "The paper was signed on July ninth, eighteen fifty one."),
     _rule("date", rf"\b([Tt]he )?(\d{{1,2}}(?:st|nd|rd|th)?) (?:of )?{_MONTH}(?:,? ([12]\d{{3}})\b)?(?<!\d (?:may|mar))", _day_first, "She arrived on 5 May 2023.", "She arrived on the fifth of May, twenty twenty three."),
@@ -498,10 +498,10 @@ RULES: tuple[Rule, ...] = (
     _rule("range", r"\b(\w*(?:first|second|third|th))-(?=(?:\w+ )?\w*(?:first|second|third|th)\b)(?<!th-c)", r"\1 to ", "Places 1st-3rd win medals.", "Places first to third win medals."),
     _rule("range", rf"(?<![\w.,/-])({_NUMBER})\s?-\s?({_NUMBER})(?![\w/-]|\s?=|-\w)(?!\.\d)", lambda m: _quantity_range(m) if " - " not in m[0] or not re.match(r"\s?=", m.string[m.end() :]) else m[0], "It takes 10-20 minutes.", "It takes ten to twenty minutes."),
     # Roman numerals.
+    _rule("roman", r"\b(XX|XIX|XVIII|XVII|XVI|XV|XIV|XXI)(?:th)?(?= century)", lambda m: ordinal(roman(m[1]) or 0), "The XIX century", "The nineteenth century"),
     _rule("roman", rf"\b({_AFTER}) ([IVXLCDM]+)\b(?!\.[A-Z]|['-])", _roman_after, "Read Chapter IV tonight.", "Read Chapter four tonight."),
     _rule("roman", rf"\b({_PLACES} [A-Z][a-z]+|{_KINGS}) ((?:[IVX]{{2,}}|[IV](?= (?:of|was|and|had|ruled|died|is|reigned)\b)))(?!['-])\b", _roman_of_name, "Henry VIII had six wives.", "Henry the eighth had six wives."),
     _rule("roman", r"\b([A-Z][a-z]+) (II|III|IV|VI|VII|VIII|IX|XI|XII|XIII|XIV|XV|XVI|XVII|XVIII|XIX|XX|XXI)\b(?!['-])", lambda m: f"{m[1]} {cardinal(roman(m[2]) or 0)}", "Rocky Horror II is out.", "Rocky Horror two is out."),
-    _rule("roman", r"\b(XX|XIX|XVIII|XVII|XVI|XV|XIV|XXI)(?:th)?(?= century)", lambda m: ordinal(roman(m[1]) or 0), "The XIX century", "The nineteenth century"),
     # Mathematics.
     _rule("math", r"(?<=\w)²", " squared", "The area is x² here.", "The area is x squared here."),
     _rule("math", r"(?<=\w)³", " cubed", "A volume of x³.", "A volume of x cubed."),
