@@ -11,7 +11,7 @@ import bisect
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -64,13 +64,17 @@ def pronounce(word: str) -> tuple[str, ...] | None:
         if candidate in known:
             return known[candidate]
     if stripped.lower().endswith("'s") and (stem := pronounce(stripped[:-2])):
-        ending = (
-            ("AH", "Z") if stem[-1] in _SIBILANT else ("S",) if stem[-1] in _VOICELESS else ("Z",)
-        )
-        return (*stem, *ending)
+        return with_s(stem)
     if stripped.isupper() and 2 <= len(stripped) <= 5 and stripped.isalpha():
         return tuple(phone for letter in stripped.lower() for phone in known[f"{letter}."])
     return None
+
+
+def with_s(stem: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the phones of a word with 's, by English's rule."""
+    if stem[-1] in _SIBILANT:
+        return (*stem, "AH", "Z")
+    return (*stem, "S" if stem[-1] in _VOICELESS else "Z")
 
 
 def is_spelled_in_dictionary(word: str) -> bool:
@@ -112,11 +116,17 @@ class PhonemeVocabulary(Vocabulary):
 
     Args:
         spelled: share of known words that `encode` gives in letters, chosen by the text itself. For training.
+        guess: pronounces words that the dictionary lacks (`unknown_words.guess`), for synthesis. None: they stay letters.
     """
 
-    def __init__(self, spelled: float = 0.0) -> None:
+    reads_phones = True
+
+    def __init__(
+        self, spelled: float = 0.0, guess: Callable[[str], tuple[str, ...] | None] | None = None
+    ) -> None:
         super().__init__((" ", ",", ".", "?", "'", *LETTERS, *PHONES))
         self.spelled = spelled
+        self.guess = guess
 
     def unknown(self, text: str) -> list[str]:
         """Return the distinct characters that no rule reads, in order of appearance."""
@@ -152,7 +162,8 @@ class PhonemeVocabulary(Vocabulary):
             shown = text if len(text) <= 80 else text[:77] + "..."
             raise DataError(
                 f"text {shown!r}: unknown character(s) {names}.\n"
-                "       The model reads English letters, spaces and punctuation. Spell the text with these."
+                "       The model reads English letters, spaces and punctuation. Spell the text with these, or leave the "
+                "others out with --skip-unknown."
             )
         symbols: list[str] = []
         for piece in pieces(text):
@@ -176,6 +187,10 @@ class PhonemeVocabulary(Vocabulary):
 
     def spell(self, word: Word, text: str) -> Sequence[str]:
         """Return a word's phones; its letters where it has none, or where the share `spelled` of this text says so."""
+        if word.phones is None and self.guess is not None:
+            return self.guess(word.letters) or word.letters
+        if not word.letters and word.phones is not None:
+            return word.phones  # a pronunciation in braces, without a word
         digest = hashlib.sha256(f"{word.number}/{text}".encode()).digest() if self.spelled else b""
         if word.phones is None or (
             digest and int.from_bytes(digest[:4], "big") < self.spelled * 2**32
@@ -255,18 +270,30 @@ class FramePhonemes(PhonemeVocabulary):
         return {"tokens": FRAME_TOKENS, "symbols": list(self.symbols)}
 
 
-def open_vocabulary(stored: object) -> Vocabulary:
+def open_vocabulary(
+    stored: object, *, guess: Callable[[str], tuple[str, ...] | None] | None = None
+) -> Vocabulary:
     """Rebuild a vocabulary from a checkpoint: a list of characters, or what PhonemeVocabulary.to_json returned.
+
+    Args:
+        stored: what the checkpoint holds.
+        guess: see `PhonemeVocabulary`; models of characters need none.
 
     Raises:
         DataError: neither, or phonemes of another version.
     """
     if not isinstance(stored, dict):
         return Vocabulary.from_json(stored)
-    vocabulary = FramePhonemes() if stored.get("tokens") == FRAME_TOKENS else PhonemeVocabulary()
+    kind = FramePhonemes if stored.get("tokens") == FRAME_TOKENS else PhonemeVocabulary
+    vocabulary = kind(guess=guess)
     if stored != vocabulary.to_json():
         raise DataError("vocabulary: these are not the phonemes of this version of svae")
     return vocabulary
+
+
+def without_phones(text: str) -> str:
+    """Return a text without pronunciations in braces, as what is written: `bass{B EY S}` becomes `bass`."""
+    return " ".join(PHONES_IN_BRACES.sub("", text).split())
 
 
 def _without_accents(text: str) -> str:

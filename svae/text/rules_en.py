@@ -242,7 +242,15 @@ def _plain_fraction(match: Match) -> str:
 
 
 def _dotted_number(written: str, dot: str = " point ") -> str:
-    return dot.join(cardinal(int(part)) for part in written.split("."))
+    return dot.join(
+        digits(part) if len(part) > 1 and part[0] == "0" else cardinal(int(part))
+        for part in written.split(".")
+    )
+
+
+def _count(written: str, name: str) -> str:
+    number = int(written)
+    return f"{cardinal(number)} {name if number == 1 else name + 's'}"
 
 
 def _quantity_range(match: Match) -> str:
@@ -290,10 +298,7 @@ def _with_unit(match: Match) -> str:
     following = re.match(r"\s+([a-z]{3,})", match.string[match.end() :])
     before_noun = bool(article) and following is not None and following[1] not in _NOT_COUNTED
     single = number == "1" or before_noun or gap == "-"
-    stop = ""
-    if match.string[match.end() : match.end() + 1] == "." and unit not in ("°C", "°F"):
-        stop = ""
-    return f"{article}{quantity(number)} {names[0] if single else names[1]}{stop}"
+    return f"{article}{quantity(number)} {names[0] if single else names[1]}"
 
 
 def _is_unit(match: Match, unit: str, gap: str) -> bool:
@@ -426,6 +431,7 @@ RULES: tuple[Rule, ...] = (
     _rule("abbreviation", r"\b(?:[A-Z]\.){1,}[A-Z]\b(?!\.)", lambda m: letters(m[0].replace(".", "")), "The U.S economy", "The U-S economy"),
     _rule("abbreviation", r"(?<![\w.])(?:" + "|".join(re.escape(a) for a in sorted(ABBREVIATIONS, key=len, reverse=True)) + r")(?![\w])", _abbreviation, "Pack socks, shirts, etc. We leave early.", "Pack socks, shirts, et cetera. We leave early."),
     _rule("abbreviation", rf"\b({'|'.join(n + '|' + n.capitalize() for n in sorted(NUMBERED, key=len, reverse=True))})\.\s?(?=\d|[IVXL]+\b)", _numbered, "As fig. 3 on p. 15 shows, it works.", "As figure three on page fifteen shows, it works."),
+    _rule("abbreviation", r"(?<=[a-z]) v\.? (?=[A-Z])", " versus ", "In Roe v. Wade it ruled.", "In Roe versus Wade it ruled."),
     _rule("abbreviation", r"\b([Nn])o\.\s?(?=\d)", "number ", "Take bus No. 5 to the park.", "Take bus number five to the park."),
     _rule("initial", r"(?<![\w.'-])([A-HJ-Z])\. (?=(?:[A-Z]\. )*[A-Z][a-z])", lambda m: m[0] if re.match(r"(?:[A-Z]\. )*(\w+)", m.string[m.end() :])[1] in STARTERS else f"{m[1]} ", "He met J. R. Smith.", "He met J R Smith."),  # type: ignore[index]
     _rule("initial", r"(?<=[A-Z] )I\. (?=[A-Z][a-z])|(?<=[a-z] )I\. (?=[A-Z]\. [A-Z])", "I ", "By J. I. Packer", "By J I Packer"),
@@ -452,10 +458,11 @@ RULES: tuple[Rule, ...] = (
     _rule("date", r"\b(Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun)\.(?=,| \d| (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)| (?:at|and|to|the)\b)", lambda m: next(d for d in DAYS if d[:2] == m[1][:2]), "On Tues., Nov. 11 we rested.", "On Tuesday, November eleventh we rested."),
     # Times.
     _rule("time", r"\b(\d{1,2}):(\d\d)\s?-\s?(\d{1,2}):(\d\d)\b", lambda m: f"{_clock(int(m[1]), int(m[2]))} to {_clock(int(m[3]), int(m[4]))}", "Open 9:15-17:30.", "Open nine fifteen to seventeen thirty."),
-    _rule("time", r"\b(\d{1,2}):([0-5]\d):([0-5]\d)\b", lambda m: f"{cardinal(int(m[1]))} hours, {cardinal(int(m[2]))} minutes and {cardinal(int(m[3]))} seconds", "It took 2:15:30.", "It took two hours, fifteen minutes and thirty seconds."),
+    _rule("time", r"\b(\d{1,2}):([0-5]\d):([0-5]\d)\b", lambda m: f"{_count(m[1], 'hour')}, {_count(m[2], 'minute')} and {_count(m[3], 'second')}", "It took 2:15:30.", "It took two hours, fifteen minutes and thirty seconds."),
     _rule("time", r"(?<![\d:])(\d{1,2}):(\d\d)(?![\d:])", _time, "The train leaves at 10:15.", "The train leaves at ten fifteen."),
-    _rule("time", r"\b(\d+)\s?h\s?(\d+)\s?(?:m|min)\b(?!/)", lambda m: f"{cardinal(int(m[1]))} hour{'' if m[1] == '1' else 's'} and {cardinal(int(m[2]))} minute{'' if m[2] == '1' else 's'}", "It took 1h30m.", "It took one hour and thirty minutes."),
+    _rule("time", r"\b(\d+)\s?h\s?(\d+)\s?(?:m|min)\b(?!/)", lambda m: f"{_count(m[1], 'hour')} and {_count(m[2], 'minute')}", "It took 1h30m.", "It took one hour and thirty minutes."),
     # Money.
+    _rule("money", r"\b(?:US|A|C|CA|AU|NZ|HK|S)(?=\$\d)", lambda m: {"A": "Australian ", "AU": "Australian ", "C": "Canadian ", "CA": "Canadian ", "NZ": "New Zealand ", "HK": "Hong Kong ", "S": "Singapore "}.get(m[0], ""), "It is US$5 now.", "It is five dollars now."),
     _rule("money", rf"({_COIN})\s?({_NUMBER}){_SCALE}\s?(?:-|to)\s?{_COIN}?\s?({_NUMBER}){_SCALE}(?![\w%])", _money_range, "Parking costs $15-$20.", "Parking costs fifteen to twenty dollars."),
     _rule("money", rf"\b([Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Tt]hat|[Hh]is|[Hh]er|[Tt]heir|[Mm]y|[Oo]ur|[Yy]our|[Ee]very|[Ee]ach|[Ee]xtra|[Nn]ew)[ -]({_COIN})\s?({_NUMBER}){_SCALE}(?=[ -](?!(?:{'|'.join(sorted(_NOT_COUNTED))})\b)[a-z]{{3,}})(?![ -][a-z]+ed\b)", _money_before_noun, "He ordered a $6 burger.", "He ordered a six dollar burger."),
     _rule("money", rf"(?:(?<!\w)(-))?({_COIN})\s?({_NUMBER}){_SCALE}", _money, "Shares rose $0.85 today.", "Shares rose eighty five cents today."),
@@ -463,7 +470,11 @@ RULES: tuple[Rule, ...] = (
     _rule("money", r"\b(\d+)\s?¢", lambda m: f"{cardinal(int(m[1]))} cent{'' if m[1] == '1' else 's'}", "A stamp was 25¢ then.", "A stamp was twenty five cents then."),
     _rule("money", r"\b(USD|EUR|GBP)\s?(?=\d)", lambda m: {"USD": "$", "EUR": "€", "GBP": "£"}[m[1]], "EUR20", "twenty euros"),
     _rule("money", rf"(?<=[a-z])\s?/\s?({'|'.join(_PER)})\b", lambda m: f" per {_PER[m[1]]}" if re.search(r"(?:dollars?|euros?|pounds?|cents?|pence|yen|rupees|thousand|million)$", m.string[: m.start()]) else m[0], "The plan is $9/month.", "The plan is nine dollars per month."),
+    _rule("money", r"\b(\d[\d,.]*) (USD|EUR|GBP)\b", lambda m: f"{quantity(m[1])} " + {"USD": "dollars", "EUR": "euros", "GBP": "pounds"}[m[2]], "It is 5 EUR now.", "It is five euros now."),
     # Scores, ratios, idioms.
+    _rule("idiom", r"\b401\(k\)", "four oh one K", "His 401(k) grew.", "His four oh one K grew."),
+    _rule("idiom", r"\b([CF])#(?!\w)", r"\1 sharp", "She writes C# code.", "She writes C sharp code."),
+    _rule("number", r"\b\d{10,}\b(?![.,]\d)", lambda m: digits(m[0]), "Code 1234567890 works.", "Code one two three four five six seven eight nine zero works."),
     _rule("idiom", r"\b24/7\b", "twenty four seven", "The shop is open 24/7.", "The shop is open twenty four seven."),
     _rule("idiom", r"\b9/11\b(?! of)", "nine eleven", "After 9/11 travel changed.", "After nine eleven travel changed."),
     _rule("idiom", r"\b(50/50|60/40|70/30|80/20|90/10|20/20)\b", lambda m: " ".join(cardinal(int(n)) for n in m[1].split("/")), "It is a 50/50 chance.", "It is a fifty fifty chance."),
@@ -480,10 +491,12 @@ RULES: tuple[Rule, ...] = (
     _rule("unit", r"\b(\d{1,2})'\s?(\d{1,2})(?:\"|'')", lambda m: f"{cardinal(int(m[1]))} foot {cardinal(int(m[2]))}", "He is 5'10\" tall.", "He is five foot ten tall."),
     _rule("unit", rf"\b(\d[\d.]*)\"(?=[ -](?:[a-z]|x\b)|[x×])(?<!\"\d\")(?<!\"\d\d\")(?<!\"\d{{4}}\")", lambda m: f"{quantity(m[1])} inch", "A 12\" ruler", "A twelve inch ruler"),
     _rule("unit", rf"(?<![\w.,$€£])({_NUMBER})\s?-\s?({_NUMBER})(?=\s?{_UNIT})", lambda m: f"{quantity(m[1])} to {m[2]}", "Walk 5-10 km.", "Walk five to ten kilometers."),
-    _rule("unit", rf"(?<![\w.,$€£/])((?:[Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Ee]very|[Hh]is|[Hh]er|[Oo]ur|[Mm]y|[Tt]heir) )?({_SIGNED})(\s?|-){_UNIT}\.?(?<!\.)", _with_unit, "She ran a 10 km race.", "She ran a ten kilometer race."),
+    _rule("unit", rf"(?<![\w.,$€£/])((?:[Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Ee]very|[Hh]is|[Hh]er|[Oo]ur|[Mm]y|[Tt]heir) )?({_SIGNED})(\s?|-){_UNIT}(?:\.(?=\s+[a-z]|,))?", _with_unit, "She ran a 10 km race.", "She ran a ten kilometer race."),
     _rule("unit", rf"\b(\d+) (\d+)/(\d+)\b", _mixed_fraction, "Cut it 2 1/4 inches wide.", "Cut it two and a quarter inches wide."),
     _rule("unit", r"\b([1-9])/(\d{1,2}) (tsp|tbsp|lb|oz|gal|qt|pt|in|kg|km|mi|ml|mL)\b\.?", lambda m: f"{_plain_fraction(m)} {'of a ' if m[1] != '1' and m[2] == '4' else ''}{UNITS[m[3]][0] if m[1] == '1' or m[2] == '4' else UNITS[m[3]][1]}", "Add 1/2 tsp of salt.", "Add one half teaspoon of salt."),
+    _rule("unit", r"\b(hrs?|hours?|mins?|minutes|days?|times|doses?|cups?|pills?|tablets?|calls?|people|units|miles|steps|pages|words)/(day|week|wk|month|year|yr|hour|hr|minute|min|person|night|patient)\b", lambda m: f"{UNITS[m[1]][1] if m[1] in UNITS else m[1]} per {UNITS[m[2]][0] if m[2] in UNITS else m[2]}", "Take two pills/day.", "Take two pills per day."),
     # Years and decades.
+    _rule("year", r"\b(may|march|mar|sun|sat) (\d{1,4})\b(?![\d.,:/%-]\d)", lambda m: f"{m[1]} {cardinal(int(m[2]))}", "They may 5 times fail.", "They may five times fail."),
     _rule("year", r"\b(1[0-9]\d\d|20\d\d)\s?-\s?(1[0-9]\d\d|20\d\d)\b(?! (?:people|dollars))", _years, "The war of 1939-1945 changed everything.", "The war of nineteen thirty nine to nineteen forty five changed everything."),
     _rule("year", r"\b(1[5-9]\d\d|20[0-4]\d)[-/](\d\d)\b(?![-/\d])", _years, "See the 1870-71 letters.", "See the eighteen seventy to seventy one letters."),
     _rule("year", r"\b((?:1[0-9]|20)\d0)'?s\b('?)", lambda m: decade(int(m[1])), "The 1990s' music lives on.", "The nineteen nineties music lives on."),
@@ -502,6 +515,7 @@ RULES: tuple[Rule, ...] = (
     _rule("roman", rf"\b({_AFTER}) ([IVXLCDM]+)\b(?!\.[A-Z]|['-])", _roman_after, "Read Chapter IV tonight.", "Read Chapter four tonight."),
     _rule("roman", rf"\b({_PLACES} [A-Z][a-z]+|{_KINGS}) ((?:[IVX]{{2,}}|[IV](?= (?:of|was|and|had|ruled|died|is|reigned)\b)))(?!['-])\b", _roman_of_name, "Henry VIII had six wives.", "Henry the eighth had six wives."),
     _rule("roman", r"\b([A-Z][a-z]+) (II|III|IV|VI|VII|VIII|IX|XI|XII|XIII|XIV|XV|XVI|XVII|XVIII|XIX|XX|XXI)\b(?!['-])", lambda m: f"{m[1]} {cardinal(roman(m[2]) or 0)}", "Rocky Horror II is out.", "Rocky Horror two is out."),
+    _rule("roman", r"(?<![\w'-])(II|III|VII|VIII|IX|XII|XIII|XIV)\b(?!['-])", lambda m: cardinal(roman(m[1]) or 0), "Read parts one, II and III.", "Read parts one, two and three."),
     # Mathematics.
     _rule("math", r"(?<=\w)²", " squared", "The area is x² here.", "The area is x squared here."),
     _rule("math", r"(?<=\w)³", " cubed", "A volume of x³.", "A volume of x cubed."),
@@ -542,6 +556,7 @@ RULES: tuple[Rule, ...] = (
     _rule("abbreviation", r"\bw/o\b", "without", "tea w/o milk", "tea without milk"),
     _rule("abbreviation", r"\bw/(?=\s|\w)\s?", "with ", "tea w/ milk", "tea with milk"),
     _rule("abbreviation", r"\bN/A\b", "N-A", "It is N/A here.", "It is N-A here."),
+    _rule("sign", r"(?<=[\w:])\\+(?=\w)", " backslash ", "See C:\\data now.", "See C: backslash data now."),
     _rule("sign", r"(?<=[A-Z])&(?=[A-Z])", " and ", "The R&D team", "The R and D team"),
     _rule("sign", r"\s*&\s*", " and ", "Salt & pepper", "Salt and pepper"),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from svae.errors import ConfigError
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
 from svae.text.rules_en import LEFT_OVER, RULES, letters
 from svae.text.vocabulary import PHONES_IN_BRACES, normalize_text
-from svae.text.words_en import COMMON_CAPITALS, INITIALISMS
+from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS
 
 SPOKEN_LANGUAGES = ("en", "zh", "ja")
 """Languages that can be spelled out. None of them: the text stays, and is split into sentences by English rules."""
@@ -98,7 +98,7 @@ def _spell_capitals(text: str) -> str:
 
 
 def _is_initialism(word: str, match: re.Match[str]) -> bool:
-    if word in COMMON_CAPITALS:
+    if word in COMMON_CAPITALS or word in ACRONYMS:
         return False
     known = word.lower() in dictionary()
     if known and _is_shouted(match):
@@ -107,8 +107,8 @@ def _is_initialism(word: str, match: re.Match[str]) -> bool:
         return word != "IT" or not re.match(r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :])
     if known:
         return len(word) == 2 or is_spelled_in_dictionary(word.lower())
-    has_vowel = any(char in "AEIOUY" for char in word)
-    return len(word) <= 4 if has_vowel else True
+    # What no dictionary has is a word if it is long and can be said: no four consonants in a row.
+    return len(word) <= 4 or re.search(r"[^AEIOUY]{4}|^[^AEIOUY]+$", word) is not None
 
 
 def _is_shouted(match: re.Match[str]) -> bool:

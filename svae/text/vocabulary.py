@@ -82,6 +82,10 @@ class Vocabulary:
         }
         return text.translate(str.maketrans(other))
 
+    def fit(self, text: str) -> str:
+        """Return a text in `normalize_text`'s spelling, letters that are known in the other case only in that case."""
+        return self.fold(normalize_text(text))
+
     def encode(self, text: str) -> list[int]:
         """Return one id per character; `text` should have gone through `normalize_text`.
 
@@ -97,7 +101,7 @@ class Vocabulary:
             raise DataError(
                 f"text {shown!r}: unknown character(s) {names}.\n"
                 f"       The model knows {len(self)} characters: {''.join(self.symbols)!r}. Spell the text with these, "
-                "or train on a corpus that has the others."
+                "leave the others out with --skip-unknown, or train on a corpus that has them."
             )
         return [self._ids[char] for char in text]
 

@@ -34,7 +34,7 @@ ABBREVIATIONS = {
     "Supt.": ("Superintendent", False), "Messrs.": ("Messieurs", False), "Fr.": ("Father", False),
     "Mt.": ("Mount", False), "Ft.": ("Fort", False), "Jr.": ("Junior", True), "Sr.": ("Senior", True),
     "Jr": ("Junior", True), "Esq.": ("Esquire", True),
-    "vs.": ("versus", False), "vs": ("versus", False), "v.": ("versus", False), "etc.": ("et cetera", True),
+    "vs.": ("versus", False), "vs": ("versus", False), "etc.": ("et cetera", True),
     "etc": ("et cetera", False),
     "e.g.": ("for example", False), "E.g.": ("For example", False), "i.e.": ("that is", False), "I.e.": ("That is", False),
     "eg.": ("for example", False), "ie.": ("that is", False), "cf.": ("compare", False), "viz.": ("namely", False),
@@ -152,6 +152,12 @@ INITIALISMS = frozenset(
 ) - {"ASAP", "WWII", "B2B", "ED", "PE"}
 """Capitals that are read letter by letter although a dictionary may have them as a word."""
 
+ACRONYMS = frozenset(
+    "JSON YAML JPEG GIF COVID SARS FIFA UEFA UNESCO UNICEF OPEC NASDAQ IKEA ASCII CAPTCHA POTUS SCOTUS FEMA OSHA NAFTA ASEAN "
+    "DARPA HIPAA LEGO ASAP CUDA ICANN NASA NATO RAM ROM SIM PIN AIDS LASER SCUBA SWAT TED YOLO FOMO BAFTA CERN INTERPOL EBITDA".split()
+)
+"""Capitals that are said as a word although a dictionary may not have it."""
+
 COMMON_CAPITALS = frozenset(
     "A I AN AND ANY ARE AS AT BE BUT BY CAN DO FOR GO GOT HAD HAS HE HER HIM HIS HOW IF IN IS ITS ME MY NEW NO NOT NOW OF "
     "OFF OH OK ON ONE OR OUR OUT SEE SHE SO THE TO TOO TWO UP WAS WAY WE WHY YES YOU AH HI HA OW OX AX".split()
@@ -165,6 +171,6 @@ SYMBOLS = {
     "≈": "approximately", "°": "degrees", "√": "the square root of", "∞": "infinity", "π": "pi", "µ": "micro", "Ω": "ohms",
     "©": "copyright", "§": "section", "→": "to", "½": "one half", "¼": "one quarter", "¾": "three quarters", "²": "squared",
     "³": "cubed", "~": "about", "α": "alpha", "β": "beta", "γ": "gamma", "Δ": "delta", "δ": "delta", "λ": "lambda", "σ": "sigma", "θ": "theta",
-    "™": "", "®": "", "|": ",", "•": ",", "*": "", "{": "", "}": "", "·": "", "†": "", "‡": "", "¶": "", "←": "", "↑": "", "↓": "",
+    "™": "", "®": "", "|": ",", "•": ",", "*": "", "{": "", "}": "", "·": "", "¿": "", "¡": "", "†": "", "‡": "", "¶": "", "←": "", "↑": "", "↓": "",
 }  # fmt: skip
 """Signs that no rule has read; an empty reading is silence."""
