@@ -21,7 +21,9 @@ class Lexicon:
     def __init__(self, entries: dict[str, str]) -> None:
         self.entries = {word.casefold(): said for word, said in entries.items()}
         names = sorted(map(re.escape, self.entries), key=len, reverse=True)
-        self._pattern = re.compile(rf"(?<![\w{{])({'|'.join(names) or '(?!)'})(?![\w}}])", re.IGNORECASE)
+        self._pattern = re.compile(
+            rf"(?<![\w{{])({'|'.join(names) or '(?!)'})(?![\w}}])", re.IGNORECASE
+        )
 
     @classmethod
     def read(cls, path: Path) -> Lexicon:
@@ -55,9 +57,13 @@ class Lexicon:
             entries[word.casefold()] = said
         if problems:
             more = [f"  … and {len(problems) - 10} more"] if len(problems) > 10 else []
-            raise DataError("\n".join([f"{path}: {len(problems)} wrong line(s)", *problems[:10], *more]))
+            raise DataError(
+                "\n".join([f"{path}: {len(problems)} wrong line(s)", *problems[:10], *more])
+            )
         if not entries:
-            raise DataError(f"{path}: no entries; expected lines like 'Raghunathan<tab>R AA G UW N AA T AH N'")
+            raise DataError(
+                f"{path}: no entries; expected lines like 'Raghunathan<tab>R AA G UW N AA T AH N'"
+            )
         return cls(entries)
 
     def apply(self, text: str, vocabulary: Vocabulary) -> str:
@@ -95,7 +101,9 @@ def _entry(line: str) -> tuple[str, str]:
     if len(parts) == 1:
         parts = line.split(maxsplit=1)
     if len(parts) != 2 or not parts[1]:
-        raise ValueError(f"expected a word, a tab, and phones or a respelling; got {line.strip()[:60]!r}")
+        raise ValueError(
+            f"expected a word, a tab, and phones or a respelling; got {line.strip()[:60]!r}"
+        )
     word, said = normalize_text(parts[0]), normalize_text(parts[1]).strip("{} ")
     if not re.fullmatch(r"[^\W_](?:[\w'. -]*\w)?", word):
         raise ValueError(f"{word[:40]!r} is no word")
@@ -105,7 +113,9 @@ def _entry(line: str) -> tuple[str, str]:
     ):
         wrong = [piece for piece in pieces if piece.rstrip("012") not in PHONES]
         if wrong:
-            raise ValueError(f"{', '.join(map(repr, wrong))}: no phone(s) of ARPABET ({' '.join(PHONES)})")
+            raise ValueError(
+                f"{', '.join(map(repr, wrong))}: no phone(s) of ARPABET ({' '.join(PHONES)})"
+            )
         return word, "{" + " ".join(piece.rstrip("012") for piece in pieces) + "}"
     if not re.search(r"[^\W\d_]", said) or re.search(r"[{}\[\]]", said):
         raise ValueError(f"{said[:40]!r} is neither phones nor a respelling")

@@ -29,8 +29,12 @@ READ_AS = {
 }  # fmt: skip
 """Punctuation and what is left of it; apostrophes belong to words."""
 FRAME_TOKENS = "frame-phonemes"
-_WORD = re.compile(rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL)
-_LETTER_A = re.compile(r"(?<![\w'])(?:(?<=[A-Z]-)A|A(?=-[A-Z]\b)|(?<=[a-z] )A(?![\w'])(?! [A-Z0-9]))")
+_WORD = re.compile(
+    rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL
+)
+_LETTER_A = re.compile(
+    r"(?<![\w'])(?:(?<=[A-Z]-)A|A(?=-[A-Z]\b)|(?<=[a-z] )A(?![\w'])(?! [A-Z0-9]))"
+)
 """An A that is spelled, beside other letters (`A-I`) or within a sentence (`vitamin A`), and no article."""
 _VOICELESS, _SIBILANT = frozenset("P T K F TH".split()), frozenset("S Z SH ZH CH JH".split())
 
@@ -140,9 +144,7 @@ class PhonemeVocabulary(Vocabulary):
         if given <= set(PHONES):
             plain = PHONES_IN_BRACES.sub("", plain)
         return [
-            char
-            for char in dict.fromkeys(plain)
-            if not set(_without_accents(char)) <= readable
+            char for char in dict.fromkeys(plain) if not set(_without_accents(char)) <= readable
         ]
 
     def fold(self, text: str) -> str:

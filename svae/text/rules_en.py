@@ -85,7 +85,9 @@ def _web_part(text: str) -> str:
             spoken.append(cardinal(int(piece)) if len(piece) < 3 else digits(piece))
         elif piece[0].isalpha():
             low = piece.lower()
-            spoken.append(letters(piece) if low in LETTERED or not set(low) & set("aeiouy") else piece)
+            spoken.append(
+                letters(piece) if low in LETTERED or not set(low) & set("aeiouy") else piece
+            )
         else:
             spoken.append(names.get(piece, " "))
     return " ".join(" ".join(spoken).split())
@@ -165,11 +167,14 @@ def _time_with_half(match: Match) -> str:
 
 
 def _time_range(match: Match) -> str:
-    first = _clock(int(match[1]), int(match[2]) if match[2] else None, _half(match[3]) if match[3] else "")
+    first = _clock(
+        int(match[1]), int(match[2]) if match[2] else None, _half(match[3]) if match[3] else ""
+    )
     if not match[3] and match[2] and int(match[2]) == 0:
         first = cardinal(int(match[1]))
-    return f"{first} to {_clock(int(match[4]), int(match[5]) if match[5] else None, _half(match[6]))}" + (
-        ends_sentence(match, any_capital=True) if match[0].endswith(".") else ""
+    return (
+        f"{first} to {_clock(int(match[4]), int(match[5]) if match[5] else None, _half(match[6]))}"
+        + (ends_sentence(match, any_capital=True) if match[0].endswith(".") else "")
     )
 
 
@@ -212,7 +217,9 @@ def _money_range(match: Match) -> str:
     if "." in match[2]:
         start = _money_parts(match[1], match[2], first)
     else:
-        start = quantity(match[2]) + (f" {SCALES.get(first.lower(), first.lower())}" if first else "")
+        start = quantity(match[2]) + (
+            f" {SCALES.get(first.lower(), first.lower())}" if first else ""
+        )
     return f"{start} to {_money_parts(match[1], match[5], scale)}"
 
 
@@ -234,11 +241,16 @@ def _mixed_fraction(match: Match) -> str:
     fraction = _fraction(int(match[2]), int(match[3]))
     if fraction is None:
         return match[0]
-    return f"{cardinal(int(match[1]))} and {'a' if match[2] == '1' else ''}{fraction.removeprefix('one')}".replace("  ", " ")
+    return f"{cardinal(int(match[1]))} and {'a' if match[2] == '1' else ''}{fraction.removeprefix('one')}".replace(
+        "  ", " "
+    )
 
 
 def _plain_fraction(match: Match) -> str:
-    return _fraction(int(match[1]), int(match[2])) or f"{cardinal(int(match[1]))} over {cardinal(int(match[2]))}"
+    return (
+        _fraction(int(match[1]), int(match[2]))
+        or f"{cardinal(int(match[1]))} over {cardinal(int(match[2]))}"
+    )
 
 
 def _dotted_number(written: str, dot: str = " point ") -> str:
@@ -293,7 +305,30 @@ def _with_unit(match: Match) -> str:
     """A number and a unit; the unit in the singular after one, or before a noun after `a`."""
     article, number, gap, unit = match[1] or "", match[2], match[3], match[4]
     names = _unit_name(unit)
-    if names is None or (unit in ("in", "m", "a", "h", "s", "d", "C", "F", "A", "V", "K", "J", "N", "l", "L", "g", "t", "oz") and not _is_unit(match, unit, gap)):
+    if names is None or (
+        unit
+        in (
+            "in",
+            "m",
+            "a",
+            "h",
+            "s",
+            "d",
+            "C",
+            "F",
+            "A",
+            "V",
+            "K",
+            "J",
+            "N",
+            "l",
+            "L",
+            "g",
+            "t",
+            "oz",
+        )
+        and not _is_unit(match, unit, gap)
+    ):
         return match[0]
     following = re.match(r"\s+([a-z]{3,})", match.string[match.end() :])
     before_noun = bool(article) and following is not None and following[1] not in _NOT_COUNTED
@@ -305,12 +340,20 @@ def _is_unit(match: Match, unit: str, gap: str) -> bool:
     """Return whether what may be another word is a unit here: no `5 in the box`, no `4 A`."""
     rest = match.string[match.end() :]
     if unit == "in":
-        return gap == "" or rest[:1] == "." and rest[1:2] in ("", " ", ",") or bool(
-            re.match(r"\s*(?:[x×,)]|by\b|long|wide|tall|high|deep|thick)", rest)
+        return (
+            gap == ""
+            or rest[:1] == "."
+            and rest[1:2] in ("", " ", ",")
+            or bool(re.match(r"\s*(?:[x×,)]|by\b|long|wide|tall|high|deep|thick)", rest))
         )
     if unit in ("C", "F", "A", "a", "K", "d", "s"):
-        return unit in ("s", "d") and bool(gap == "" or rest[:1] in (".", ",", "")) and not re.match(
-            r"\d0$", match[2][-2:] if len(match[2]) in (2, 4) and gap == "" and unit == "s" else ""
+        return (
+            unit in ("s", "d")
+            and bool(gap == "" or rest[:1] in (".", ",", ""))
+            and not re.match(
+                r"\d0$",
+                match[2][-2:] if len(match[2]) in (2, 4) and gap == "" and unit == "s" else "",
+            )
         )
     return True
 
@@ -349,7 +392,11 @@ def _street(match: Match) -> str:
     name_follows = following is not None and following[1] not in STARTERS
     if match[2] in ("Dr", "St") and name_follows or match[1] in STARTERS:
         return match[0]
-    stop = "." if match[0].endswith(".") and (following is not None or not rest.strip("\"')] ")) else ""
+    stop = (
+        "."
+        if match[0].endswith(".") and (following is not None or not rest.strip("\"')] "))
+        else ""
+    )
     return f"{match[1]} {STREETS[match[2]]}{stop}"
 
 
@@ -369,10 +416,16 @@ def _half_day(match: Match) -> str:
 
 
 def _numbered(match: Match) -> str:
-    return NUMBERED[match[1].rstrip(".").lower()].capitalize() + " " if match[1][0].isupper() else NUMBERED[match[1].rstrip(".").lower()] + " "
+    return (
+        NUMBERED[match[1].rstrip(".").lower()].capitalize() + " "
+        if match[1][0].isupper()
+        else NUMBERED[match[1].rstrip(".").lower()] + " "
+    )
 
 
-def _rule(kind: str, pattern: str, reading: str | Callable[[Match], str], example: str, spoken: str) -> Rule:
+def _rule(
+    kind: str, pattern: str, reading: str | Callable[[Match], str], example: str, spoken: str
+) -> Rule:
     return Rule(kind, re.compile(pattern), reading, example, spoken)
 
 
@@ -445,7 +498,7 @@ RULES: tuple[Rule, ...] = (
     _rule("phone", r"\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}(?!\d)", _phone, "Ring +44 20 7946 0018.", "Ring plus four four, two zero, seven nine four six, zero zero one eight."),
     _rule("phone", r"(?<![\d$-])(?:1[ .-])?(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}\b(?![-\d])", _phone, "My number is (212) 555-0176.", "My number is two one two, five five five, zero one seven six."),
     _rule("phone", r"(?<![\d$,.-])\d{3}-\d{4}\b(?![-\d])", _phone, "Call 555-1234.", "Call five five five, one two three four."),
-    _rule("phone", rf"(?<=[A-Za-z.] )\b(?:0\d{{2,4}}) \d{{3,4}} \d{{3,4}}\b", _phone, "Ring 020 7946 0018.", "Ring zero two zero, seven nine four six, zero zero one eight."),
+    _rule("phone", r"(?<=[A-Za-z.] )\b(?:0\d{2,4}) \d{3,4} \d{3,4}\b", _phone, "Ring 020 7946 0018.", "Ring zero two zero, seven nine four six, zero zero one eight."),
     _rule("phone", rf"\b({_PHONE_WORDS}) (\d{{3,}})\b(?! ?(?:people|times|of|customers|men|women|minutes|[a-z]+s\b))", lambda m: f"{m[1]} {digits(m[2])}", "Dial 911 in an emergency.", "Dial nine one one in an emergency."),
     _rule("phone", r"\b(911|999|112|411|311|988)(?= (?:call|operator|dispatcher|emergency))", lambda m: digits(m[1]), "A 911 call came.", "A nine one one call came."),
     # Dates.
@@ -489,10 +542,10 @@ RULES: tuple[Rule, ...] = (
     _rule("percent", rf"(?:(?<=[\s(\"])\+|^\+)({_NUMBER})\s?%", lambda m: f"plus {quantity(m[1])} percent", "It is +5% today.", "It is plus five percent today."),
     _rule("percent", rf"({_SIGNED})\s?%", lambda m: f"{quantity(m[1])} percent", "Only 0.5% failed.", "Only zero point five percent failed."),
     _rule("unit", r"\b(\d{1,2})'\s?(\d{1,2})(?:\"|'')", lambda m: f"{cardinal(int(m[1]))} foot {cardinal(int(m[2]))}", "He is 5'10\" tall.", "He is five foot ten tall."),
-    _rule("unit", rf"\b(\d[\d.]*)\"(?=[ -](?:[a-z]|x\b)|[x×])(?<!\"\d\")(?<!\"\d\d\")(?<!\"\d{{4}}\")", lambda m: f"{quantity(m[1])} inch", "A 12\" ruler", "A twelve inch ruler"),
+    _rule("unit", r"\b(\d[\d.]*)\"(?=[ -](?:[a-z]|x\b)|[x×])(?<!\"\d\")(?<!\"\d\d\")(?<!\"\d{4}\")", lambda m: f"{quantity(m[1])} inch", "A 12\" ruler", "A twelve inch ruler"),
     _rule("unit", rf"(?<![\w.,$€£])({_NUMBER})\s?-\s?({_NUMBER})(?=\s?{_UNIT})", lambda m: f"{quantity(m[1])} to {m[2]}", "Walk 5-10 km.", "Walk five to ten kilometers."),
     _rule("unit", rf"(?<![\w.,$€£/])((?:[Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Ee]very|[Hh]is|[Hh]er|[Oo]ur|[Mm]y|[Tt]heir) )?({_SIGNED})(\s?|-){_UNIT}(?:\.(?=\s+[a-z]|,))?", _with_unit, "She ran a 10 km race.", "She ran a ten kilometer race."),
-    _rule("unit", rf"\b(\d+) (\d+)/(\d+)\b", _mixed_fraction, "Cut it 2 1/4 inches wide.", "Cut it two and a quarter inches wide."),
+    _rule("unit", r"\b(\d+) (\d+)/(\d+)\b", _mixed_fraction, "Cut it 2 1/4 inches wide.", "Cut it two and a quarter inches wide."),
     _rule("unit", r"\b([1-9])/(\d{1,2}) (tsp|tbsp|lb|oz|gal|qt|pt|in|kg|km|mi|ml|mL)\b\.?", lambda m: f"{_plain_fraction(m)} {'of a ' if m[1] != '1' and m[2] == '4' else ''}{UNITS[m[3]][0] if m[1] == '1' or m[2] == '4' else UNITS[m[3]][1]}", "Add 1/2 tsp of salt.", "Add one half teaspoon of salt."),
     _rule("unit", r"\b(hrs?|hours?|mins?|minutes|days?|times|doses?|cups?|pills?|tablets?|calls?|people|units|miles|steps|pages|words)/(day|week|wk|month|year|yr|hour|hr|minute|min|person|night|patient)\b", lambda m: f"{UNITS[m[1]][1] if m[1] in UNITS else m[1]} per {UNITS[m[2]][0] if m[2] in UNITS else m[2]}", "Take two pills/day.", "Take two pills per day."),
     # Years and decades.
@@ -547,7 +600,7 @@ RULES: tuple[Rule, ...] = (
     _rule("number", r"§\s?(?=\d)", "section ", "See § 7.", "See section seven."),
     _rule("number", r"\b(\d{1,3}(?:,\d{3})+)(?![\d.]|,\d)", lambda m: quantity(m[1]), "In his life he wrote 1,001 letters.", "In his life he wrote one thousand and one letters."),
     _rule("number", r"(?<![\w.,])\.(\d+)\b", lambda m: f"point {digits(m[1])}", "The correlation was .82 overall.", "The correlation was point eight two overall."),
-    _rule("number", rf"(?<![\w.])(\d[\d,]*\.\d+)(?![\w.]|\.\d)|(?<![\w.])(\d[\d,]*\.\d+)(?=\.(?:\s|$|\"))", lambda m: quantity(m[1] or m[2]), "The average came to 3.14.", "The average came to three point one four."),
+    _rule("number", r"(?<![\w.])(\d[\d,]*\.\d+)(?![\w.]|\.\d)|(?<![\w.])(\d[\d,]*\.\d+)(?=\.(?:\s|$|\"))", lambda m: quantity(m[1] or m[2]), "The average came to 3.14.", "The average came to three point one four."),
     _rule("number", r"(?<![\d,.\w-])1000(?![\d,.]\d|\w)", "one thousand", "About 1000 people", "About one thousand people"),
     _rule("number", r"\b(\d+)([a-z]{3,})\b", r"\1 \2", "10minutes", "ten minutes"),
     _rule("slash", r"\b([Hh]e|[Hh]im|[Hh]is|[Yy]es|[Tt]rue)/(she|her|hers|no|false)\b", r"\1 or \2", "If he/she asks", "If he or she asks"),
@@ -563,7 +616,10 @@ RULES: tuple[Rule, ...] = (
 """In the order in which they are applied."""
 
 LEFT_OVER: tuple[tuple[re.Pattern[str], str | Callable[[Match], str]], ...] = (
-    (re.compile(r"\d+"), lambda m: f" {cardinal(int(m[0])) if len(m[0]) < 10 and m[0][0] != '0' else digits(m[0])} "),
+    (
+        re.compile(r"\d+"),
+        lambda m: f" {cardinal(int(m[0])) if len(m[0]) < 10 and m[0][0] != '0' else digits(m[0])} ",
+    ),
     (re.compile("|".join(re.escape(sign) for sign in SYMBOLS)), lambda m: f" {SYMBOLS[m[0]]} "),
     (re.compile(r"(?<=\w)/(?=\w)"), " slash "),
 )

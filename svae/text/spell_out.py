@@ -104,7 +104,9 @@ def _is_initialism(word: str, match: re.Match[str]) -> bool:
     if known and _is_shouted(match):
         return False
     if word in INITIALISMS:
-        return word != "IT" or not re.match(r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :])
+        return word != "IT" or not re.match(
+            r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :]
+        )
     if known:
         return len(word) == 2 or is_spelled_in_dictionary(word.lower())
     # What no dictionary has is a word if it is long and can be said: no four consonants in a row.
@@ -119,7 +121,10 @@ def _is_shouted(match: re.Match[str]) -> bool:
     shouted = [
         word
         for word in neighbours
-        if len(word) > 1 and word.isupper() and word not in INITIALISMS and word.lower().strip("'") in dictionary()
+        if len(word) > 1
+        and word.isupper()
+        and word not in INITIALISMS
+        and word.lower().strip("'") in dictionary()
     ]
     has_lower = any(char.islower() for char in match.string)
     return bool(shouted) and (not has_lower or len(shouted) == len(neighbours))
