@@ -30,7 +30,7 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor
 
 from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus
-from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, resampling_counts
+from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, group_numbers, resampling_counts
 from voices import select_voices
 
 MODEL = {
@@ -227,7 +227,7 @@ def equal_error_rate(vectors: Tensor, numbers: Tensor, families: list[str] | Non
         bounds["eer_interval"] = None
         if len(set(own)) >= FEW_UNITS:
             weights = torch.zeros(len(families), dtype=torch.float64)
-            draws = torch.from_numpy(resampling_counts(len(voices), groups=own))
+            draws = torch.from_numpy(resampling_counts(len(set(own)))[:, group_numbers(own)])
             rates = torch.tensor(
                 [at_equality(weights.index_copy(0, voices, draw))[0] for draw in draws]
             )

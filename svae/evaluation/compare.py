@@ -13,7 +13,7 @@ from rich.table import Table
 
 from svae.errors import DataError
 from svae.evaluation.report.tables import COLUMNS
-from svae.evaluation.rows import SCORES, Rows, ratio, speakers_of
+from svae.evaluation.rows import SCORES, Row, ratio, speakers_of
 from svae.evaluation.statistics import compare_paired
 from svae.runtime.files import write_text
 
@@ -41,13 +41,13 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
     """
     (metrics_a, rows_a), (metrics_b, rows_b) = read_results(a), read_results(b)
     columns, left_out = _comparable(metrics_a, metrics_b, f"--compare {a} {b}")
-    by_id = {row["id"]: row for row in rows_b}
-    if [row["id"] for row in rows_a] != [row["id"] for row in rows_b]:
-        only = len({row["id"] for row in rows_a} ^ by_id.keys())
+    ids_a, ids_b = [row.id for row in rows_a], [row.id for row in rows_b]
+    if ids_a != ids_b:
+        only = len(set(ids_a) ^ set(ids_b))
         raise DataError(
             f"--compare {a} {b}: {only} utterances are in one of them only; evaluate both on the same list"
         )
-    if cluster and any(row.get("speaker") is None for row in rows_a):
+    if cluster and any(row.speaker is None for row in rows_a):
         raise DataError(
             f"--compare {a} {b} --cluster-by-speaker: rows without a speaker; leave the option out"
         )
@@ -89,7 +89,7 @@ def _side(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
+def read_results(folder: Path) -> tuple[dict[str, Any], list[Row]]:
     """Return metrics.json and the rows of utterances.jsonl.
 
     Raises:
@@ -108,11 +108,12 @@ def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
             f"{folder}: results of format {metrics.get('format')}, expected 2; run the evaluation again"
         )
     needed = {"list", "protocol", "judges", "system_recordings", "system_name", "system", "errors"}
-    if not needed <= metrics.keys() or not all(
-        isinstance(row, dict) and {"id", "recordings"} <= row.keys() for row in rows
-    ):
-        raise DataError(f"{folder}: damaged results; run the evaluation again")
-    return metrics, rows
+    try:
+        if not needed <= metrics.keys():
+            raise KeyError(min(needed - metrics.keys()))
+        return metrics, [Row.from_json(row) for row in rows]
+    except (KeyError, TypeError, AttributeError):
+        raise DataError(f"{folder}: damaged results; run the evaluation again") from None
 
 
 def _judge(metrics: dict[str, Any], name: str) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from svae.checkpoint import Checkpoint
 from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
-from svae.evaluation.codec import add_codec_scores, codec_notes
+from svae.evaluation.codec import codec_notes, with_codec_scores
 from svae.evaluation.make import (
     existing_seeds,
     existing_wavs,
@@ -30,7 +30,7 @@ from svae.evaluation.report.page import write_page
 from svae.evaluation.report.tables import print_results, write_results
 from svae.evaluation.rows import (
     ORIGINALS,
-    Rows,
+    Row,
     Systems,
     failures_of,
     notes_on,
@@ -110,7 +110,7 @@ def _evaluate(
     with bench.stages.measure("judging"):
         rows = score(items, systems, judges, bench, plan.protocol.normalize)
         if options.reconstruction:
-            add_codec_scores(rows, items, systems, judges, bench)
+            rows = with_codec_scores(rows, items, systems, judges, bench)
     metrics = _metrics(options, plan, made, list(others), judges, rows)
     described = environment(world.device)
     metrics["environment"] = {key: value for key, value in described.items() if key != "date"}
@@ -122,7 +122,7 @@ def _evaluate(
         }
         if made.real_time_factors:
             timings["real_time_factor"] = sum(made.real_time_factors) / len(made.real_time_factors)
-        write_results(out, metrics, rows, timings)
+        write_results(out, metrics, [row.to_json() for row in rows], timings)
         if options.report_megabytes:
             normalize = plan.protocol.normalize
             write_page(
@@ -192,7 +192,12 @@ def _reconstruct(
 
 
 def _metrics(
-    options: EvaluateOptions, plan: Plan, made: Made, others: list[str], judges: Judges, rows: Rows
+    options: EvaluateOptions,
+    plan: Plan,
+    made: Made,
+    others: list[str],
+    judges: Judges,
+    rows: list[Row],
 ) -> dict[str, Any]:
     """Return what metrics.json holds, less the environment. Nothing here depends on time, ranks or the cache."""
     names = list(made.systems)

@@ -45,7 +45,7 @@ class CTC:
         name, pinned = split_revision(folder)
 
         def load(local: bool) -> tuple[Any, Any, Any]:
-            where = {"local_files_only": local, "revision": pinned}
+            where: dict[str, Any] = {"local_files_only": local, "revision": pinned}
             return (
                 AutoFeatureExtractor.from_pretrained(name, **where),
                 AutoTokenizer.from_pretrained(name, **where),

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +21,9 @@ from svae.errors import ConfigError
 from svae.judges.clips import long_enough_for_a_voice
 from svae.runtime.files import file_sha256
 from svae.runtime.pretrained import first_line
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from transformers import WavLMModel
 
 RES2_SCALE = 8
 CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
@@ -123,7 +126,7 @@ class EcapaOverWavLM(nn.Module):
 
     def __init__(
         self,
-        wavlm: nn.Module,
+        wavlm: WavLMModel,
         *,
         channels: int,
         wide: int,

@@ -53,12 +53,12 @@ def f5_chinese(text: str) -> str:
 
 
 def seed_tts_english(text: str) -> str:
-    """As `f5_english`, but the ASCII apostrophe stays (the curly ones go). Source: seed-tts-eval `run_wer.py`."""
+    """Do as `f5_english`, but the ASCII apostrophe stays (the curly ones go). Source: seed-tts-eval `run_wer.py`."""
     return text.translate(_ALL_BUT_APOSTROPHE).replace("  ", " ").lower()
 
 
 def seed_tts_chinese(text: str) -> str:
-    """As `f5_chinese`, but the ASCII apostrophe stays. Source: seed-tts-eval `run_wer.py`."""
+    """Do as `f5_chinese`, but the ASCII apostrophe stays. Source: seed-tts-eval `run_wer.py`."""
     return " ".join(text.translate(_ALL_BUT_APOSTROPHE).replace("  ", " "))
 
 
@@ -89,7 +89,7 @@ class WordErrors:
     deletions: int
     insertions: int
     words: int
-    """In the reference."""
+    """How many the reference has."""
 
     @property
     def errors(self) -> int:

@@ -44,7 +44,7 @@ class Whisper:
         name, pinned = split_revision(source)
 
         def load(local: bool) -> tuple[Any, Any]:
-            where = {"local_files_only": local, "revision": pinned}
+            where: dict[str, Any] = {"local_files_only": local, "revision": pinned}
             processor = WhisperProcessor.from_pretrained(name, **where)
             model = WhisperForConditionalGeneration.from_pretrained(name, dtype=self.dtype, **where)
             return processor, model
