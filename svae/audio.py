@@ -28,7 +28,8 @@ class AudioError(DataError):
         self.reason = reason
 
 
-_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+"""What audio is written as, by the suffix of the file."""
 
 
 def load_audio(
@@ -103,11 +104,11 @@ def save_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
         DataError: another suffix, more than one channel, no samples, NaN samples, or a path that cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise DataError(
             f"{path}: cannot write audio as {path.suffix or 'a file without suffix'!r}; use .wav or .flac."
         )
-    data = _encode(waveform, sample_rate, _FORMATS[path.suffix.lower()], label=str(path))
+    data = _encode(waveform, sample_rate, FORMATS[path.suffix.lower()], label=str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:

@@ -46,7 +46,7 @@ class Problem(NamedTuple):
     """Why a row was not spoken."""
 
     row: int
-    """In the file, from 1."""
+    """Its line in the file, from 1."""
     message: str
 
 
@@ -55,7 +55,7 @@ class Row:
     """One line of the list, with the command's options for what it does not say."""
 
     number: int
-    """In the file, from 1."""
+    """Its line in the file, from 1."""
     options: SynthesizeOptions
 
 

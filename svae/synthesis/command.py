@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from svae.audio import FORMATS
 from svae.errors import ConfigError
 from svae.judges.asr import load_asr
 from svae.runtime.distributed import describe_device, select_device
@@ -23,7 +24,6 @@ from svae.runtime.environment import environment
 from svae.runtime.files import writable_folder, write_text
 from svae.synthesis.load import load_tts
 from svae.synthesis.long_text import (
-    FORMATS,
     SpokenChunk,
     Verifier,
     WrittenSpeech,

@@ -29,7 +29,8 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         CheckpointError: missing, damaged, of another kind, or with another VAE than it was trained on.
     """
     checkpoint = open_checkpoint(path, kind="tts")
-    config, folder = checkpoint.config, checkpoint.folder
+    config = checkpoint.config
+    folder = checkpoint.folder
     try:
         Sampling(
             num_steps=config.get("num_steps"), prompt_guidance=config.get("prompt_guidance")

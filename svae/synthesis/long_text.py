@@ -17,7 +17,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from svae.audio import pcm16
+from svae.audio import FORMATS, pcm16
 from svae.errors import DataError
 from svae.judges.asr import Recognizer
 from svae.judges.wer import normalize_for_wer, word_errors
@@ -34,8 +34,8 @@ TRAINED_SECONDS = 30.0
 """Longest utterance of a model that does not say what it was trained on."""
 MIN_CHUNK_SECONDS = 3.0
 """New speech gets at least this much room beside a long reference."""
-FORMATS = {".wav": "WAV", ".flac": "FLAC"}
-"""What speech can be written as, by the suffix of the file."""
+SPEECH_SCALE = 32767
+"""What 1.0 is in the files of `svae synthesize`."""
 _CLAUSE = re.compile(r"(?<=[;:,，；：、])\s*|\s+(?=-\s)")
 
 # ----------------------------------------------------------------------------------------------- text to chunks
@@ -57,16 +57,23 @@ def chunk_text(
     Raises:
         DataError: a single word does not fit.
     """
-    chunk = ""
-    for sentence in sentences:
-        for part in _split(sentence, seconds_of, limit_seconds):
-            longer = f"{chunk} {part}" if chunk else part
-            if chunk and seconds_of(longer) > limit_seconds:
-                yield chunk
-                longer = part
-            chunk = longer
-    if chunk:
-        yield chunk
+    parts = (part for sentence in sentences for part in _split(sentence, seconds_of, limit_seconds))
+    return _gather(parts, seconds_of, limit_seconds)
+
+
+def _gather(
+    parts: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float
+) -> Iterator[str]:
+    """Join as many parts as fit, again and again; a part that does not fit alone comes as it is."""
+    gathered = ""
+    for part in parts:
+        longer = f"{gathered} {part}" if gathered else part
+        if gathered and seconds_of(longer) > limit_seconds:
+            yield gathered
+            longer = part
+        gathered = longer
+    if gathered:
+        yield gathered
 
 
 def _split(text: str, seconds_of: Callable[[str], float], limit_seconds: float) -> Iterator[str]:
@@ -81,14 +88,8 @@ def _split(text: str, seconds_of: Callable[[str], float], limit_seconds: float) 
             f"text: the word {text[:40]!r}{'…' if len(text) > 40 else ''} alone would take {seconds_of(text):.0f} s, "
             f"the model's limit is {limit_seconds:.0f} s"
         )
-    gathered = ""
-    for piece in pieces:
-        longer = f"{gathered} {piece}" if gathered else piece
-        if gathered and seconds_of(longer) > limit_seconds:
-            yield from _split(gathered, seconds_of, limit_seconds)
-            longer = piece
-        gathered = longer
-    yield from _split(gathered, seconds_of, limit_seconds)
+    for gathered in _gather(pieces, seconds_of, limit_seconds):
+        yield from _split(gathered, seconds_of, limit_seconds)
 
 
 # ----------------------------------------------------------------------------------------------- chunks to speech
@@ -292,7 +293,7 @@ def write_chunks(
     """Speak chunks into an audio file as they come, joined.
 
     Args:
-        path: its suffix is one of `FORMATS`.
+        path: ends in .wav or .flac.
         chunks: of a text; at least one.
         sample_rate: of the chunks, in Hz.
         stream: the file has its name at once and grows; else it appears when it is complete.
@@ -307,12 +308,12 @@ def write_chunks(
         ) as file,
     ):
         for chunk in chunks:
-            file.write(pcm16(joiner.add(chunk.waveform), full_scale=32767).numpy())
+            file.write(pcm16(joiner.add(chunk.waveform), full_scale=SPEECH_SCALE).numpy())
             if stream:
                 file.flush()
             if not reports:
                 first_audio_at = time.perf_counter()
             reports.append(chunk.report)
-        file.write(pcm16(joiner.rest(), full_scale=32767).numpy())
+        file.write(pcm16(joiner.rest(), full_scale=SPEECH_SCALE).numpy())
         seconds = file.frames / sample_rate
     return WrittenSpeech(seconds, first_audio_at, reports)

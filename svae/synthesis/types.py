@@ -35,13 +35,13 @@ class Prompt:
     """What the waveform was multiplied by before encoding."""
     seconds: float
     words: list[list[float]] | None = None
-    """Of each word its start and the ends of its phones, in seconds; for models of frame-level phones."""
+    """The start of each word and the ends of its phones, in seconds; for models of frame-level phones."""
     note: str | None = None
     """Why the times of the words are not known, where they are wanted."""
 
     @property
     def frames(self) -> int:
-        """P."""
+        """How many latent frames the reference has (P)."""
         return self.latents.shape[2]
 
 
@@ -63,12 +63,12 @@ class Sampling:
     sway: float = -1.0
     """Negative values put more steps near the noise; 0: even steps."""
     speed: float = 1.0
-    """Of speaking, relative to the reference."""
+    """How fast the speech is, relative to the reference."""
     duration_seconds: float | None = None
-    """Of the new speech alone; None: by `duration_rule`."""
+    """How long the new speech is, without the reference; None: `duration_rule` decides."""
     duration_rule: DurationChoice = "auto"
     precision: Precision = "fp32"
-    """Of the network's products. bf16 is nearly twice as fast on processors and GPUs that have it, slower on others."""
+    """The arithmetic of the network's products. bf16 is nearly twice as fast on processors and GPUs that have it, slower on others."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The voice to speak in: a reference recording and its transcript, or a voice that was saved.
 
 A saved voice is one safetensors file: the recording, its transcript, and its latents with the hash of the VAE that made
-them, so that nothing is encoded again. With another VAE the recording is encoded anew, which is said.
+them. A model with the same VAE takes the latents; for another one the recording is encoded again, with a notice.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from svae.synthesis.types import Prompt
 VOICE_SCALE = 32767
 """What 1.0 is in the recording of a saved voice."""
 
-# ----------------------------------------------------------------------------------------------- saved voices
-
 
 def voices_folder() -> Path:
     """Return where voices are kept: $SVAE_VOICES, else svae/voices in the user's data folder."""
@@ -56,7 +54,8 @@ def keep_voice(
     name: str, ref: Path, ref_text: str | None, model: Path, *, asr: str, device: str
 ) -> Path:
     """Run `svae voice save`: open a recording with a model and save it; return the file."""
-    console, path = Console(), voice_path(name)
+    console = Console()
+    path = voice_path(name)
     tts = load_tts(model, select_device(device))
     known = path.is_file()
     path = save_voice(name, open_reference(tts, ref, ref_text, asr=asr, console=console), tts)
@@ -98,7 +97,7 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
 
 
 def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
-    """Read a saved voice for a model; encode its recording anew where the model has another VAE.
+    """Read a saved voice for a model; where the model has another VAE, encode the recording again and say so.
 
     Raises:
         ConfigError: there is no such voice.
