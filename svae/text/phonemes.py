@@ -11,13 +11,13 @@ import bisect
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from svae.errors import DataError
-from svae.text.vocabulary import Vocabulary, normalize_text
+from svae.text.vocabulary import PHONES_IN_BRACES, Vocabulary, normalize_text
 
 PHONES = (
     "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG OW OY P R S SH T TH UH UW V W Y Z ZH"
@@ -29,7 +29,13 @@ READ_AS = {
 }  # fmt: skip
 """Punctuation and what is left of it; apostrophes belong to words."""
 FRAME_TOKENS = "frame-phonemes"
-_WORD = re.compile(r"[A-Za-z']+|.", re.DOTALL)
+_WORD = re.compile(
+    rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL
+)
+_LETTER_A = re.compile(
+    r"(?<![\w'])(?:(?<=[A-Z]-)A|A(?=-[A-Z]\b)|(?<=[a-z] )A(?![\w'])(?! [A-Z0-9]))"
+)
+"""An A that is spelled, beside other letters (`A-I`) or within a sentence (`vitamin A`), and no article."""
 _VOICELESS, _SIBILANT = frozenset("P T K F TH".split()), frozenset("S Z SH ZH CH JH".split())
 
 
@@ -62,13 +68,24 @@ def pronounce(word: str) -> tuple[str, ...] | None:
         if candidate in known:
             return known[candidate]
     if stripped.lower().endswith("'s") and (stem := pronounce(stripped[:-2])):
-        ending = (
-            ("AH", "Z") if stem[-1] in _SIBILANT else ("S",) if stem[-1] in _VOICELESS else ("Z",)
-        )
-        return (*stem, *ending)
+        return with_s(stem)
     if stripped.isupper() and 2 <= len(stripped) <= 5 and stripped.isalpha():
         return tuple(phone for letter in stripped.lower() for phone in known[f"{letter}."])
     return None
+
+
+def with_s(stem: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the phones of a word with 's, by English's rule."""
+    if stem[-1] in _SIBILANT:
+        return (*stem, "AH", "Z")
+    return (*stem, "S" if stem[-1] in _VOICELESS else "Z")
+
+
+def is_spelled_in_dictionary(word: str) -> bool:
+    """Return whether the dictionary reads a word letter by letter, as it does `ibm`."""
+    known = dictionary()
+    spelled = tuple(phone for letter in word for phone in known.get(f"{letter}.", ("?",)))
+    return known.get(word) == spelled
 
 
 class Word(NamedTuple):
@@ -83,8 +100,16 @@ class Word(NamedTuple):
 
 def pieces(text: str) -> Iterator[Word | str]:
     """Yield the words of a text and the symbols between them: `,`, `.`, `?` or a space."""
-    for number, piece in enumerate(_WORD.findall(_without_accents(normalize_text(text)))):
-        if piece.strip("'") and piece[0] in "'" + LETTERS + LETTERS.upper():
+    plain = _without_accents(normalize_text(text))
+    spelled = {match.start() for match in _LETTER_A.finditer(plain)}
+    for number, match in enumerate(_WORD.finditer(plain)):
+        piece = match[0]
+        if match["phones"]:
+            phones = tuple(phone.rstrip("012") for phone in match["phones"].strip("{} ").split())
+            yield Word((match["written"] or "").lower().strip("'"), phones, number)
+        elif match.start() in spelled:
+            yield Word("a", dictionary()["a."], number)
+        elif piece.strip("'") and piece[0] in "'" + LETTERS + LETTERS.upper():
             yield Word(piece.lower().strip("'"), pronounce(piece), number)
         else:
             yield READ_AS.get(piece, " ")
@@ -95,19 +120,31 @@ class PhonemeVocabulary(Vocabulary):
 
     Args:
         spelled: share of known words that `encode` gives in letters, chosen by the text itself. For training.
+        guess: pronounces words that the dictionary lacks (`unknown_words.guess`), for synthesis. None: they stay letters.
     """
 
-    def __init__(self, spelled: float = 0.0) -> None:
+    reads_phones = True
+
+    def __init__(
+        self, spelled: float = 0.0, guess: Callable[[str], tuple[str, ...] | None] | None = None
+    ) -> None:
         super().__init__((" ", ",", ".", "?", "'", *LETTERS, *PHONES))
         self.spelled = spelled
+        self.guess = guess
 
     def unknown(self, text: str) -> list[str]:
         """Return the distinct characters that no rule reads, in order of appearance."""
         readable = {" ", "'", *LETTERS, *LETTERS.upper(), *READ_AS}
+        plain = normalize_text(text)
+        given = {
+            phone.rstrip("012")
+            for braces in PHONES_IN_BRACES.findall(plain)
+            for phone in braces.strip("{} ").split()
+        }
+        if given <= set(PHONES):
+            plain = PHONES_IN_BRACES.sub("", plain)
         return [
-            char
-            for char in dict.fromkeys(normalize_text(text))
-            if not set(_without_accents(char)) <= readable
+            char for char in dict.fromkeys(plain) if not set(_without_accents(char)) <= readable
         ]
 
     def fold(self, text: str) -> str:
@@ -127,7 +164,8 @@ class PhonemeVocabulary(Vocabulary):
             shown = text if len(text) <= 80 else text[:77] + "..."
             raise DataError(
                 f"text {shown!r}: unknown character(s) {names}.\n"
-                "       The model reads English letters, spaces and punctuation. Spell the text with these."
+                "       The model reads English letters, spaces and punctuation. Spell the text with these, or leave the "
+                "others out with --skip-unknown."
             )
         symbols: list[str] = []
         for piece in pieces(text):
@@ -151,6 +189,10 @@ class PhonemeVocabulary(Vocabulary):
 
     def spell(self, word: Word, text: str) -> Sequence[str]:
         """Return a word's phones; its letters where it has none, or where the share `spelled` of this text says so."""
+        if word.phones is None and self.guess is not None:
+            return self.guess(word.letters) or word.letters
+        if not word.letters and word.phones is not None:
+            return word.phones  # a pronunciation in braces, without a word
         digest = hashlib.sha256(f"{word.number}/{text}".encode()).digest() if self.spelled else b""
         if word.phones is None or (
             digest and int.from_bytes(digest[:4], "big") < self.spelled * 2**32
@@ -230,18 +272,30 @@ class FramePhonemes(PhonemeVocabulary):
         return {"tokens": FRAME_TOKENS, "symbols": list(self.symbols)}
 
 
-def open_vocabulary(stored: object) -> Vocabulary:
+def open_vocabulary(
+    stored: object, *, guess: Callable[[str], tuple[str, ...] | None] | None = None
+) -> Vocabulary:
     """Rebuild a vocabulary from a checkpoint: a list of characters, or what PhonemeVocabulary.to_json returned.
+
+    Args:
+        stored: what the checkpoint holds.
+        guess: see `PhonemeVocabulary`; models of characters need none.
 
     Raises:
         DataError: neither, or phonemes of another version.
     """
     if not isinstance(stored, dict):
         return Vocabulary.from_json(stored)
-    vocabulary = FramePhonemes() if stored.get("tokens") == FRAME_TOKENS else PhonemeVocabulary()
+    kind = FramePhonemes if stored.get("tokens") == FRAME_TOKENS else PhonemeVocabulary
+    vocabulary = kind(guess=guess)
     if stored != vocabulary.to_json():
         raise DataError("vocabulary: these are not the phonemes of this version of svae")
     return vocabulary
+
+
+def without_phones(text: str) -> str:
+    """Return a text without pronunciations in braces, as what is written: `bass{B EY S}` becomes `bass`."""
+    return " ".join(PHONES_IN_BRACES.sub("", text).split())
 
 
 def _without_accents(text: str) -> str:

@@ -1,26 +1,56 @@
-"""TODO."""
+"""Texts in sentences as they are spoken, with the pauses between them."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from svae.errors import ConfigError, DataError
-from svae.text.spell_out import spoken_form
+from svae.text.lexicon import Lexicon
+from svae.text.markup import PARAGRAPH_SECONDS, Paragraph, paragraphs, plain_paragraphs
+from svae.text.spell_out import check_language, spoken_form
 from svae.text.vocabulary import Vocabulary, normalize_text
+
+PAUSE = re.compile(
+    r"\[\s*pause(?:\s+(\d+(?:\.\d*)?|\.\d+)\s*(ms|milliseconds?|s|sec|seconds?)?)?\s*\]",
+    re.IGNORECASE,
+)
+"""A pause that is asked for in a text: `[pause]`, `[pause 0.5s]`, `[pause 300 ms]`."""
+MAX_PAUSE_SECONDS = 60.0
+
+
+class Sentence(str):
+    """A sentence as it is spoken, with the silence around it that its text asks for.
+
+    It is a string in every respect. Whoever joins sentences into audio must end a chunk after one whose
+    `pause_after` is not 0, and put so much silence there.
+    """
+
+    pause_before: float
+    """Seconds of silence before it; only the first sentence of a text has any."""
+    pause_after: float
+    """Seconds of silence after it, beside what any end of a sentence has: 0 within a paragraph."""
+
+    def __new__(cls, text: str, pause_after: float = 0.0, pause_before: float = 0.0) -> Sentence:
+        """Make a sentence."""
+        made = super().__new__(cls, text)
+        made.pause_after = pause_after
+        made.pause_before = pause_before
+        return made
 
 
 def split_sentences(text: str, language: str | None) -> list[str]:
     """Return the sentences of a text, in order, each stripped; joined with spaces they are `normalize_text(text)`.
 
-    Line breaks end a sentence too: a heading is not read into the paragraph after it.
+    A single line break joins, an empty line ends a sentence: a heading is not read into the paragraph after it.
     """
     from sentencex import segment
 
     found = []
-    for line in text.splitlines():
-        for sentence in segment(language or "en", normalize_text(line)):
+    for paragraph in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
+        for sentence in segment(language or "en", normalize_text(paragraph)):
             if sentence.strip():
                 found.append(sentence.strip())
     return found
@@ -62,50 +92,129 @@ def prepare_sentences(
     language: str | None,
     skip_unknown: bool = False,
     show: Callable[[str], object] | None = None,
+    lexicon: Lexicon | None = None,
 ) -> tuple[list[str], list[str]]:
     """Split a text into sentences as they are spoken, in characters a model knows.
 
     Args:
-        text: any length.
+        text: any length. With a language, HTML and Markdown are taken for what they mean.
         vocabulary: of the model.
         language: see `spoken_form`.
         skip_unknown: leave unknown characters out instead of refusing.
         show: called with a line for each sentence: what became of it.
+        lexicon: pronunciations that override all others.
 
     Returns:
-        The sentences, and a note for each way in which unknown characters changed them: letters the model knows in
-        the other case only are spoken in that case, and with `skip_unknown` others are left out.
+        The sentences, each a `Sentence`, which says how long a pause follows; and a note for each way in which unknown
+        characters changed them: letters the model knows in the other case only are spoken in that case, and with
+        `skip_unknown` others are left out.
 
     Raises:
-        DataError: unknown characters that are not to be skipped, or nothing else is left.
+        DataError: unknown characters that are not to be skipped, or nothing else is left; phones for a model of
+            characters.
     """
-    written = split_sentences(text, language)
-    spoken = [spoken_form(sentence, language) for sentence in written]
-    for before, after in zip(written, spoken, strict=True) if show is not None else ():
-        show(f"  {before}" if after == before else f"  {before}\n  → {after}")
+    check_language(language)
+    spoken = _spoken_sentences(text, vocabulary, language, show, lexicon)
     notes = []
-    folded = [vocabulary.fold(sentence) for sentence in spoken]
+    folded = [_like(vocabulary.fold(sentence), sentence) for sentence in spoken]
     if folded != spoken:
-        changed = sorted(
-            {
-                a
-                for before, after in zip(spoken, folded, strict=True)
-                for a in set(before) - set(after)
-            }
-        )
-        notes.append(
-            f"In the other case, since the model knows only that: {', '.join(map(repr, changed))}"
-        )
+        changed = {
+            after
+            for sentence, plain in zip(spoken, folded, strict=True)
+            for after in set(plain) - set(sentence)
+        }
+        names = ", ".join(map(repr, sorted(changed)))
+        notes.append(f"In the other case, since the model knows only that: {names}")
     unknown = vocabulary.unknown(" ".join(folded))
     if unknown and skip_unknown:
         gone = str.maketrans(dict.fromkeys(unknown, " "))
-        folded = [
-            plain for sentence in folded if (plain := normalize_text(sentence.translate(gone)))
-        ]
+        left = [_like(normalize_text(sentence.translate(gone)), sentence) for sentence in folded]
+        folded = _without_empty(left)
         if not folded:
             raise DataError(
                 "text: nothing is left of it without the characters that the model does not know"
             )
         notes.append(f"Left out: {', '.join(map(repr, unknown))} (the model does not know them)")
     vocabulary.encode(" ".join(folded))  # names unknown characters before anything slow happens
-    return folded, notes
+    return list[str](folded), notes
+
+
+def _spoken_sentences(
+    text: str,
+    vocabulary: Vocabulary,
+    language: str | None,
+    show: Callable[[str], object] | None,
+    lexicon: Lexicon | None,
+) -> list[Sentence]:
+    found: list[Sentence] = []
+    for written, pause_seconds in _parts(text, language):
+        said = written if lexicon is None else lexicon.apply(written, vocabulary)
+        if language == "en":
+            sentences = split_sentences(spoken_form(said, language), language)
+        else:
+            sentences = [spoken_form(part, language) for part in split_sentences(said, language)]
+        if show is not None and written:
+            shown = sentences if " ".join(sentences) == normalize_text(written) else [written]
+            for line in shown:
+                show(f"  {line}")
+            for line in sentences if shown is not sentences else ():
+                show(f"  → {line}")
+        found += [Sentence(sentence) for sentence in sentences[:-1]]
+        found.append(Sentence(sentences[-1] if sentences else "", pause_seconds))
+    found = _without_empty(found)
+    if not found:
+        raise DataError(
+            "text: nothing in it is spoken; expected at least one word or number beside pauses and marks"
+        )
+    found[-1].pause_after = 0.0 if not _ends_with_pause(text) else found[-1].pause_after
+    return found
+
+
+def _ends_with_pause(text: str) -> bool:
+    last = text.rstrip()
+    return bool(last) and bool(re.search(PAUSE.pattern + r"$", last, re.IGNORECASE))
+
+
+def _parts(text: str, language: str | None) -> list[Paragraph]:
+    """Return the pieces of a text between pauses, and how long each pause is."""
+    found = []
+    plain = paragraphs(text, markdown=False) if language is None else plain_paragraphs(text)
+    for paragraph in plain:
+        start = 0
+        for pause in PAUSE.finditer(paragraph.text):
+            found.append(Paragraph(paragraph.text[start : pause.start()].strip(), _seconds(pause)))
+            start = pause.end()
+        rest = paragraph.text[start:].strip()
+        if rest or not start:
+            found.append(Paragraph(rest, paragraph.pause_seconds))
+    return found
+
+
+def _seconds(pause: re.Match[str]) -> float:
+    if pause[1] is None:
+        return PARAGRAPH_SECONDS
+    seconds = float(pause[1]) / (1000 if (pause[2] or "s").lower().startswith("m") else 1)
+    if seconds > MAX_PAUSE_SECONDS:
+        raise DataError(
+            f"text: {pause[0]} asks for {seconds:g} s of silence; at most {MAX_PAUSE_SECONDS:g} s are possible"
+        )
+    return seconds
+
+
+def _without_empty(sentences: list[Sentence]) -> list[Sentence]:
+    """Return the sentences that say something; pauses of the others go to their neighbours."""
+    found: list[Sentence] = []
+    waiting = 0.0
+    for sentence in sentences:
+        if any(map(str.isalnum, sentence)):
+            found.append(Sentence(sentence, sentence.pause_after, sentence.pause_before + waiting))
+            waiting = 0.0
+        elif found:
+            found[-1].pause_after = max(found[-1].pause_after, sentence.pause_after)
+        else:
+            waiting = max(waiting, sentence.pause_after)
+    return found
+
+
+def _like(text: str, sentence: Sentence) -> Sentence:
+    return Sentence(text, sentence.pause_after, sentence.pause_before)

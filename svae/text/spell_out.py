@@ -1,8 +1,8 @@
-"""Written text as it is spoken, and text in sentences: what happens before the model's characters.
+"""Written text as it is spoken: what happens before the model's characters.
 
-Numbers, dates, money, times, units, abbreviations and symbols are spelled out by wetext (the grammars of
-WeTextProcessing), sentences are found by sentencex (Wikimedia). Both are rule-based, work offline and make mistakes;
-`svae synthesize --verbose` shows what they made of a text.
+English goes through the table of rules_en.py; the numbers and signs that are left, and other languages, are spelled out by
+wetext (the grammars of WeTextProcessing). Both are rule-based, work offline and make mistakes; `svae synthesize --verbose`
+shows what they made of a text.
 """
 
 from __future__ import annotations
@@ -12,16 +12,32 @@ import re
 from typing import Any
 
 from svae.errors import ConfigError
-from svae.text.vocabulary import normalize_text
+from svae.text.phonemes import dictionary, is_spelled_in_dictionary
+from svae.text.rules_en import LEFT_OVER, RULES, letters
+from svae.text.vocabulary import PHONES_IN_BRACES, normalize_text
+from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS
 
 SPOKEN_LANGUAGES = ("en", "zh", "ja")
 """Languages that can be spelled out. None of them: the text stays, and is split into sentences by English rules."""
 _ESCAPED = {'"': "\ue000", "\\": "\ue001"}
 """Private-use characters that stand for what wetext would return escaped."""
+_FIRST_STAND_IN = 0xF0000
+"""From here on private characters stand for what no rule may touch."""
+_DASH = re.compile(r"\s*[—―]+\s*(?=\S)|(?<=[A-Za-z,.!?])\s+–\s+(?=\S)")
+
+
+def check_language(language: str | None) -> None:
+    """Raise ConfigError where a language has no rules."""
+    if language is not None and language not in SPOKEN_LANGUAGES:
+        raise ConfigError(
+            f"--language {language!r}: no rules to spell out numbers; use one of {', '.join(SPOKEN_LANGUAGES)}, or none"
+        )
 
 
 def spoken_form(text: str, language: str | None) -> str:
     """Return the text with everything spelled out that is not read letter by letter, in `normalize_text`'s spelling.
+
+    A text with anything in it is never returned empty, and phones in braces (`{B EY1 S}`) stay as they are.
 
     Args:
         text: one sentence or many.
@@ -30,95 +46,139 @@ def spoken_form(text: str, language: str | None) -> str:
     Raises:
         ConfigError: the language has no rules.
     """
+    check_language(language)
     plain = normalize_text(text)
     if language is None or not plain:
         return plain
-    if language not in SPOKEN_LANGUAGES:
-        raise ConfigError(
-            f"--language {language!r}: no rules to spell out numbers; use one of {', '.join(SPOKEN_LANGUAGES)}, or none"
+    kept: list[str] = []
+
+    def keep(match: re.Match[str]) -> str:
+        kept.append(match[0])
+        return chr(_FIRST_STAND_IN + len(kept) - 1)
+
+    spoken = PHONES_IN_BRACES.sub(keep, text)
+    spoken = _english(spoken) if language == "en" else _grammar(normalize_text(spoken), language)
+    for number, braces in enumerate(kept):
+        spoken = spoken.replace(chr(_FIRST_STAND_IN + number), braces)
+    spoken = normalize_text(spoken)
+    return spoken if any(map(str.isalnum, spoken)) else plain
+
+
+def _english(text: str) -> str:
+    plain = normalize_text(_DASH.sub(", ", re.sub(r"(?<=\d)[—―](?=\d)", "-", text)))
+    for rule in RULES:
+        plain = rule.pattern.sub(rule.reading, plain)
+    plain = _spell_capitals(plain)
+    if re.search(r"\d", plain):
+        plain = "".join(
+            _grammar(part, "en") if re.search(r"\d", part) else part
+            for part in re.split(r"([\"\[\]{}<>\\\ue000-\uf8ff]+)", plain)
         )
-    if language == "en":
-        plain = _prepare_english(plain)
-    for char, stand_in in _ESCAPED.items():
-        plain = plain.replace(char, stand_in)
-    spelled = _spell(plain, language)
-    for char, stand_in in _ESCAPED.items():
-        spelled = spelled.replace(stand_in, char)
-    spelled = normalize_text(spelled.replace(" ,", ",").replace(" .", "."))
-    # The grammar takes the full stop of "World War II." for part of an abbreviation.
-    return spelled + "." if plain[-1:] == "." and spelled[-1:].isalnum() else spelled
+    for pattern, reading in LEFT_OVER:
+        plain = pattern.sub(reading, plain)
+    plain = re.sub(r"\s+(?=[,.;:!?)\]](?!\w))", "", normalize_text(plain))
+    return re.sub(r"(?<=[([])\s+", "", re.sub(r",(?:\s*,)+", ",", plain))
 
 
-_TITLES = {
-    "Mrs.": "Missus", "Ms.": "Miz", "Prof.": "Professor", "St.": "Saint", "vs.": "versus", "etc.": "et cetera",
-    "e.g.": "for example", "E.g.": "For example", "i.e.": "that is", "I.e.": "That is", "approx.": "approximately",
-}  # fmt: skip
-_CURRENCIES = {
-    "$": ("dollar", "dollars", "cent", "cents"),
-    "€": ("euro", "euros", "cent", "cents"),
-    "£": ("pound", "pounds", "penny", "pence"),
-}
-_MULTIPLES = {"k": "thousand", "m": "million", "b": "billion"}
-_DECADES = {
-    "0": "hundreds", "1": "tens", "2": "twenties", "3": "thirties", "4": "forties", "5": "fifties", "6": "sixties",
-    "7": "seventies", "8": "eighties", "9": "nineties",
-}  # fmt: skip
-_ENGLISH = (
-    (
-        re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, _TITLES)) + r")(?=[\s,)]|$)"),
-        lambda m: _TITLES[m[0]],
-    ),
-    (re.compile(r"\bNo\.\s?(?=\d)"), lambda m: "number "),
-    (re.compile(r"\b([Nn]o)\."), lambda m: f"{m[1]} ."),  # an answer; the space is taken out again
-    (re.compile(r"\b([ap])\.m\."), lambda m: m[1] + "m"),
-    (re.compile(r"(?<![$€£\d.,])([\d.,]*\d)\s?m\b"), lambda m: m[1] + " meters"),
-    (re.compile(r"\b(\d{3})-(\d{4})\b"), lambda m: f"{' '.join(m[1])}, {' '.join(m[2])}"),
-    (re.compile(r"(\d)\s?\^\s?(?=\d)"), lambda m: m[1] + " to the power of "),
-    (re.compile(r"\b(1[1-9]|20)(\d)0s\b"), lambda m: f"{m[1]} {_DECADES[m[2]]}"),
-    (
-        re.compile(r"([$€£])\s?([\d,]*\d)\.(\d\d)\b(?!\s?(?:million|billion|trillion))"),
-        lambda m: (
-            f"{_amount(m[2], *_CURRENCIES[m[1]][:2])} and {_amount(m[3].lstrip('0'), *_CURRENCIES[m[1]][2:])}"
-        ),
-    ),
-    (
-        re.compile(r"([$€£])\s?([\d,.]*\d)\s?(k|m|mn|bn|M|B|K)\b"),
-        lambda m: f"{m[2]} {_MULTIPLES[m[3][0].lower()]} {_CURRENCIES[m[1]][1]}",
-    ),
-    (
-        re.compile(r"([$€£])\s?(\d[\d,]*,\d{3}|\d{4,})\b(?!\.?\d|\s?\w*illion)"),
-        lambda m: f"{m[2]} {_CURRENCIES[m[1]][1]}",
-    ),
-    (re.compile(r"\b1000\s?-\s?(?=\d)"), lambda m: "1000 to "),
-    (re.compile(r"(?<![\d,.])1,?000(?=[A-Za-z])"), lambda m: "1000 "),
-    (
-        re.compile(r"(?<![\d,.])1(?:,(\d{3})|(000))(?!,?\d|\.\d|\s?(?:kg|km|cm|mm|g|mph|km/h)\b)"),
-        lambda m: "one thousand" + (f" {int(m[1])}" if int(m[1] or 0) else ""),
-    ),
-    (re.compile(r"#\s?(?=\d)"), lambda m: "number "),
-)
-"""What wetext's English grammar leaves alone or gets wrong: titles, metres (read as minutes), decades, cents."""
+# ----------------------------------------------------------------------------------------------- capitals
+
+_CAPITALS = re.compile(r"(?<![\w'-])([A-Z]{2,})(s|'s)?(?![\w])(?!-[A-Z]\b)")
 
 
-def _amount(number: str, singular: str, plural: str) -> str:
-    return f"{number or '0'} {singular if number == '1' else plural}"
+def _spell_capitals(text: str) -> str:
+    """Return a text in which initialisms are spelled (`F-B-I`) and words in capitals stay."""
+
+    def spell(match: re.Match[str]) -> str:
+        word, ending = match[1], match[2]
+        if not _is_initialism(word, match):
+            return match[0]
+        return letters(word) + ("'s" if ending else "")
+
+    return _CAPITALS.sub(spell, text)
+
+
+def _is_initialism(word: str, match: re.Match[str]) -> bool:
+    if word in COMMON_CAPITALS or word in ACRONYMS:
+        return False
+    known = word.lower() in dictionary()
+    if known and _is_shouted(match):
+        return False
+    if word in INITIALISMS:
+        return word != "IT" or not re.match(
+            r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :]
+        )
+    if known:
+        return len(word) == 2 or is_spelled_in_dictionary(word.lower())
+    # What no dictionary has is a word if it is long and can be said: no four consonants in a row.
+    return len(word) <= 4 or re.search(r"[^AEIOUY]{4}|^[^AEIOUY]+$", word) is not None
+
+
+def _is_shouted(match: re.Match[str]) -> bool:
+    """Return whether the words around are in capitals as well, all of them words."""
+    before = re.search(r"([A-Za-z']+)[^A-Za-z']+$", match.string[: match.start()])
+    after = re.match(r"[^A-Za-z'.!?]+([A-Za-z']+)", match.string[match.end() :])
+    neighbours = [found[1] for found in (before, after) if found is not None]
+    shouted = [
+        word
+        for word in neighbours
+        if len(word) > 1
+        and word.isupper()
+        and word not in INITIALISMS
+        and word.lower().strip("'") in dictionary()
+    ]
+    has_lower = any(char.islower() for char in match.string)
+    return bool(shouted) and (not has_lower or len(shouted) == len(neighbours))
+
+
+# ----------------------------------------------------------------------------------------------- wetext
+
+
+def _grammar(text: str, language: str) -> str:
+    """Run wetext's grammar on a text; word by word where it has no reading of the whole, or loses words of it."""
+    if not text.strip():
+        return text
+    found = _spell(text, language)
+    if language == "en" and not _keeps_words(text, found):
+        found = " ".join(_spell(word, language) or word for word in text.split())
+    elif not found.strip():
+        return text
+    start = " " if text[:1] == " " else ""
+    return start + found.strip() + (" " if text[-1:] == " " else "")
+
+
+def _keeps_words(before: str, after: str) -> bool:
+    """Return whether the words of a text are all, and in order, in what became of it.
+
+    Words beside a number may have changed: a unit, a month, an abbreviation.
+    """
+    tokens = before.split()
+    has_digit = [any(map(str.isdigit, token)) for token in tokens]
+    left = iter(re.findall(r"[^\W\d_]+", after.lower()))
+    for i, token in enumerate(tokens):
+        if any(has_digit[max(i - 1, 0) : i + 2]):
+            continue
+        if any(word not in left for word in re.findall(r"[^\W\d_]+", token.lower())):
+            return False
+    return bool(after.strip())
 
 
 def _spell(text: str, language: str) -> str:
     """Run the grammar on the whole text, or word by word where it has no reading of the whole; keep what has none."""
     if not text.strip():
         return text
+    escaped = text
+    for char, stand_in in _ESCAPED.items():
+        escaped = escaped.replace(char, stand_in)
     try:
-        return _normalizer(language).normalize(text)
+        spelled = str(_normalizer(language).normalize(escaped))
     except AssertionError:  # what wetext raises then
         words = text.split()
         return text if len(words) == 1 else " ".join(_spell(word, language) for word in words)
-
-
-def _prepare_english(text: str) -> str:
-    for pattern, replacement in _ENGLISH:
-        text = pattern.sub(replacement, text)
-    return text
+    for char, stand_in in _ESCAPED.items():
+        spelled = spelled.replace(stand_in, char)
+    spelled = spelled.replace(" ,", ",").replace(" .", ".")
+    # The grammar takes the full stop of "World War 2." for part of an abbreviation.
+    return spelled + "." if text.rstrip()[-1:] == "." and spelled[-1:].isalnum() else spelled
 
 
 @functools.lru_cache(maxsize=4)
@@ -126,6 +186,3 @@ def _normalizer(language: str) -> Any:
     from wetext import Normalizer  # loads grammars of some megabytes
 
     return Normalizer(lang=language, operator="tn")
-
-
-# ----------------------------------------------------------------------------------------------- text in

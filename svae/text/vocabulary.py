@@ -6,6 +6,7 @@ an error that names it (F5-TTS reads such characters as spaces, silently).
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,9 @@ from svae.errors import DataError
 
 PADDING_ID = -1
 """Fills token batches after the end of an utterance. Inside the model, ids move up by one and 0 is the filler."""
+
+PHONES_IN_BRACES = re.compile(r"\{[ ]*[A-Z]{1,2}[0-2]?(?:[ ]+[A-Z]{1,2}[0-2]?)*[ ]*\}")
+"""A pronunciation given in a text: ARPABET in braces, as in `{B EY1 S}`."""
 
 _PLAIN = str.maketrans(
     {
@@ -64,6 +68,9 @@ class Vocabulary:
         """Build from any iterable of strings: the space, then every other character in code-point order."""
         return cls((" ", *sorted({char for text in characters for char in text} - {" "})))
 
+    reads_phones = False
+    """Whether a pronunciation in braces (`{B EY1 S}`) is read as such."""
+
     def unknown(self, text: str) -> list[str]:
         """Return the distinct characters of `text` that are not in the vocabulary, in order of appearance."""
         return [char for char in dict.fromkeys(text) if char not in self._ids]
@@ -74,6 +81,10 @@ class Vocabulary:
             char: char.swapcase() for char in self.unknown(text) if char.swapcase() in self._ids
         }
         return text.translate(str.maketrans(other))
+
+    def fit(self, text: str) -> str:
+        """Return a text in `normalize_text`'s spelling, letters that are known in the other case only in that case."""
+        return self.fold(normalize_text(text))
 
     def encode(self, text: str) -> list[int]:
         """Return one id per character; `text` should have gone through `normalize_text`.
@@ -90,7 +101,7 @@ class Vocabulary:
             raise DataError(
                 f"text {shown!r}: unknown character(s) {names}.\n"
                 f"       The model knows {len(self)} characters: {''.join(self.symbols)!r}. Spell the text with these, "
-                "or train on a corpus that has the others."
+                "leave the others out with --skip-unknown, or train on a corpus that has them."
             )
         return [self._ids[char] for char in text]
 

@@ -1,0 +1,122 @@
+"""A reader's own pronunciations: a file of words, each with its phones or with a respelling."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from svae.errors import DataError
+from svae.text.vocabulary import Vocabulary, normalize_text
+
+_PHONE = re.compile(r"([A-Z]{1,2})([0-2]?)")
+
+
+class Lexicon:
+    """Words and how they are said; matched as whole words, whatever their case.
+
+    Args:
+        entries: word → phones in braces (`{B EY S}`), or another spelling (`rag-oo-nathan`).
+    """
+
+    def __init__(self, entries: dict[str, str]) -> None:
+        self.entries = {word.casefold(): said for word, said in entries.items()}
+        names = sorted(map(re.escape, self.entries), key=len, reverse=True)
+        self._pattern = re.compile(
+            rf"(?<![\w{{])({'|'.join(names) or '(?!)'})(?![\w}}])", re.IGNORECASE
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Lexicon:
+        """Read a UTF-8 file: a word (or several), a tab or two spaces or `=`, and phones or a respelling a line.
+
+        Phones are ARPABET, with or without stress: `bass  B EY1 S`. Lines that begin with `#` and empty ones are skipped.
+
+        Raises:
+            DataError: it cannot be read, or lines are wrong; the message names each of them.
+        """
+        try:
+            text = path.read_bytes().decode("utf-8-sig")
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror}. Expected a lexicon in UTF-8.") from None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8."
+            ) from None
+        entries: dict[str, str] = {}
+        problems: list[str] = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            try:
+                word, said = _entry(line)
+            except ValueError as error:
+                problems.append(f"  line {number}: {error}")
+                continue
+            if word.casefold() in entries:
+                problems.append(f"  line {number}: {word!r} is in an earlier line too")
+            entries[word.casefold()] = said
+        if problems:
+            more = [f"  … and {len(problems) - 10} more"] if len(problems) > 10 else []
+            raise DataError(
+                "\n".join([f"{path}: {len(problems)} wrong line(s)", *problems[:10], *more])
+            )
+        if not entries:
+            raise DataError(
+                f"{path}: no entries; expected lines like 'Raghunathan<tab>R AA G UW N AA T AH N'"
+            )
+        return cls(entries)
+
+    def apply(self, text: str, vocabulary: Vocabulary) -> str:
+        """Return a text with its words respelled, or with their phones behind them: `bass{B EY S}`.
+
+        Raises:
+            DataError: an entry that is needed has phones, and the model reads characters.
+        """
+
+        def say(match: re.Match[str]) -> str:
+            said = self.entries[match[0].casefold()]
+            if not said.startswith("{"):
+                return said
+            if not vocabulary.reads_phones:
+                raise DataError(
+                    f"lexicon: {match[0]!r} has phones, and this model reads characters; give a respelling instead"
+                )
+            return match[0].replace(" ", "-") + said
+
+        return self._pattern.sub(say, normalize_text(text) if "’" in text else text)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def _entry(line: str) -> tuple[str, str]:
+    """Return the word of a line and how it is said.
+
+    Raises:
+        ValueError: why the line is wrong.
+    """
+    from svae.text.phonemes import PHONES
+
+    parts = [part.strip() for part in re.split(r"\t+|\s*=\s*|\s{2,}", line.strip(), maxsplit=1)]
+    if len(parts) == 1:
+        parts = line.split(maxsplit=1)
+    if len(parts) != 2 or not parts[1]:
+        raise ValueError(
+            f"expected a word, a tab, and phones or a respelling; got {line.strip()[:60]!r}"
+        )
+    word, said = normalize_text(parts[0]), normalize_text(parts[1]).strip("{} ")
+    if not re.fullmatch(r"[^\W_](?:[\w'. -]*\w)?", word):
+        raise ValueError(f"{word[:40]!r} is no word")
+    pieces = said.split()
+    if all(re.fullmatch(r"[A-Z]{1,2}[0-2]?", piece) for piece in pieces) and (
+        len(pieces) > 1 or pieces[0].rstrip("012") in PHONES
+    ):
+        wrong = [piece for piece in pieces if piece.rstrip("012") not in PHONES]
+        if wrong:
+            raise ValueError(
+                f"{', '.join(map(repr, wrong))}: no phone(s) of ARPABET ({' '.join(PHONES)})"
+            )
+        return word, "{" + " ".join(piece.rstrip("012") for piece in pieces) + "}"
+    if not re.search(r"[^\W\d_]", said) or re.search(r"[{}\[\]]", said):
+        raise ValueError(f"{said[:40]!r} is neither phones nor a respelling")
+    return word, said
