@@ -122,7 +122,14 @@ class Row:
     def from_json(cls, row: dict[str, Any]) -> Row:
         """Read what `to_json` made; raises KeyError or TypeError where something is missing."""
         recordings = {name: Scored.from_json(found) for name, found in row["recordings"].items()}
-        return cls(**row | {"recordings": recordings})
+        return cls(
+            id=row["id"],
+            speaker=row.get("speaker"),
+            text=row["text"],
+            prompt=row.get("prompt"),
+            prompt_text=row.get("prompt_text"),
+            recordings=recordings,
+        )
 
 
 def score(

@@ -27,7 +27,7 @@ from svae.evaluation.options import (
     sampling_of,
 )
 from svae.evaluation.report.page import write_page
-from svae.evaluation.report.tables import print_results, write_results
+from svae.evaluation.report.tables import FORMAT, Metrics, print_results, write_results
 from svae.evaluation.rows import (
     ORIGINALS,
     Row,
@@ -45,8 +45,6 @@ from svae.runtime.environment import environment
 from svae.runtime.files import writable_folder
 from svae.synthesis.load import load_tts
 
-FORMAT = 2
-
 
 @dataclass
 class Made:
@@ -60,7 +58,7 @@ class Made:
     real_time_factors: list[float] = field(default_factory=list)
 
 
-def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+def evaluate(options: EvaluateOptions) -> Metrics:
     """Run an evaluation, alone or as one rank of torchrun; write its files; print a table.
 
     Returns:
@@ -82,7 +80,7 @@ def _evaluate(
     checkpoint: Checkpoint | None,
     world: World,
     console: Console,
-) -> dict[str, Any]:
+) -> Metrics:
     items = plan.items.items
     out = writable_folder(options.out, option="--out")
     if options.reconstruction and any(item.target is None for item in items):
@@ -198,7 +196,7 @@ def _metrics(
     others: list[str],
     judges: Judges,
     rows: list[Row],
-) -> dict[str, Any]:
+) -> Metrics:
     """Return what metrics.json holds, less the environment. Nothing here depends on time, ranks or the cache."""
     names = list(made.systems)
     several = {}

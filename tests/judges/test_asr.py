@@ -223,3 +223,12 @@ def test_a_cached_hub_model_loads_without_a_network_and_names_its_revision(
 def test_a_folder_that_holds_no_model_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_asr(f"ctc:{tmp_path}")
+
+
+def test_another_engine_is_one_entry(monkeypatch):
+    from svae.judges import asr
+
+    monkeypatch.setitem(asr.ENGINES, "echo:", asr.Engine("echo:WORD", lambda word, use: word * 2))
+    assert load_asr("echo:one") == "oneone"
+    with pytest.raises(ConfigError, match="paraformer:ID_OR_FOLDER, echo:WORD"):
+        load_asr("echo")

@@ -37,6 +37,8 @@ COLUMNS: dict[str, tuple[str, str]] = {
 """Key of a summary → heading and form. WER without a word is the mean of the utterances' rates."""
 
 
+FORMAT = 2
+"""The version of metrics.json and utterances.jsonl."""
 Metrics = dict[str, Any]
 """What metrics.json holds, as `svae.evaluation.run` makes it or a file gives it back; docs/evaluation.md names the keys."""
 
