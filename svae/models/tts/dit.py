@@ -88,16 +88,12 @@ class ConvolutionalPosition(nn.Module):
         padded = None if mask is None else ~mask[:, None]
         x = x.transpose(1, 2)
         for conv in self.convs:
+            assert isinstance(conv, nn.Conv1d) and conv.bias is not None
             if padded is not None:
                 x = x.masked_fill(padded, 0.0)
             if self.bf16_products and without_gradient(x):
-                convolved = F.conv1d(
-                    x.bfloat16(),
-                    conv.weight.bfloat16(),
-                    None,
-                    padding=conv.padding,
-                    groups=conv.groups,
-                )
+                weight = conv.weight.bfloat16()
+                convolved = F.conv1d(x.bfloat16(), weight, padding=conv.padding, groups=conv.groups)
                 x = F.mish(convolved.float() + conv.bias[:, None])
             else:
                 x = F.mish(conv(x))

@@ -73,6 +73,8 @@ class LogMel(nn.Module):
 
     floor = 1e-5
     """Least magnitude, 100 dB below full scale."""
+    basis: Tensor
+    filters: Tensor
 
     def __init__(self, sample_rate: int, hop: int, bands: int) -> None:
         super().__init__()
@@ -81,12 +83,10 @@ class LogMel(nn.Module):
             torch.fft.rfft(torch.eye(size, dtype=torch.float64))
             * torch.hann_window(size, dtype=torch.float64)[:, None]
         )
-        basis = (
-            torch.cat([transform.real, transform.imag], dim=1).T / hop
-        )  # a full-scale sine has magnitude 1
-        with torch.device(
-            "cpu"
-        ):  # it looks at its values, which a network built without memory does not have
+        # Divided by the hop, so that a full-scale sine has magnitude 1.
+        basis = torch.cat([transform.real, transform.imag], dim=1).T / hop
+        # On the CPU, since it looks at its values, which a network built without memory does not have.
+        with torch.device("cpu"):
             filters = melscale_fbanks(
                 size // 2 + 1,
                 0.0,

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The projection of teacher features to the latent width, used in training only."""
 
 from __future__ import annotations
 
@@ -42,6 +42,7 @@ class Regulator(nn.Module):
         if mask is not None:
             x = x * mask[:, None]
         for conv, norm in zip(self.convs, self.norms, strict=True):
+            assert isinstance(norm, nn.GroupNorm)
             x = F.mish(_group_norm(conv(x), norm, mask))
             if mask is not None:
                 x = x * mask[:, None]

@@ -113,16 +113,16 @@ class SpeechVAE(nn.Module):
     @torch.no_grad()
     def _initialize(self, cfg: VAEConfig) -> None:
         """Apply the options that differ from PyTorch's default initialisation."""
-        self.logvar.bias += cfg.initial_logvar
+        self.logvar.bias.add_(cfg.initial_logvar)
         if self.linear_path is not None:  # the network's own mean starts small beside it
-            self.mean.weight *= 0.1
+            self.mean.weight.mul_(0.1)
             self.mean.bias.zero_()
         if cfg.initial_gain == 1.0:
             return
         for name, parameter in (*self.encoder.named_parameters(), *self.decoder.named_parameters()):
             if name.endswith("weight.original0"):  # the magnitude of weight norm
                 # The output starts quiet: where it is clamped to [-1, 1] it has no gradient.
-                parameter *= cfg.initial_gain * (0.1 if name.startswith("conv_post") else 1.0)
+                parameter.mul_(cfg.initial_gain * (0.1 if name.startswith("conv_post") else 1.0))
             elif name.endswith("bias"):
                 parameter.zero_()
 
