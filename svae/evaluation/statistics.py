@@ -141,10 +141,13 @@ def compare_paired(
     """
     first, second = a.added_up(groups), b.added_up(groups)
     counts = resampling_counts(first.numerator.shape[0], seed=seed)
-    below_a, below_b = counts @ first.denominator, counts @ second.denominator
+    if groups is not None:
+        # Sums over utterances, not over speakers' sums: comparison.json is not rounded, and its last digits stay.
+        counts = counts[:, group_numbers(groups)]
+    below_a, below_b = counts @ a.denominator, counts @ b.denominator
     drawn = (below_a > 0) & (below_b > 0)
-    score_a = (counts[drawn] @ first.numerator) / below_a[drawn]
-    score_b = (counts[drawn] @ second.numerator) / below_b[drawn]
+    score_a = (counts[drawn] @ a.numerator) / below_a[drawn]
+    score_b = (counts[drawn] @ b.numerator) / below_b[drawn]
     ends = None
     if min(first.units, second.units) > 1 and drawn.any():
         ends = _ends(score_b - score_a)
