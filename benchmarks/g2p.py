@@ -38,7 +38,9 @@ def from_ipa(text: str) -> list[str]:
 def gruut() -> Callable[[str], list[str]]:
     from gruut.g2p import GraphemesToPhonemes
 
-    model = GraphemesToPhonemes(Path(find_spec("gruut_lang_en").origin).parent / "g2p" / "model.crf")
+    model = GraphemesToPhonemes(
+        Path(find_spec("gruut_lang_en").origin).parent / "g2p" / "model.crf"
+    )
     return lambda word: from_ipa("".join(model(word)))
 
 
@@ -92,7 +94,9 @@ def words(count: int) -> dict[str, list[list[str]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("libraries", nargs="+", choices=[*LIBRARIES])
     parser.add_argument("--words", type=int, default=2000)
     arguments = parser.parse_args()
@@ -108,7 +112,10 @@ def main() -> None:
             phones += len(best)
             wrong += found not in known
         each = (time.perf_counter() - started) / len(chosen) * 1000
-        print(f"{name}: phone errors {errors / phones:.1%}, words wrong {wrong / len(chosen):.1%}, {each:.1f} ms a word", flush=True)
+        print(
+            f"{name}: phone errors {errors / phones:.1%}, words wrong {wrong / len(chosen):.1%}, {each:.1f} ms a word",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

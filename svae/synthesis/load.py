@@ -18,6 +18,7 @@ from svae.recipe import from_tree
 from svae.synthesis.model import DURATION_FILE, TTS
 from svae.synthesis.types import OWN, Sampling
 from svae.text.phonemes import FramePhonemes, open_vocabulary
+from svae.text.unknown_words import guess
 from svae.text.vocabulary import Vocabulary
 
 
@@ -36,7 +37,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     try:
         Sampling(**{name: config.get(name) for name in OWN}).check()
         vae, vae_hash = load_representation(checkpoint, device)
-        vocabulary = open_vocabulary(config["vocabulary"])
+        vocabulary = open_vocabulary(config["vocabulary"], guess=guess)
         model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None

@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 from svae.errors import DataError
+from svae.text.phonemes import PHONES, with_s
 from svae.text.vocabulary import Vocabulary, normalize_text
-
-_PHONE = re.compile(r"([A-Z]{1,2})([0-2]?)")
 
 
 class Lexicon:
@@ -21,7 +20,9 @@ class Lexicon:
     def __init__(self, entries: dict[str, str]) -> None:
         self.entries = {word.casefold(): said for word, said in entries.items()}
         names = sorted(map(re.escape, self.entries), key=len, reverse=True)
-        self._pattern = re.compile(rf"(?<![\w{{])({'|'.join(names) or '(?!)'})(?![\w}}])", re.IGNORECASE)
+        self._pattern = re.compile(
+            rf"(?<![\w{{])({'|'.join(names) or '(?!)'})('s)?(?![\w}}])", re.IGNORECASE
+        )
 
     @classmethod
     def read(cls, path: Path) -> Lexicon:
@@ -55,9 +56,13 @@ class Lexicon:
             entries[word.casefold()] = said
         if problems:
             more = [f"  … and {len(problems) - 10} more"] if len(problems) > 10 else []
-            raise DataError("\n".join([f"{path}: {len(problems)} wrong line(s)", *problems[:10], *more]))
+            raise DataError(
+                "\n".join([f"{path}: {len(problems)} wrong line(s)", *problems[:10], *more])
+            )
         if not entries:
-            raise DataError(f"{path}: no entries; expected lines like 'Raghunathan<tab>R AA G UW N AA T AH N'")
+            raise DataError(
+                f"{path}: no entries; expected lines like 'Raghunathan<tab>R AA G UW N AA T AH N'"
+            )
         return cls(entries)
 
     def apply(self, text: str, vocabulary: Vocabulary) -> str:
@@ -68,14 +73,17 @@ class Lexicon:
         """
 
         def say(match: re.Match[str]) -> str:
-            said = self.entries[match[0].casefold()]
+            word, ending = match[1], match[2] or ""
+            said = self.entries[word.casefold()]
             if not said.startswith("{"):
-                return said
+                return said + ending
             if not vocabulary.reads_phones:
                 raise DataError(
-                    f"lexicon: {match[0]!r} has phones, and this model reads characters; give a respelling instead"
+                    f"lexicon: {word!r} has phones, and this model reads characters; give a respelling instead"
                 )
-            return match[0].replace(" ", "-") + said
+            if ending:
+                said = "{" + " ".join(with_s(tuple(said.strip("{}").split()))) + "}"
+            return word.replace(" ", "-") + ending + said
 
         return self._pattern.sub(say, normalize_text(text) if "’" in text else text)
 
@@ -89,13 +97,13 @@ def _entry(line: str) -> tuple[str, str]:
     Raises:
         ValueError: why the line is wrong.
     """
-    from svae.text.phonemes import PHONES
-
     parts = [part.strip() for part in re.split(r"\t+|\s*=\s*|\s{2,}", line.strip(), maxsplit=1)]
     if len(parts) == 1:
         parts = line.split(maxsplit=1)
     if len(parts) != 2 or not parts[1]:
-        raise ValueError(f"expected a word, a tab, and phones or a respelling; got {line.strip()[:60]!r}")
+        raise ValueError(
+            f"expected a word, a tab, and phones or a respelling; got {line.strip()[:60]!r}"
+        )
     word, said = normalize_text(parts[0]), normalize_text(parts[1]).strip("{} ")
     if not re.fullmatch(r"[^\W_](?:[\w'. -]*\w)?", word):
         raise ValueError(f"{word[:40]!r} is no word")
@@ -105,7 +113,9 @@ def _entry(line: str) -> tuple[str, str]:
     ):
         wrong = [piece for piece in pieces if piece.rstrip("012") not in PHONES]
         if wrong:
-            raise ValueError(f"{', '.join(map(repr, wrong))}: no phone(s) of ARPABET ({' '.join(PHONES)})")
+            raise ValueError(
+                f"{', '.join(map(repr, wrong))}: no phone(s) of ARPABET ({' '.join(PHONES)})"
+            )
         return word, "{" + " ".join(piece.rstrip("012") for piece in pieces) + "}"
     if not re.search(r"[^\W\d_]", said) or re.search(r"[{}\[\]]", said):
         raise ValueError(f"{said[:40]!r} is neither phones nor a respelling")

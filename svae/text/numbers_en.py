@@ -91,6 +91,4 @@ def roman(written: str) -> int | None:
     if not written or not _ROMAN.fullmatch(written):
         return None
     values = [_ROMAN_VALUES[char] for char in written]
-    return sum(
-        -value if value < max(values[i:]) else value for i, value in enumerate(values)
-    )
+    return sum(-value if value < max(values[i:]) else value for i, value in enumerate(values))

@@ -11,7 +11,7 @@ import bisect
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -29,8 +29,12 @@ READ_AS = {
 }  # fmt: skip
 """Punctuation and what is left of it; apostrophes belong to words."""
 FRAME_TOKENS = "frame-phonemes"
-_WORD = re.compile(rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL)
-_LETTER_A = re.compile(r"(?<![\w'])(?:(?<=[A-Z]-)A|A(?=-[A-Z]\b)|(?<=[a-z] )A(?![\w'])(?! [A-Z0-9]))")
+_WORD = re.compile(
+    rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL
+)
+_LETTER_A = re.compile(
+    r"(?<![\w'])(?:(?<=[A-Z]-)A|A(?=-[A-Z]\b)|(?<=[a-z] )A(?![\w'])(?! [A-Z0-9]))"
+)
 """An A that is spelled, beside other letters (`A-I`) or within a sentence (`vitamin A`), and no article."""
 _VOICELESS, _SIBILANT = frozenset("P T K F TH".split()), frozenset("S Z SH ZH CH JH".split())
 
@@ -140,9 +144,7 @@ class PhonemeVocabulary(Vocabulary):
         if given <= set(PHONES):
             plain = PHONES_IN_BRACES.sub("", plain)
         return [
-            char
-            for char in dict.fromkeys(plain)
-            if not set(_without_accents(char)) <= readable
+            char for char in dict.fromkeys(plain) if not set(_without_accents(char)) <= readable
         ]
 
     def fold(self, text: str) -> str:
@@ -181,7 +183,7 @@ class PhonemeVocabulary(Vocabulary):
         """Return the id of each symbol."""
         return [self._ids[symbol] for symbol in symbols]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """Return the symbols of `ids`, separated by spaces, words by two; negative ids are left out."""
         return " ".join("" if self.symbols[i] == " " else self.symbols[i] for i in ids if i >= 0)
 

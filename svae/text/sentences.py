@@ -14,7 +14,8 @@ from svae.text.spell_out import check_language, spoken_form
 from svae.text.vocabulary import Vocabulary, normalize_text
 
 PAUSE = re.compile(
-    r"\[\s*pause(?:\s+(\d+(?:\.\d*)?|\.\d+)\s*(ms|milliseconds?|s|sec|seconds?)?)?\s*\]", re.IGNORECASE
+    r"\[\s*pause(?:\s+(\d+(?:\.\d*)?|\.\d+)\s*(ms|milliseconds?|s|sec|seconds?)?)?\s*\]",
+    re.IGNORECASE,
 )
 """A pause that is asked for in a text: `[pause]`, `[pause 0.5s]`, `[pause 300 ms]`."""
 MAX_PAUSE_SECONDS = 60.0
@@ -118,9 +119,9 @@ def prepare_sentences(
     folded = [_like(vocabulary.fold(sentence), sentence) for sentence in spoken]
     if folded != spoken:
         changed = {
-            after
+            char
             for sentence, plain in zip(spoken, folded, strict=True)
-            for after in set(plain) - set(sentence)
+            for char in set(sentence) - set(plain)
         }
         names = ", ".join(map(repr, sorted(changed)))
         notes.append(f"In the other case, since the model knows only that: {names}")

@@ -13,7 +13,8 @@ from typing import Any
 
 from svae.errors import ConfigError
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
-from svae.text.rules_en import LEFT_OVER, RULES, letters
+from svae.text.readings_en import letters
+from svae.text.rules_en import LEFT_OVER, RULES
 from svae.text.vocabulary import PHONES_IN_BRACES, normalize_text
 from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS
 
@@ -104,7 +105,9 @@ def _is_initialism(word: str, match: re.Match[str]) -> bool:
     if known and _is_shouted(match):
         return False
     if word in INITIALISMS:
-        return word != "IT" or not re.match(r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :])
+        return word != "IT" or not re.match(
+            r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :]
+        )
     if known:
         return len(word) == 2 or is_spelled_in_dictionary(word.lower())
     # What no dictionary has is a word if it is long and can be said: no four consonants in a row.
@@ -119,7 +122,10 @@ def _is_shouted(match: re.Match[str]) -> bool:
     shouted = [
         word
         for word in neighbours
-        if len(word) > 1 and word.isupper() and word not in INITIALISMS and word.lower().strip("'") in dictionary()
+        if len(word) > 1
+        and word.isupper()
+        and word not in INITIALISMS
+        and word.lower().strip("'") in dictionary()
     ]
     has_lower = any(char.islower() for char in match.string)
     return bool(shouted) and (not has_lower or len(shouted) == len(neighbours))
@@ -161,7 +167,8 @@ def _spell(text: str, language: str) -> str:
     """Run the grammar on the whole text, or word by word where it has no reading of the whole; keep what has none."""
     if not text.strip():
         return text
-    escaped = text
+    # An answer, where the grammar reads "number"; the space is taken out again.
+    escaped = re.sub(r"\b([Nn]o)\.", r"\1 .", text) if language == "en" else text
     for char, stand_in in _ESCAPED.items():
         escaped = escaped.replace(char, stand_in)
     try:

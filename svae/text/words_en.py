@@ -77,7 +77,16 @@ STARTERS = frozenset(
 )
 """Words that begin sentences more often than they are names."""
 
-_METRES = {"m": "meter", "g": "gram", "W": "watt", "Hz": "hertz", "B": "byte", "V": "volt", "J": "joule", "Pa": "pascal"}
+_METRES = {
+    "m": "meter",
+    "g": "gram",
+    "W": "watt",
+    "Hz": "hertz",
+    "B": "byte",
+    "V": "volt",
+    "J": "joule",
+    "Pa": "pascal",
+}
 _PREFIXES = {"k": "kilo", "K": "kilo", "M": "mega", "G": "giga", "T": "tera", "m": "milli", "c": "centi", "µ": "micro", "μ": "micro", "n": "nano", "h": "hecto"}  # fmt: skip
 _PREFIXED = (
     "km cm mm nm µm μm kg mg µg μg kW MW GW TW mW kHz MHz GHz THz kB KB MB GB TB kV mV MV kJ MJ kPa hPa MPa"
