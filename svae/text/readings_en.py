@@ -73,6 +73,7 @@ def read_web_part(text: str) -> str:
 
 
 def read_address(match: Match) -> str:
+    """Read an address of a page or of mail, without its scheme; stops after it stay."""
     written = re.sub(r"^(?:https?|ftp)://", "", match[0])
     tail = re.search(r"[.,;:!?)]*$", written)
     end = tail[0] if tail else ""
@@ -80,6 +81,7 @@ def read_address(match: Match) -> str:
 
 
 def read_hashtag(match: Match) -> str:
+    """Read a hashtag in its words: `#MondayMood`."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", match[1].replace("_", " "))
     return "hashtag " + " ".join(word if word.isupper() else word.lower() for word in words)
 
@@ -91,6 +93,7 @@ RANGE = r"\s?-\s?"
 
 
 def read_month(written: str) -> str:
+    """Return the name of a month from its first three letters."""
     return next(month for month in MONTHS if month[:3].lower() == written[:3].lower())
 
 
@@ -100,17 +103,20 @@ def read_day(match: Match) -> str:
 
 
 def read_day_first(match: Match) -> str:
-    return (
-        f"{match[1] or 'the '}{read_ordinal_of(match[2])} of {read_month(match[3])}"
-        + read_of_year(match[4])
-    )
+    """Read day, month and perhaps a year: the fifth of May."""
+    spoken = f"{match[1] or 'the '}{read_ordinal_of(match[2])} of {read_month(match[3])}"
+    if match[0].endswith("."):
+        spoken += "." if match[3] in MONTHS else ends_sentence(match)
+    return spoken + read_of_year(match[4])
 
 
 def read_of_year(written: str | None) -> str:
+    """Read a comma and a year, or nothing."""
     return f", {year(int(written))}" if written else ""
 
 
 def read_ordinal_of(written: str) -> str:
+    """Read the ordinal of the digits in a text."""
     return ordinal(int(re.sub(r"\D", "", written)))
 
 
@@ -123,6 +129,7 @@ def read_numeric_date(first: int, second: int, full_year: int, match: Match) -> 
 
 
 def read_clock(hour: int, minute: int | None, half: str = "") -> str:
+    """Read a time of day; `half` is A-M, P-M or nothing."""
     spoken = cardinal(hour)
     if minute is not None and minute:
         spoken += f" {'oh ' if minute < 10 else ''}{cardinal(minute)}"
@@ -132,10 +139,12 @@ def read_clock(hour: int, minute: int | None, half: str = "") -> str:
 
 
 def read_half(written: str) -> str:
+    """Read A-M or P-M."""
     return f"{written[0].upper()}-M"
 
 
 def read_time(match: Match) -> str:
+    """Read hours and minutes, unless they are none."""
     hour, minute = int(match[1]), int(match[2])
     if hour > 24 or minute > 59:
         return match[0]
@@ -143,12 +152,14 @@ def read_time(match: Match) -> str:
 
 
 def read_time_with_half(match: Match) -> str:
+    """Read a time before or after noon, with the stop of a sentence that ends in `p.m.`."""
     minute = int(match[2]) if match[2] else None
     stop = ends_sentence(match, any_capital=True) if match[0].endswith(".") else ""
     return read_clock(int(match[1]), minute, read_half(match[3])) + stop
 
 
 def read_time_range(match: Match) -> str:
+    """Read from one time to another, `10-11am`."""
     first = read_clock(
         int(match[1]), int(match[2]) if match[2] else None, read_half(match[3]) if match[3] else ""
     )
@@ -169,6 +180,7 @@ COIN = "[" + re.escape("".join(CURRENCIES)) + "]"
 
 
 def read_money_parts(sign: str, written: str, scale: str | None, *, single: bool = False) -> str:
+    """Read an amount in a currency; `single` gives the form before a noun, a six dollar burger."""
     one, many, cent, cents = CURRENCIES[sign]
     if scale:
         word = SCALES.get(scale.lower(), scale.lower())
@@ -185,15 +197,18 @@ def read_money_parts(sign: str, written: str, scale: str | None, *, single: bool
 
 
 def read_money(match: Match) -> str:
+    """Read an amount: group 1 its minus, 2 the sign, 3 the number, 4 and 5 its scale."""
     sign = "minus " if match[1] else ""
     return sign + read_money_parts(match[2], match[3], match[4] or match[5])
 
 
 def read_money_before_noun(match: Match) -> str:
+    """Read an amount between an article and a noun."""
     return f"{match[1]} {read_money_parts(match[2], match[3], match[4] or match[5], single=True)}"
 
 
 def read_money_range(match: Match) -> str:
+    """Read from one amount to another; the currency is named once."""
     scale = match[6] or match[7]
     first = match[3] or match[4]
     if "." in match[2]:
@@ -206,11 +221,13 @@ def read_money_range(match: Match) -> str:
 
 
 def read_years(match: Match) -> str:
+    """Read from one year to another, which may have two digits."""
     first, second = int(match[1]), match[2]
     return f"{year(first)} to {year(int(second)) if len(second) == 4 else cardinal(int(second))}"
 
 
 def read_fraction(top: int, bottom: int) -> str | None:
+    """Read a fraction by name, or None where it has none."""
     if bottom in (2, 4):
         name = FRACTIONS[bottom]
         return f"{cardinal(top)} {name if top == 1 else ('halves' if bottom == 2 else name + 's')}"
@@ -220,6 +237,7 @@ def read_fraction(top: int, bottom: int) -> str | None:
 
 
 def read_mixed_fraction(match: Match) -> str:
+    """Read a whole number and a fraction."""
     fraction = read_fraction(int(match[2]), int(match[3]))
     if fraction is None:
         return match[0]
@@ -229,6 +247,7 @@ def read_mixed_fraction(match: Match) -> str:
 
 
 def read_plain_fraction(match: Match) -> str:
+    """Read a fraction by name, or one number over the other."""
     return (
         read_fraction(int(match[1]), int(match[2]))
         or f"{cardinal(int(match[1]))} over {cardinal(int(match[2]))}"
@@ -236,6 +255,7 @@ def read_plain_fraction(match: Match) -> str:
 
 
 def read_dotted_number(written: str, dot: str = " point ") -> str:
+    """Read numbers with points between them, each read as a number: version three point twelve."""
     return dot.join(
         digits(part) if len(part) > 1 and part[0] == "0" else cardinal(int(part))
         for part in written.split(".")
@@ -243,11 +263,13 @@ def read_dotted_number(written: str, dot: str = " point ") -> str:
 
 
 def read_count(written: str, name: str) -> str:
+    """Read a number of things, in the singular for one."""
     number = int(written)
     return f"{cardinal(number)} {name if number == 1 else name + 's'}"
 
 
 def read_quantity_range(match: Match) -> str:
+    """Read from one number to another."""
     return f"{quantity(match[1])} to {quantity(match[2])}"
 
 
@@ -341,16 +363,19 @@ def read_is_unit(match: Match, unit: str, gap: str) -> bool:
 
 
 def read_roman_after(match: Match) -> str:
+    """Read a Roman numeral after a word such as Chapter."""
     value = roman(match[2])
     return match[0] if value is None else f"{match[1]} {cardinal(value)}"
 
 
 def read_roman_of_name(match: Match) -> str:
+    """Read a Roman numeral after the name of a ruler, as an ordinal."""
     value = roman(match[2])
     return match[0] if value is None or value > 40 else f"{match[1]} the {ordinal(value)}"
 
 
 def read_phone(match: Match) -> str:
+    """Read a telephone number digit by digit, its groups apart."""
     groups = re.findall(r"\d+", match[0])
     spoken = []
     for group in groups:
@@ -363,6 +388,7 @@ def read_phone(match: Match) -> str:
 
 
 def read_score(match: Match) -> str:
+    """Read a result of two numbers."""
     zero = "nil" if match[2] == "0" and int(match[1]) < 10 else cardinal(int(match[2]))
     return f"{cardinal(int(match[1]))} to {zero}"
 
@@ -374,15 +400,12 @@ def read_street(match: Match) -> str:
     name_follows = following is not None and following[1] not in STARTERS
     if match[2] in ("Dr", "St") and name_follows or match[1] in STARTERS:
         return match[0]
-    stop = (
-        "."
-        if match[0].endswith(".") and (following is not None or not rest.strip("\"')] "))
-        else ""
-    )
+    stop = ends_sentence(match) if match[0].endswith(".") else ""
     return f"{match[1]} {STREETS[match[2]]}{stop}"
 
 
 def read_abbreviation(match: Match) -> str:
+    """Read an abbreviation in full, with the stop of a sentence that ends in it."""
     written = match[0]
     spoken, may_end = ABBREVIATIONS[written]
     stop = ends_sentence(match, any_capital=written == "etc.") if may_end else ""
@@ -390,14 +413,17 @@ def read_abbreviation(match: Match) -> str:
 
 
 def read_dotted_letters(match: Match) -> str:
+    """Read letters with full stops after them, spelled."""
     return letters(re.sub(r"[^A-Za-z]", "", match[0])) + ends_sentence(match)
 
 
 def read_half_day(match: Match) -> str:
+    """Read `p.m.` without a number before it."""
     return read_half(match[1]) + ends_sentence(match, any_capital=True)
 
 
 def read_numbered(match: Match) -> str:
+    """Read an abbreviation before a number: Fig. 2."""
     return (
         NUMBERED[match[1].rstrip(".").lower()].capitalize() + " "
         if match[1][0].isupper()
