@@ -16,6 +16,7 @@ from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.synthesis.model import TTS
 from svae.synthesis.types import OWN, Sampling
 from svae.text.phonemes import open_vocabulary
+from svae.text.unknown_words import guess
 
 
 def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
@@ -36,7 +37,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
             num_steps=config.get("num_steps"), prompt_guidance=config.get("prompt_guidance")
         ).check()
         representation = load_representation(checkpoint, device)
-        vocabulary = open_vocabulary(config["vocabulary"])
+        vocabulary = open_vocabulary(config["vocabulary"], guess=guess)
         model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None

@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 from svae.errors import DataError
+from svae.text.phonemes import PHONES, with_s
 from svae.text.vocabulary import Vocabulary, normalize_text
-
-_PHONE = re.compile(r"([A-Z]{1,2})([0-2]?)")
 
 
 class Lexicon:
@@ -22,7 +21,7 @@ class Lexicon:
         self.entries = {word.casefold(): said for word, said in entries.items()}
         names = sorted(map(re.escape, self.entries), key=len, reverse=True)
         self._pattern = re.compile(
-            rf"(?<![\w{{])({'|'.join(names) or '(?!)'})(?![\w}}])", re.IGNORECASE
+            rf"(?<![\w{{])({'|'.join(names) or '(?!)'})('s)?(?![\w}}])", re.IGNORECASE
         )
 
     @classmethod
@@ -74,14 +73,17 @@ class Lexicon:
         """
 
         def say(match: re.Match[str]) -> str:
-            said = self.entries[match[0].casefold()]
+            word, ending = match[1], match[2] or ""
+            said = self.entries[word.casefold()]
             if not said.startswith("{"):
-                return said
+                return said + ending
             if not vocabulary.reads_phones:
                 raise DataError(
-                    f"lexicon: {match[0]!r} has phones, and this model reads characters; give a respelling instead"
+                    f"lexicon: {word!r} has phones, and this model reads characters; give a respelling instead"
                 )
-            return match[0].replace(" ", "-") + said
+            if ending:
+                said = "{" + " ".join(with_s(tuple(said.strip("{}").split()))) + "}"
+            return word.replace(" ", "-") + ending + said
 
         return self._pattern.sub(say, normalize_text(text) if "’" in text else text)
 
@@ -95,8 +97,6 @@ def _entry(line: str) -> tuple[str, str]:
     Raises:
         ValueError: why the line is wrong.
     """
-    from svae.text.phonemes import PHONES
-
     parts = [part.strip() for part in re.split(r"\t+|\s*=\s*|\s{2,}", line.strip(), maxsplit=1)]
     if len(parts) == 1:
         parts = line.split(maxsplit=1)

@@ -11,7 +11,7 @@ import bisect
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -183,7 +183,7 @@ class PhonemeVocabulary(Vocabulary):
         """Return the id of each symbol."""
         return [self._ids[symbol] for symbol in symbols]
 
-    def decode(self, ids: Sequence[int]) -> str:
+    def decode(self, ids: Iterable[int]) -> str:
         """Return the symbols of `ids`, separated by spaces, words by two; negative ids are left out."""
         return " ".join("" if self.symbols[i] == " " else self.symbols[i] for i in ids if i >= 0)
 

@@ -13,25 +13,70 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from svae.text.numbers_en import cardinal, decade, digits, ordinal, quantity, roman, year
+from svae.text.readings_en import (
+    AFTER,
+    COIN,
+    KINGS,
+    MONTH,
+    NOT_COUNTED,
+    NUMBER,
+    PER,
+    PHONE_WORDS,
+    PLACES,
+    RANGE,
+    SCALE,
+    SIGNED,
+    UNIT,
+    Match,
+    ends_sentence,
+    letters,
+    read_abbreviation,
+    read_address,
+    read_clock,
+    read_count,
+    read_day,
+    read_day_first,
+    read_dotted_letters,
+    read_dotted_number,
+    read_half,
+    read_half_day,
+    read_hashtag,
+    read_mixed_fraction,
+    read_money,
+    read_money_before_noun,
+    read_money_parts,
+    read_money_range,
+    read_month,
+    read_numbered,
+    read_numeric_date,
+    read_of_year,
+    read_ordinal_of,
+    read_phone,
+    read_plain_fraction,
+    read_quantity_range,
+    read_roman_after,
+    read_roman_of_name,
+    read_score,
+    read_street,
+    read_time,
+    read_time_range,
+    read_time_with_half,
+    read_web_part,
+    read_with_unit,
+    read_years,
+)
 from svae.text.words_en import (
     ABBREVIATIONS,
-    COMPOUND_UNITS,
-    CURRENCIES,
     DAYS,
     EXTENSIONS,
-    FRACTIONS,
-    LETTERED,
     MONTHS,
     NUMBERED,
-    SCALES,
     STARTERS,
     STREETS,
     SYMBOLS,
     TOP_DOMAINS,
     UNITS,
 )
-
-Match = re.Match[str]
 
 
 class Rule(NamedTuple):
@@ -44,411 +89,11 @@ class Rule(NamedTuple):
     spoken: str
 
 
-def letters(text: str) -> str:
-    """Return the letters of a text to be spelled: `U-S`; an ending s of a plural apart: `C-E-O's`."""
-    return "-".join(text.upper())
-
-
-def ends_sentence(match: Match, *, any_capital: bool = False) -> str:
-    """Return the full stop that an abbreviation's stands for as well, or nothing.
-
-    Args:
-        match: ends after the abbreviation.
-        any_capital: what follows begins a sentence if it has a capital; otherwise only if it is a word that often does.
-    """
-    rest = match.string[match.end() :]
-    if not re.sub(r"[\"')\]\s]", "", rest):
-        return "."
-    following = re.match(r"[\"')\]]*\s+[\"'(]*([A-Z][A-Za-z']*)", rest)
-    if following is None:
-        return ""
-    word = following[1]
-    if any_capital:
-        name = word.rstrip("s").lower()[:3]
-        is_date = name in {m[:3].lower() for m in (*MONTHS, *DAYS)} and word not in STARTERS
-        return "" if is_date or re.fullmatch(r"[A-Z]{2,4}|Eastern|Pacific|Central", word) else "."
-    return "." if word in STARTERS else ""
-
-
-# ----------------------------------------------------------------------------------------------- addresses on the web
-
-
-def _web_part(text: str) -> str:
-    """Return a part of a web address as it is read: words, and the signs between them by name."""
-    names = {
-        ".": " dot ", "/": " slash ", "-": " dash ", "_": " underscore ", "?": " question mark ", "=": " equals ",
-        "&": " and ", "#": " hash ", "%": " percent ", "+": " plus ", "~": " tilde ", ":": " colon ", "@": " at ",
-    }  # fmt: skip
-    spoken = []
-    for piece in re.findall(r"[A-Za-z']+|\d+|.", text):
-        if piece.isdigit():
-            spoken.append(cardinal(int(piece)) if len(piece) < 3 else digits(piece))
-        elif piece[0].isalpha():
-            low = piece.lower()
-            spoken.append(
-                letters(piece) if low in LETTERED or not set(low) & set("aeiouy") else piece
-            )
-        else:
-            spoken.append(names.get(piece, " "))
-    return " ".join(" ".join(spoken).split())
-
-
-def _address(match: Match) -> str:
-    written = re.sub(r"^(?:https?|ftp)://", "", match[0])
-    tail = re.search(r"[.,;:!?)]*$", written)
-    end = tail[0] if tail else ""
-    return _web_part(written[: len(written) - len(end)].rstrip("/")) + end
-
-
-def _hashtag(match: Match) -> str:
-    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", match[1].replace("_", " "))
-    return "hashtag " + " ".join(word if word.isupper() else word.lower() for word in words)
-
-
-# ----------------------------------------------------------------------------------------------- dates and times
-
-_MONTH = r"(Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\b\.?"
-_RANGE = r"\s?-\s?"
-
-
-def _month(written: str) -> str:
-    return next(month for month in MONTHS if month[:3].lower() == written[:3].lower())
-
-
-def _day(match: Match) -> str:
-    """Month and day, and a year: May the fifth, twenty twenty three."""
-    return f"{_month(match[1])} {_ordinal_of(match[2])}" + _of_year(match[3])
-
-
-def _day_first(match: Match) -> str:
-    return f"{match[1] or 'the '}{_ordinal_of(match[2])} of {_month(match[3])}" + _of_year(match[4])
-
-
-def _of_year(written: str | None) -> str:
-    return f", {year(int(written))}" if written else ""
-
-
-def _ordinal_of(written: str) -> str:
-    return ordinal(int(re.sub(r"\D", "", written)))
-
-
-def _numeric_date(first: int, second: int, full_year: int, match: Match) -> str:
-    """American order, unless the first number is no month."""
-    month, day = (first, second) if first <= 12 else (second, first)
-    if not (1 <= month <= 12 and 1 <= day <= 31):
-        return match[0]
-    return f"{MONTHS[month - 1]} {ordinal(day)}, {year(full_year)}"
-
-
-def _clock(hour: int, minute: int | None, half: str = "") -> str:
-    spoken = cardinal(hour)
-    if minute is not None and minute:
-        spoken += f" {'oh ' if minute < 10 else ''}{cardinal(minute)}"
-    elif minute == 0 and not half:
-        spoken += " o'clock" if 0 < hour <= 12 else " hundred hours" if hour > 12 else " hundred"
-    return f"{spoken} {half}" if half else spoken
-
-
-def _half(written: str) -> str:
-    return f"{written[0].upper()}-M"
-
-
-def _time(match: Match) -> str:
-    hour, minute = int(match[1]), int(match[2])
-    if hour > 24 or minute > 59:
-        return match[0]
-    return _clock(hour, minute)
-
-
-def _time_with_half(match: Match) -> str:
-    minute = int(match[2]) if match[2] else None
-    stop = ends_sentence(match, any_capital=True) if match[0].endswith(".") else ""
-    return _clock(int(match[1]), minute, _half(match[3])) + stop
-
-
-def _time_range(match: Match) -> str:
-    first = _clock(
-        int(match[1]), int(match[2]) if match[2] else None, _half(match[3]) if match[3] else ""
-    )
-    if not match[3] and match[2] and int(match[2]) == 0:
-        first = cardinal(int(match[1]))
-    return (
-        f"{first} to {_clock(int(match[4]), int(match[5]) if match[5] else None, _half(match[6]))}"
-        + (ends_sentence(match, any_capital=True) if match[0].endswith(".") else "")
-    )
-
-
-# ----------------------------------------------------------------------------------------------- numbers
-
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
-_SIGNED = rf"(?:(?<![\w)])[-\N{{MINUS SIGN}}])?(?:{_NUMBER})"
-_SCALE = r"(?:\s?(?:(thousand|million|billion|trillion)\b|(k|K|mn?|M|MM|bn?|B|tn|T)\b))?"
-_COIN = "[" + re.escape("".join(CURRENCIES)) + "]"
-
-
-def _money_parts(sign: str, written: str, scale: str | None, *, single: bool = False) -> str:
-    one, many, cent, cents = CURRENCIES[sign]
-    if scale:
-        word = SCALES.get(scale.lower(), scale.lower())
-        return f"{quantity(written)} {word} {one if single else many}"
-    whole, point, rest = written.replace(",", "").partition(".")
-    if point and len(rest) == 2 and cent:
-        minor = int(rest)
-        small = f"{cardinal(minor)} {cent if minor == 1 or single else cents}"
-        if not int(whole or "0"):
-            return small
-        large = f"{cardinal(int(whole))} {one if int(whole) == 1 or single else many}"
-        return f"{large} and {small}" if minor else large
-    return f"{quantity(written)} {one if written == '1' or single else many}"
-
-
-def _money(match: Match) -> str:
-    sign = "minus " if match[1] else ""
-    return sign + _money_parts(match[2], match[3], match[4] or match[5])
-
-
-def _money_before_noun(match: Match) -> str:
-    return f"{match[1]} {_money_parts(match[2], match[3], match[4] or match[5], single=True)}"
-
-
-def _money_range(match: Match) -> str:
-    scale = match[6] or match[7]
-    first = match[3] or match[4]
-    if "." in match[2]:
-        start = _money_parts(match[1], match[2], first)
-    else:
-        start = quantity(match[2]) + (
-            f" {SCALES.get(first.lower(), first.lower())}" if first else ""
-        )
-    return f"{start} to {_money_parts(match[1], match[5], scale)}"
-
-
-def _years(match: Match) -> str:
-    first, second = int(match[1]), match[2]
-    return f"{year(first)} to {year(int(second)) if len(second) == 4 else cardinal(int(second))}"
-
-
-def _fraction(top: int, bottom: int) -> str | None:
-    if bottom in (2, 4):
-        name = FRACTIONS[bottom]
-        return f"{cardinal(top)} {name if top == 1 else ('halves' if bottom == 2 else name + 's')}"
-    if 3 <= bottom <= 100 and top < bottom:
-        return f"{cardinal(top)} {ordinal(bottom)}{'' if top == 1 else 's'}"
-    return None
-
-
-def _mixed_fraction(match: Match) -> str:
-    fraction = _fraction(int(match[2]), int(match[3]))
-    if fraction is None:
-        return match[0]
-    return f"{cardinal(int(match[1]))} and {'a' if match[2] == '1' else ''}{fraction.removeprefix('one')}".replace(
-        "  ", " "
-    )
-
-
-def _plain_fraction(match: Match) -> str:
-    return (
-        _fraction(int(match[1]), int(match[2]))
-        or f"{cardinal(int(match[1]))} over {cardinal(int(match[2]))}"
-    )
-
-
-def _dotted_number(written: str, dot: str = " point ") -> str:
-    return dot.join(
-        digits(part) if len(part) > 1 and part[0] == "0" else cardinal(int(part))
-        for part in written.split(".")
-    )
-
-
-def _count(written: str, name: str) -> str:
-    number = int(written)
-    return f"{cardinal(number)} {name if number == 1 else name + 's'}"
-
-
-def _quantity_range(match: Match) -> str:
-    return f"{quantity(match[1])} to {quantity(match[2])}"
-
-
-def _unit_name(written: str) -> tuple[str, str] | None:
-    """Return singular and plural of a unit as written, compound ones included."""
-    if written in COMPOUND_UNITS:
-        return COMPOUND_UNITS[written]
-    if written in UNITS:
-        return UNITS[written]
-    if "/" in written:
-        above, below = written.split("/", 1)
-        power = {"2": " squared", "²": " squared", "3": " cubed", "³": " cubed"}.get(below[-1:], "")
-        lower = UNITS.get(below[:-1] if power else below)
-        upper = UNITS.get(above)
-        if upper and lower:
-            return f"{upper[0]} per {lower[0]}{power}", f"{upper[1]} per {lower[0]}{power}"
-    for sign, name in (("2", "square"), ("²", "square"), ("3", "cubic"), ("³", "cubic")):
-        if written.endswith(sign) and written[:-1] in UNITS:
-            one, many = UNITS[written[:-1]]
-            return f"{name} {one}", f"{name} {many}"
-    return None
-
-
-_UNIT_NAMES = "|".join(
-    re.escape(name) for name in sorted({*UNITS, *COMPOUND_UNITS}, key=len, reverse=True)
-)
-_UNIT = rf"((?:{_UNIT_NAMES})(?:/(?:{_UNIT_NAMES}))?[²³]?|(?:mm|cm|m|km|ft|in)[23](?!\d))(?![\w/])"
-_NOT_COUNTED = frozenset(
-    "a an the is was are were and or of in at to for from by with on as but than per long wide high tall deep away old "
-    "later ago apart above below today yesterday now then each more less over under north south east west since so "
-    "every if that which who when while because after before until into only yet nor he she it they we you i had has "
-    "off up down out left first".split()
-)
-
-
-def _with_unit(match: Match) -> str:
-    """A number and a unit; the unit in the singular after one, or before a noun after `a`."""
-    article, number, gap, unit = match[1] or "", match[2], match[3], match[4]
-    names = _unit_name(unit)
-    if names is None or (
-        unit
-        in (
-            "in",
-            "m",
-            "a",
-            "h",
-            "s",
-            "d",
-            "C",
-            "F",
-            "A",
-            "V",
-            "K",
-            "J",
-            "N",
-            "l",
-            "L",
-            "g",
-            "t",
-            "oz",
-        )
-        and not _is_unit(match, unit, gap)
-    ):
-        return match[0]
-    following = re.match(r"\s+([a-z]{3,})", match.string[match.end() :])
-    before_noun = bool(article) and following is not None and following[1] not in _NOT_COUNTED
-    single = number == "1" or before_noun or gap == "-"
-    return f"{article}{quantity(number)} {names[0] if single else names[1]}"
-
-
-def _is_unit(match: Match, unit: str, gap: str) -> bool:
-    """Return whether what may be another word is a unit here: no `5 in the box`, no `4 A`."""
-    rest = match.string[match.end() :]
-    if unit == "in":
-        return (
-            gap == ""
-            or rest[:1] == "."
-            and rest[1:2] in ("", " ", ",")
-            or bool(re.match(r"\s*(?:[x×,)]|by\b|long|wide|tall|high|deep|thick)", rest))
-        )
-    if unit in ("C", "F", "A", "a", "K", "d", "s"):
-        return (
-            unit in ("s", "d")
-            and bool(gap == "" or rest[:1] in (".", ",", ""))
-            and not re.match(
-                r"\d0$",
-                match[2][-2:] if len(match[2]) in (2, 4) and gap == "" and unit == "s" else "",
-            )
-        )
-    return True
-
-
-def _roman_after(match: Match) -> str:
-    value = roman(match[2])
-    return match[0] if value is None else f"{match[1]} {cardinal(value)}"
-
-
-def _roman_of_name(match: Match) -> str:
-    value = roman(match[2])
-    return match[0] if value is None or value > 40 else f"{match[1]} the {ordinal(value)}"
-
-
-def _phone(match: Match) -> str:
-    groups = re.findall(r"\d+", match[0])
-    spoken = []
-    for group in groups:
-        if group in ("800", "900"):
-            spoken.append(f"{digits(group[0])} hundred")
-        else:
-            spoken.append(digits(group))
-    plus = "plus " if match[0].lstrip("( ").startswith("+") else ""
-    return plus + ", ".join(spoken)
-
-
-def _score(match: Match) -> str:
-    zero = "nil" if match[2] == "0" and int(match[1]) < 10 else cardinal(int(match[2]))
-    return f"{cardinal(int(match[1]))} to {zero}"
-
-
-def _street(match: Match) -> str:
-    """`Elm Dr.` and `Main St.`, but not `See Dr. Smith` or `Visit St. Paul`."""
-    rest = match.string[match.end() :]
-    following = re.match(r"\s+([A-Z][\w']*)", rest)
-    name_follows = following is not None and following[1] not in STARTERS
-    if match[2] in ("Dr", "St") and name_follows or match[1] in STARTERS:
-        return match[0]
-    stop = (
-        "."
-        if match[0].endswith(".") and (following is not None or not rest.strip("\"')] "))
-        else ""
-    )
-    return f"{match[1]} {STREETS[match[2]]}{stop}"
-
-
-def _abbreviation(match: Match) -> str:
-    written = match[0]
-    spoken, may_end = ABBREVIATIONS[written]
-    stop = ends_sentence(match, any_capital=written == "etc.") if may_end else ""
-    return spoken + stop
-
-
-def _dotted_letters(match: Match) -> str:
-    return letters(re.sub(r"[^A-Za-z]", "", match[0])) + ends_sentence(match)
-
-
-def _half_day(match: Match) -> str:
-    return _half(match[1]) + ends_sentence(match, any_capital=True)
-
-
-def _numbered(match: Match) -> str:
-    return (
-        NUMBERED[match[1].rstrip(".").lower()].capitalize() + " "
-        if match[1][0].isupper()
-        else NUMBERED[match[1].rstrip(".").lower()] + " "
-    )
-
-
 def _rule(
     kind: str, pattern: str, reading: str | Callable[[Match], str], example: str, spoken: str
 ) -> Rule:
     return Rule(kind, re.compile(pattern), reading, example, spoken)
 
-
-_KINGS = (
-    "Henry|Elizabeth|Charles|George|Edward|William|James|Richard|Louis|Philip|Francis|John Paul|Benedict|Pius|Leo|Gregory|"
-    "Alexander|Nicholas|Catherine|Peter|Frederick|Ferdinand|Napoleon|Ramses|Ramesses|Mary|Margaret|Harald|Olaf|Gustav|"
-    "Christian|Otto|Ludwig|Wilhelm|Joseph|Leopold|Umberto|Victor Emmanuel|Juan Carlos|Felipe|Alfonso|Clement|Innocent|"
-    "Urban|Boniface|Paul|John|Robert|David|Malcolm|Ivan|Stephen|Thutmose|Amenhotep|Cleopatra|Ptolemy|Darius|Xerxes"
-)
-_PLACES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Prince|Princess|Sultan|Pharaoh|Saint)"
-_AFTER = (
-    "Chapter|chapter|Part|part|Act|act|Scene|scene|Volume|volume|Book|book|Section|section|Article|article|Appendix|"
-    "appendix|Phase|phase|Type|type|Class|class|Level|level|World War|Super Bowl|Stage|stage|Title|Grade|Figure|Table|"
-    "Mark|Rocky|Apollo|Schedule|Form|Division|division|Episode|Unit|Season|Game|Canto|War"
-)
-_PHONE_WORDS = r"(?:[Cc]all|[Dd]ial|[Rr]ing|[Tt]ext|[Pp]hone|[Tt]elephone|[Tt]el\.?|[Ff]ax)"
-_PER = {
-    "month": "month", "mo": "month", "year": "year", "yr": "year", "day": "day", "week": "week", "wk": "week",
-    "hour": "hour", "hr": "hour", "h": "hour", "night": "night", "person": "person", "user": "user", "lb": "pound",
-    "kg": "kilogram", "g": "gram", "gal": "gallon", "liter": "liter", "litre": "litre", "sqft": "square foot",
-    "mile": "mile", "min": "minute", "minute": "minute", "item": "item", "unit": "unit", "piece": "piece",
-    "barrel": "barrel", "ton": "ton", "head": "head", "seat": "seat", "share": "share",
-}  # fmt: skip
 
 RULES: tuple[Rule, ...] = (
     # Signs that other rules count on.
@@ -464,94 +109,98 @@ RULES: tuple[Rule, ...] = (
     _rule("dash", r"(?<=[^\s\d-])\s*--+\s*(?=\S)|(?<=[\w,.!?\"')])\s+-\s+(?=[A-Za-z\"'])(?<![\d=] - )", ", ", "He stopped - then ran -- fast.", "He stopped, then ran, fast."),
     _rule("dash", r"(?<=\w)\s*--+\s*$", ",", "But I --", "But I,"),
     # The web.
-    _rule("web", r"\b(?:https?|ftp)://[^\s\"<>]+|\bwww\.[^\s\"<>]+", _address, "The site is https://example.org/help.", "The site is example dot org slash help."),
-    _rule("web", r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+", _address, "Mail jane.doe@mail.net now.", "Mail jane dot doe at mail dot net now."),
-    _rule("web", rf"(?<![\w@.])(?:[A-Za-z0-9-]+\.)+(?:{TOP_DOMAINS})\b(?:/[^\s\"<>]*)?(?!\.?\w)", _address, "Go to bbc.co.uk/news.", "Go to B-B-C dot co dot U-K slash news."),
-    _rule("web", rf"\b[\w-]+(?:\.[\w-]+)*\.(?:{EXTENSIONS})\b", lambda m: _web_part(m[0]), "Open report.pdf first.", "Open report dot P-D-F first."),
-    _rule("web", r"(?<!\S)~?/[\w.-]+(?:/[\w.-]+)+/?(?<![.])", lambda m: _web_part(m[0]), "See /usr/bin now.", "See slash U-S-R slash bin now."),
-    _rule("web", r"(?<![\w&])#([A-Za-z_]\w*)", _hashtag, "Post it with #MondayMood tonight.", "Post it with hashtag monday mood tonight."),
+    _rule("web", r"\b(?:https?|ftp)://[^\s\"<>]+|\bwww\.[^\s\"<>]+", read_address, "The site is https://example.org/help.", "The site is example dot org slash help."),
+    _rule("web", r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+", read_address, "Mail jane.doe@mail.net now.", "Mail jane dot doe at mail dot net now."),
+    _rule("web", rf"(?<![\w@.])(?:[A-Za-z0-9-]+\.)+(?:{TOP_DOMAINS})\b(?:/[^\s\"<>]*)?(?!\.?\w)", read_address, "Go to bbc.co.uk/news.", "Go to B-B-C dot co dot U-K slash news."),
+    _rule("web", rf"\b[\w-]+(?:\.[\w-]+)*\.(?:{EXTENSIONS})\b", lambda m: read_web_part(m[0]), "Open report.pdf first.", "Open report dot P-D-F first."),
+    _rule("web", r"(?<!\S)~?/[\w.-]+(?:/[\w.-]+)+/?(?<![.])", lambda m: read_web_part(m[0]), "See /usr/bin now.", "See slash U-S-R slash bin now."),
+    _rule("web", r"(?<![\w&])#([A-Za-z_]\w*)", read_hashtag, "Post it with #MondayMood tonight.", "Post it with hashtag monday mood tonight."),
     _rule("web", r"(?<!\w)@(?=\w)", "at ", "Follow @annika for news.", "Follow at annika for news."),
     # Abbreviations, streets, letters with dots.
-    _rule("address", rf"\b([A-Z][a-z]+|\d+(?:st|nd|rd|th)) ({'|'.join(STREETS)})\b\.?(?!\w)", _street, "Dr. Patel lives on Oak Dr. near us.", "Doctor Patel lives on Oak Drive near us."),
-    _rule("abbreviation", r"\b(?:[A-Z]\. ){2,}[A-Z]\.", _dotted_letters, "Spell it N. O. R. A. for me.", "Spell it N-O-R-A for me."),
+    _rule("address", rf"\b([A-Z][a-z]+(?:'s)?|\d+(?:st|nd|rd|th)) ({'|'.join(STREETS)})\b\.?(?!\w)", read_street, "Dr. Patel lives on Oak Dr. near us.", "Doctor Patel lives on Oak Drive near us."),
+    _rule("abbreviation", r"\b(?:[A-Z]\. ){2,}[A-Z]\.", read_dotted_letters, "Spell it N. O. R. A. for me.", "Spell it N-O-R-A for me."),
     _rule("abbreviation", r"\bPh\.\s?D\.?|\bPhDs?\b", lambda m: "P-H-D" + ("'s" if m[0].endswith("s") else ends_sentence(m) if m[0].endswith(".") else ""), "She has a Ph.D. in law.", "She has a P-H-D in law."),
-    _rule("time", r"\b(\d{1,2})(?::(\d\d))?\s?([ap])\.?\s?m\b\.?" + _RANGE + r"(?=\d)", lambda m: f"{_clock(int(m[1]), int(m[2]) if m[2] else None, _half(m[3]))} to ", "Open 9am-5pm daily.", "Open nine A-M to five P-M daily."),
-    _rule("time", r"\b(\d{1,2})(?::(\d\d))?()\s?(?:-|to)\s?(\d{1,2})(?::(\d\d))?\s?([apAP])\.?[mM]\b\.?", _time_range, "The class is 10-11am daily.", "The class is ten to eleven A-M daily."),
+    _rule("time", r"\b(\d{1,2})(?::(\d\d))?\s?([ap])\.?\s?m\b\.?" + RANGE + r"(?=\d)", lambda m: f"{read_clock(int(m[1]), int(m[2]) if m[2] else None, read_half(m[3]))} to ", "Open 9am-5pm daily.", "Open nine A-M to five P-M daily."),
+    _rule("time", r"\b(\d{1,2})(?::(\d\d))?()\s?(?:-|to)\s?(\d{1,2})(?::(\d\d))?\s?([apAP])\.?[mM]\b\.?", read_time_range, "The class is 10-11am daily.", "The class is ten to eleven A-M daily."),
     _rule("time", r"\b(noon|midnight)-(?=\d)", r"\1 to ", "Lunch is from noon-1pm.", "Lunch is from noon to one P-M."),
-    _rule("time", r"\b(\d{1,2})(?:[:.](\d\d))?\s?([apAP])\.?\s?[mM]\b\.?(?![\w])", _time_with_half, "The plane landed at 4:07 p.m. Nobody clapped.", "The plane landed at four oh seven P-M. Nobody clapped."),
-    _rule("time", r"\b([ap])\.\s?m\.", _half_day, "He came in the p.m. and left.", "He came in the P-M and left."),
-    _rule("abbreviation", r"\b(?:[A-Za-z]\.){2,}(?<!e\.g\.)(?<!i\.e\.)(?<!E\.g\.)(?<!I\.e\.)", lambda m: _dotted_letters(m), "The U.S. economy grew.", "The U-S economy grew."),
+    _rule("time", r"\b(\d{1,2})(?:[:.](\d\d))?\s?([apAP])\.?\s?[mM]\b\.?(?![\w])", read_time_with_half, "The plane landed at 4:07 p.m. Nobody clapped.", "The plane landed at four oh seven P-M. Nobody clapped."),
+    _rule("time", r"\b([ap])\.\s?m\.", read_half_day, "He came in the p.m. and left.", "He came in the P-M and left."),
+    _rule("abbreviation", r"\b(?:[A-Za-z]\.){2,}(?<!e\.g\.)(?<!i\.e\.)(?<!E\.g\.)(?<!I\.e\.)", lambda m: read_dotted_letters(m), "The U.S. economy grew.", "The U-S economy grew."),
     _rule("abbreviation", r"\b(?:[A-Z]\.){1,}[A-Z]\b(?!\.)", lambda m: letters(m[0].replace(".", "")), "The U.S economy", "The U-S economy"),
-    _rule("abbreviation", r"(?<![\w.])(?:" + "|".join(re.escape(a) for a in sorted(ABBREVIATIONS, key=len, reverse=True)) + r")(?![\w])", _abbreviation, "Pack socks, shirts, etc. We leave early.", "Pack socks, shirts, et cetera. We leave early."),
-    _rule("abbreviation", rf"\b({'|'.join(n + '|' + n.capitalize() for n in sorted(NUMBERED, key=len, reverse=True))})\.\s?(?=\d|[IVXL]+\b)", _numbered, "As fig. 3 on p. 15 shows, it works.", "As figure three on page fifteen shows, it works."),
+    _rule("abbreviation", r"(?<![\w.])(?:" + "|".join(re.escape(a) for a in sorted(ABBREVIATIONS, key=len, reverse=True)) + r")(?![\w])", read_abbreviation, "Pack socks, shirts, etc. We leave early.", "Pack socks, shirts, et cetera. We leave early."),
+    _rule("abbreviation", rf"\b({'|'.join(n + '|' + n.capitalize() for n in sorted(NUMBERED, key=len, reverse=True))})\.\s?(?=\d|[IVXL]+\b)", read_numbered, "As fig. 3 on p. 15 shows, it works.", "As figure three on page fifteen shows, it works."),
     _rule("abbreviation", r"(?<=[a-z]) v\.? (?=[A-Z])", " versus ", "In Roe v. Wade it ruled.", "In Roe versus Wade it ruled."),
-    _rule("abbreviation", r"\b([Nn])o\.\s?(?=\d)", "number ", "Take bus No. 5 to the park.", "Take bus number five to the park."),
+    _rule("abbreviation", r"(?:\bNo|(?<![,.] )\bno)\.\s?(?=\d)", "number ", "Take bus No. 5 to the park.", "Take bus number five to the park."),
     _rule("initial", r"(?<![\w.'-])([A-HJ-Z])\. (?=(?:[A-Z]\. )*[A-Z][a-z])", lambda m: m[0] if re.match(r"(?:[A-Z]\. )*(\w+)", m.string[m.end() :])[1] in STARTERS else f"{m[1]} ", "He met J. R. Smith.", "He met J R Smith."),  # type: ignore[index]
     _rule("initial", r"(?<=[A-Z] )I\. (?=[A-Z][a-z])|(?<=[a-z] )I\. (?=[A-Z]\. [A-Z])", "I ", "By J. I. Packer", "By J I Packer"),
     # Versions, addresses of machines, sections.
-    _rule("date", r"\b(\d{1,2})\.(\d{1,2})\.([12]\d{3})\b", lambda m: _numeric_date(int(m[2]), int(m[1]), int(m[3]), m), "On 25.12.2019", "On December twenty fifth, twenty nineteen"),
-    _rule("ip", r"\b\d{1,3}(?:\.\d{1,3}){3}\b(?!\.\d)", lambda m: _dotted_number(m[0], " dot "), "Ping 192.168.1.20 first.", "Ping one hundred and ninety two dot one hundred and sixty eight dot one dot twenty first."),
-    _rule("version", r"\b([Vv])(?:er)?\.?\s?(\d+(?:\.\d+)*)\b(?!\.?\d)", lambda m: f"version {_dotted_number(m[2])}", "The update to v2.0 is free.", "The update to version two point zero is free."),
-    _rule("version", r"\b(\d+(?:\.\d+){2,})\b", lambda m: _dotted_number(m[1]), "Release 10.0.1 fixed it.", "Release ten point zero point one fixed it."),
-    _rule("version", r"\b(Python|[Vv]ersion|[Rr]elease|Ubuntu|Java|Node|Android|iOS|macOS|Windows|Django|PHP|Ruby|Rust|Go|Perl|Linux|CUDA|PyTorch|[Ss]ection|[Cc]hapter|[Ff]igure|[Tt]able|[Ee]quation|[Ee]xercise|[Uu]pdate|[Bb]uild|[Kk]ernel) (\d+\.\d+)\b(?!%|\s?(?:percent|million))", lambda m: f"{m[1]} {_dotted_number(m[2])}", "It needs Python 3.12 or newer.", "It needs Python three point twelve or newer."),
+    _rule("date", r"\b(\d{1,2})\.(\d{1,2})\.([12]\d{3})\b", lambda m: read_numeric_date(int(m[2]), int(m[1]), int(m[3]), m), "On 25.12.2019", "On December twenty fifth, twenty nineteen"),
+    _rule("ip", r"\b\d{1,3}(?:\.\d{1,3}){3}\b(?!\.\d)", lambda m: read_dotted_number(m[0], " dot "), "Ping 192.168.1.20 first.", "Ping one hundred and ninety two dot one hundred and sixty eight dot one dot twenty first."),
+    _rule("version", r"\b([Vv])(?:er)?\.?\s?(\d+(?:\.\d+)*)\b(?!\.?\d)", lambda m: f"version {read_dotted_number(m[2])}", "The update to v2.0 is free.", "The update to version two point zero is free."),
+    _rule("version", r"\b(\d+(?:\.\d+){2,})\b", lambda m: read_dotted_number(m[1]), "Release 10.0.1 fixed it.", "Release ten point zero point one fixed it."),
+    _rule("version", r"\b(Python|[Vv]ersion|[Rr]elease|Ubuntu|Java|Node|Android|iOS|macOS|Windows|Django|PHP|Ruby|Rust|Go|Perl|Linux|CUDA|PyTorch|[Ss]ection|[Cc]hapter|[Ff]igure|[Tt]able|[Ee]quation|[Ee]xercise|[Uu]pdate|[Bb]uild|[Kk]ernel) (\d+\.\d+)\b(?!%|\s?(?:percent|million))", lambda m: f"{m[1]} {read_dotted_number(m[2])}", "It needs Python 3.12 or newer.", "It needs Python three point twelve or newer."),
     # Phones.
-    _rule("phone", r"\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}(?!\d)", _phone, "Ring +44 20 7946 0018.", "Ring plus four four, two zero, seven nine four six, zero zero one eight."),
-    _rule("phone", r"(?<![\d$-])(?:1[ .-])?(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}\b(?![-\d])", _phone, "My number is (212) 555-0176.", "My number is two one two, five five five, zero one seven six."),
-    _rule("phone", r"(?<![\d$,.-])\d{3}-\d{4}\b(?![-\d])", _phone, "Call 555-1234.", "Call five five five, one two three four."),
-    _rule("phone", r"(?<=[A-Za-z.] )\b(?:0\d{2,4}) \d{3,4} \d{3,4}\b", _phone, "Ring 020 7946 0018.", "Ring zero two zero, seven nine four six, zero zero one eight."),
-    _rule("phone", rf"\b({_PHONE_WORDS}) (\d{{3,}})\b(?! ?(?:people|times|of|customers|men|women|minutes|[a-z]+s\b))", lambda m: f"{m[1]} {digits(m[2])}", "Dial 911 in an emergency.", "Dial nine one one in an emergency."),
+    _rule("phone", r"\+\d{1,3}(?:[ .-]?\(?\d{1,4}\)?){2,5}(?!\d)", read_phone, "Ring +44 20 7946 0018.", "Ring plus four four, two zero, seven nine four six, zero zero one eight."),
+    _rule("phone", r"(?<![\d$-])(?:1[ .-])?(?:\(\d{3}\)\s?|\d{3}[ .-])\d{3}[ .-]\d{4}\b(?![-\d])", read_phone, "My number is (212) 555-0176.", "My number is two one two, five five five, zero one seven six."),
+    _rule("phone", r"(?<![\d$,.-])\d{3}-\d{4}\b(?![-\d])", read_phone, "Call 555-1234.", "Call five five five, one two three four."),
+    _rule("phone", r"(?<=[A-Za-z.] )\b(?:0\d{2,4}) \d{3,4} \d{3,4}\b", read_phone, "Ring 020 7946 0018.", "Ring zero two zero, seven nine four six, zero zero one eight."),
+    _rule("phone", rf"\b({PHONE_WORDS}) (\d{{3,}})\b(?! ?(?:people|times|of|customers|men|women|minutes|[a-z]+s\b))", lambda m: f"{m[1]} {digits(m[2])}", "Dial 911 in an emergency.", "Dial nine one one in an emergency."),
     _rule("phone", r"\b(911|999|112|411|311|988)(?= (?:call|operator|dispatcher|emergency))", lambda m: digits(m[1]), "A 911 call came.", "A nine one one call came."),
+    _rule("code", r"\b([A-Z]{2}|[Zz]ip|ZIP)((?: code)?(?: is)?) (\d{5})\b(?![,\d])", lambda m: f"{m[1]}{m[2]} {digits(m[3])}", "Boston, MA 02134", "Boston, M-A zero two one three four"),
+    _rule("code", r"\b(Boeing|Airbus|[Ff]light|[Hh]ighway|[Rr]oute|[Ii]nterstate) ([1-9])(\d\d)\b", lambda m: f"{m[1]} {cardinal(int(m[2]))} {'oh ' if m[3][0] == '0' and m[3] != '00' else ''}{'hundred' if m[3] == '00' else cardinal(int(m[3]))}", "The Boeing 747 landed.", "The Boeing seven forty seven landed."),
     # Dates.
-    _rule("date", r"\b([12]\d{3})-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])\b(?:T(?=\d))?", lambda m: f"{MONTHS[int(m[2]) - 1]} {ordinal(int(m[3]))}, {year(int(m[1]))}", "The meeting is on 2024-05-17.", "The meeting is on May seventeenth, twenty twenty four."),
-    _rule("date", r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b", lambda m: _numeric_date(int(m[1]), int(m[2]), int(m[3]), m), "The deadline is 02/28/2025.", "The deadline is February twenty eighth, twenty twenty five."),
-    _rule("date", rf"\b{_MONTH} (\d{{1,2}})(?:st|nd|rd|th)?{_RANGE}(\d{{1,2}})(?:st|nd|rd|th)?\b(?![/:%\d])(?:,? ([12]\d{{3}}))?", lambda m: f"{_month(m[1])} {_ordinal_of(m[2])} to {_ordinal_of(m[3])}" + _of_year(m[4]), "The fair runs Aug 2-6.", "The fair runs August second to sixth."),
-    _rule("date", rf"\b{_MONTH} (\d{{1,2}}(?:st|nd|rd|th)?)\b(?![:/%.,]\d|\s?[ap]\.?m)(?:,? ([12]\d{{3}})\b(?! (?:people|men|women)))?", _day, "The paper was signed on July 9, 1851.", "The paper was signed on July ninth, eighteen fifty one."),
-    _rule("date", rf"\b([Tt]he )?(\d{{1,2}}(?:st|nd|rd|th)?) (?:of )?{_MONTH}(?:,? ([12]\d{{3}})\b)?(?<!\d (?:may|mar))", _day_first, "She arrived on 5 May 2023.", "She arrived on the fifth of May, twenty twenty three."),
-    _rule("date", rf"\b{_MONTH}(?= ['’]?\d| [a-z]|,)(?<=\.)", lambda m: _month(m[1]), "In Sept. we left.", "In September we left."),
+    _rule("date", r"\b([12]\d{3})[-/](0[1-9]|1[0-2])[-/](0[1-9]|[12]\d|3[01])\b(?:T(?=\d))?", lambda m: f"{MONTHS[int(m[2]) - 1]} {ordinal(int(m[3]))}, {year(int(m[1]))}", "The meeting is on 2024-05-17.", "The meeting is on May seventeenth, twenty twenty four."),
+    _rule("date", r"\b(\d{1,2})/(\d{1,2})/(\d{4})\b", lambda m: read_numeric_date(int(m[1]), int(m[2]), int(m[3]), m), "The deadline is 02/28/2025.", "The deadline is February twenty eighth, twenty twenty five."),
+    _rule("date", rf"\b{MONTH} (\d{{1,2}})(?:st|nd|rd|th)?{RANGE}(\d{{1,2}})(?:st|nd|rd|th)?\b(?![/:%\d])(?:,? ([12]\d{{3}}))?", lambda m: f"{read_month(m[1])} {read_ordinal_of(m[2])} to {read_ordinal_of(m[3])}" + read_of_year(m[4]), "The fair runs Aug 2-6.", "The fair runs August second to sixth."),
+    _rule("date", rf"\b{MONTH} (\d{{1,2}}(?:st|nd|rd|th)?)\b(?![:/%.,]\d|\s?[ap]\.?m)(?:,? ([12]\d{{3}})\b(?! (?:people|men|women)))?", read_day, "The paper was signed on July 9, 1851.", "The paper was signed on July ninth, eighteen fifty one."),
+    _rule("date", rf"\b([Tt]he )?(\d{{1,2}}(?:st|nd|rd|th)?) (?:of )?{MONTH}(?:,? ([12]\d{{3}})\b)?(?<!\d (?:may|mar))", read_day_first, "She arrived on 5 May 2023.", "She arrived on the fifth of May, twenty twenty three."),
+    _rule("date", rf"\b{MONTH}(?= ['’]?\d| [a-z]|,)(?<=\.)", lambda m: read_month(m[1]), "In Sept. we left.", "In September we left."),
+    _rule("date", r"\b(Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun)\.?-(Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun)\b\.?", lambda m: " to ".join(next(d for d in DAYS if d[:2] == n[:2]) for n in m.groups()), "Open Mon-Fri at ten.", "Open Monday to Friday at ten."),
     _rule("date", r"\b(Mon|Tues?|Wed|Thurs?|Thu|Fri|Sat|Sun)\.(?=,| \d| (?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)| (?:at|and|to|the)\b)", lambda m: next(d for d in DAYS if d[:2] == m[1][:2]), "On Tues., Nov. 11 we rested.", "On Tuesday, November eleventh we rested."),
+    _rule("date", r"\b((?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day,?|(?:[Oo]n|[Bb]y|[Uu]ntil|[Dd]ue)) (0?[1-9]|1[0-2])/(0?[1-9]|[12]\d|3[01])\b(?!/)(?! (?:of|cup|inch|mile))", lambda m: f"{m[1]} {MONTHS[int(m[2]) - 1]} {ordinal(int(m[3]))}", "It is due on 3/15 at noon.", "It is due on March fifteenth at noon."),
     # Times.
-    _rule("time", r"\b(\d{1,2}):(\d\d)\s?-\s?(\d{1,2}):(\d\d)\b", lambda m: f"{_clock(int(m[1]), int(m[2]))} to {_clock(int(m[3]), int(m[4]))}", "Open 9:15-17:30.", "Open nine fifteen to seventeen thirty."),
-    _rule("time", r"\b(\d{1,2}):([0-5]\d):([0-5]\d)\b", lambda m: f"{_count(m[1], 'hour')}, {_count(m[2], 'minute')} and {_count(m[3], 'second')}", "It took 2:15:30.", "It took two hours, fifteen minutes and thirty seconds."),
-    _rule("time", r"(?<![\d:])(\d{1,2}):(\d\d)(?![\d:])", _time, "The train leaves at 10:15.", "The train leaves at ten fifteen."),
-    _rule("time", r"\b(\d+)\s?h\s?(\d+)\s?(?:m|min)\b(?!/)", lambda m: f"{_count(m[1], 'hour')} and {_count(m[2], 'minute')}", "It took 1h30m.", "It took one hour and thirty minutes."),
+    _rule("time", r"\b(\d{1,2}):(\d\d)\s?-\s?(\d{1,2}):(\d\d)\b", lambda m: f"{read_clock(int(m[1]), int(m[2]))} to {read_clock(int(m[3]), int(m[4]))}", "Open 9:15-17:30.", "Open nine fifteen to seventeen thirty."),
+    _rule("time", r"\b(\d{1,2}):([0-5]\d):([0-5]\d)\b", lambda m: f"{read_count(m[1], 'hour')}, {read_count(m[2], 'minute')} and {read_count(m[3], 'second')}", "It took 2:15:30.", "It took two hours, fifteen minutes and thirty seconds."),
+    _rule("time", r"(?<![\d:])(\d{1,2}):(\d\d)(?![\d:])", read_time, "The train leaves at 10:15.", "The train leaves at ten fifteen."),
+    _rule("time", r"\b(\d+)\s?h\s?(\d+)\s?(?:m|min)\b(?!/)", lambda m: f"{read_count(m[1], 'hour')} and {read_count(m[2], 'minute')}", "It took 1h30m.", "It took one hour and thirty minutes."),
     # Money.
     _rule("money", r"\b(?:US|A|C|CA|AU|NZ|HK|S)(?=\$\d)", lambda m: {"A": "Australian ", "AU": "Australian ", "C": "Canadian ", "CA": "Canadian ", "NZ": "New Zealand ", "HK": "Hong Kong ", "S": "Singapore "}.get(m[0], ""), "It is US$5 now.", "It is five dollars now."),
-    _rule("money", rf"({_COIN})\s?({_NUMBER}){_SCALE}\s?(?:-|to)\s?{_COIN}?\s?({_NUMBER}){_SCALE}(?![\w%])", _money_range, "Parking costs $15-$20.", "Parking costs fifteen to twenty dollars."),
-    _rule("money", rf"\b([Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Tt]hat|[Hh]is|[Hh]er|[Tt]heir|[Mm]y|[Oo]ur|[Yy]our|[Ee]very|[Ee]ach|[Ee]xtra|[Nn]ew)[ -]({_COIN})\s?({_NUMBER}){_SCALE}(?=[ -](?!(?:{'|'.join(sorted(_NOT_COUNTED))})\b)[a-z]{{3,}})(?![ -][a-z]+ed\b)", _money_before_noun, "He ordered a $6 burger.", "He ordered a six dollar burger."),
-    _rule("money", rf"(?:(?<!\w)(-))?({_COIN})\s?({_NUMBER}){_SCALE}", _money, "Shares rose $0.85 today.", "Shares rose eighty five cents today."),
-    _rule("money", rf"({_NUMBER})\s?([€£])", lambda m: _money_parts(m[2], m[1], None), "The soup was 8€.", "The soup was eight euros."),
+    _rule("money", rf"({COIN})\s?({NUMBER}){SCALE}\s?(?:-|to)\s?{COIN}?\s?({NUMBER}){SCALE}(?![\w%])", read_money_range, "Parking costs $15-$20.", "Parking costs fifteen to twenty dollars."),
+    _rule("money", rf"\b([Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Tt]hat|[Hh]is|[Hh]er|[Tt]heir|[Mm]y|[Oo]ur|[Yy]our|[Ee]very|[Ee]ach|[Ee]xtra|[Nn]ew)[ -]({COIN})\s?({NUMBER}){SCALE}(?=[ -](?!(?:{'|'.join(sorted(NOT_COUNTED))})\b)[a-z]{{3,}})(?![ -][a-z]+ed\b)", read_money_before_noun, "He ordered a $6 burger.", "He ordered a six dollar burger."),
+    _rule("money", rf"(?:(?<!\w)(-))?({COIN})\s?({NUMBER}){SCALE}", read_money, "Shares rose $0.85 today.", "Shares rose eighty five cents today."),
+    _rule("money", rf"({NUMBER})\s?([€£])", lambda m: read_money_parts(m[2], m[1], None), "The soup was 8€.", "The soup was eight euros."),
     _rule("money", r"\b(\d+)\s?¢", lambda m: f"{cardinal(int(m[1]))} cent{'' if m[1] == '1' else 's'}", "A stamp was 25¢ then.", "A stamp was twenty five cents then."),
     _rule("money", r"\b(USD|EUR|GBP)\s?(?=\d)", lambda m: {"USD": "$", "EUR": "€", "GBP": "£"}[m[1]], "EUR20", "twenty euros"),
-    _rule("money", rf"(?<=[a-z])\s?/\s?({'|'.join(_PER)})\b", lambda m: f" per {_PER[m[1]]}" if re.search(r"(?:dollars?|euros?|pounds?|cents?|pence|yen|rupees|thousand|million)$", m.string[: m.start()]) else m[0], "The plan is $9/month.", "The plan is nine dollars per month."),
+    _rule("money", rf"(?<=[a-z])\s?/\s?({'|'.join(PER)})\b", lambda m: f" per {PER[m[1]]}" if re.search(r"(?:dollars?|euros?|pounds?|cents?|pence|yen|rupees|thousand|million)$", m.string[: m.start()]) else m[0], "The plan is $9/month.", "The plan is nine dollars per month."),
     _rule("money", r"\b(\d[\d,.]*) (USD|EUR|GBP)\b", lambda m: f"{quantity(m[1])} " + {"USD": "dollars", "EUR": "euros", "GBP": "pounds"}[m[2]], "It is 5 EUR now.", "It is five euros now."),
     # Scores, ratios, idioms.
     _rule("idiom", r"\b401\(k\)", "four oh one K", "His 401(k) grew.", "His four oh one K grew."),
     _rule("idiom", r"\b([CF])#(?!\w)", r"\1 sharp", "She writes C# code.", "She writes C sharp code."),
     _rule("number", r"\b\d{10,}\b(?![.,]\d)", lambda m: digits(m[0]), "Code 1234567890 works.", "Code one two three four five six seven eight nine zero works."),
-    _rule("idiom", r"\b24/7\b", "twenty four seven", "The shop is open 24/7.", "The shop is open twenty four seven."),
+    _rule("idiom", r"\b24[/-]7\b", "twenty four seven", "The shop is open 24/7.", "The shop is open twenty four seven."),
     _rule("idiom", r"\b9/11\b(?! of)", "nine eleven", "After 9/11 travel changed.", "After nine eleven travel changed."),
     _rule("idiom", r"\b(50/50|60/40|70/30|80/20|90/10|20/20)\b", lambda m: " ".join(cardinal(int(n)) for n in m[1].split("/")), "It is a 50/50 chance.", "It is a fifty fifty chance."),
     _rule("idiom", r"\b(50-50)\b", "fifty fifty", "They split it 50-50.", "They split it fifty fifty."),
     _rule("score", r"\b(\d{1,3}(?:\.\d)?)/(5|10|100)(?= (?:on|stars?|in|from|for)\b|[.,;!?)]*$|[,;!?)])(?<!1/5)(?<!1/10)(?<!1/100)", lambda m: f"{quantity(m[1])} out of {cardinal(int(m[2]))}", "I rate the film 4/5.", "I rate the film four out of five."),
     _rule("score", r"\b((?:[Ww]on|[Ll]ost|[Bb]eat|[Dd]rew|[Ll]ed|[Tt]ied|[Ff]inished|[Ss]core|[Ww]in|[Ll]oss|[Vv]ictory|[Dd]efeat|[Dd]efeated)\b(?: \w+){0,3}?) (\d{1,3})-(\d{1,3})(?![-/\d%]|\s(?:percent|to|minutes|times))", lambda m: f"{m[1]} {cardinal(int(m[2]))} to {'nil' if m[3] == '0' else cardinal(int(m[3]))}", "They won 3-1.", "They won three to one."),
-    _rule("score", r"\b(\d{1,3})-(\d{1,3})(?= (?:win|loss|defeat|victory|lead|draw|score|thrashing|triumph|record|vote)\b)", lambda m: _score(m), "It was a 2-0 defeat.", "It was a two to nil defeat."),
+    _rule("score", r"\b(\d{1,3})-(\d{1,3})(?= (?:win|loss|defeat|victory|lead|draw|score|thrashing|triumph|record|vote)\b)", lambda m: read_score(m), "It was a 2-0 defeat.", "It was a two to nil defeat."),
     _rule("score", r"\b(\d{1,2})-0\b", lambda m: f"{cardinal(int(m[1]))} nil", "It ended 4-0.", "It ended four nil."),
     _rule("ratio", r"\b(\d+)\s?:\s?(\d+)\b", lambda m: f"{cardinal(int(m[1]))} to {cardinal(int(m[2]))}", "A ratio of 3:1.", "A ratio of three to one."),
     # Percentages, feet and inches, units.
-    _rule("percent", rf"({_SIGNED})\s?%?{_RANGE}({_NUMBER})\s?%", lambda m: f"{quantity(m[1])} to {quantity(m[2])} percent", "Prices rose 10-15%.", "Prices rose ten to fifteen percent."),
-    _rule("percent", rf"(?:(?<=[\s(\"])\+|^\+)({_NUMBER})\s?%", lambda m: f"plus {quantity(m[1])} percent", "It is +5% today.", "It is plus five percent today."),
-    _rule("percent", rf"({_SIGNED})\s?%", lambda m: f"{quantity(m[1])} percent", "Only 0.5% failed.", "Only zero point five percent failed."),
+    _rule("percent", rf"({SIGNED})\s?%?{RANGE}({NUMBER})\s?%", lambda m: f"{quantity(m[1])} to {quantity(m[2])} percent", "Prices rose 10-15%.", "Prices rose ten to fifteen percent."),
+    _rule("percent", rf"(?:(?<=[\s(\"])\+|^\+)({NUMBER})\s?%", lambda m: f"plus {quantity(m[1])} percent", "It is +5% today.", "It is plus five percent today."),
+    _rule("percent", rf"({SIGNED})\s?%", lambda m: f"{quantity(m[1])} percent", "Only 0.5% failed.", "Only zero point five percent failed."),
     _rule("unit", r"\b(\d{1,2})'\s?(\d{1,2})(?:\"|'')", lambda m: f"{cardinal(int(m[1]))} foot {cardinal(int(m[2]))}", "He is 5'10\" tall.", "He is five foot ten tall."),
     _rule("unit", r"\b(\d[\d.]*)\"(?=[ -](?:[a-z]|x\b)|[x×])(?<!\"\d\")(?<!\"\d\d\")(?<!\"\d{4}\")", lambda m: f"{quantity(m[1])} inch", "A 12\" ruler", "A twelve inch ruler"),
-    _rule("unit", rf"(?<![\w.,$€£])({_NUMBER})\s?-\s?({_NUMBER})(?=\s?{_UNIT})", lambda m: f"{quantity(m[1])} to {m[2]}", "Walk 5-10 km.", "Walk five to ten kilometers."),
-    _rule("unit", rf"(?<![\w.,$€£/])((?:[Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Ee]very|[Hh]is|[Hh]er|[Oo]ur|[Mm]y|[Tt]heir) )?({_SIGNED})(\s?|-){_UNIT}(?:\.(?=\s+[a-z]|,))?", _with_unit, "She ran a 10 km race.", "She ran a ten kilometer race."),
-    _rule("unit", r"\b(\d+) (\d+)/(\d+)\b", _mixed_fraction, "Cut it 2 1/4 inches wide.", "Cut it two and a quarter inches wide."),
-    _rule("unit", r"\b([1-9])/(\d{1,2}) (tsp|tbsp|lb|oz|gal|qt|pt|in|kg|km|mi|ml|mL)\b\.?", lambda m: f"{_plain_fraction(m)} {'of a ' if m[1] != '1' and m[2] == '4' else ''}{UNITS[m[3]][0] if m[1] == '1' or m[2] == '4' else UNITS[m[3]][1]}", "Add 1/2 tsp of salt.", "Add one half teaspoon of salt."),
+    _rule("unit", rf"(?<![\w.,$€£])({NUMBER})\s?-\s?({NUMBER})(?=\s?{UNIT})", lambda m: f"{quantity(m[1])} to {m[2]}", "Walk 5-10 km.", "Walk five to ten kilometers."),
+    _rule("unit", rf"(?<![\w.,$€£/])((?:[Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Ee]very|[Hh]is|[Hh]er|[Oo]ur|[Mm]y|[Tt]heir) )?({SIGNED})(\s?|-){UNIT}(?:\.(?=\s+[a-z\d]|,))?", read_with_unit, "She ran a 10 km race.", "She ran a ten kilometer race."),
+    _rule("unit", r"\b(\d+) (\d+)/(\d+)\b", read_mixed_fraction, "Cut it 2 1/4 inches wide.", "Cut it two and a quarter inches wide."),
+    _rule("unit", r"\b([1-9])/(\d{1,2}) (tsp|tbsp|lb|oz|gal|qt|pt|in|kg|km|mi|ml|mL)\b\.?", lambda m: f"{read_plain_fraction(m)} {'of a ' if m[1] != '1' and m[2] == '4' else ''}{UNITS[m[3]][0] if m[1] == '1' or m[2] == '4' else UNITS[m[3]][1]}", "Add 1/2 tsp of salt.", "Add one half teaspoon of salt."),
     _rule("unit", r"\b(hrs?|hours?|mins?|minutes|days?|times|doses?|cups?|pills?|tablets?|calls?|people|units|miles|steps|pages|words)/(day|week|wk|month|year|yr|hour|hr|minute|min|person|night|patient)\b", lambda m: f"{UNITS[m[1]][1] if m[1] in UNITS else m[1]} per {UNITS[m[2]][0] if m[2] in UNITS else m[2]}", "Take two pills/day.", "Take two pills per day."),
     # Years and decades.
     _rule("year", r"\b(may|march|mar|sun|sat) (\d{1,4})\b(?![\d.,:/%-]\d)", lambda m: f"{m[1]} {cardinal(int(m[2]))}", "They may 5 times fail.", "They may five times fail."),
-    _rule("year", r"\b(1[0-9]\d\d|20\d\d)\s?-\s?(1[0-9]\d\d|20\d\d)\b(?! (?:people|dollars))", _years, "The war of 1939-1945 changed everything.", "The war of nineteen thirty nine to nineteen forty five changed everything."),
-    _rule("year", r"\b(1[5-9]\d\d|20[0-4]\d)[-/](\d\d)\b(?![-/\d])", _years, "See the 1870-71 letters.", "See the eighteen seventy to seventy one letters."),
+    _rule("year", r"\b(1[0-9]\d\d|20\d\d)\s?-\s?(1[0-9]\d\d|20\d\d)\b(?! (?:people|dollars))", read_years, "The war of 1939-1945 changed everything.", "The war of nineteen thirty nine to nineteen forty five changed everything."),
+    _rule("year", r"\b(1[5-9]\d\d|20[0-4]\d)[-/](\d\d)\b(?![-/\d])", read_years, "See the 1870-71 letters.", "See the eighteen seventy to seventy one letters."),
     _rule("year", r"\b((?:1[0-9]|20)\d0)'?s\b('?)", lambda m: decade(int(m[1])), "The 1990s' music lives on.", "The nineteen nineties music lives on."),
     _rule("year", r"'?\b([2-9]0)'?s\b", lambda m: decade(int(m[1])), "Back in the '90s we had no phones.", "Back in the nineties we had no phones."),
     _rule("year", r"(?<!\w)'(\d\d)\b(?!')", lambda m: (("oh " if m[1][0] == "0" else "") + cardinal(int(m[1]))), "The class of '98 met.", "The class of ninety eight met."),
@@ -562,14 +211,16 @@ RULES: tuple[Rule, ...] = (
     # Ordinals and ranges.
     _rule("ordinal", r"\b(\d[\d,]*)(?:st|nd|rd|th)\b", lambda m: ordinal(int(m[1].replace(",", ""))), "A 20th-century novel lay open.", "A twentieth-century novel lay open."),
     _rule("range", r"\b(\w*(?:first|second|third|th))-(?=(?:\w+ )?\w*(?:first|second|third|th)\b)(?<!th-c)", r"\1 to ", "Places 1st-3rd win medals.", "Places first to third win medals."),
-    _rule("range", rf"(?<![\w.,/-])({_NUMBER})\s?-\s?({_NUMBER})(?![\w/-]|\s?=|-\w)(?!\.\d)", lambda m: _quantity_range(m) if " - " not in m[0] or not re.match(r"\s?=", m.string[m.end() :]) else m[0], "It takes 10-20 minutes.", "It takes ten to twenty minutes."),
+    _rule("range", rf"(?<![\w.,/-])({NUMBER})\s?-\s?({NUMBER})(?![\w/-]|\s?=|-\w)(?!\.\d)", lambda m: read_quantity_range(m) if " - " not in m[0] or not re.match(r"\s?=", m.string[m.end() :]) else m[0], "It takes 10-20 minutes.", "It takes ten to twenty minutes."),
     # Roman numerals.
     _rule("roman", r"\b(XX|XIX|XVIII|XVII|XVI|XV|XIV|XXI)(?:th)?(?= century)", lambda m: ordinal(roman(m[1]) or 0), "The XIX century", "The nineteenth century"),
-    _rule("roman", rf"\b({_AFTER}) ([IVXLCDM]+)\b(?!\.[A-Z]|['-])", _roman_after, "Read Chapter IV tonight.", "Read Chapter four tonight."),
-    _rule("roman", rf"\b({_PLACES} [A-Z][a-z]+|{_KINGS}) ((?:[IVX]{{2,}}|[IV](?= (?:of|was|and|had|ruled|died|is|reigned)\b)))(?!['-])\b", _roman_of_name, "Henry VIII had six wives.", "Henry the eighth had six wives."),
+    _rule("roman", rf"\b({AFTER}) ([IVXLCDM]+)\b(?!\.[A-Z]|['-])", read_roman_after, "Read Chapter IV tonight.", "Read Chapter four tonight."),
+    _rule("roman", rf"\b({PLACES} [A-Z][a-z]+|{KINGS}) ((?:[IVX]{{2,}}|[IV](?= (?:of|was|and|had|ruled|died|is|reigned)\b)))(?!['-])\b", read_roman_of_name, "Henry VIII had six wives.", "Henry the eighth had six wives."),
     _rule("roman", r"\b([A-Z][a-z]+) (II|III|IV|VI|VII|VIII|IX|XI|XII|XIII|XIV|XV|XVI|XVII|XVIII|XIX|XX|XXI)\b(?!['-])", lambda m: f"{m[1]} {cardinal(roman(m[2]) or 0)}", "Rocky Horror II is out.", "Rocky Horror two is out."),
     _rule("roman", r"(?<![\w'-])(II|III|VII|VIII|IX|XII|XIII|XIV)\b(?!['-])", lambda m: cardinal(roman(m[1]) or 0), "Read parts one, II and III.", "Read parts one, two and three."),
     # Mathematics.
+    _rule("math", r"(?<=\d)(⁻?)([⁰¹²³⁴-⁹]{2,}|(?<=⁻)[⁰¹²³⁴-⁹]|[⁰¹⁴-⁹])", lambda m: f" to the power of {'minus ' if m[1] else ''}{cardinal(int(''.join(str('⁰¹²³⁴⁵⁶⁷⁸⁹'.index(c)) for c in m[2])))}", "About 10⁻³ of it.", "About ten to the power of minus three of it."),
+    _rule("math", r"\b(\d+)([a-z])(?=\s[+=-])", lambda m: f"{cardinal(int(m[1]))} {m[2]}", "f(x) = 2x + 1", "f(x) equals two x plus one"),
     _rule("math", r"(?<=\w)²", " squared", "The area is x² here.", "The area is x squared here."),
     _rule("math", r"(?<=\w)³", " cubed", "A volume of x³.", "A volume of x cubed."),
     _rule("math", r"(\d)\s?\^\s?(?=\d)", r"\1 to the power of ", "10^3", "ten to the power of three"),
@@ -590,15 +241,15 @@ RULES: tuple[Rule, ...] = (
     _rule("math", r"(?<![\w~])[<](?=\s?\d)", "less than ", "It took <5 days.", "It took less than five days."),
     _rule("math", r"(?<![\w~])[>](?=\s?\d)", "more than ", "It took >5 days.", "It took more than five days."),
     _rule("math", r"(?<![\w~])[~≈]\s?(?=[\d$])|\bc\.\s?(?=1\d{3})", "about ", "It holds ~50 people.", "It holds about fifty people."),
-    _rule("math", rf"(?<![\w).])[-\N{{MINUS SIGN}}](?=(?:{_NUMBER}))", "minus ", "The answer is -5.", "The answer is minus five."),
+    _rule("math", rf"(?<![\w).])[-\N{{MINUS SIGN}}](?=(?:{NUMBER}))", "minus ", "The answer is -5.", "The answer is minus five."),
     _rule("math", r"(?<!\w)\+(?=\d)", "plus ", "It is +5 now.", "It is plus five now."),
     # Fractions.
-    _rule("fraction", r"(?<![\w./])(\d{1,3})/(\d{1,3})(?![\w/])", _plain_fraction, "Nearly 3/4 of the roads were closed.", "Nearly three quarters of the roads were closed."),
+    _rule("fraction", r"(?<![\w./])(\d{1,3})/(\d{1,3})(?![\w/])", read_plain_fraction, "Nearly 3/4 of the roads were closed.", "Nearly three quarters of the roads were closed."),
     # What wetext leaves alone or reads in another way.
     _rule("number", r"\bNos\.\s?(?=\d)", "numbers ", "Nos. 3 and 4", "numbers three and four"),
     _rule("number", r"#\s?(?=\d)", "number ", "We are #1 in Ohio.", "We are number one in Ohio."),
     _rule("number", r"§\s?(?=\d)", "section ", "See § 7.", "See section seven."),
-    _rule("number", r"\b(\d{1,3}(?:,\d{3})+)(?![\d.]|,\d)", lambda m: quantity(m[1]), "In his life he wrote 1,001 letters.", "In his life he wrote one thousand and one letters."),
+    _rule("number", r"\b(\d{1,3}(?:,\d{3})+)(?!\.?\d|,\d)", lambda m: quantity(m[1]), "In his life he wrote 1,001 letters.", "In his life he wrote one thousand and one letters."),
     _rule("number", r"(?<![\w.,])\.(\d+)\b", lambda m: f"point {digits(m[1])}", "The correlation was .82 overall.", "The correlation was point eight two overall."),
     _rule("number", r"(?<![\w.])(\d[\d,]*\.\d+)(?![\w.]|\.\d)|(?<![\w.])(\d[\d,]*\.\d+)(?=\.(?:\s|$|\"))", lambda m: quantity(m[1] or m[2]), "The average came to 3.14.", "The average came to three point one four."),
     _rule("number", r"(?<![\d,.\w-])1000(?![\d,.]\d|\w)", "one thousand", "About 1000 people", "About one thousand people"),

@@ -119,9 +119,9 @@ def prepare_sentences(
     folded = [_like(vocabulary.fold(sentence), sentence) for sentence in spoken]
     if folded != spoken:
         changed = {
-            after
+            char
             for sentence, plain in zip(spoken, folded, strict=True)
-            for after in set(plain) - set(sentence)
+            for char in set(sentence) - set(plain)
         }
         names = ", ".join(map(repr, sorted(changed)))
         notes.append(f"In the other case, since the model knows only that: {names}")

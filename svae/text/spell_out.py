@@ -13,7 +13,8 @@ from typing import Any
 
 from svae.errors import ConfigError
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
-from svae.text.rules_en import LEFT_OVER, RULES, letters
+from svae.text.readings_en import letters
+from svae.text.rules_en import LEFT_OVER, RULES
 from svae.text.vocabulary import PHONES_IN_BRACES, normalize_text
 from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS
 
@@ -166,7 +167,8 @@ def _spell(text: str, language: str) -> str:
     """Run the grammar on the whole text, or word by word where it has no reading of the whole; keep what has none."""
     if not text.strip():
         return text
-    escaped = text
+    # An answer, where the grammar reads "number"; the space is taken out again.
+    escaped = re.sub(r"\b([Nn]o)\.", r"\1 .", text) if language == "en" else text
     for char, stand_in in _ESCAPED.items():
         escaped = escaped.replace(char, stand_in)
     try:

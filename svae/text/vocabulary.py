@@ -77,7 +77,7 @@ class Vocabulary:
 
     def fold(self, text: str) -> str:
         """Return `text` with every unknown letter whose other case is known in that case; the length stays."""
-        other = {
+        other: dict[str, str | int | None] = {
             char: char.swapcase() for char in self.unknown(text) if char.swapcase() in self._ids
         }
         return text.translate(str.maketrans(other))
@@ -109,7 +109,7 @@ class Vocabulary:
         """Return the text of `ids`; negative ids (padding) are left out."""
         return "".join(self.symbols[i] for i in ids if i >= 0)
 
-    def to_json(self) -> list[str]:
+    def to_json(self) -> list[str] | dict[str, object]:
         """Return what a checkpoint's `vocabulary` holds: the symbols in id order."""
         return list(self.symbols)
 

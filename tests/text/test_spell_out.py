@@ -10,7 +10,7 @@ from svae.text.spell_out import spoken_form
 from svae.text.vocabulary import normalize_text
 
 CASES = {
-    "Dr. Smith paid $12.50.": "doctor Smith paid twelve dollars and fifty cents.",
+    "Dr. Smith paid $12.50.": "Doctor Smith paid twelve dollars and fifty cents.",
     "It cost $1,200.": "It cost one thousand two hundred dollars.",
     "$1.01 or £3.05": "one dollar and one cent or three pounds and five pence",
     "$2.5 million": "two point five million dollars",
@@ -19,7 +19,7 @@ CASES = {
     "born in 1984": "born in nineteen eighty four",
     "1000 m": "one thousand meters",
     "1.85m tall": "one point eight five meters tall",
-    "at 5:30 p.m., i.e. late": "at five thirty PM, that is late",
+    "at 5:30 p.m., i.e. late": "at five thirty P-M, that is late",
     "the 21st": "the twenty first",
     "25°C": "twenty five degrees Celsius",
     "No. 7 & #1": "number seven and number one",
@@ -30,7 +30,7 @@ CASES = {
     "H2O": "H two O",
     'He said: "I\'m 20."': 'He said: "I\'m twenty."',
     "a \\ b": "a \\ b",
-    "$1000 or £1100": "one thousand dollars or eleven hundred pounds",
+    "$1000 or £1100": "one thousand dollars or one thousand one hundred pounds",
     "£1m, $5m or €2.5bn": "one million pounds, five million dollars or two point five billion euros",
     "$3k": "three thousand dollars",
     "1000kg": "one thousand kilograms",
@@ -38,7 +38,7 @@ CASES = {
     "10^3": "ten to the power of three",
     "Call 555-1234.": "Call five five five, one two three four.",
     "World War II.": "World War two.",
-    "He is from the Co. Ltd.": "He is from the company limited.",
+    "He is from the Co. Ltd.": "He is from the Company Limited.",
     "5m tall": "five meters tall",
 }
 
@@ -52,14 +52,14 @@ def test_numbers_money_and_symbols_are_spelled_out(written, spoken):
     "plain",
     [
         "Plain words stay, don't they?",
-        'She said "no" (twice) - well-known; yes: fine!',
+        'She said "no" (twice), well-known; yes: fine!',
         "Ünï çödé",
         "the U.S. team",
     ],
 )
 def test_what_is_read_as_it_stands_is_left_alone(plain):
     kept = spoken_form(plain, "en")
-    assert kept == plain.replace("U.S.", "US")
+    assert kept == plain.replace("U.S.", "U-S")
     assert spoken_form(kept, "en") == kept
 
 

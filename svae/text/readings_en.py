@@ -1,0 +1,453 @@
+"""What the rules of rules_en.py call: functions from a match to its reading, and parts of patterns."""
+
+from __future__ import annotations
+
+import re
+
+from svae.text.numbers_en import cardinal, digits, ordinal, quantity, roman, year
+from svae.text.words_en import (
+    ABBREVIATIONS,
+    COMPOUND_UNITS,
+    CURRENCIES,
+    DAYS,
+    FRACTIONS,
+    LETTERED,
+    MONTHS,
+    NUMBERED,
+    SCALES,
+    STARTERS,
+    STREETS,
+    UNITS,
+)
+
+Match = re.Match[str]
+
+
+def letters(text: str) -> str:
+    """Return the letters of a text to be spelled: `U-S`; an ending s of a plural apart: `C-E-O's`."""
+    return "-".join(text.upper())
+
+
+def ends_sentence(match: Match, *, any_capital: bool = False) -> str:
+    """Return the full stop that an abbreviation's stands for as well, or nothing.
+
+    Args:
+        match: ends after the abbreviation.
+        any_capital: what follows begins a sentence if it has a capital; otherwise only if it is a word that often does.
+    """
+    rest = match.string[match.end() :]
+    if not re.sub(r"[\"')\]\s]", "", rest):
+        return "."
+    following = re.match(r"[\"')\]]*\s+[\"'(]*([A-Z][A-Za-z']*)", rest)
+    if following is None:
+        return ""
+    word = following[1]
+    if any_capital:
+        name = word.rstrip("s").lower()[:3]
+        is_date = name in {m[:3].lower() for m in (*MONTHS, *DAYS)} and word not in STARTERS
+        return "" if is_date or re.fullmatch(r"[A-Z]{2,4}|Eastern|Pacific|Central", word) else "."
+    return "." if word in STARTERS else ""
+
+
+# ----------------------------------------------------------------------------------------------- addresses on the web
+
+
+def read_web_part(text: str) -> str:
+    """Return a part of a web address as it is read: words, and the signs between them by name."""
+    names = {
+        ".": " dot ", "/": " slash ", "-": " dash ", "_": " underscore ", "?": " question mark ", "=": " equals ",
+        "&": " and ", "#": " hash ", "%": " percent ", "+": " plus ", "~": " tilde ", ":": " colon ", "@": " at ",
+    }  # fmt: skip
+    spoken = []
+    for piece in re.findall(r"[A-Za-z']+|\d+|.", text):
+        if piece.isdigit():
+            spoken.append(cardinal(int(piece)) if len(piece) < 3 else digits(piece))
+        elif piece[0].isalpha():
+            low = piece.lower()
+            spoken.append(
+                letters(piece) if low in LETTERED or not set(low) & set("aeiouy") else piece
+            )
+        else:
+            spoken.append(names.get(piece, " "))
+    return " ".join(" ".join(spoken).split())
+
+
+def read_address(match: Match) -> str:
+    """Read an address of a page or of mail, without its scheme; stops after it stay."""
+    written = re.sub(r"^(?:https?|ftp)://", "", match[0])
+    tail = re.search(r"[.,;:!?)]*$", written)
+    end = tail[0] if tail else ""
+    return read_web_part(written[: len(written) - len(end)].rstrip("/")) + end
+
+
+def read_hashtag(match: Match) -> str:
+    """Read a hashtag in its words: `#MondayMood`."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", match[1].replace("_", " "))
+    return "hashtag " + " ".join(word if word.isupper() else word.lower() for word in words)
+
+
+# ----------------------------------------------------------------------------------------------- dates and times
+
+MONTH = r"(Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)\b\.?"
+RANGE = r"\s?-\s?"
+
+
+def read_month(written: str) -> str:
+    """Return the name of a month from its first three letters."""
+    return next(month for month in MONTHS if month[:3].lower() == written[:3].lower())
+
+
+def read_day(match: Match) -> str:
+    """Month and day, and a year: May the fifth, twenty twenty three."""
+    return f"{read_month(match[1])} {read_ordinal_of(match[2])}" + read_of_year(match[3])
+
+
+def read_day_first(match: Match) -> str:
+    """Read day, month and perhaps a year: the fifth of May."""
+    spoken = f"{match[1] or 'the '}{read_ordinal_of(match[2])} of {read_month(match[3])}"
+    if match[0].endswith("."):
+        spoken += "." if match[3] in MONTHS else ends_sentence(match)
+    return spoken + read_of_year(match[4])
+
+
+def read_of_year(written: str | None) -> str:
+    """Read a comma and a year, or nothing."""
+    return f", {year(int(written))}" if written else ""
+
+
+def read_ordinal_of(written: str) -> str:
+    """Read the ordinal of the digits in a text."""
+    return ordinal(int(re.sub(r"\D", "", written)))
+
+
+def read_numeric_date(first: int, second: int, full_year: int, match: Match) -> str:
+    """American order, unless the first number is no month."""
+    month, day = (first, second) if first <= 12 else (second, first)
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return match[0]
+    return f"{MONTHS[month - 1]} {ordinal(day)}, {year(full_year)}"
+
+
+def read_clock(hour: int, minute: int | None, half: str = "") -> str:
+    """Read a time of day; `half` is A-M, P-M or nothing."""
+    spoken = cardinal(hour)
+    if minute is not None and minute:
+        spoken += f" {'oh ' if minute < 10 else ''}{cardinal(minute)}"
+    elif minute == 0 and not half:
+        spoken += " o'clock" if 0 < hour <= 12 else " hundred hours" if hour > 12 else " hundred"
+    return f"{spoken} {half}" if half else spoken
+
+
+def read_half(written: str) -> str:
+    """Read A-M or P-M."""
+    return f"{written[0].upper()}-M"
+
+
+def read_time(match: Match) -> str:
+    """Read hours and minutes, unless they are none."""
+    hour, minute = int(match[1]), int(match[2])
+    if hour > 24 or minute > 59:
+        return match[0]
+    return read_clock(hour, minute)
+
+
+def read_time_with_half(match: Match) -> str:
+    """Read a time before or after noon, with the stop of a sentence that ends in `p.m.`."""
+    minute = int(match[2]) if match[2] else None
+    stop = ends_sentence(match, any_capital=True) if match[0].endswith(".") else ""
+    return read_clock(int(match[1]), minute, read_half(match[3])) + stop
+
+
+def read_time_range(match: Match) -> str:
+    """Read from one time to another, `10-11am`."""
+    first = read_clock(
+        int(match[1]), int(match[2]) if match[2] else None, read_half(match[3]) if match[3] else ""
+    )
+    if not match[3] and match[2] and int(match[2]) == 0:
+        first = cardinal(int(match[1]))
+    return (
+        f"{first} to {read_clock(int(match[4]), int(match[5]) if match[5] else None, read_half(match[6]))}"
+        + (ends_sentence(match, any_capital=True) if match[0].endswith(".") else "")
+    )
+
+
+# ----------------------------------------------------------------------------------------------- numbers
+
+NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
+SIGNED = rf"(?:(?<![\w)])[-\N{{MINUS SIGN}}])?(?:{NUMBER})"
+SCALE = r"(?:\s?(?:(thousand|million|billion|trillion)\b|(k|K|mn?|M|MM|bn?|B|tn|T)\b))?"
+COIN = "[" + re.escape("".join(CURRENCIES)) + "]"
+
+
+def read_money_parts(sign: str, written: str, scale: str | None, *, single: bool = False) -> str:
+    """Read an amount in a currency; `single` gives the form before a noun, a six dollar burger."""
+    one, many, cent, cents = CURRENCIES[sign]
+    if scale:
+        word = SCALES.get(scale.lower(), scale.lower())
+        return f"{quantity(written)} {word} {one if single else many}"
+    whole, point, rest = written.replace(",", "").partition(".")
+    if point and len(rest) == 2 and cent:
+        minor = int(rest)
+        small = f"{cardinal(minor)} {cent if minor == 1 or single else cents}"
+        if not int(whole or "0"):
+            return small
+        large = f"{cardinal(int(whole))} {one if int(whole) == 1 or single else many}"
+        return f"{large} and {small}" if minor else large
+    return f"{quantity(written)} {one if written == '1' or single else many}"
+
+
+def read_money(match: Match) -> str:
+    """Read an amount: group 1 its minus, 2 the sign, 3 the number, 4 and 5 its scale."""
+    sign = "minus " if match[1] else ""
+    return sign + read_money_parts(match[2], match[3], match[4] or match[5])
+
+
+def read_money_before_noun(match: Match) -> str:
+    """Read an amount between an article and a noun."""
+    return f"{match[1]} {read_money_parts(match[2], match[3], match[4] or match[5], single=True)}"
+
+
+def read_money_range(match: Match) -> str:
+    """Read from one amount to another; the currency is named once."""
+    scale = match[6] or match[7]
+    first = match[3] or match[4]
+    if "." in match[2]:
+        start = read_money_parts(match[1], match[2], first)
+    else:
+        start = quantity(match[2]) + (
+            f" {SCALES.get(first.lower(), first.lower())}" if first else ""
+        )
+    return f"{start} to {read_money_parts(match[1], match[5], scale)}"
+
+
+def read_years(match: Match) -> str:
+    """Read from one year to another, which may have two digits."""
+    first, second = int(match[1]), match[2]
+    return f"{year(first)} to {year(int(second)) if len(second) == 4 else cardinal(int(second))}"
+
+
+def read_fraction(top: int, bottom: int) -> str | None:
+    """Read a fraction by name, or None where it has none."""
+    if bottom in (2, 4):
+        name = FRACTIONS[bottom]
+        return f"{cardinal(top)} {name if top == 1 else ('halves' if bottom == 2 else name + 's')}"
+    if 3 <= bottom <= 100 and top < bottom:
+        return f"{cardinal(top)} {ordinal(bottom)}{'' if top == 1 else 's'}"
+    return None
+
+
+def read_mixed_fraction(match: Match) -> str:
+    """Read a whole number and a fraction."""
+    fraction = read_fraction(int(match[2]), int(match[3]))
+    if fraction is None:
+        return match[0]
+    return f"{cardinal(int(match[1]))} and {'a' if match[2] == '1' else ''}{fraction.removeprefix('one')}".replace(
+        "  ", " "
+    )
+
+
+def read_plain_fraction(match: Match) -> str:
+    """Read a fraction by name, or one number over the other."""
+    return (
+        read_fraction(int(match[1]), int(match[2]))
+        or f"{cardinal(int(match[1]))} over {cardinal(int(match[2]))}"
+    )
+
+
+def read_dotted_number(written: str, dot: str = " point ") -> str:
+    """Read numbers with points between them, each read as a number: version three point twelve."""
+    return dot.join(
+        digits(part) if len(part) > 1 and part[0] == "0" else cardinal(int(part))
+        for part in written.split(".")
+    )
+
+
+def read_count(written: str, name: str) -> str:
+    """Read a number of things, in the singular for one."""
+    number = int(written)
+    return f"{cardinal(number)} {name if number == 1 else name + 's'}"
+
+
+def read_quantity_range(match: Match) -> str:
+    """Read from one number to another."""
+    return f"{quantity(match[1])} to {quantity(match[2])}"
+
+
+def read_unit_name(written: str) -> tuple[str, str] | None:
+    """Return singular and plural of a unit as written, compound ones included."""
+    if written in COMPOUND_UNITS:
+        return COMPOUND_UNITS[written]
+    if written in UNITS:
+        return UNITS[written]
+    if "/" in written:
+        above, below = written.split("/", 1)
+        power = {"2": " squared", "²": " squared", "3": " cubed", "³": " cubed"}.get(below[-1:], "")
+        lower = UNITS.get(below[:-1] if power else below)
+        upper = UNITS.get(above)
+        if upper and lower:
+            return f"{upper[0]} per {lower[0]}{power}", f"{upper[1]} per {lower[0]}{power}"
+    for sign, name in (("2", "square"), ("²", "square"), ("3", "cubic"), ("³", "cubic")):
+        if written.endswith(sign) and written[:-1] in UNITS:
+            one, many = UNITS[written[:-1]]
+            return f"{name} {one}", f"{name} {many}"
+    return None
+
+
+UNIT_NAMES = "|".join(
+    re.escape(name) for name in sorted({*UNITS, *COMPOUND_UNITS}, key=len, reverse=True)
+)
+UNIT = rf"((?:{UNIT_NAMES})(?:/(?:{UNIT_NAMES}))?[²³]?|(?:mm|cm|m|km|ft|in)[23](?!\d))(?![\w/])"
+NOT_COUNTED = frozenset(
+    "a an the is was are were and or of in at to for from by with on as but than per long wide high tall deep away old "
+    "later ago apart above below today yesterday now then each more less over under north south east west since so "
+    "every if that which who when while because after before until into only yet nor he she it they we you i had has "
+    "off up down out left first".split()
+)
+
+
+def read_with_unit(match: Match) -> str:
+    """A number and a unit; the unit in the singular after one, or before a noun after `a`."""
+    article, number, gap, unit = match[1] or "", match[2], match[3], match[4]
+    names = read_unit_name(unit)
+    if names is None or (
+        unit
+        in (
+            "in",
+            "m",
+            "a",
+            "h",
+            "s",
+            "d",
+            "C",
+            "F",
+            "A",
+            "V",
+            "K",
+            "J",
+            "N",
+            "l",
+            "L",
+            "g",
+            "t",
+            "oz",
+        )
+        and not read_is_unit(match, unit, gap)
+    ):
+        return match[0]
+    following = re.match(r"\s+([a-z]{3,})", match.string[match.end() :])
+    before_noun = bool(article) and following is not None and following[1] not in NOT_COUNTED
+    single = number == "1" or before_noun or gap == "-"
+    return f"{article}{quantity(number)} {names[0] if single else names[1]}"
+
+
+def read_is_unit(match: Match, unit: str, gap: str) -> bool:
+    """Return whether what may be another word is a unit here: no `5 in the box`, no `4 A`."""
+    rest = match.string[match.end() :]
+    if unit == "in":
+        return (
+            gap == ""
+            or rest[:1] == "."
+            and rest[1:2] in ("", " ", ",")
+            or bool(re.match(r"\s*(?:[x×,)]|by\b|long|wide|tall|high|deep|thick)", rest))
+        )
+    if unit in ("C", "F", "A", "a", "K", "d", "s"):
+        return (
+            unit in ("s", "d")
+            and bool(gap == "" or rest[:1] in (".", ",", ""))
+            and not re.match(
+                r"\d0$",
+                match[2][-2:] if len(match[2]) in (2, 4) and gap == "" and unit == "s" else "",
+            )
+        )
+    return True
+
+
+def read_roman_after(match: Match) -> str:
+    """Read a Roman numeral after a word such as Chapter."""
+    value = roman(match[2])
+    return match[0] if value is None else f"{match[1]} {cardinal(value)}"
+
+
+def read_roman_of_name(match: Match) -> str:
+    """Read a Roman numeral after the name of a ruler, as an ordinal."""
+    value = roman(match[2])
+    return match[0] if value is None or value > 40 else f"{match[1]} the {ordinal(value)}"
+
+
+def read_phone(match: Match) -> str:
+    """Read a telephone number digit by digit, its groups apart."""
+    groups = re.findall(r"\d+", match[0])
+    spoken = []
+    for group in groups:
+        if group in ("800", "900"):
+            spoken.append(f"{digits(group[0])} hundred")
+        else:
+            spoken.append(digits(group))
+    plus = "plus " if match[0].lstrip("( ").startswith("+") else ""
+    return plus + ", ".join(spoken)
+
+
+def read_score(match: Match) -> str:
+    """Read a result of two numbers."""
+    zero = "nil" if match[2] == "0" and int(match[1]) < 10 else cardinal(int(match[2]))
+    return f"{cardinal(int(match[1]))} to {zero}"
+
+
+def read_street(match: Match) -> str:
+    """`Elm Dr.` and `Main St.`, but not `See Dr. Smith` or `Visit St. Paul`."""
+    rest = match.string[match.end() :]
+    following = re.match(r"\s+([A-Z][\w']*)", rest)
+    name_follows = following is not None and following[1] not in STARTERS
+    if match[2] in ("Dr", "St") and name_follows or match[1] in STARTERS:
+        return match[0]
+    stop = ends_sentence(match) if match[0].endswith(".") else ""
+    return f"{match[1]} {STREETS[match[2]]}{stop}"
+
+
+def read_abbreviation(match: Match) -> str:
+    """Read an abbreviation in full, with the stop of a sentence that ends in it."""
+    written = match[0]
+    spoken, may_end = ABBREVIATIONS[written]
+    stop = ends_sentence(match, any_capital=written == "etc.") if may_end else ""
+    return spoken + stop
+
+
+def read_dotted_letters(match: Match) -> str:
+    """Read letters with full stops after them, spelled."""
+    return letters(re.sub(r"[^A-Za-z]", "", match[0])) + ends_sentence(match)
+
+
+def read_half_day(match: Match) -> str:
+    """Read `p.m.` without a number before it."""
+    return read_half(match[1]) + ends_sentence(match, any_capital=True)
+
+
+def read_numbered(match: Match) -> str:
+    """Read an abbreviation before a number: Fig. 2."""
+    return (
+        NUMBERED[match[1].rstrip(".").lower()].capitalize() + " "
+        if match[1][0].isupper()
+        else NUMBERED[match[1].rstrip(".").lower()] + " "
+    )
+
+
+KINGS = (
+    "Henry|Elizabeth|Charles|George|Edward|William|James|Richard|Louis|Philip|Francis|John Paul|Benedict|Pius|Leo|Gregory|"
+    "Alexander|Nicholas|Catherine|Peter|Frederick|Ferdinand|Napoleon|Ramses|Ramesses|Mary|Margaret|Harald|Olaf|Gustav|"
+    "Christian|Otto|Ludwig|Wilhelm|Joseph|Leopold|Umberto|Victor Emmanuel|Juan Carlos|Felipe|Alfonso|Clement|Innocent|"
+    "Urban|Boniface|Paul|John|Robert|David|Malcolm|Ivan|Stephen|Thutmose|Amenhotep|Cleopatra|Ptolemy|Darius|Xerxes"
+)
+PLACES = r"(?:King|Queen|Pope|Emperor|Empress|Tsar|Czar|Prince|Princess|Sultan|Pharaoh|Saint)"
+AFTER = (
+    "Chapter|chapter|Part|part|Act|act|Scene|scene|Volume|volume|Book|book|Section|section|Article|article|Appendix|"
+    "appendix|Phase|phase|Type|type|Class|class|Level|level|World War|Super Bowl|Stage|stage|Title|Grade|Figure|Table|"
+    "Mark|Rocky|Apollo|Schedule|Form|Division|division|Episode|Unit|Season|Game|Canto|War"
+)
+PHONE_WORDS = r"(?:[Cc]all|[Dd]ial|[Rr]ing|[Tt]ext|[Pp]hone|[Tt]elephone|[Tt]el\.?|[Ff]ax)"
+PER = {
+    "month": "month", "mo": "month", "year": "year", "yr": "year", "day": "day", "week": "week", "wk": "week",
+    "hour": "hour", "hr": "hour", "h": "hour", "night": "night", "person": "person", "user": "user", "lb": "pound",
+    "kg": "kilogram", "g": "gram", "gal": "gallon", "liter": "liter", "litre": "litre", "sqft": "square foot",
+    "mile": "mile", "min": "minute", "minute": "minute", "item": "item", "unit": "unit", "piece": "piece",
+    "barrel": "barrel", "ton": "ton", "head": "head", "seat": "seat", "share": "share",
+}  # fmt: skip

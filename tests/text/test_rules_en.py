@@ -1,0 +1,94 @@
+"""English as it is read aloud: every row of the table, and cases that were written apart from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from svae.text.numbers_en import cardinal, decade, ordinal, quantity, roman, year
+from svae.text.phonemes import PhonemeVocabulary
+from svae.text.rules_en import RULES
+from svae.text.sentences import prepare_sentences
+from svae.text.spell_out import spoken_form
+
+CASES = Path(__file__).parent / "cases"
+
+
+def fold(text: str) -> str:
+    return " ".join(re.sub(r"[^a-z']+", " ", text.lower().replace("’", "'")).split())
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.kind}: {rule.example}")
+def test_each_rule_reads_its_example(rule):
+    assert spoken_form(rule.example, "en") == rule.spoken
+
+
+@pytest.mark.parametrize("name", ["spoken_en", "spoken_en_held_back"])
+def test_cases_are_read_as_a_careful_reader_reads_them(name):
+    wrong, count = [], 0
+    for line in (CASES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        case = json.loads(line)
+        count += 1
+        found = fold(
+            " ".join(prepare_sentences(case["text"], PhonemeVocabulary(), language="en")[0])
+        )
+        if found not in map(fold, case["accept"]):
+            wrong.append((case["text"], found))
+    assert len(wrong) <= 0.02 * count, wrong
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The morning train was late, so we drank our coffee on the platform.",
+        '"Why not?" she asked; he didn\'t answer.',
+        "It was a well-known, half-forgotten song (an old one).",
+        "I am sure that no one in the house saw it. May we go?",
+        "O Captain! My Captain! our fearful trip is done",
+        "Mark and Will went to the drive on Saint John's street.",
+    ],
+)
+def test_plain_prose_stays(text):
+    assert spoken_form(text, "en") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Go to bbc.co.uk/news.",
+        "See example.com, then leave.",
+        "Ask nobody.example.org/a?b=1&c=2.",
+        "A strange token a.b.c/d, and more words.",
+        "Odd {curly} words <angle> stay 5.",
+    ],
+)
+def test_no_word_is_lost(text):
+    found = fold(spoken_form(text, "en")).split()
+    for word in re.findall(r"(?<![\w.])[A-Za-z]{2,}(?![\w.])", text):
+        assert word.lower() in found
+
+
+def test_numbers_are_words():
+    assert cardinal(3604119) == (
+        "three million six hundred and four thousand one hundred and nineteen"
+    )
+    assert [ordinal(n) for n in (1, 12, 20, 21, 100)] == [
+        "first", "twelfth", "twentieth", "twenty first", "one hundredth",
+    ]  # fmt: skip
+    assert [year(n) for n in (1805, 1900, 2000, 2005, 2024)] == [
+        "eighteen oh five", "nineteen hundred", "two thousand", "two thousand and five", "twenty twenty four",
+    ]  # fmt: skip
+    assert (decade(1990), decade(90), quantity("-12.50")) == (
+        "nineteen nineties", "nineties", "minus twelve point five zero",
+    )  # fmt: skip
+    assert [roman(text) for text in ("IV", "LVIII", "MCMXC", "IIII", "MIX", "")] == [
+        4,
+        58,
+        1990,
+        None,
+        1009,
+        None,
+    ]
