@@ -161,18 +161,15 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     named = dict(zip(names, read, strict=True))
     seeds = over_seeds(named)
     draw_curves(folder / "comparison.png", named, seeds)
-    result = {
-        "format": 1,
-        "runs": [
-            _entry(name, run, path) for name, run, path in zip(names, read, runs, strict=True)
-        ],
+    entries = [_entry(name, run, path) for name, run, path in zip(names, read, runs, strict=True)]
+    found_seeds = {
+        name: {quantity: asdict(found) for quantity, found in of.items()}
+        for name, of in seeds.items()
     }
-    result["seeds"] = {
-        name: {q: asdict(found) for q, found in of.items()} for name, of in seeds.items()
-    }
+    result = {"format": 1, "runs": entries, "seeds": found_seeds}
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     write_text(folder / "comparison.json", text)
-    header, lines = _table(result["runs"])
+    header, lines = _table(entries)
     _print_table(console, "Runs", header, lines, fixed=3, of=3)
     markdown = _markdown(header, lines)
     if seeds:
@@ -185,12 +182,12 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
             + _markdown(header, lines)
         )
     write_text(folder / "comparison.md", markdown)
-    without = [entry["name"] for entry in result["runs"] if entry["wer"] is None]
+    without = [entry["name"] for entry in entries if entry["wer"] is None]
     if without:
         console.print(
             f"Without speech while training (trainer.synthesize_every): {', '.join(without)}"
         )
-    if any(entry["sessions"] == 0 for entry in result["runs"]):
+    if any(entry["sessions"] == 0 for entry in entries):
         console.print(
             "Some rows do not say when their session began: pauses between resumptions count as hours there."
         )

@@ -19,6 +19,7 @@ import svae
 from svae.assets import asset_path
 from svae.config import BigVGANConfig, VAEConfig
 from svae.errors import SvaeError
+from svae.models.cpu import private_ops
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
@@ -176,6 +177,9 @@ def optional_items() -> Iterator[Item]:
     yield Item(
         "trainer.compile", "triton", find_spec("triton") is not None, "of torch's CUDA build"
     )
+    why_not = private_ops.missing()
+    packed = "faster linear layers on a CPU by private operators of torch"
+    yield Item("CPU inference", "packed weights", why_not is None, why_not or packed)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
     yield Item("GPU", f"{count} x CUDA", count > 0, names or f"torch {torch.__version__} sees none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +45,7 @@ class InspectOptions:
     out: Path = Path("out/inspection")
     teacher: str | None = None
     """Hub id, folder or `embedded`; None: the one the checkpoint names."""
-    layer: int | str | None = None
+    layer: int | Literal["average"] | None = None
     limit: int = 200
     """Training utterances, spread over the shards."""
     device: str = "auto"
@@ -164,9 +164,9 @@ def inspect(options: InspectOptions) -> Inspection:
         means.append(mean)
         logvars.append(logvar)
         if teacher is not None:
-            cosines.append(
-                teacher_cosine(vae, teacher, read_waveform(data, _same(data, sample)), mean)
-            )
+            assert data is not None  # a teacher is opened only with waveforms to listen to
+            waveform = read_waveform(data, _same(data, sample))
+            cosines.append(teacher_cosine(vae, teacher, waveform, mean))
     stored_samples = latents is not None and latents.latent_content == "sample"
     found = measure(means, None if stored_samples else logvars)
     if teacher is not None:
@@ -223,15 +223,15 @@ def _open_teacher(
             "the teacher listens to waveforms: pass --data with the shards that were encoded",
         )
     known = checkpoint.config.get("teacher")
-    if options.teacher is None and known is None:
-        return None, "the checkpoint does not name its teacher: pass --teacher and --layer"
     if options.teacher is not None:
         default = TeacherConfig()
         cfg = TeacherConfig(
             model=options.teacher, layer=default.layer if options.layer is None else options.layer
         )
-    else:
+    elif known is not None:
         cfg = from_tree(TeacherConfig, known)
+    else:
+        return None, "the checkpoint does not name its teacher: pass --teacher and --layer"
     teacher = load_teacher(cfg, vae.latent_mean.device, sample_rate=vae.sample_rate)
     if teacher.feature_dim != vae.teacher_dim:
         raise ConfigError(

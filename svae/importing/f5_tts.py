@@ -24,7 +24,7 @@ from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.mel import HOP_LENGTH, N_FFT, SAMPLE_RATE, VOCOS, mel_filters
 from svae.models.tts.dit import DiT
-from svae.recipe import to_tree
+from svae.recipe import from_tree, to_tree
 from svae.runtime.files import file_sha256, writable_folder
 from svae.runtime.pretrained import first_line
 from svae.text.vocabulary import Vocabulary
@@ -326,7 +326,8 @@ def f5_config(
     heads = dim // head_dim if heads is None else heads
     if heads < 1 or dim % heads:
         raise CheckpointError(f"{where}: {heads} heads do not divide width {dim}; pass --heads")
-    return DiTConfig(**sizes, heads=heads, average_upsampling=average_upsampling), mel_dim
+    sizes |= {"heads": heads, "average_upsampling": average_upsampling}
+    return from_tree(DiTConfig, sizes), mel_dim
 
 
 def _check_shapes(

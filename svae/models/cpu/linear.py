@@ -12,19 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from svae.models.cpu import private_ops
 from svae.models.cpu.convolution import without_gradient
 
 FEWEST_ROWS = 16
 """Products with fewer rows are bound by reading the weight, which packing does not change."""
 QUERIES = 512
-
-
-def can_pack() -> bool:
-    """Return whether this torch has oneDNN with the operators that torch.compile uses for frozen weights."""
-    names = ("_reorder_linear_weight", "_linear_pointwise")
-    return torch.backends.mkldnn.is_available() and all(
-        hasattr(torch.ops.mkldnn, name) for name in names
-    )
+BF16_SWITCH = "bf16_products"
+"""The attribute of a layer that can multiply in bfloat16."""
 
 
 def use_bf16_products(model: nn.Module, on: bool = True) -> None:
@@ -35,8 +30,8 @@ def use_bf16_products(model: nn.Module, on: bool = True) -> None:
     between the products stays in float32. Other devices and training are not changed.
     """
     for module in model.modules():
-        if hasattr(module, "bf16_products"):
-            module.bf16_products = on
+        if hasattr(module, BF16_SWITCH):
+            setattr(module, BF16_SWITCH, on)
 
 
 def attend_bf16(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -72,45 +67,34 @@ class Linear(nn.Linear):
         packed = self._pack(x)
         if packed is None:
             return super().forward(x)
-        return self._multiply(x, packed, "none", "").float()
+        return self._multiply(x, packed).float()
 
     def gelu(self, x: Tensor) -> Tensor:
         """Map (…, in) to (…, out), followed by GELU in its tanh form; with bfloat16 products the result stays in it."""
         packed = self._pack(x)
         if packed is None:
             return F.gelu(super().forward(x), approximate="tanh")
-        return self._multiply(x, packed, "gelu", "tanh")
+        return self._multiply(x, packed, gelu=True)
 
-    def _multiply(self, x: Tensor, packed: Tensor, activation: str, form: str) -> Tensor:
+    def _multiply(self, x: Tensor, packed: Tensor, *, gelu: bool = False) -> Tensor:
         bias = None if self.bias is None else self.bias.to(packed.dtype)
-        return torch.ops.mkldnn._linear_pointwise(
-            x.to(packed.dtype), packed, bias, activation, [], form
-        )
+        return private_ops.multiply(x.to(packed.dtype), packed, bias, gelu=gelu)
 
     def _pack(self, x: Tensor) -> Tensor | None:
         """Return the packed weight, or None where the plain product is to be used."""
-        if (
-            torch.compiler.is_compiling()
-            or not without_gradient(x)
-            or torch.is_autocast_enabled("cpu")
-        ):
+        inference = without_gradient(x) and not torch.compiler.is_compiling()
+        if not inference or torch.is_autocast_enabled("cpu"):
             return None
-        if (
-            x.dtype not in (torch.float32, torch.bfloat16)
-            or self.weight.dtype != torch.float32
-            or not can_pack()
-        ):
+        if x.dtype not in (torch.float32, torch.bfloat16) or self.weight.dtype != torch.float32:
             return None
-        if x.numel() < FEWEST_ROWS * x.shape[-1]:
+        if x.numel() < FEWEST_ROWS * x.shape[-1] or private_ops.missing():
             return None
         # The EMA changes weights in place, and load_state_dict too: both count a version up.
         version = 0 if self.weight.is_inference() else self.weight._version
         key = (self.weight.data_ptr(), version, self.bf16_products)
         if self._packed is None or self._packed[0] != key:
-            weight = self.weight.detach().to(
-                torch.bfloat16 if self.bf16_products else torch.float32
-            )
-            self._packed = (key, torch.ops.mkldnn._reorder_linear_weight(weight))
+            dtype = torch.bfloat16 if self.bf16_products else torch.float32
+            self._packed = (key, private_ops.pack(self.weight.detach().to(dtype)))
         return self._packed[1]
 
     def __getstate__(self) -> dict[str, Any]:

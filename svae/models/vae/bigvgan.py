@@ -153,8 +153,8 @@ class BigVGAN(nn.Module):
         x = self.conv_pre(latents)
         for upsample, blocks in zip(self.upsamplers, self.stages, strict=True):
             assert isinstance(blocks, nn.ModuleList)
-            x = upsample(x)
-            x = in_tiles(partial(_average, blocks), x, halo=max(block.halo for block in blocks))
+            halo = max(block.halo for block in blocks if isinstance(block, AMPBlock))
+            x = in_tiles(partial(_average, blocks), upsample(x), halo=halo)
         x = self.conv_post(self.activation_post(x))
         if self.linear_path is not None:
             log_magnitude, phase = x.chunk(2, dim=1)

@@ -49,7 +49,7 @@ def decoder_reach(decoder: BigVGAN) -> tuple[int, int]:
         reversed(decoder.upsamplers), reversed(decoder.stages), strict=True
     ):
         assert isinstance(blocks, nn.ModuleList)
-        spans = [_before_block(block, span) for block in blocks]
+        spans = [_before_block(block, span) for block in blocks if isinstance(block, AMPBlock)]
         span = _before(upsample, (min(first for first, _ in spans), max(last for _, last in spans)))
     first, last = _before(decoder.conv_pre, span)
     return -first, last

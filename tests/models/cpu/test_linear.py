@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 
 from svae.config import DiTConfig
-from svae.models.cpu import linear as packed
-from svae.models.cpu.linear import Linear, can_pack, use_bf16_products
+from svae.models.cpu import private_ops
+from svae.models.cpu.linear import Linear, use_bf16_products
 from svae.models.tts.dit import DiT
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no oneDNN")
+pytestmark = pytest.mark.skipif(bool(private_ops.missing()), reason="see test_private_ops")
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -56,7 +56,7 @@ def test_gradients_autocast_half_precision_and_few_rows_take_the_plain_path(
             assert layer(x).dtype == torch.bfloat16
         layer(x[:3])
         copy.deepcopy(layer).bfloat16()(x.bfloat16())
-        monkeypatch.setattr(packed, "can_pack", lambda: False)
+        monkeypatch.setattr(private_ops, "missing", lambda: "not here")
         assert torch.equal(
             layer.gelu(x), F.gelu(F.linear(x, layer.weight, layer.bias), approximate="tanh")
         )
