@@ -87,7 +87,7 @@ class Linear(nn.Linear):
             return None
         if x.dtype not in (torch.float32, torch.bfloat16) or self.weight.dtype != torch.float32:
             return None
-        if x.numel() < FEWEST_ROWS * x.shape[-1] or private_ops.missing():
+        if x.numel() < FEWEST_ROWS * x.shape[-1] or not private_ops.usable():
             return None
         # The EMA changes weights in place, and load_state_dict too: both count a version up.
         version = 0 if self.weight.is_inference() else self.weight._version

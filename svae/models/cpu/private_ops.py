@@ -7,6 +7,7 @@ work, a sixth more slowly; `svae doctor` says which it is. tests/models/cpu/test
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 
 import torch
@@ -27,13 +28,25 @@ def missing() -> str | None:
     if not torch.backends.mkldnn.is_available():
         return "this torch has no oneDNN"
     for name, expected in SCHEMAS.items():
-        operator = getattr(torch.ops.mkldnn, name, None)
+        operator = getattr(getattr(torch.ops.mkldnn, name, None), "default", None)
         if operator is None:
             return f"torch {torch.__version__} has no mkldnn::{name}"
-        found = str(operator.default._schema)
+        found = str(operator._schema)
         if found != expected:
             return f"torch {torch.__version__} has another signature: {found}"
     return None
+
+
+@cache
+def usable() -> bool:
+    """Return whether the operators can be used here; where they cannot, say so once on stderr."""
+    why_not = missing()
+    if why_not is not None:
+        print(
+            f"note: CPU inference without packed weights, which is slower: {why_not}",
+            file=sys.stderr,
+        )
+    return why_not is None
 
 
 def pack(weight: Tensor) -> Tensor:

@@ -58,6 +58,11 @@ class AMPBlock(nn.Module):
         return x
 
 
+def _halo(block: nn.Module) -> int:
+    assert isinstance(block, AMPBlock)
+    return block.halo
+
+
 def _average(blocks: nn.ModuleList, x: Tensor) -> Tensor:
     total = blocks[0](x)
     for block in blocks[1:]:
@@ -153,8 +158,7 @@ class BigVGAN(nn.Module):
         x = self.conv_pre(latents)
         for upsample, blocks in zip(self.upsamplers, self.stages, strict=True):
             assert isinstance(blocks, nn.ModuleList)
-            halo = max(block.halo for block in blocks if isinstance(block, AMPBlock))
-            x = in_tiles(partial(_average, blocks), upsample(x), halo=halo)
+            x = in_tiles(partial(_average, blocks), upsample(x), halo=max(map(_halo, blocks)))
         x = self.conv_post(self.activation_post(x))
         if self.linear_path is not None:
             log_magnitude, phase = x.chunk(2, dim=1)

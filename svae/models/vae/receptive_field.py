@@ -49,7 +49,7 @@ def decoder_reach(decoder: BigVGAN) -> tuple[int, int]:
         reversed(decoder.upsamplers), reversed(decoder.stages), strict=True
     ):
         assert isinstance(blocks, nn.ModuleList)
-        spans = [_before_block(block, span) for block in blocks if isinstance(block, AMPBlock)]
+        spans = [_before_block(block, span) for block in blocks]
         span = _before(upsample, (min(first for first, _ in spans), max(last for _, last in spans)))
     first, last = _before(decoder.conv_pre, span)
     return -first, last
@@ -90,7 +90,8 @@ def _before_activation(activation: nn.Module, span: Span) -> Span:
     return span[0] - reach, span[1] + reach
 
 
-def _before_block(block: AMPBlock, span: Span) -> Span:
+def _before_block(block: nn.Module, span: Span) -> Span:
+    assert isinstance(block, AMPBlock)
     activation = block.activations[0]
     for step in reversed(range(len(block.dilated))):
         inner = span

@@ -18,8 +18,10 @@ HERE = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torc
 @pytest.fixture(autouse=True)
 def asked_anew():
     private_ops.missing.cache_clear()
+    private_ops.usable.cache_clear()
     yield
     private_ops.missing.cache_clear()
+    private_ops.usable.cache_clear()
 
 
 @HERE
@@ -43,11 +45,13 @@ def test_the_result_is_that_of_the_public_operator(gelu, dtype):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("change", ["gone", "other signature", "no oneDNN"])
-def test_where_they_changed_the_public_operators_give_the_same(change, monkeypatch):
+@pytest.mark.parametrize("change", ["gone", "without default", "other signature", "no oneDNN"])
+def test_where_they_changed_the_public_operators_give_the_same(change, monkeypatch, capsys):
     layer, x = Linear(48, 80), torch.randn(2, 31, 48)
     if change == "gone":
         monkeypatch.setitem(private_ops.SCHEMAS, "_no_such_operator", "")
+    elif change == "without default":
+        monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", object())
     elif change == "other signature":
         monkeypatch.setitem(private_ops.SCHEMAS, "_linear_pointwise", "something else")
     else:
@@ -55,3 +59,4 @@ def test_where_they_changed_the_public_operators_give_the_same(change, monkeypat
     assert private_ops.missing()
     assert torch.equal(layer(x), F.linear(x, layer.weight, layer.bias))
     assert layer._packed is None
+    assert "without packed weights" in capsys.readouterr().err
