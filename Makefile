@@ -16,9 +16,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 install: $(VENV)/.installed   ## create .venv with pinned dependencies and svae itself
 
-lint: $(VENV)/.installed      ## ruff: errors, imports, docstrings, formatting
+lint: $(VENV)/.installed      ## ruff: errors, imports, docstrings, formatting; mypy: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 test: $(VENV)/.installed      ## the default tests: CPU, offline, a few minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
@@ -41,4 +42,4 @@ wheelhouse: $(VENV)/.installed ## collect all wheels, for installing on a machin
 	@echo "On the other machine: python3 -m pip install --no-index --find-links wheelhouse -c wheelhouse/constraints.txt 'svae[dev,mos,tensorboard]'"
 
 clean:           ## remove what make built, not your data or runs
-	rm -rf $(VENV) out wheelhouse build dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) out wheelhouse build dist .pytest_cache .ruff_cache .mypy_cache

@@ -23,7 +23,8 @@ from common import describe as describe_machine
 from common import write  # noqa: E402
 
 from svae.data.index import Sample
-from svae.synthesis.durations import predict_frames, predict_with
+from svae.synthesis.durations import TextRule, predict_frames
+from svae.synthesis.types import Prompt
 from svae.text.vocabulary import Vocabulary, normalize_text
 from svae.training.tts.fit_durations import STEPS, fit_duration
 
@@ -66,6 +67,7 @@ def ratios(
     for half in (set(speakers[::2]), set(speakers[1::2])):
         known = [sample for sample in samples.values() if sample.speaker not in half]
         predictor = fit_duration(known, vocabulary, hop_length=HOP, steps=steps)
+        rule = TextRule(vocabulary, RATE / HOP, predictor)
         for prompt, target in (
             (samples[p], samples[t]) for p, t in pairs if samples[t].speaker in half
         ):
@@ -73,7 +75,8 @@ def ratios(
             found["bytes"].append(
                 (predict_frames(frames, prompt.text, target.text) - frames) / true
             )
-            total = predict_with(predictor, vocabulary, frames, prompt.text, target.text, speed=1.0)
+            spoken = Prompt(torch.zeros(1, 1, frames), prompt.text, 1.0, frames * HOP / RATE)
+            total = rule.total_frames(spoken, target.text, 1.0)
             found["predictor"].append((total - frames) / true)
     return found
 

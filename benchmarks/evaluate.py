@@ -23,8 +23,9 @@ from svae.audio import save_audio
 from svae.evaluation.ask import Bench, embed_all, transcribe_all
 from svae.evaluation.codec import ask_pairs
 from svae.evaluation.recordings import recording_from_file
-from svae.judges.asr import CTC, Whisper
+from svae.judges.ctc import CTC
 from svae.judges.wavlm_speaker import EcapaOverWavLM, WavLMSpeaker
+from svae.judges.whisper import Whisper
 from svae.runtime.distributed import World, describe_device, select_device
 from svae.runtime.environment import environment
 

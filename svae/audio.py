@@ -1,4 +1,4 @@
-"""Reading, writing, resampling and picturing waveforms. Everything here is float32 in [-1, 1] unless said otherwise."""
+"""Reading, writing, resampling and picturing waveforms, which are float32 in [-1, 1] unless said otherwise."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from torch import Tensor
 from svae.errors import DataError
 from svae.runtime.files import atomic_path
 
+SPEECH_RATE = 16000
+"""Hz; what recognisers, speaker models and the aligner of phones hear."""
+
 
 class AudioError(DataError):
-    """An audio file that cannot be used; `reason` is one of missing, unreadable, empty, non-finite."""
+    """An audio file that cannot be used; `reason` is missing, unreadable, empty, non-finite or cancelled."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
-_FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+"""What audio is written as, by the suffix of the file."""
 
 
 def load_audio(
@@ -45,14 +49,14 @@ def load_audio(
         AudioError: (a DataError) missing, a folder, not audio, without samples, with NaN or infinite samples, or with
             channels that cancel each other.
     """
-    is_path = isinstance(source, (str, Path))
-    label = name if name is not None else (str(source) if is_path else "audio stream")
-    if is_path:
+    if isinstance(source, (str, Path)):
+        label = str(source) if name is None else name
         _require_file(Path(source), label)
+        source = str(source)
+    else:
+        label = "audio stream" if name is None else name
     try:
-        data, rate = soundfile.read(
-            str(source) if is_path else source, dtype="float32", always_2d=True
-        )
+        data, rate = soundfile.read(source, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         raise AudioError(
             f"{label}: cannot be read as audio ({_reason(error)}). Expected a file that libsndfile reads: "
@@ -100,11 +104,11 @@ def save_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
         DataError: another suffix, more than one channel, no samples, NaN samples, or a path that cannot be written.
     """
     path = Path(path)
-    if path.suffix.lower() not in _FORMATS:
+    if path.suffix.lower() not in FORMATS:
         raise DataError(
             f"{path}: cannot write audio as {path.suffix or 'a file without suffix'!r}; use .wav or .flac."
         )
-    data = _encode(waveform, sample_rate, _FORMATS[path.suffix.lower()], label=str(path))
+    data = _encode(waveform, sample_rate, FORMATS[path.suffix.lower()], label=str(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
@@ -113,6 +117,21 @@ def save_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
         raise DataError(
             f"{path}: cannot be written ({error.strerror or error}). Choose another path or make room."
         ) from error
+
+
+def pcm16(waveform: Tensor, *, full_scale: int = 32768, truncate: bool = False) -> Tensor:
+    """Turn a waveform of any shape into 16-bit integers on the CPU, clipped to ±`full_scale`.
+
+    Args:
+        waveform: in [-1, 1].
+        full_scale: what 1.0 becomes. 32768 is the inverse of reading 16-bit audio: what was read comes back exactly.
+            32767, which spares only -1.0 from clipping, is what speech has been written and recognised with so far:
+            files, voices and judges' answers depend on it.
+        truncate: towards zero instead of rounding; also for answers that depend on it.
+    """
+    scaled = waveform.detach().to("cpu", torch.float32) * full_scale
+    whole = scaled.trunc() if truncate else scaled.round()
+    return whole.clamp(-full_scale, 32767).to(torch.int16)
 
 
 def encode_flac(waveform: Tensor, sample_rate: int) -> bytes:
@@ -209,7 +228,7 @@ def _reason(error: BaseException) -> str:
 
 
 def _encode(waveform: Tensor, sample_rate: int, container: str, *, label: str) -> bytes:
-    """Return a 16-bit PCM file. Scale 32768 on both ways, so that decoding 16-bit audio and encoding it is lossless."""
+    """Return a 16-bit PCM file."""
     flat = waveform.detach().to("cpu", torch.float32)
     if flat.numel() != flat.shape[-1]:
         raise DataError(
@@ -221,7 +240,7 @@ def _encode(waveform: Tensor, sample_rate: int, container: str, *, label: str) -
         raise DataError(
             f"{label}: the waveform holds NaN or infinite samples; nothing was written."
         )
-    pcm = (flat.reshape(-1) * 32768.0).round().clamp(-32768, 32767).to(torch.int16).numpy()
+    pcm = pcm16(flat.reshape(-1))
     buffer = io.BytesIO()
-    soundfile.write(buffer, pcm, sample_rate, format=container, subtype="PCM_16")
+    soundfile.write(buffer, pcm.numpy(), sample_rate, format=container, subtype="PCM_16")
     return buffer.getvalue()

@@ -12,7 +12,6 @@ Layout (docs/checkpoint.md):
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from svae.assets import asset_path
 from svae.errors import CheckpointError
-from svae.runtime.files import file_sha256, sync, write_text
+from svae.runtime.files import atomic_folder, file_sha256, remove_leftovers, write_text
 
 FORMAT = 1
 REQUIRED = {
@@ -117,7 +116,7 @@ def write_checkpoint(
     vae_folder: Path | None = None,
     more: dict[str, dict[str, Tensor]] | None = None,
 ) -> Checkpoint:
-    """Write a checkpoint under a temporary name, flush it to disk, and rename it into place.
+    """Write a checkpoint, whole or not at all.
 
     Args:
         folder: final path; replaced if it exists.
@@ -127,27 +126,26 @@ def write_checkpoint(
         vae_folder: a VAE checkpoint to copy in (without its training state).
         more: file name → tensors of further safetensors files.
     """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
     states = {"model.safetensors": model_state} | (more or {})
-    for name, state in states.items():
-        save_file({k: v.detach().cpu().contiguous() for k, v in state.items()}, temporary / name)
-    if training_state is not None:
-        (temporary / "training").mkdir()
-        torch.save(training_state, temporary / "training" / "state.pt")
-    if vae_folder is not None:
-        shutil.copytree(vae_folder, temporary / "vae", ignore=shutil.ignore_patterns("training"))
-    files = {name: file_sha256(temporary / name) for name in states}
-    config = {"format": FORMAT, **config, "files": files}
-    (temporary / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    for file in temporary.rglob("*"):
-        sync(file)
-    if folder.exists():
-        shutil.rmtree(folder)
-    temporary.rename(folder)
-    sync(folder.parent)
+    with atomic_folder(folder) as temporary:
+        for name, state in states.items():
+            tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+            save_file(tensors, temporary / name)
+        if training_state is not None:
+            (temporary / "training").mkdir()
+            torch.save(training_state, temporary / "training" / "state.pt")
+        if vae_folder is not None:
+            copy_weights(vae_folder, temporary / "vae")
+        files = {name: file_sha256(temporary / name) for name in states}
+        config = {"format": FORMAT, **config, "files": files}
+        write_text(temporary / "config.json", json.dumps(config, indent=2) + "\n")
     return Checkpoint(folder, config)
+
+
+def copy_weights(checkpoint: Path, folder: Path) -> None:
+    """Copy a checkpoint folder without what only resuming needs; `folder` may exist."""
+    without_training = shutil.ignore_patterns("training")
+    shutil.copytree(checkpoint, folder, ignore=without_training, dirs_exist_ok=True)
 
 
 def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
@@ -233,7 +231,8 @@ def publish(run: Path, step: int, *, keep: int) -> None:
     for old in sorted(checkpoints.glob("step-*"))[: -max(keep, 1)]:
         if old != checkpoint_folder(run, step):
             shutil.rmtree(old)
-    for leftover in checkpoints.glob(".step-*.tmp"):  # of a killed write
+    remove_leftovers(checkpoints)
+    for leftover in checkpoints.glob(".step-*.tmp"):  # of a killed write, as named until 2026-11
         shutil.rmtree(leftover)
 
 

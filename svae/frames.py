@@ -1,9 +1,29 @@
-"""Frames at one rate read at the moments of frames at another: teacher features for latent frames."""
+"""Arithmetic of frames: how many there are, which are valid, and reading those of one rate at the moments of another."""
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
+
+Whole = TypeVar("Whole", int, Tensor)
+"""A whole number, or an integer tensor of them."""
+
+
+def ceil_div(number: Whole, divisor: int) -> Whole:
+    """Divide whole numbers, rounding up."""
+    return -(-number // divisor)
+
+
+def num_frames(num_samples: Whole, hop_length: int) -> Whole:
+    """Return how many frames stand for so many samples: the last, incomplete frame counts as one."""
+    return ceil_div(num_samples, hop_length)
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """Return (B, size), True at the first `lengths` (B,) positions of each row."""
+    return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
 
 def teacher_positions(

@@ -11,7 +11,7 @@ import soundfile
 import torch
 import torchaudio
 
-from svae.audio import encode_flac, load_audio, log_mel, resample, save_audio
+from svae.audio import encode_flac, load_audio, log_mel, pcm16, resample, save_audio
 from svae.errors import DataError
 
 
@@ -163,3 +163,13 @@ def test_unusable_outputs_are_refused_and_leave_nothing_behind(tmp_path):
     with pytest.raises(DataError, match="cannot be written"):
         save_audio(tmp_path / "file" / "a.wav", good, 16000)
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_whole_numbers_of_16_bits_come_back_and_others_are_rounded_or_cut():
+    whole = torch.arange(-32768, 32768)
+    assert torch.equal(pcm16(whole / 32768).long(), whole)
+    waveform = torch.tensor([-2.0, -1.0, -0.7 / 32767, 0.7 / 32767, 1.0, 2.0])
+    assert pcm16(waveform).tolist() == [-32768, -32768, -1, 1, 32767, 32767]
+    assert pcm16(waveform, full_scale=32767).tolist() == [-32767, -32767, -1, 1, 32767, 32767]
+    cut = pcm16(waveform, full_scale=32767, truncate=True)
+    assert cut.tolist() == [-32767, -32767, 0, 0, 32767, 32767]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -121,13 +119,9 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     class Recognizer:
         description = {"asr": "stand-in"}
 
-        def transcribe(self, waveforms: list[torch.Tensor]) -> list[str]:
-            assert all(
-                w.dim() == 1 and w.shape[0] == 16000 for w in waveforms
-            )  # one second at 16 kHz
+        def transcribe(self, waveforms: list[torch.Tensor], sample_rate: int) -> list[str]:
+            assert all(w.dim() == 1 and w.shape[0] == sample_rate for w in waveforms)  # one second
             return [sentences[-1]] * len(waveforms)
 
-    module = ModuleType("svae.judges.asr")
-    module.load_asr = lambda spec, device: Recognizer()  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "svae.judges.asr", module)
+    monkeypatch.setattr("svae.synthesis.reference.load_asr", lambda spec, device: Recognizer())
     return sentences

@@ -19,7 +19,6 @@ import random
 import shutil
 import struct
 import subprocess
-import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -31,11 +30,10 @@ import soundfile
 import torch
 import torchaudio.functional
 
-sys.path.insert(0, str(Path(__file__).parent))
-from recording import record  # noqa: E402
-from text_coverage import coverage, describe  # noqa: E402
-from texts import FOLDER, composed_sentences, lines, own_sentences, wordnet_sentences  # noqa: E402
-from voices import Voice, select_voices, varied  # noqa: E402
+from recording import record
+from text_coverage import coverage, describe
+from texts import FOLDER, composed_sentences, lines, own_sentences, wordnet_sentences
+from voices import Voice, select_voices, varied
 
 SAMPLE_RATE = 16000
 ASSETS = FOLDER.parents[1] / "svae" / "assets"

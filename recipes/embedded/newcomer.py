@@ -20,16 +20,14 @@ import numpy as np
 import soundfile
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
-from texts import lines  # noqa: E402
-
-from svae.assets import asset_path  # noqa: E402
+from svae.assets import asset_path
 from svae.judges.asr import load_asr
-from svae.judges.normalizers import zipvoice_english as plain
 from svae.judges.wer import word_errors
+from svae.judges.wer import zipvoice_english as plain
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import SynthesizeOptions
 from svae.synthesis.reference import FRAME_SECONDS, silent_frames
+from texts import lines
 
 END_SECONDS = 0.01
 MAX_SILENCE_SECONDS = 1.0

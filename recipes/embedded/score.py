@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,14 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-sys.path.insert(0, str(Path(__file__).parent))
-from corpus import deal, make_corpus  # noqa: E402
-from voices import Voice, select_voices  # noqa: E402
-
-from svae.evaluation.options import EvaluateOptions  # noqa: E402
-from svae.evaluation.run import evaluate  # noqa: E402
+from corpus import deal, make_corpus
+from svae.evaluation.options import EvaluateOptions
+from svae.evaluation.run import evaluate
 from svae.judges.speaker import load_speaker_model
 from svae.runtime.environment import environment
+from voices import Voice, select_voices
 
 PROMPT = "The old clock in the hall struck seven as the visitors arrived, and nobody said a word."
 CLIPS_OF_A_VOICE = 6

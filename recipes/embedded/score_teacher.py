@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import sys
 from pathlib import Path
 
 import jiwer
@@ -19,12 +18,10 @@ import numpy as np
 import torch
 from transformers import Wav2Vec2ForCTC
 
-sys.path.insert(0, str(Path(__file__).parent))
-from corpus import ASSETS  # noqa: E402
-from teacher_data import PHONES, SYMBOLS, batches, collate, load_corpus, make_data  # noqa: E402
-from voices import select_voices  # noqa: E402
-
-from svae.evaluation.statistics import Ratio, interval, resampling_counts  # noqa: E402
+from corpus import ASSETS
+from svae.evaluation.statistics import Ratio, interval, resampling_counts
+from teacher_data import PHONES, SYMBOLS, batches, collate, load_corpus, make_data
+from voices import select_voices
 
 
 @torch.no_grad()

@@ -7,16 +7,14 @@ import json
 import math
 import random
 import re
-import sys
 from pathlib import Path
 
 import soundfile
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent))
-from corpus import SAMPLE_RATE, deal, make_corpus  # noqa: E402
-from voices import select_voices  # noqa: E402
+from corpus import SAMPLE_RATE, deal, make_corpus
+from voices import select_voices
 
 SYMBOLS = ("<pad>", "|", "'", *"abcdefghijklmnopqrstuvwxyz", "<unk>")
 """Output classes: the CTC blank, the word border, letters. `<unk>` is there for the tokenizer and never occurs."""

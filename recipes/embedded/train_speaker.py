@@ -29,11 +29,9 @@ from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN, Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parent))
-from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus  # noqa: E402
-from voices import select_voices  # noqa: E402
-
-from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, resampling_counts  # noqa: E402
+from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus
+from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, group_numbers, resampling_counts
+from voices import select_voices
 
 MODEL = {
     "input_size": 80,
@@ -229,7 +227,7 @@ def equal_error_rate(vectors: Tensor, numbers: Tensor, families: list[str] | Non
         bounds["eer_interval"] = None
         if len(set(own)) >= FEW_UNITS:
             weights = torch.zeros(len(families), dtype=torch.float64)
-            draws = torch.from_numpy(resampling_counts(len(voices), groups=own))
+            draws = torch.from_numpy(resampling_counts(len(set(own)))[:, group_numbers(own)])
             rates = torch.tensor(
                 [at_equality(weights.index_copy(0, voices, draw))[0] for draw in draws]
             )

@@ -35,10 +35,9 @@ from transformers import (
     Wav2Vec2ForCTC,
 )
 
-sys.path.insert(0, str(Path(__file__).parent))
-from corpus import ASSETS, SAMPLE_RATE  # noqa: E402
-from score_teacher import edit_config, error_rates, write_scores  # noqa: E402
-from teacher_data import PHONES, SYMBOLS, batches, collate, load_corpus, make_data  # noqa: E402
+from corpus import ASSETS, SAMPLE_RATE
+from score_teacher import edit_config, error_rates, write_scores
+from teacher_data import PHONES, SYMBOLS, batches, collate, load_corpus, make_data
 
 PHONE_LAYER = 3
 """Index into `hidden_states`: the output of the third of four layers."""

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+import svae
 from svae.assets import asset_path
 from svae.config import BigVGANConfig, VAEConfig
 from svae.errors import SvaeError
@@ -191,7 +192,7 @@ def doctor(device_name: str) -> bool:
     console.print(
         f"svae {found['svae']}, Python {found['python']}, {found['platform']}\n"
         + ", ".join(f"{name} {version}" for name, version in found["packages"].items())
-        + f"\nDevice: {describe_device(device)}; package in {Path(__file__).parent}",
+        + f"\nDevice: {describe_device(device)}; package in {Path(svae.__file__).parent}",
         highlight=False,
         soft_wrap=True,
     )

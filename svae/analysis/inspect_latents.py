@@ -22,7 +22,7 @@ from svae.errors import ConfigError, DataError
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE, load_vae
-from svae.precompute.driver import content_of, vae_of_latents
+from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import spread
 from svae.recipe import from_tree
 from svae.runtime.distributed import describe_device, select_device
@@ -133,11 +133,11 @@ def teacher_cosine(vae: SpeechVAE, teacher: Teacher, waveform: Tensor, mean: Ten
     """Return the cosine (T,) of the posterior mean (D, T) to the projected teacher features of the whole utterance."""
     frames = mean.shape[1]
     padded = F.pad(waveform[None], (0, frames * vae.hop_length - waveform.shape[-1]))
-    guidance = teacher.aligned_features(
+    teacher_features = teacher.aligned_features(
         padded.to(vae.latent_mean.device), 0, frames, vae.hop_length
     )
     assert vae.regulator is not None
-    return F.cosine_similarity(vae.regulator(guidance, frames)[0].cpu(), mean, dim=0)
+    return F.cosine_similarity(vae.regulator(teacher_features, frames)[0].cpu(), mean, dim=0)
 
 
 # ----------------------------------------------------------------------------------------------- the command
@@ -167,7 +167,7 @@ def inspect(options: InspectOptions) -> Inspection:
             cosines.append(
                 teacher_cosine(vae, teacher, read_waveform(data, _same(data, sample)), mean)
             )
-    stored_samples = latents is not None and content_of(latents) == "sample"
+    stored_samples = latents is not None and latents.latent_content == "sample"
     found = measure(means, None if stored_samples else logvars)
     if teacher is not None:
         found.teacher_cosine, found.teacher = float(torch.cat(cosines).mean()), teacher.description

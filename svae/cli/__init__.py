@@ -1,11 +1,33 @@
-"""The `svae` command: parse, load the recipe, import what is needed, call. No torch until a command runs."""
+"""The `svae` command: each command parses, loads its recipe, imports what it needs, and calls one run function."""
 
 from __future__ import annotations
 
-from svae.cli import training, speech, evaluation, latents  # isort: skip  # the order of the help
+from importlib import import_module
+
 from svae.cli.app import app
 
-__all__ = ["app", "evaluation", "latents", "main", "speech", "training"]
+__all__ = ["app", "main"]
+
+COMMANDS = (
+    "prepare",
+    "train_vae",
+    "train_tts",
+    "compare",
+    "synthesize",
+    "evaluate",
+    "encode",
+    "decode",
+    "cache_teacher",
+    "align",
+    "inspect",
+    "doctor",
+    "voice",
+    "import_",
+)
+"""The modules of this folder that hold a command, in the order in which `svae --help` lists them."""
+
+for _name in COMMANDS:
+    import_module(f"svae.cli.{_name}")  # the module registers its command with `app`
 
 
 def main() -> None:

@@ -1,11 +1,11 @@
-"""The application that the commands register with: errors become messages, options that several commands share."""
+"""The application that the commands register with; it turns errors of the user's into messages."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -21,7 +21,7 @@ DISK_ERRORS = frozenset(
 class Commands(TyperGroup):
     """Turns errors that are the user's into one message on stderr and exit status 2."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # typer keeps the type of its context private
         """Run the command; see the class."""
         try:
             return super().invoke(ctx)
@@ -41,7 +41,7 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
     print(f"error{rank}: {message}", file=sys.stderr)
     raise typer.Exit(2) from None
@@ -57,11 +57,6 @@ app = typer.Typer(
 )
 
 
-Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; what is used is printed.")
-]
-
-
 def _show_version(value: bool) -> None:
     if value:
         print(f"svae {svae.__version__}")
@@ -71,7 +66,10 @@ def _show_version(value: bool) -> None:
 @app.callback()
 def main_options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Hold the options before the command."""

@@ -6,9 +6,9 @@ A sample that cannot be read is left out of its batch and named in `failures`; n
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import soundfile
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from svae.data.features import FeatureCache
-from svae.data.index import Sample, ShardIndex, read_member
+from svae.data.index import Sample, ShardIndex, read_array, read_member
 from svae.data.order import Crop
-from svae.data.select import num_frames
 from svae.data.timings import Timings
 from svae.errors import DataError
+from svae.frames import num_frames
+from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
 MAX_FAILURE_SHARE = 0.01
@@ -41,11 +42,10 @@ class _TensorBatch:
         """Return a copy in page-locked memory (needs an accelerator)."""
         return self._map(lambda tensor: tensor.pin_memory())
 
-    def _map(self: _Batch, function: Any) -> _Batch:
+    def _map(self: _Batch, function: Callable[[Tensor], Tensor]) -> _Batch:
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return replace(
-            self, **{name: function(v) for name, v in values.items() if isinstance(v, Tensor)}
-        )
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **{name: function(tensor) for name, tensor in tensors.items()})
 
 
 @dataclass
@@ -59,15 +59,15 @@ class CropBatch(_TensorBatch):
     """(B,) int64: valid samples of the crop itself, at most S."""
     starts: Tensor
     """(B,) int64: where the crop begins in its utterance, in samples."""
-    guidance: Tensor | None = None
+    teacher_features: Tensor | None = None
     """(B, T, C) float32: stored teacher features at the crop's latent frames; None without a cache."""
     failures: list[str] = field(default_factory=list)
     """One message for each planned sample that could not be read and is missing here."""
 
 
 @dataclass(frozen=True)
-class CachedGuidance:
-    """Where a crop's teacher features come from, and at which frames they are wanted."""
+class CachedTeacherFeatures:
+    """Stored teacher features, and the samples a latent frame at which they are wanted."""
 
     cache: FeatureCache
     hop_length: int
@@ -144,14 +144,8 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
         DataError: the shard is truncated or corrupt, or the array is not (2, D, T) or (1, D, T) of finite float16 or
             float32.
     """
-    data = read_member(index, sample, "npy")
     frames = num_frames(sample.num_samples, hop_length)
-    try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise DataError(
-            f"{index.describe(sample)}: .npy cannot be read ({error}). Run `svae encode` again."
-        ) from error
+    array = read_array(index, sample)
     if (
         array.dtype not in (np.float16, np.float32)
         or array.ndim != 3
@@ -167,11 +161,9 @@ def read_latents(index: ShardIndex, sample: Sample, hop_length: int) -> tuple[Te
             f"{index.describe(sample)}: .npy holds NaN or infinite values. Run `svae encode` again."
         )
     stored = torch.from_numpy(array.astype(np.float32))
-    return (
-        (stored[0], stored[1])
-        if len(stored) == 2
-        else (stored[0], torch.full_like(stored[0], -torch.inf))
-    )
+    mean = stored[0]
+    logvar = stored[1] if len(stored) == 2 else torch.full_like(mean, -torch.inf)
+    return mean, logvar
 
 
 def read_crops(
@@ -180,7 +172,7 @@ def read_crops(
     *,
     segment_samples: int,
     context_samples: int,
-    guidance: CachedGuidance | None = None,
+    cached_features: CachedTeacherFeatures | None = None,
 ) -> CropBatch:
     """Read planned crops into a batch; unreadable ones are named in `failures`."""
     width = segment_samples + 2 * context_samples
@@ -190,10 +182,12 @@ def read_crops(
         last = min(crop.start + segment_samples + context_samples, crop.sample.num_samples)
         try:
             audio = read_waveform(index, crop.sample, first, last - first)
-            if guidance is not None:
-                frames = segment_samples // guidance.hop_length
+            if cached_features is not None:
+                hop = cached_features.hop_length
                 features.append(
-                    guidance.cache.read(crop.sample.key, crop.start, frames, guidance.hop_length)
+                    cached_features.cache.read(
+                        crop.sample.key, crop.start, segment_samples // hop, hop
+                    )
                 )
         except DataError as error:
             failures.append(str(error))
@@ -208,7 +202,7 @@ def read_crops(
         waveform=torch.stack(rows) if rows else torch.zeros(0, 1, width),
         lengths=torch.tensor([crop.length for crop in kept], dtype=torch.int64),
         starts=torch.tensor([crop.start for crop in kept], dtype=torch.int64),
-        guidance=torch.stack(features) if features else None,
+        teacher_features=torch.stack(features) if features else None,
         failures=failures,
     )
 
@@ -233,12 +227,10 @@ def read_utterances(
     failures = []
     for sample in samples:
         try:
-            stored = index.kind == "latents"
-            arrays.append(
-                read_latents(index, sample, hop_length)
-                if stored
-                else (read_waveform(index, sample),)
-            )
+            if index.kind == "latents":
+                arrays.append(read_latents(index, sample, hop_length))
+            else:
+                arrays.append((read_waveform(index, sample),))
             kept.append(sample)
         except DataError as error:
             failures.append(str(error))
@@ -248,6 +240,8 @@ def read_utterances(
             if timings is None:
                 ids = vocabulary.encode(sample.text)
             else:
+                # The recipe takes times of phones with this vocabulary only.
+                assert isinstance(vocabulary, FramePhonemes)
                 ids = timings.frames(sample, vocabulary, index.sample_rate, hop_length)
             texts.append(torch.tensor(ids, dtype=torch.int64))
         except DataError as error:
@@ -261,9 +255,8 @@ def read_utterances(
     lengths = torch.tensor([array[0].shape[-1] for array in arrays], dtype=torch.int64)
     if index.kind == "latents":
         batch.latent_lengths = lengths
-        batch.latent_mean, batch.latent_logvar = (
-            _pad([array[i] for array in arrays]) for i in range(2)
-        )
+        batch.latent_mean = _pad([array[0] for array in arrays])
+        batch.latent_logvar = _pad([array[1] for array in arrays])
     else:
         batch.lengths = lengths
         batch.waveform = _pad([array[0] for array in arrays])

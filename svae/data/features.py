@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svae.data.index import Sample, ShardIndex, read_index, read_member
+from svae.data.index import Sample, ShardIndex, read_array, read_index
 from svae.errors import ConfigError, DataError
 from svae.frames import interpolate_frames, teacher_positions
 
@@ -53,12 +52,7 @@ class FeatureCache:
         return interpolate_frames(rows[None], positions - first)[0]
 
     def _array(self, sample: Sample) -> np.ndarray:
-        try:
-            array = np.load(io.BytesIO(read_member(self.index, sample, "npy")), allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise DataError(
-                f"{self.index.describe(sample)}: .npy cannot be read ({error})."
-            ) from error
+        array = read_array(self.index, sample)
         if array.ndim != 2 or array.shape[1] != self.description["feature_dim"] or not len(array):
             raise DataError(
                 f"{self.index.describe(sample)}: .npy has shape {array.shape}, expected "

@@ -9,40 +9,24 @@ A folder without index.json is not finished. The same samples give the same byte
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 import zlib
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import svae
-from svae.data.shard_writer import (
-    REMAKE,
-    ShardItem,
-    describe_shard,
-    read_rows,
-    shard_name,
-    write_shard,
-)
+from svae.data.shard_writer import REMAKE, read_rows
 from svae.errors import DataError
 from svae.runtime.files import file_sha256, write_text
-
-__all__ = [
-    "Sample",
-    "ShardIndex",
-    "ShardItem",
-    "describe_shard",
-    "read_index",
-    "read_member",
-    "shard_name",
-    "verify_shards",
-    "write_index",
-    "write_shard",
-]
 
 FORMAT = 1
 KINDS = ("waveforms", "latents", "features")
@@ -95,6 +79,18 @@ class ShardIndex:
         by_key = {sample.key: sample for sample in self.samples}
         return [by_key[key] for key in self.metadata["validation"]]
 
+    @property
+    def latent_content(self) -> str:
+        """What latent shards hold of an utterance: its `posterior`, or a `sample` of it."""
+        return self.metadata["latents"].get("content", "posterior")
+
+    def samples_of(self, shard: int) -> list[Sample]:
+        """Return the samples of one shard, in their order."""
+        # Found by halving: a loop over hundreds of shards must not look at every sample each time.
+        first = bisect_left(self.samples, shard, key=lambda sample: sample.shard)
+        last = bisect_right(self.samples, shard, key=lambda sample: sample.shard)
+        return self.samples[first:last]
+
     def describe(self, sample: Sample) -> str:
         """Return `ROOT/shard-00000.tar: sample KEY`, for messages."""
         return f"{self.root / self.shards[sample.shard]['name']}: sample {sample.key!r}"
@@ -116,18 +112,8 @@ def write_index(
 ) -> ShardIndex:
     """Compute the statistics from the shards' jsonl files and write index.json, which completes the folder.
 
-    Args:
-        root: the folder.
-        kind: `waveforms`, `latents` or `features`.
-        corpus: its name.
-        sample_rate: in Hz.
-        shards: what `write_shard` returned, in order of number.
-        validation: keys held out of training.
-        rejected: utterances left out, counted by reason.
-        extra: more fields, e.g. `latents`.
-
-    Returns:
-        The folder as `read_index` sees it.
+    `shards` are what `write_shard` returned, in order of number, `validation` the keys held out of training,
+    `rejected` the utterances left out, counted by reason, `extra` more fields of index.json, e.g. `latents`.
     """
     root = Path(root)
     rows = [
@@ -267,6 +253,20 @@ def read_member(index: ShardIndex, sample: Sample, extension: str) -> bytes:
             f"{index.describe(sample)}: .{extension} is corrupt (its checksum differs). {REMAKE}"
         )
     return data
+
+
+def read_array(index: ShardIndex, sample: Sample) -> np.ndarray:
+    """Read the array of a sample of latents or features.
+
+    Raises:
+        DataError: the shard is truncated or corrupt, or the member is no array.
+    """
+    try:
+        return np.load(io.BytesIO(read_member(index, sample, "npy")), allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(
+            f"{index.describe(sample)}: .npy cannot be read ({error}). {REMAKE}"
+        ) from error
 
 
 def _read_metadata(root: Path) -> dict[str, Any]:

@@ -9,25 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from svae.config import LoaderConfig
-from svae.data.batches import CachedGuidance, CropBatch, UtteranceBatch, read_crops, read_utterances
+from svae.data.batches import (
+    CachedTeacherFeatures,
+    CropBatch,
+    UtteranceBatch,
+    read_crops,
+    read_utterances,
+)
 from svae.data.index import Sample, ShardIndex
 from svae.data.order import Crop, SlotOrder, crop_batches, crop_start, pack, utterance_batches
-from svae.data.select import check_slots, num_frames, select_utterances, unfit_utterances
+from svae.data.select import check_slots, select_utterances
 from svae.data.stream import BatchStream, SlotDataset
 from svae.data.timings import Timings
 from svae.errors import DataError
+from svae.frames import num_frames
 from svae.text.vocabulary import Vocabulary
-
-__all__ = [
-    "BatchStream",
-    "CropBatch",
-    "UtteranceBatch",
-    "crop_loader",
-    "unfit_utterances",
-    "utterance_loader",
-    "validation_batches",
-    "validation_crops",
-]
 
 
 def crop_loader(
@@ -41,23 +37,13 @@ def crop_loader(
     rank: int,
     world_size: int,
     loader: LoaderConfig,
-    guidance: CachedGuidance | None = None,
+    cached_features: CachedTeacherFeatures | None = None,
     pin_memory: bool = False,
 ) -> BatchStream[CropBatch]:
     """Stream random crops of the training utterances for one rank, one crop of each utterance an epoch.
 
-    Args:
-        index: of kind `waveforms`.
-        batch_size: crops of this rank's batch.
-        segment_samples: length of a crop.
-        context_samples: real audio on either side of it.
-        seed: of the run.
-        start_step: the step whose batch comes first.
-        rank: this process.
-        world_size: number of processes.
-        loader: how to read.
-        guidance: stored teacher features to read with the crops.
-        pin_memory: page-lock the batches for non-blocking copies; for training on an accelerator.
+    `batch_size` is this rank's. The batch of `start_step` comes first. `context_samples` of real audio lie on either
+    side of a crop. `pin_memory` is for training on an accelerator: copies from page-locked memory do not block.
 
     Raises:
         DataError: latents instead of waveforms, nothing to read, or too few shards for the readers.
@@ -68,7 +54,7 @@ def crop_loader(
         )
     samples = index.train
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = _CropPlan(batch_size, segment_samples, context_samples, guidance)
+    plan = _CropPlan(batch_size, segment_samples, context_samples, cached_features)
     return BatchStream(
         SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader),
         loader,
@@ -94,20 +80,9 @@ def utterance_loader(
 ) -> BatchStream[UtteranceBatch]:
     """Stream whole training utterances for one rank, of similar length in a batch, each once an epoch.
 
-    Args:
-        index: of either kind; latents give `latent_*`, waveforms `waveform` and `lengths`.
-        batch_frames: the most latent frames of this rank's batch, padding included.
-        hop_length: samples per latent frame.
-        vocabulary: encodes the texts.
-        min_seconds: shorter utterances are left out (see `unfit_utterances`).
-        max_seconds: longer ones too.
-        seed: of the run.
-        start_step: the step whose batch comes first.
-        rank: this process.
-        world_size: number of processes.
-        loader: how to read.
-        timings: of the phones, for FramePhonemes.
-        pin_memory: page-lock the batches for non-blocking copies; for training on an accelerator.
+    Latent shards give `latent_*`, waveform shards `waveform` and `lengths`. This rank's batch has at most `batch_frames`
+    latent frames, padding included. Utterances beyond the limits are left out (`unfit_utterances` counts them). The
+    batch of `start_step` comes first. `pin_memory` is for training on an accelerator, as in `crop_loader`.
 
     Raises:
         DataError: no utterance fits, or too few shards for the readers; from the stream also: a text with a
@@ -148,23 +123,13 @@ def validation_crops(
     rank: int = 0,
     world_size: int = 1,
     samples: Sequence[Sample] | None = None,
-    guidance: CachedGuidance | None = None,
+    cached_features: CachedTeacherFeatures | None = None,
 ) -> Iterator[CropBatch]:
     """Yield the same crops at every call, in batches: those of this rank (rank::world_size).
 
-    With fewer utterances than `count`, utterances longer than a segment are cropped more than once, elsewhere.
-
-    Args:
-        index: of kind `waveforms`.
-        count: the most crops over all ranks.
-        batch_size: crops in a batch; the last may have fewer.
-        segment_samples: length of a crop.
-        context_samples: real audio on either side of it.
-        seed: decides where the crops are.
-        rank: this process.
-        world_size: number of processes.
-        samples: what to crop; None: what the index holds out. Nothing held out gives no batches.
-        guidance: stored teacher features to read with the crops.
+    There are at most `count` crops over all ranks. With fewer utterances than that, utterances longer than a segment
+    are cropped more than once, elsewhere. What is cropped are `samples`, by default those the index holds out; nothing
+    held out gives no batches.
     """
     chosen = list(index.validation if samples is None else samples)
     crops: list[Crop] = []
@@ -182,7 +147,7 @@ def validation_crops(
             mine[first : first + batch_size],
             segment_samples=segment_samples,
             context_samples=context_samples,
-            guidance=guidance,
+            cached_features=cached_features,
         )
 
 
@@ -202,18 +167,8 @@ def validation_batches(
 ) -> Iterator[UtteranceBatch]:
     """Yield the same whole utterances at every call, sorted by length, in batches: those of this rank.
 
-    Args:
-        index: of either kind.
-        count: the most utterances over all ranks; the first usable ones.
-        batch_frames: the most latent frames of a batch, padding included.
-        hop_length: samples per latent frame.
-        vocabulary: encodes the texts.
-        min_seconds: shorter utterances are left out.
-        max_seconds: longer ones too.
-        rank: this process.
-        world_size: number of processes.
-        samples: what to read; None: what the index holds out. Nothing usable gives no batches.
-        timings: of the phones, for FramePhonemes.
+    They are the first `count` usable ones of `samples`, by default of those the index holds out, over all ranks;
+    nothing usable gives no batches. A batch has at most `batch_frames` latent frames, padding included.
     """
     usable, _ = select_utterances(
         index.validation if samples is None else samples,
@@ -241,7 +196,7 @@ class _CropPlan:
     batch_size: int
     segment_samples: int
     context_samples: int
-    guidance: CachedGuidance | None
+    cached_features: CachedTeacherFeatures | None
 
     def batches(self, order: SlotOrder, start: int) -> Iterator[list[Crop]]:
         return crop_batches(
@@ -254,7 +209,7 @@ class _CropPlan:
             crops,
             segment_samples=self.segment_samples,
             context_samples=self.context_samples,
-            guidance=self.guidance,
+            cached_features=self.cached_features,
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from svae.data.index import Sample
-from svae.data.select import num_frames
+from svae.frames import num_frames
 
 BUCKET_RATIO = 1.12
 """Utterances whose lengths differ by less than about this factor are in one bucket, in random order."""
@@ -69,12 +69,10 @@ class SlotOrder:
         self, samples: Sequence[Sample], *, seed: int, slot: int, slots: int, shuffle_shards: int
     ) -> None:
         self.samples = samples
-        self.seed, self.slot, self.slots, self.shuffle_shards = (
-            seed,
-            slot,
-            slots,
-            max(shuffle_shards, 1),
-        )
+        self.seed = seed
+        self.slot = slot
+        self.slots = slots
+        self.shuffle_shards = max(shuffle_shards, 1)
         # Shards without a usable utterance do not take part: a slot that got only such would have nothing to give.
         shard_of = np.fromiter(
             (sample.shard for sample in samples), dtype=np.int64, count=len(samples)
@@ -83,15 +81,12 @@ class SlotOrder:
         bounds = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
         self._members = np.split(by_shard, bounds) if len(samples) else []
         self._counts = np.array([len(members) for members in self._members], dtype=np.int64)
-        if len(self._members) < slots:
-            raise ValueError(
-                f"{len(self._members)} shards for {slots} slots"
-            )  # check_slots says it to the user
+        if len(self._members) < slots:  # check_slots says it to the user
+            raise ValueError(f"{len(self._members)} shards for {slots} slots")
 
     def _shards(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._members))[
-            self.slot :: self.slots
-        ]
+        order = np.random.default_rng([self.seed, 0, epoch]).permutation(len(self._members))
+        return order[self.slot :: self.slots]
 
     def count(self, epoch: int) -> int:
         """Return how many utterances the slot has in an epoch."""
@@ -101,14 +96,11 @@ class SlotOrder:
         """Return the slot's utterances in an epoch, as indices into `samples`, shuffled in each window."""
         shards = self._shards(epoch)
         rng = np.random.default_rng([self.seed, 1, epoch, self.slot])
-        return [
-            rng.permutation(
-                np.concatenate(
-                    [self._members[shard] for shard in shards[i : i + self.shuffle_shards]]
-                )
-            )
-            for i in range(0, len(shards), self.shuffle_shards)
-        ]
+        windows = []
+        for first in range(0, len(shards), self.shuffle_shards):
+            together = shards[first : first + self.shuffle_shards]
+            windows.append(rng.permutation(np.concatenate([self._members[n] for n in together])))
+        return windows
 
 
 def crop_batches(
@@ -171,6 +163,3 @@ def pack(
             longest = int(frames[i])
         batches[-1].append(i)
     return batches
-
-
-# ----------------------------------------------------------------------------------------------- checks before a run

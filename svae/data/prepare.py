@@ -18,23 +18,22 @@ import soundfile
 from rich.console import Console
 
 from svae.audio import AudioError, encode_flac, load_audio
-from svae.data.corpora import Utterance
+from svae.data.corpora import find_corpus
+from svae.data.corpora.corpus import Utterance
 from svae.data.index import ShardIndex, read_index, write_index
 from svae.data.prepare_plan import (
-    Plan,
     PrepareOptions,
+    PreparePlan,
     PrepareReport,
     Rejection,
     choose_validation,
     enter_folder,
     make_plan,
 )
-from svae.data.shard_writer import ShardItem, describe_shard, shard_name, write_shard
+from svae.data.shard_writer import ShardItem, describe_shard, read_rows, shard_name, write_shard
 from svae.errors import DataError
 from svae.runtime.files import write_text
 from svae.runtime.jobs import Tick, run_jobs
-
-__all__ = ["PrepareOptions", "PrepareReport", "Rejection", "prepare"]
 
 SILENT_PEAK = 1e-3
 """-60 dB of full scale: a recording that never gets louder holds no speech."""
@@ -45,8 +44,8 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
     """Turn a corpus into shards, or finish what an earlier run with the same options began.
 
     Args:
-        options: see there.
-        console: where progress and the report are printed; stderr where None.
+        options: what to read, how, and where to.
+        console: where progress and the report are printed; None: stderr.
 
     Returns:
         What is in the folder now.
@@ -85,7 +84,7 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
 # ----------------------------------------------------------------------------------------------- in the parent
 
 
-def _make_shards(plan: Plan, missing: list[int], console: Console) -> list[dict[str, Any]]:
+def _make_shards(plan: PreparePlan, missing: list[int], console: Console) -> list[dict[str, Any]]:
     """Make the missing shards in a process pool; return the entries of all shards for index.json."""
     total = sum(map(len, plan.shards))
     if missing:
@@ -120,16 +119,16 @@ def _is_finished(out: Path, number: int) -> bool:
     return (out / shard_name(number)).exists() and _rejected_path(out, number).exists()
 
 
-def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
+def _finish(plan: PreparePlan, entries: list[dict[str, Any]]) -> ShardIndex:
     """Write rejected.jsonl and index.json."""
-    rejections = [asdict(rejection) for rejection in plan.rejections]
+    rejections = list(plan.rejections)
     for number in range(len(plan.shards)):
         text = _rejected_path(plan.out, number).read_text(encoding="utf-8")
-        rejections.extend(json.loads(line) for line in text.splitlines())
-    rejections.sort(key=lambda rejection: rejection["key"])
-    lines = "".join(json.dumps(rejection, ensure_ascii=False) + "\n" for rejection in rejections)
-    write_text(plan.out / "rejected.jsonl", lines)
-    counts = dict(sorted(Counter(rejection["reason"] for rejection in rejections).items()))
+        # Not splitlines: a path may hold a separator of lines that JSON leaves as it is.
+        rejections += [Rejection(**json.loads(line)) for line in text.split("\n") if line]
+    rejections.sort(key=lambda rejection: rejection.key)
+    write_text(plan.out / "rejected.jsonl", _json_lines(rejections))
+    counts = dict(sorted(Counter(rejection.reason for rejection in rejections).items()))
     if not any(entry["utterances"] for entry in entries):
         # Nothing worth keeping: the corpus can be mended and the same folder used again.
         for path in (*plan.out.glob("shard-*"), plan.out / "plan.json"):
@@ -140,13 +139,9 @@ def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
             f"Each is listed with its reason in {plan.out / 'rejected.jsonl'}."
         )
     keys = [
-        json.loads(line)["key"]
+        row["key"]
         for entry in entries
-        for line in (plan.out / entry["name"])
-        .with_suffix(".jsonl")
-        .read_text(encoding="utf-8")
-        .split("\n")
-        if line
+        for row in read_rows((plan.out / entry["name"]).with_suffix(".jsonl"))
     ]
     return write_index(
         plan.out,
@@ -159,13 +154,13 @@ def _finish(plan: Plan, entries: list[dict[str, Any]]) -> ShardIndex:
     )
 
 
-def _warnings(plan: Plan) -> Iterator[str]:
+def _warnings(plan: PreparePlan) -> Iterator[str]:
     if not plan.transcripts and any(plan.shards):
         yield (
             f"{plan.root} has no transcripts: its utterances are prepared without text. "
             "That is enough for train-vae; train-tts needs texts."
         )
-    if plan.options.corpus in ("libritts", "librispeech") and not plan.options.subsets:
+    if find_corpus(plan.options.corpus).has_subsets and not plan.options.subsets:
         taken = sorted(
             {utterance.source.split("/")[0] for shard in plan.shards for utterance in shard}
         )
@@ -186,15 +181,16 @@ def _report(index: ShardIndex, made: int) -> PrepareReport:
     )
 
 
-def _print(report: PrepareReport, plan: Plan, console: Console) -> None:
+def _print(report: PrepareReport, plan: PreparePlan, console: Console) -> None:
     hours = (
         f"{report.seconds / 3600:.1f} h"
         if report.seconds >= 7200
         else f"{report.seconds / 60:.1f} min"
     )
     rejected = sum(report.rejected.values())
+    speakers = f"{report.speakers} speaker{'s' if report.speakers > 1 else ''}"
     lines = [
-        f"{report.utterances} utterances ({hours}) of {report.speakers} speaker{'s' if report.speakers > 1 else ''} in {report.shards} shards; "
+        f"{report.utterances} utterances ({hours}) of {speakers} in {report.shards} shards; "
         f"{report.validation} held out for validation.",
         f"Rejected: {rejected}"
         + (f" ({_listed(report.rejected)}), see {report.out}/rejected.jsonl" if rejected else ""),
@@ -231,10 +227,7 @@ def _make_shard(
                 yield item
             tick()
         # Here, so that it lies there when the shard gets its name.
-        lines = (
-            json.dumps(asdict(rejection), ensure_ascii=False) + "\n" for rejection in rejections
-        )
-        write_text(_rejected_path(out, number), "".join(lines))
+        write_text(_rejected_path(out, number), _json_lines(rejections))
 
     return write_shard(out, number, items())
 
@@ -265,9 +258,9 @@ def _read(
     peak, rms = float(waveform.abs().max()), float(waveform.square().mean().sqrt())
     if peak < SILENT_PEAK or rms < SILENT_RMS:
         return rejection("silent", f"peak {peak:.2g}, rms {rms:.2g}; full scale is 1")
-    metadata = {"source": utterance.source} | (
-        {"raw_text": raw_text} if raw_text is not None else {}
-    )
+    metadata = {"source": utterance.source}
+    if raw_text is not None:
+        metadata["raw_text"] = raw_text
     return ShardItem(
         key=utterance.key,
         members={"flac": encode_flac(waveform, rate)},
@@ -286,6 +279,10 @@ def _header_seconds(path: Path) -> float:
     except (soundfile.SoundFileError, OSError, ValueError, TypeError):
         return 0.0  # load_audio says what is wrong
     return info.frames / info.samplerate
+
+
+def _json_lines(rejections: list[Rejection]) -> str:
+    return "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rejections)
 
 
 def _rejected_path(out: Path, number: int) -> Path:

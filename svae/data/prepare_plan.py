@@ -14,9 +14,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from svae.data.corpora import CORPORA, Utterance, iter_corpus
+from svae.data.corpora import find_corpus, list_utterances
+from svae.data.corpora.corpus import Utterance
 from svae.errors import DataError
-from svae.runtime.files import leftovers, write_text
+from svae.frames import ceil_div
+from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
 from svae.text.vocabulary import normalize_text
 
 FORMAT = 1
@@ -31,9 +33,9 @@ class PrepareOptions:
     """Options of `svae prepare`."""
 
     corpus: str
-    """`sample`, `libritts`, `librispeech`, `ljspeech`, `vctk` or `jsonl`."""
+    """One of `svae.data.corpora.CORPORA`."""
     root: Path | None = None
-    """Where the corpus is. None: data/LibriTTS, data/LibriSpeech, data/LJSpeech-1.1, data/VCTK-Corpus-0.92."""
+    """Where the corpus is. None: the corpus' own default, e.g. data/LibriTTS."""
     out: Path | None = None
     """Where the shards go. None: data/shards/CORPUS."""
     subsets: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ class PrepareReport:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparePlan:
     """Everything that is decided before reading audio."""
 
     root: Path
@@ -101,7 +103,7 @@ class Plan:
     """Content of plan.json."""
 
 
-def make_plan(options: PrepareOptions) -> Plan:
+def make_plan(options: PrepareOptions) -> PreparePlan:
     """List the corpus and deal its utterances to shards.
 
     Raises:
@@ -109,39 +111,30 @@ def make_plan(options: PrepareOptions) -> Plan:
     """
     root, out = _folders(options)
     _check(options)
-    utterances = iter_corpus(options.corpus, root, options.subsets)
+    utterances = list_utterances(options.corpus, root, options.subsets)
     transcripts = any(utterance.text is not None for utterance in utterances)
     require_text = transcripts if options.require_text is None else options.require_text
+    sizes = _sizes(utterances)
     accepted: list[Utterance] = []
-    with ThreadPoolExecutor(16) as pool:
-        sizes = dict(
-            zip(
-                (u.key for u in utterances),
-                pool.map(_size, (u.audio for u in utterances)),
-                strict=True,
-            )
-        )
     raw_texts: dict[str, str] = {}
     rejections: list[Rejection] = []
     for utterance in utterances:
         text = normalize_text(utterance.text or "")
-        if sizes[utterance.key] < 1:
-            reason = (
-                ("missing", "no such file")
-                if sizes[utterance.key] < 0
-                else ("empty", "the file has 0 bytes")
-            )
-            rejections.append(Rejection(utterance.key, utterance.source, *reason))
-        elif not text and require_text:
-            rejections.append(
-                Rejection(utterance.key, utterance.source, "without text", "no or empty transcript")
-            )
-        else:
-            if utterance.text is not None and utterance.text != text:
-                raw_texts[utterance.key] = utterance.text
-            accepted.append(replace(utterance, text=text))
+        problem = None
+        if sizes[utterance.key] < 0:
+            problem = ("missing", "no such file")
+        elif sizes[utterance.key] == 0:
+            problem = ("empty", "the file has 0 bytes")
+        elif require_text and not text:
+            problem = ("without text", "no or empty transcript")
+        if problem is not None:
+            rejections.append(Rejection(utterance.key, utterance.source, *problem))
+            continue
+        if utterance.text is not None and utterance.text != text:
+            raw_texts[utterance.key] = utterance.text
+        accepted.append(replace(utterance, text=text))
     shards = assign(accepted, sizes, _number_of_shards(options, len(accepted))) if accepted else []
-    return Plan(
+    return PreparePlan(
         root=root,
         out=out,
         options=options,
@@ -190,7 +183,7 @@ def choose_validation(keys: Iterable[str], share: float) -> list[str]:
     return ordered[: max(min(wanted, MAX_VALIDATION, len(ordered) - 1), 0)]
 
 
-def enter_folder(plan: Plan) -> None:
+def enter_folder(plan: PreparePlan) -> None:
     """Make the output folder and leave plan.json there, or check that the one there is the same.
 
     Raises:
@@ -211,16 +204,16 @@ def enter_folder(plan: Plan) -> None:
                 f"{plan.out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}"
             )
         elif foreign := sorted(
-            {entry.name for entry in plan.out.iterdir()} - {"rejected.jsonl", ".rejected"}
+            {entry.name for entry in plan.out.iterdir()}
+            - {"rejected.jsonl", ".rejected", LOCK_NAME}
         ):
             raise DataError(
                 f"{plan.out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out."
             )
         else:
             write_text(path, json.dumps(plan.identity, indent=1) + "\n")
-        # What a killed run left half done.
-        for leftover in (*leftovers(plan.out), *leftovers(plan.out / ".rejected")):
-            leftover.unlink(missing_ok=True)
+        remove_leftovers(plan.out)
+        remove_leftovers(plan.out / ".rejected")
     except OSError as error:
         raise DataError(
             f"{plan.out}: cannot be written ({error.strerror or error}). Choose another --out or make room."
@@ -233,15 +226,12 @@ def _folders(options: PrepareOptions) -> tuple[Path, Path]:
     out = Path(options.out) if options.out is not None else Path("data/shards") / options.corpus
     if options.root is not None:
         return Path(options.root), out
-    if options.corpus == "jsonl":
+    folder = find_corpus(options.corpus).folder
+    if folder is None:
         raise DataError(
-            "svae prepare jsonl: --root is missing. Give the .jsonl file, or the folder it is in."
+            f"svae prepare {options.corpus}: --root is missing. Give the .jsonl file, or the folder it is in."
         )
-    if options.corpus not in CORPORA:
-        raise DataError(
-            f"corpus {options.corpus!r}: unknown. Expected one of {', '.join(CORPORA)}, jsonl."
-        )
-    return CORPORA[options.corpus].folder, out
+    return folder, out
 
 
 def _check(options: PrepareOptions) -> None:
@@ -266,7 +256,9 @@ def _check(options: PrepareOptions) -> None:
 
 def _number_of_shards(options: PrepareOptions, utterances: int) -> int:
     if options.shards is None:
-        return min(max(-(-utterances // UTTERANCES_PER_SHARD), MIN_SHARDS), MAX_SHARDS, utterances)
+        return min(
+            max(ceil_div(utterances, UTTERANCES_PER_SHARD), MIN_SHARDS), MAX_SHARDS, utterances
+        )
     if options.shards > utterances:
         raise DataError(
             f"--shards {options.shards}: the corpus has only {utterances} usable utterances, and a shard needs one. "
@@ -316,12 +308,19 @@ def _differences(there: Any, now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of a file, -1 where there is none."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
+def _sizes(utterances: Sequence[Utterance]) -> dict[str, int]:
+    """Return the bytes of every utterance's file by key, -1 where there is none."""
+
+    def size(utterance: Utterance) -> int:
+        try:
+            return utterance.audio.stat().st_size
+        except OSError:
+            return -1
+
+    # On a network disk each file waits, so many wait at once.
+    with ThreadPoolExecutor(16) as pool:
+        keys = [utterance.key for utterance in utterances]
+        return dict(zip(keys, pool.map(size, utterances), strict=True))
 
 
 def _hash(purpose: str, key: str) -> bytes:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Which utterances a training can use, and whether there are shards enough for its readers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from collections.abc import Sequence
 
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
-
-
-def num_frames(num_samples: int, hop_length: int) -> int:
-    """Return the latent frames of an utterance: the encoder pads to a multiple of the hop."""
-    return -(-num_samples // hop_length)
+from svae.frames import num_frames
 
 
 def select_utterances(
@@ -22,18 +18,7 @@ def select_utterances(
     min_seconds: float,
     max_seconds: float,
 ) -> tuple[list[Sample], dict[str, int]]:
-    """Part the utterances that can be in a batch from those that cannot.
-
-    Args:
-        samples: of the index.
-        batch_frames: padded frames of a rank's batch.
-        hop_length: samples per latent frame.
-        min_seconds: shorter ones are left out.
-        max_seconds: longer ones are left out.
-
-    Returns:
-        The usable ones in the same order, and the number of the others by reason.
-    """
+    """Return the utterances that can be in a batch, in the same order, and the number of the others by reason."""
     usable: list[Sample] = []
     reasons: Counter[str] = Counter()
     for sample in samples:

@@ -45,13 +45,8 @@ def shard_name(number: int) -> str:
 def write_shard(root: str | Path, number: int, items: Iterable[ShardItem]) -> dict[str, Any]:
     """Write one shard and its jsonl under temporary names, then rename both, the tar last.
 
-    Args:
-        root: the folder; made where it is missing.
-        number: which shard.
-        items: the samples in order; consumed one at a time, so a generator keeps memory small.
-
-    Returns:
-        The shard's entry for index.json.
+    The samples are consumed one at a time, so that a generator keeps memory small. The shard's entry for index.json
+    is returned.
 
     Raises:
         DataError: a key that cannot be in a webdataset, or the folder cannot be written.

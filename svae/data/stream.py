@@ -26,7 +26,7 @@ _LOST_BATCHES = 16
 """So many batches in a row of which no sample can be read stop the run at once."""
 
 
-class Plan(Protocol):
+class BatchPlan(Protocol):
     """What is in a slot's batches, and how one is read. Sent to the reader processes."""
 
     def batches(self, order: SlotOrder, start: int) -> Iterator[list[Any]]:
@@ -113,7 +113,7 @@ class SlotDataset(IterableDataset):
 
     index: ShardIndex
     samples: list[Sample]
-    plan: Plan
+    plan: BatchPlan
     seed: int
     start_step: int
     rank: int

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
+from svae.frames import num_frames
 from svae.text.phonemes import FramePhonemes
 
 DESCRIPTION = "timings.json"
 
 
 def timings_name(number: int) -> str:
-    """Return the name of the file of a shard."""
+    """Return the name of a shard's file of times."""
     return f"timings-{number:05d}.jsonl"
 
 
@@ -39,7 +40,8 @@ class Timings:
             ]
             for number in range(len(self.source)):
                 path = self.root / timings_name(number)
-                for line in path.read_text(encoding="utf-8").splitlines():
+                # Not splitlines: it also ends a line at separators that JSON leaves as they are.
+                for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
                     row = json.loads(line)
                     if "words" in row:
                         self._words[row["key"]] = [array("f", word) for word in row["words"]]
@@ -68,7 +70,7 @@ class Timings:
     ) -> list[int]:
         """Return which symbol is spoken in each frame of an utterance."""
         symbols, ends = self.timeline(sample, vocabulary, sample_rate, hop_length)
-        return vocabulary.frames(symbols, ends, -(-sample.num_samples // hop_length))
+        return vocabulary.frames(symbols, ends, num_frames(sample.num_samples, hop_length))
 
     def select(self, index: ShardIndex) -> ShardIndex:
         """Return an index with only the utterances whose times are known; `left_out` counts the others.

@@ -4,32 +4,75 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, track
 from torch import Tensor
 
+from svae.audio import SPEECH_RATE
 from svae.errors import DataError
 from svae.evaluation.answer_cache import AnswerCache
 from svae.evaluation.recordings import Recording
 from svae.judges.asr import Recognizer
+from svae.judges.clips import batches
 from svae.judges.naturalness import WORST, QualityPredictor
 from svae.judges.speaker import SpeakerModel
 from svae.runtime.distributed import World, barrier, gather_lists
 
-JUDGE_RATE = 16000
+A = TypeVar("A")
+"""What one judge answers about one recording."""
+J = TypeVar("J")
 DECODE_THREADS = 4
 """Audio of the next batch is read while the judge hears this one."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """There is no answer about a recording."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a recogniser answers."""
+
+    text: str
+    seconds: float
+    """Length of the recording."""
+
+
+@dataclass(frozen=True)
+class Question(Generic[A]):
+    """What one judge is asked about every recording."""
+
+    kind: str
+    """Names the judge in the cache and in timings."""
+    identity: dict[str, Any]
+    """All that may change an answer."""
+    answer: Callable[[Sequence[Tensor]], Sequence[A | Failed]]
+    """From the waveforms (S,) of a batch at 16 kHz to one answer for each."""
+    to_json: Callable[[A], Any]
+    from_json: Callable[[Any], A]
+
+    def encode(self, answer: A | Failed) -> Any:
+        """Return an answer as the cache holds it."""
+        return {"error": answer.reason} if isinstance(answer, Failed) else self.to_json(answer)
+
+    def decode(self, stored: Any) -> A | Failed:
+        """Return an answer from what `encode` made of it."""
+        if isinstance(stored, dict) and "error" in stored:
+            return Failed(stored["error"])
+        return self.from_json(stored)
 
 
 @dataclass
@@ -45,10 +88,10 @@ class Judges:
     @property
     def description(self) -> dict[str, dict[str, Any]]:
         """Return what is stored with the results."""
-        models = {**self.speakers, **self.quality}
-        return {"asr": self.asr.description} | {
-            name: model.description for name, model in models.items()
-        }
+        described = {"asr": self.asr.description}
+        described |= {name: model.description for name, model in self.speakers.items()}
+        described |= {name: model.description for name, model in self.quality.items()}
+        return described
 
 
 @dataclass
@@ -74,20 +117,14 @@ class Stages:
     @property
     def description(self) -> dict[str, dict[str, float]]:
         """Return what timings.json holds of this rank."""
-        return {
-            name: {"seconds": round(spent, 3)}
-            | (
-                {
-                    "audio_seconds": round(self.audio_seconds[name], 3),
-                    "audio_seconds_per_second": round(
-                        self.audio_seconds[name] / max(spent, 1e-9), 2
-                    ),
-                }
-                if name in self.audio_seconds
-                else {}
-            )
-            for name, spent in self.seconds.items()
-        }
+        described = {}
+        for name, spent in self.seconds.items():
+            described[name] = {"seconds": round(spent, 3)}
+            if name in self.audio_seconds:
+                heard = self.audio_seconds[name]
+                described[name]["audio_seconds"] = round(heard, 3)
+                described[name]["audio_seconds_per_second"] = round(heard / max(spent, 1e-9), 2)
+        return described
 
 
 @dataclass
@@ -107,9 +144,7 @@ class Bench:
             self._hashes[recording.name] = recording.sha256()
         return self._hashes[recording.name]
 
-    def ask(
-        self, kind: str, identity: dict[str, Any], recordings: Sequence[Recording], answer: Answer
-    ) -> dict[str, Any]:
+    def ask(self, question: Question[A], recordings: Sequence[Recording]) -> dict[str, A | Failed]:
         """Return a judge's answer about each recording, by the recording's name.
 
         Batches are cut from the whole list, whatever is remembered: a batch of which one answer is missing is heard
@@ -117,144 +152,148 @@ class Bench:
         one, on devices too where the arithmetic depends on the batch.
 
         Args:
-            kind: names the judge in the cache and in timings.
-            identity: all that may change an answer.
-            recordings: equal names once.
-            answer: from the waveforms (S,) of a batch at 16 kHz to an answer that JSON can hold, for each.
+            question: the judge.
+            recordings: those of equal names are one recording.
 
         Returns:
-            name → answer; for what cannot be read `{"error": reason}`, which is not remembered.
+            name → answer; `Failed` for what cannot be read, which is not remembered.
         """
         unique = {recording.name: recording for recording in recordings}
-        contents, failures = self._contents(list(unique.values()))
+        contents: dict[str, str] = {}
+        answers: dict[str, A | Failed] = {}
+        for name, recording in unique.items():
+            try:
+                contents[name] = self.content(recording)
+            except (DataError, OSError) as error:
+                answers[name] = Failed(str(error))
         by_content = {content: unique[name] for name, content in reversed(contents.items())}
         order = sorted(by_content, key=lambda content: (by_content[content].size, content))
-        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        cache = AnswerCache(
-            self.cache, kind, identity | {"device": self.world.device.type}, self.world.rank
-        )
-        todo = [batch for batch in batches if any(cache.get(content) is None for content in batch)]
-        barrier(
-            self.world
-        )  # every rank has read what was there before one adds to it, so that all share out the same
+        identity = question.identity | {"device": self.world.device.type}
+        cache = AnswerCache(self.cache, question.kind, identity, self.world.rank)
+        stored = {c: answer for c in order if (answer := cache.get(c)) is not None}
+        todo = [
+            [(content, by_content[content]) for content in batch]
+            for batch in batches(order, self.batch_size)
+            if not all(content in stored for content in batch)
+        ]
+        # Every rank has read what was there before one adds to it, so that all share out the same.
+        barrier(self.world)
         mine = todo[self.world.rank :: self.world.world_size]
-        answers: dict[str, Any] = {c: a for c in order if (a := cache.get(c)) is not None}
-        with self.stages.measure(kind):
-            heard = self._hear(
-                kind, [[by_content[c] for c in batch] for batch in mine], mine, answer, cache
-            )
-        for line in gather_lists([json.dumps(row) for row in heard], self.world):
-            content, value = json.loads(line)
-            answers[content] = value
-        return {name: answers[content] for name, content in contents.items()} | failures
-
-    def _contents(self, recordings: list[Recording]) -> tuple[dict[str, str], dict[str, Any]]:
-        """Return name → hash, and name → error of what is missing."""
-        contents: dict[str, str] = {}
-        failures: dict[str, Any] = {}
-        for recording in recordings:
-            try:
-                contents[recording.name] = self.content(recording)
-            except (DataError, OSError) as error:
-                failures[recording.name] = {"error": str(error)}
-        return contents, failures
+        with self.stages.measure(question.kind):
+            heard = self._hear(question, mine, cache)
+        for line in gather_lists([json.dumps(pair) for pair in heard.items()], self.world):
+            content, answer = json.loads(line)
+            stored[content] = answer
+        found = {name: question.decode(stored[content]) for name, content in contents.items()}
+        return found | answers
 
     def _hear(
-        self,
-        kind: str,
-        batches: list[list[Recording]],
-        keys: list[list[str]],
-        answer: Answer,
-        cache: AnswerCache,
-    ) -> list[tuple[str, Any]]:
-        """Return (content, answer) of every recording of these batches; remember each batch when it is done."""
-        rows: list[tuple[str, Any]] = []
+        self, question: Question[A], todo: list[list[tuple[str, Recording]]], cache: AnswerCache
+    ) -> dict[str, Any]:
+        """Return content → encoded answer for these batches; remember each batch when it is done."""
+        answers: dict[str, Any] = {}
         progress = Progress(
             console=self.console, transient=True, disable=not self.console.is_terminal
         )
         with progress, ThreadPoolExecutor(DECODE_THREADS) as pool:
-            task = progress.add_task(f"Judging: {kind}", total=sum(map(len, batches)))
-            loads = [pool.map(_try_load, batch) for batch in batches[:1]]
-            for number, contents in enumerate(keys):
-                loads += [pool.map(_try_load, batch) for batch in batches[number + 1 : number + 2]]
-                loaded = list(loads.pop(0))
-                waveforms = [clip for clip in loaded if isinstance(clip, Tensor)]
-                values = iter(map(_finite, answer(waveforms)) if waveforms else [])
-                self.stages.heard(kind, sum(clip.shape[0] for clip in waveforms) / JUDGE_RATE)
-                good = {
-                    c: next(values)
-                    for c, x in zip(contents, loaded, strict=True)
-                    if isinstance(x, Tensor)
-                }
-                bad = {
-                    c: {"error": x}
-                    for c, x in zip(contents, loaded, strict=True)
-                    if isinstance(x, str)
-                }
-                cache.add(good)
-                rows += [*good.items(), *bad.items()]
-                progress.advance(task, len(contents))
-        return rows
+            task = progress.add_task(f"Judging: {question.kind}", total=sum(map(len, todo)))
+            for batch in _read_ahead(todo, pool):
+                clips = {c: clip for c, clip in batch if isinstance(clip, Tensor)}
+                for content, clip in batch:
+                    if isinstance(clip, Failed):
+                        answers[content] = question.encode(clip)
+                said = question.answer(list(clips.values())) if clips else []
+                fresh = {c: question.encode(a) for c, a in zip(clips, said, strict=True)}
+                cache.add(fresh)
+                answers |= fresh
+                samples = sum(clip.shape[0] for clip in clips.values())
+                self.stages.heard(question.kind, samples / SPEECH_RATE)
+                progress.advance(task, len(batch))
+        return answers
 
 
-def _finite(answer: Any) -> Any:
-    """Return a judge's answer; an error in place of numbers that JSON does not know, as of samples of 1e18."""
-    numbers = answer.values() if isinstance(answer, dict) else [answer]
-    if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
-        return {"error": "the judge's answer is not finite; are the samples within -1 and 1?"}
-    return answer
+def _read_ahead(
+    todo: list[list[tuple[str, Recording]]], pool: ThreadPoolExecutor
+) -> Iterator[list[tuple[str, Tensor | Failed]]]:
+    """Yield each batch as contents and waveforms, while the recordings of the next one are being read."""
+    reading = None
+    for batch in todo:
+        # Executor.map starts at once, not when its results are asked for.
+        next_reading = pool.map(_read, batch)
+        if reading is not None:
+            yield list(reading)
+        reading = next_reading
+    if reading is not None:
+        yield list(reading)
 
 
-Answer = Callable[[Sequence[Tensor]], Sequence[Any]]
-
-
-def _try_load(recording: Recording) -> Tensor | str:
+def _read(entry: tuple[str, Recording]) -> tuple[str, Tensor | Failed]:
+    content, recording = entry
     try:
-        return recording.load(JUDGE_RATE)
+        return content, recording.load(SPEECH_RATE)
     except DataError as error:
-        return str(error)
+        return content, Failed(str(error))
+
+
+def own_share(jobs: Sequence[J], label: str, world: World, console: Console) -> Iterable[J]:
+    """Return the jobs of this rank, in a progress bar on a terminal."""
+    return track(
+        jobs[world.rank :: world.world_size],
+        label,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
 
 
 def transcribe_all(
     bench: Bench, asr: Recognizer, recordings: Sequence[Recording]
-) -> dict[str, Any]:
-    """Return name → `{"text", "seconds"}` or `{"error"}`."""
+) -> dict[str, Heard | Failed]:
+    """Return what a recogniser hears in each recording, by the recording's name."""
 
-    def answer(waveforms: Sequence[Tensor]) -> list[dict[str, Any]]:
+    def answer(waveforms: Sequence[Tensor]) -> list[Heard]:
         texts = asr.transcribe(list(waveforms))
         return [
-            {"text": text, "seconds": clip.shape[0] / JUDGE_RATE}
+            Heard(text, clip.shape[0] / SPEECH_RATE)
             for text, clip in zip(texts, waveforms, strict=True)
         ]
 
-    return bench.ask("asr", asr.description, recordings, answer)
+    question = Question("asr", asr.description, answer, asdict, lambda row: Heard(**row))
+    return bench.ask(question, recordings)
 
 
 def embed_all(
     bench: Bench, kind: str, model: SpeakerModel, recordings: Sequence[Recording]
-) -> dict[str, Any]:
-    """Return name → an embedding (E,), or `{"error"}`."""
+) -> dict[str, Tensor | Failed]:
+    """Return a speaker model's embedding (E,) of each recording, by the recording's name."""
 
-    def answer(waveforms: Sequence[Tensor]) -> list[str]:
-        vectors = model.embed(list(waveforms)).cpu().numpy().astype("<f4")
+    def answer(waveforms: Sequence[Tensor]) -> list[Tensor | Failed]:
+        # Samples of 1e18 give numbers that JSON does not know.
+        not_finite = Failed("the judge's answer is not finite; are the samples within -1 and 1?")
         return [
-            base64.b64encode(vector.tobytes()).decode() if np.isfinite(vector).all() else math.nan
-            for vector in vectors
+            vector if vector.isfinite().all() else not_finite
+            for vector in model.embed(list(waveforms)).float().cpu()
         ]
 
-    found = bench.ask(kind, model.description, recordings, answer)
-    return {name: a if isinstance(a, dict) else _vector(a) for name, a in found.items()}
+    return bench.ask(Question(kind, model.description, answer, _to_base64, _vector), recordings)
 
 
 def rate_all(
     bench: Bench, name: str, predictor: QualityPredictor, recordings: Sequence[Recording]
-) -> dict[str, Any]:
-    """Return recording → column → score; `WORST` throughout for what cannot be heard."""
-    found = bench.ask(name, predictor.description, recordings, predictor.predict)
+) -> dict[str, dict[str, float]]:
+    """Return column → score of each recording, by its name; `WORST` throughout for what cannot be heard."""
+    question: Question[dict[str, float]] = Question(
+        name, predictor.description, predictor.predict, dict, dict
+    )
+    worst = dict.fromkeys(predictor.columns, WORST)
     return {
-        key: dict.fromkeys(predictor.columns, WORST) if "error" in a else a
-        for key, a in found.items()
+        recording: worst if isinstance(answer, Failed) else answer
+        for recording, answer in bench.ask(question, recordings).items()
     }
+
+
+def _to_base64(vector: Tensor) -> str:
+    return base64.b64encode(vector.numpy().astype("<f4").tobytes()).decode()
 
 
 def _vector(text: str) -> Tensor:

@@ -5,80 +5,96 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
-from rich.progress import track
 
+from svae.audio import SPEECH_RATE
 from svae.errors import DataError
 from svae.evaluation.answer_cache import AnswerCache
-from svae.evaluation.ask import JUDGE_RATE, Bench, Judges, embed_all
+from svae.evaluation.ask import Bench, Judges, embed_all, own_share
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
-from svae.evaluation.rows import ORIGINALS, SIGNAL_SCORES, Rows, Systems, cosine
-from svae.evaluation.signals import identity, signal_scores
+from svae.evaluation.rows import ORIGINALS, Row, Systems, cosine
+from svae.evaluation.signals import SIGNAL_SCORES, SignalScores, identity, signal_scores
 from svae.runtime.distributed import barrier, gather_lists
 
 TOLERANCE_SECONDS = 0.1
 """Codecs work in whole frames; what differs by more than this is not a reconstruction of the same recording."""
+MISSING = "missing "
+"""Begins what stands for the hash of a recording that is not there."""
 
 
-def add_codec_scores(
-    rows: Rows, items: Sequence[Item], systems: Systems, judges: Judges, bench: Bench
-) -> None:
-    """Add the signal scores, and `sim_…_to_original`, to the rows of all systems but the originals."""
-    pairs = [
-        (row["recordings"][name], of_item[item.id], item.target)
-        for row, item in zip(rows, items, strict=True)
-        for name, of_item in systems.items()
-        if name != ORIGINALS and item.id in of_item and item.target is not None
-    ]
+def with_codec_scores(
+    rows: Sequence[Row], items: Sequence[Item], systems: Systems, judges: Judges, bench: Bench
+) -> list[Row]:
+    """Return the rows with signal scores, and `sim_…_to_original`, of all systems but the originals."""
+    coded = {name: of_item for name, of_item in systems.items() if name != ORIGINALS}
+    targets = {item.id: item.target for item in items if item.target is not None}
+    voices = {}
     for kind, model in judges.speakers.items():
-        found = embed_all(
-            bench, kind, model, list({target.name: target for _, _, target in pairs}.values())
-        )
-        for name, of_item in systems.items():
-            if name != ORIGINALS:
-                found |= embed_all(bench, kind, model, list(of_item.values()))
-        for entry, made, target in pairs:
-            a, b = found[made.name], found[target.name]
-            entry[f"{kind}_to_original"] = (
-                0.0 if isinstance(a, dict) or isinstance(b, dict) else cosine(a, b)
-            )
+        needed = {
+            target.name: target
+            for item_id, target in targets.items()
+            if any(item_id in of_item for of_item in coded.values())
+        }
+        voices[kind] = embed_all(bench, kind, model, list(needed.values()))
+        for of_item in coded.values():
+            voices[kind] |= embed_all(bench, kind, model, list(of_item.values()))
+    pairs = [
+        (of_item[item_id], target)
+        for item_id, target in targets.items()
+        for of_item in coded.values()
+        if item_id in of_item
+    ]
     with bench.stages.measure("signal"):
-        answers = ask_pairs(bench, [(made, target) for _, made, target in pairs])
-    for entry, made, target in pairs:
-        entry |= dict.fromkeys(SIGNAL_SCORES) | answers[made.name, target.name]
+        signals = ask_pairs(bench, pairs)
+    found = []
+    for row in rows:
+        recordings = dict(row.recordings)
+        for name, of_item in coded.items():
+            if row.id in of_item and row.id in targets:
+                made, target = of_item[row.id].name, targets[row.id].name
+                to_original: dict[str, float | None] = {
+                    f"{kind}_to_original": cosine(vectors[made], vectors[target])
+                    for kind, vectors in voices.items()
+                }
+                recordings[name] = replace(
+                    recordings[name],
+                    judged=recordings[name].judged | to_original,
+                    signal=signals[made, target],
+                )
+        found.append(replace(row, recordings=recordings))
+    return found
 
 
 def ask_pairs(
-    bench: Bench, pairs: list[tuple[Recording, Recording]]
-) -> dict[tuple[str, str], dict[str, Any]]:
+    bench: Bench, pairs: Sequence[tuple[Recording, Recording]]
+) -> dict[tuple[str, str], SignalScores]:
     """Return the scores by the names of a pair; remembered by content, divided over ranks."""
     cache = AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
-    keys: dict[tuple[str, str], str] = {}
-    for made, target in pairs:
-        keys[made.name, target.name] = f"{_content(bench, made)}:{_content(bench, target)}"
-    todo = {
-        keys[m.name, t.name]: (m, t) for m, t in pairs if cache.get(keys[m.name, t.name]) is None
+    keys = {
+        (made.name, target.name): f"{_content(bench, made)}:{_content(bench, target)}"
+        for made, target in pairs
     }
-    mine = list(todo.items())[bench.world.rank :: bench.world.world_size]
+    stored = {key: cache.get(key) for key in keys.values()}
+    todo = {
+        key: (made, target)
+        for made, target in pairs
+        if stored[key := keys[made.name, target.name]] is None
+    }
+    # Every rank has read what was there before one adds to it, so that all share out the same.
     barrier(bench.world)
     lines = []
-    for key, (made, target) in track(
-        mine,
-        "Comparing signals",
-        console=bench.console,
-        transient=True,
-        disable=not bench.console.is_terminal,
-    ):
+    shared = own_share(list(todo.items()), "Comparing signals", bench.world, bench.console)
+    for key, (made, target) in shared:
         scores = score_pair(target, made)
-        if "missing " not in key:
-            cache.add({key: scores})
-        bench.stages.heard("signal", scores["compared_seconds"])
-        lines.append(json.dumps([key, scores]))
-    fresh = dict(json.loads(line) for line in gather_lists(lines, bench.world))
-    return {names: fresh.get(key) or cache.get(key) for names, key in keys.items()}
+        if MISSING not in key:
+            cache.add({key: scores.to_json()})
+        bench.stages.heard("signal", scores.compared_seconds)
+        lines.append(json.dumps([key, scores.to_json()]))
+    stored |= dict(json.loads(line) for line in gather_lists(lines, bench.world))
+    return {names: SignalScores.from_json(stored[key]) for names, key in keys.items()}
 
 
 def _content(bench: Bench, recording: Recording) -> str:
@@ -86,45 +102,46 @@ def _content(bench: Bench, recording: Recording) -> str:
     try:
         return bench.content(recording)
     except (DataError, OSError):
-        return f"missing {recording.name}"
+        return f"{MISSING}{recording.name}"
 
 
-def score_pair(original: Recording, made: Recording) -> dict[str, Any]:
+def score_pair(original: Recording, made: Recording) -> SignalScores:
     """Return the signal scores of a recording against its original, both at 16 kHz, cut or padded to its length.
 
     A recording that is missing or unreadable is scored as silence, so that losing one improves no mean.
     """
     try:
-        reference = original.load(JUDGE_RATE)
+        reference = original.load(SPEECH_RATE)
     except DataError as error:
         reason = f"the original cannot be read: {error}"
-        return {"undefined": dict.fromkeys(SIGNAL_SCORES, reason), "compared_seconds": 0.0}
+        return SignalScores(dict.fromkeys(SIGNAL_SCORES), dict.fromkeys(SIGNAL_SCORES, reason), 0.0)
     size = reference.shape[0]
     try:
-        degraded = made.load(JUDGE_RATE)
+        degraded = made.load(SPEECH_RATE)
     except DataError:
         degraded = torch.zeros(size)
     fitted = torch.nn.functional.pad(degraded[:size], (0, max(0, size - degraded.shape[0])))
-    scores = signal_scores(reference, fitted, JUDGE_RATE) | {"compared_seconds": size / JUDGE_RATE}
-    excess = (degraded.shape[0] - size) / JUDGE_RATE
-    return scores | ({"longer_by_seconds": excess} if abs(excess) > TOLERANCE_SECONDS else {})
+    scores = signal_scores(reference, fitted, SPEECH_RATE)
+    excess = (degraded.shape[0] - size) / SPEECH_RATE
+    return replace(scores, longer_by_seconds=excess) if abs(excess) > TOLERANCE_SECONDS else scores
 
 
-def codec_notes(rows: Rows, names: Sequence[str]) -> list[str]:
+def codec_notes(rows: Sequence[Row], names: Sequence[str]) -> list[str]:
     """Say of how many utterances a score does not exist, and why; and whose length is not the original's."""
     notes = []
     for name in names:
-        entries = [row["recordings"][name] for row in rows if name in row["recordings"]]
+        entries = [scored.signal for row in rows for scored in row.of([name])]
+        signals = [signal for signal in entries if signal is not None]
         for score in SIGNAL_SCORES:
             reasons = Counter(
-                r for e in entries if (r := e.get("undefined", {}).get(score)) is not None
+                signal.undefined[score] for signal in signals if score in signal.undefined
             )
             if reasons:
                 why = "; ".join(f"{reason} ({n})" for reason, n in reasons.most_common(3))
                 notes.append(
                     f"{name}: {score} is undefined for {reasons.total()} of {len(entries)} utterances: {why}"
                 )
-        off = sum("longer_by_seconds" in e for e in entries)
+        off = sum(signal.longer_by_seconds is not None for signal in signals)
         if off:
             notes.append(
                 f"{name}: {off} of {len(entries)} recordings are not as long as the original; cut or padded"

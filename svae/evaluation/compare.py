@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from svae.errors import DataError
-from svae.evaluation.report.tables import COLUMNS
-from svae.evaluation.rows import SCORES, Rows, ratio, speakers_of
+from svae.evaluation.report.tables import COLUMNS, FORMAT, Metrics
+from svae.evaluation.rows import SCORES, Row, ratio, speakers_of
 from svae.evaluation.statistics import compare_paired
 from svae.runtime.files import write_text
 
@@ -41,13 +41,13 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
     """
     (metrics_a, rows_a), (metrics_b, rows_b) = read_results(a), read_results(b)
     columns, left_out = _comparable(metrics_a, metrics_b, f"--compare {a} {b}")
-    by_id = {row["id"]: row for row in rows_b}
-    if [row["id"] for row in rows_a] != [row["id"] for row in rows_b]:
-        only = len({row["id"] for row in rows_a} ^ by_id.keys())
+    ids_a, ids_b = [row.id for row in rows_a], [row.id for row in rows_b]
+    if ids_a != ids_b:
+        only = len(set(ids_a) ^ set(ids_b))
         raise DataError(
             f"--compare {a} {b}: {only} utterances are in one of them only; evaluate both on the same list"
         )
-    if cluster and any(row.get("speaker") is None for row in rows_a):
+    if cluster and any(row.speaker is None for row in rows_a):
         raise DataError(
             f"--compare {a} {b} --cluster-by-speaker: rows without a speaker; leave the option out"
         )
@@ -69,15 +69,13 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
     }
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(
-            out / "comparison.json",
-            json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        )
+        text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+        write_text(out / "comparison.json", text + "\n")
     print_comparison(Console(), result)
     return result
 
 
-def _side(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
+def _side(folder: Path, metrics: Metrics) -> dict[str, Any]:
     """Return what is stored and printed about one of the two."""
     names, originals = metrics["system_recordings"], metrics.get("originals") or {}
     return {
@@ -89,7 +87,7 @@ def _side(folder: Path, metrics: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
+def read_results(folder: Path) -> tuple[Metrics, list[Row]]:
     """Return metrics.json and the rows of utterances.jsonl.
 
     Raises:
@@ -103,19 +101,21 @@ def read_results(folder: Path) -> tuple[dict[str, Any], Rows]:
         raise DataError(f"{folder}: no results of `svae evaluate` ({error})") from None
     if not isinstance(metrics, dict):
         raise DataError(f"{folder}/metrics.json: damaged; run the evaluation again")
-    if metrics.get("format") != 2:
+    if metrics.get("format") != FORMAT:
         raise DataError(
-            f"{folder}: results of format {metrics.get('format')}, expected 2; run the evaluation again"
+            f"{folder}: results of format {metrics.get('format')}, expected {FORMAT}; run the evaluation again"
         )
     needed = {"list", "protocol", "judges", "system_recordings", "system_name", "system", "errors"}
-    if not needed <= metrics.keys() or not all(
-        isinstance(row, dict) and {"id", "recordings"} <= row.keys() for row in rows
-    ):
-        raise DataError(f"{folder}: damaged results; run the evaluation again")
-    return metrics, rows
+    damaged = DataError(f"{folder}: damaged results; run the evaluation again")
+    if not needed <= metrics.keys():
+        raise damaged
+    try:
+        return metrics, [Row.from_json(row) for row in rows]
+    except (KeyError, TypeError, AttributeError):
+        raise damaged from None
 
 
-def _judge(metrics: dict[str, Any], name: str) -> dict[str, Any] | None:
+def _judge(metrics: Metrics, name: str) -> dict[str, Any] | None:
     """Return what makes a judge the same judge: not where its files lie, where their content is known."""
     described = metrics["judges"].get(name)
     if described is None or not described.get("sha256"):
@@ -123,7 +123,7 @@ def _judge(metrics: dict[str, Any], name: str) -> dict[str, Any] | None:
     return {key: value for key, value in described.items() if key not in ("spec", "model", "path")}
 
 
-def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> tuple[list[str], list[str]]:
+def _comparable(a: Metrics, b: Metrics, where: str) -> tuple[list[str], list[str]]:
     """Return the columns that the same judges filled, and what was left out, in words.
 
     Raises:
@@ -142,7 +142,7 @@ def _comparable(a: dict[str, Any], b: dict[str, Any], where: str) -> tuple[list[
     other = [k for k in ("sim_ecapa", "sim_o", "utmos", "dnsmos") if _judge(a, k) != _judge(b, k)]
     only = [k for k in other if a["judges"].get(k) is None or b["judges"].get(k) is None]
     words = [f"{k}: {'only one of them has it' if k in only else 'other judges'}" for k in other]
-    return [column for column in SCORES if not column.startswith(tuple(other) or ("\0",))], words
+    return [column for column in SCORES if not column.startswith(tuple(other))], words
 
 
 def print_comparison(console: Console, result: dict[str, Any]) -> None:

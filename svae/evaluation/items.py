@@ -14,7 +14,7 @@ from typing import Any
 from svae.data.index import Sample, read_index
 from svae.errors import DataError
 from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
-from svae.judges.normalizers import normalize_for_wer
+from svae.judges.wer import normalize_for_wer
 from svae.runtime.files import file_sha256
 
 PROMPT_SECONDS = (1.5, 12.0)
@@ -76,13 +76,7 @@ def read_list(
     except UnicodeDecodeError:
         raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
     if form == "auto":
-        form = (
-            "jsonl"
-            if path.suffix == ".jsonl"
-            else "seed-tts"
-            if _has_bars(lines[0])
-            else "librispeech-pc"
-        )
+        form = _form_of(path, lines[0])
     folder = audio_root or path.parent
     parsers: dict[str, Callable[[str], Item]] = {
         "jsonl": partial(_jsonl_item, folder),
@@ -115,8 +109,11 @@ def read_list(
     )
 
 
-def _has_bars(line: str) -> bool:
-    return "\t" not in line and line.count("|") in (3, 4)
+def _form_of(path: Path, first_line: str) -> str:
+    if path.suffix == ".jsonl":
+        return "jsonl"
+    has_bars = "\t" not in first_line and first_line.count("|") in (3, 4)
+    return "seed-tts" if has_bars else "librispeech-pc"
 
 
 def _jsonl_item(folder: Path, line: str) -> Item:
@@ -127,13 +124,12 @@ def _jsonl_item(folder: Path, line: str) -> Item:
     if not isinstance(row, dict):
         raise ValueError(f"expected an object {LIST_FIELDS}, got {type(row).__name__}")
     for name in ("id", "text", "ref", "ref_text", "target", "speaker"):
-        if row.get(name) is not None and not isinstance(row[name], str):
-            raise ValueError(f"field {name!r} must be text, got {row[name]!r}")
-        if isinstance(row.get(name), str) and any(
-            "\ud800" <= char <= "\udfff" for char in row[name]
-        ):
+        value = row.get(name)
+        if value is not None and not isinstance(value, str):
+            raise ValueError(f"field {name!r} must be text, got {value!r}")
+        if value is not None and any("\ud800" <= char <= "\udfff" for char in value):
             raise ValueError(
-                f"field {name!r} holds half of a surrogate pair, {row[name]!r}; write the character itself"
+                f"field {name!r} holds half of a surrogate pair, {value!r}; write the character itself"
             )
     for name in ("id", "text"):
         if row.get(name) is None:
@@ -255,7 +251,8 @@ def held_out_list(root: Path, *, need_prompts: bool = True) -> ItemList:
     for sample in index.samples:
         if normalize_for_wer(sample.text):
             by_speaker[sample.speaker].append(sample)
-    items, alone = [], 0
+    items: list[Item] = []
+    alone = 0
     for sample in index.validation:
         others = [s for s in by_speaker[sample.speaker] if s.key != sample.key]
         if need_prompts and (not others or not normalize_for_wer(sample.text)):

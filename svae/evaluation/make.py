@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,11 @@ from typing import Any
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import track
-from torch import Tensor
 
 from svae.audio import save_audio
 from svae.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint
 from svae.errors import CheckpointError, DataError
+from svae.evaluation.ask import own_share
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording, recording_from_file
 from svae.models.vae import streaming
@@ -98,13 +97,7 @@ def synthesize_items(
     """
     check_items(tts, items)
     jobs = [(seed, item) for seed in seeds for item in items]
-    for seed, item in track(
-        jobs[world.rank :: world.world_size],
-        "Synthesising",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
+    for seed, item in own_share(jobs, "Synthesising", world, console):
         assert item.prompt is not None and item.prompt_text is not None
         prompt = item.prompt.load(tts.sample_rate)
         made_with = {
@@ -120,59 +113,53 @@ def synthesize_items(
             "device": tts.device.type,
         }
         wav = writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out") / f"{item.id}.wav"
-
-        def speak(
-            path: Path, item: Item = item, prompt: Tensor = prompt, seed: int = seed
-        ) -> dict[str, Any]:
-            factors = _synthesize(tts, item, prompt, path, **asdict(replace(sampling, seed=seed)))
-            return {"real_time_factors": factors}
-
-        keep_or_make(wav, made_with, speak)
+        if _is_made(wav, made_with):
+            continue
+        settings = asdict(replace(sampling, seed=seed))
+        try:
+            result = tts.generate(item.text, prompt, item.prompt_text, **settings)
+        except DataError as error:
+            raise DataError(f"item {item.id!r}: {error}") from None
+        save_audio(wav, result.waveform, result.sample_rate)
+        _write_sidecar(wav, made_with, real_time_factors=result.real_time_factors)
     barrier(world)
     made: dict[str, dict[str, Recording]] = {}
     factors = []
     for seed in seeds:
-        place = folder / f"{SEED_FOLDER}{seed}"
-        made[f"seed {seed}"] = {
-            item.id: recording_from_file(place / f"{item.id}.wav") for item in items
-        }
-        factors += [
-            _read_json(place / f"{item.id}.json")["real_time_factors"]["total"] for item in items
-        ]
+        wavs = {item.id: folder / f"{SEED_FOLDER}{seed}" / f"{item.id}.wav" for item in items}
+        made[f"seed {seed}"] = {name: recording_from_file(wav) for name, wav in wavs.items()}
+        factors += [_read_sidecar(wav)["real_time_factors"]["total"] for wav in wavs.values()]
     return made, factors
 
 
-def keep_or_make(
-    wav: Path, made_with: dict[str, Any], make: Callable[[Path], dict[str, Any]]
-) -> None:
-    """Write a wav unless it is already there and was made in the same way.
+def _is_made(wav: Path, made_with: dict[str, Any]) -> bool:
+    """Tell whether a wav is there and was made in the same way; else forget what made it.
 
     What made a wav, and the wav's sha256, stand in ID.json beside it, written after it: a wav that is half written,
     replaced by another, or made with another model, seed, prompt or setting is made again.
     """
-    sidecar = wav.with_suffix(".json")
-    row = _read_json(sidecar)
+    row = _read_sidecar(wav)
     if (
         row.get("made_with") == made_with
         and wav.is_file()
         and row.get("sha256") == file_sha256(wav)
     ):
-        return
-    sidecar.unlink(missing_ok=True)  # a wav of another setting must not be taken for this one's
-    row = {"made_with": made_with} | make(wav)
-    write_text(sidecar, json.dumps(row | {"sha256": file_sha256(wav)}) + "\n")
+        return True
+    # The wav that is written next must not be taken for one of another setting.
+    wav.with_suffix(".json").unlink(missing_ok=True)
+    return False
 
 
-def _synthesize(
-    tts: TTS, item: Item, prompt: Tensor, wav: Path, **settings: Any
-) -> dict[str, float]:
-    """Speak one item into a file; return the real-time factors."""
+def _read_sidecar(wav: Path) -> dict[str, Any]:
     try:
-        result = tts.generate(item.text, prompt, item.prompt_text or "", **settings)
-    except DataError as error:
-        raise DataError(f"item {item.id!r}: {error}") from None
-    save_audio(wav, result.waveform, result.sample_rate)
-    return result.real_time_factors
+        return json.loads(wav.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_sidecar(wav: Path, made_with: dict[str, Any], **more: Any) -> None:
+    row = {"made_with": made_with, **more, "sha256": file_sha256(wav)}
+    write_text(wav.with_suffix(".json"), json.dumps(row) + "\n")
 
 
 def check_items(tts: TTS, items: Sequence[Item]) -> None:
@@ -220,40 +207,30 @@ def reconstruct_items(
 ) -> dict[str, Recording]:
     """Encode and decode every original with the posterior's mean into FOLDER/ID.wav, at the VAE's rate."""
     writable_folder(folder, option="--out")
-    device = vae.latent_mean.device
-    for item in track(
-        items[world.rank :: world.world_size],
-        "Reconstructing",
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ):
+    wavs = {item.id: folder / f"{item.id}.wav" for item in items}
+    for item in own_share(items, "Reconstructing", world, console):
         assert item.target is not None
-        target = item.target
-
-        @torch.inference_mode()
-        def decode(path: Path, target: Recording = target) -> dict[str, Any]:
-            waveform = target.load(vae.sample_rate)
-            latents = streaming.encode(vae, waveform[None, None].to(device)).mean
-            decoded = streaming.decode(vae, latents)[0, 0, : waveform.shape[0]]
-            save_audio(path, decoded[None].cpu(), vae.sample_rate)
-            return {}
-
+        wav = wavs[item.id]
         try:
-            made_with = {"model": identity, "original": target.sha256(), "device": device.type}
-            keep_or_make(folder / f"{item.id}.wav", made_with, decode)
+            original = item.target.sha256()
+            made_with = {"model": identity, "original": original, "device": world.device.type}
+            if _is_made(wav, made_with):
+                continue
+            _reconstruct(vae, item.target, wav, world)
+            _write_sidecar(wav, made_with)
         except DataError as error:  # it is missing then, and counts
             console.print(
                 f"[yellow]{escape(item.id)} is not reconstructed: {escape(str(error))}[/]",
                 soft_wrap=True,
             )
-            (folder / f"{item.id}.wav").unlink(missing_ok=True)
+            wav.unlink(missing_ok=True)
     barrier(world)
-    return {item.id: recording_from_file(folder / f"{item.id}.wav") for item in items}
+    return {name: recording_from_file(wav) for name, wav in wavs.items()}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+@torch.inference_mode()
+def _reconstruct(vae: SpeechVAE, original: Recording, wav: Path, world: World) -> None:
+    waveform = original.load(vae.sample_rate)
+    latents = streaming.encode(vae, waveform[None, None].to(world.device)).mean
+    decoded = streaming.decode(vae, latents)[0, 0, : waveform.shape[0]]
+    save_audio(wav, decoded[None].cpu(), vae.sample_rate)

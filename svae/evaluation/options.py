@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,9 @@ class EvaluateOptions:
     limit: int | None = None
     """Only the first so many items."""
     seeds: tuple[int, ...] | None = None
-    """Of the synthesis; None: the protocol's."""
+    """What the synthesis starts from; None: the protocol's."""
     steps: int | None = None
-    """Of the solver; None: the model's own number."""
+    """Steps of the solver; None: the model's own number."""
     guidance: float = 2.0
     prompt_guidance: float | None = None
     cluster: bool = False
@@ -66,7 +67,7 @@ class EvaluateOptions:
     batch_size: int | None = None
     """Clips a judge hears together; None: 16 on a GPU, 1 elsewhere."""
     report_megabytes: int = 40
-    """Of audio and pictures inside report.html; what is beyond is linked."""
+    """How much audio and pictures report.html holds; what is beyond is linked."""
     device: str = "auto"
 
 
@@ -75,7 +76,7 @@ class Plan:
     """The protocol as it will be used."""
 
     protocol: Protocol
-    """With the overrides in it."""
+    """The one asked for, with the overrides in it."""
     modified: list[str]
     """What departs from the protocol of that name, in words."""
     items: ItemList
@@ -100,9 +101,16 @@ def make_plan(options: EvaluateOptions) -> Plan:
         ConfigError: options that do not go together, an unknown protocol.
         DataError: from reading the list, or recordings are missing.
     """
-    _check_options(options)
+    problems = list(_problems(options))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    sampling_of(options).check()
     named = load_protocol(options.protocol)
-    overrides = {"asr": options.asr, "speaker": options.speaker, "seeds": options.seeds}
+    overrides: dict[str, Any] = {
+        "asr": options.asr,
+        "speaker": options.speaker,
+        "seeds": options.seeds,
+    }
     used = dataclasses.replace(
         named, **{key: value for key, value in overrides.items() if value is not None}
     )
@@ -134,44 +142,32 @@ def sampling_of(options: EvaluateOptions) -> Sampling:
     )
 
 
-def _check_options(options: EvaluateOptions) -> None:
-    """Raise ConfigError for options that exclude each other or make no sense."""
+def _problems(options: EvaluateOptions) -> Iterator[str]:
+    """Yield what options exclude each other or make no sense."""
+    synthesizes = options.model is not None and not options.reconstruction
     if options.reconstruction and options.wavs is not None:
-        raise ConfigError("evaluate: --wavs and --reconstruction exclude each other")
+        yield "evaluate: --wavs and --reconstruction exclude each other"
     if options.reconstruction and options.model is None:
-        raise ConfigError(
-            "evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts"
-        )
+        yield "evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts"
     if not options.reconstruction and (options.model is None) == (options.wavs is None):
-        raise ConfigError(
-            "evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)"
-        )
-    sampling_of(options).check()
-    if options.prompt_guidance is not None and (options.reconstruction or options.model is None):
-        raise ConfigError("--prompt-guidance: nothing is synthesised here; leave it out")
+        yield "evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)"
+    if options.prompt_guidance is not None and not synthesizes:
+        yield "--prompt-guidance: nothing is synthesised here; leave it out"
     if options.seeds is not None and options.model is None:
-        raise ConfigError(
-            "--seeds: wavs that are there were made with the seeds they were made with; leave it out"
-        )
-    if options.seeds is not None and options.reconstruction:
-        raise ConfigError(
-            "--seeds: a reconstruction is the posterior's mean and has no seed; leave it out"
-        )
+        yield "--seeds: wavs that are there were made with the seeds they were made with; leave it out"
+    elif options.seeds is not None and options.reconstruction:
+        yield "--seeds: a reconstruction is the posterior's mean and has no seed; leave it out"
     if options.limit is not None and options.limit < 1:
-        raise ConfigError(f"--limit {options.limit}: must be at least 1")
+        yield f"--limit {options.limit}: must be at least 1"
     if options.batch_size is not None and options.batch_size < 1:
-        raise ConfigError(f"--batch-size {options.batch_size}: must be at least 1")
+        yield f"--batch-size {options.batch_size}: must be at least 1"
     names = [name for name, _ in options.others]
-    titles = {"originals", "reconstruction", "wavs"} | (
-        {f"{options.wavs.name}/"} if options.wavs else set()
-    )
-    taken = {
-        n
-        for n in names
-        if n in titles or n.startswith(("seed ", "synthesised")) or names.count(n) > 1
-    }
-    if taken:
-        raise ConfigError(f"--other {min(taken)}=…: this name is taken; choose another")
+    titles = {"originals", "reconstruction", "wavs"}
+    if options.wavs is not None:
+        titles.add(f"{options.wavs.name}/")
+    for name in sorted(set(names)):
+        if name in titles or name.startswith(("seed ", "synthesised")) or names.count(name) > 1:
+            yield f"--other {name}=…: this name is taken; choose another"
 
 
 def _open_list(options: EvaluateOptions, protocol: Protocol) -> ItemList:
@@ -222,11 +218,8 @@ def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> J
     if options.sim_o is not None:
         speakers["sim_o"] = load_speaker_model(f"wavlm-ecapa:{options.sim_o}", world.device)
     files = {UTMOS: options.utmos, DNSMOS: options.dnsmos}
-    return Judges(
-        asr,
-        speakers,
-        {name: QualityPredictor(name, path) for name, path in files.items() if path is not None},
-    )
+    quality = {name: QualityPredictor(name, path) for name, path in files.items() if path}
+    return Judges(asr, speakers, quality)
 
 
 def batch_size(options: EvaluateOptions, world: World) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from svae.errors import ConfigError
-from svae.judges.normalizers import NORMALIZERS
-from svae.synthesis.types import DurationRule
+from svae.judges.wer import NORMALIZERS
+from svae.synthesis.types import DurationChoice
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
 HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"
@@ -24,7 +24,7 @@ CHOICES = {
     "list_format": LIST_FORMATS,
     "normalizer": tuple(NORMALIZERS),
     "headline": AVERAGES,
-    "duration_rule": get_args(DurationRule),
+    "duration_rule": get_args(DurationChoice),
     "published_similarity": (None, "sim_o", "sim_ecapa"),
 }
 
@@ -37,13 +37,13 @@ class Protocol:
     list_format: str = "auto"
     """`auto` goes by the file's ending, and takes held-out utterances of shards where no list is named."""
     list_sha256: str | None = None
-    """Of the published list, where it is known."""
+    """The published list's, where it is known."""
     asr: str = "pocketsphinx"
     language: str = "en"
     num_beams: int | None = None
-    """Of recognisers that search (Whisper)."""
+    """The width of the search, for recognisers that search (Whisper)."""
     normalizer: str = "svae"
-    """A key of `normalizers.NORMALIZERS`."""
+    """A key of `judges.wer.NORMALIZERS`."""
     headline: str = "wer"
     """`wer`: mean of the utterances' rates; `wer_corpus`: all errors over all words."""
     speaker: str = "embedded"
@@ -51,9 +51,9 @@ class Protocol:
     published_similarity: str | None = None
     """The column that compares with published numbers: `sim_o`, computed where --sim-o names its checkpoint."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of the synthesis."""
-    duration_rule: str = "auto"
-    """Of the synthesis: `bytes` is F5-TTS's rule, `auto` the model's own predictor where it has one."""
+    """Each makes one recording of every utterance."""
+    duration_rule: DurationChoice = "auto"
+    """How long the speech is to be: `bytes` is F5-TTS's rule, `auto` the model's own predictor where it has one."""
     source: str = ""
 
     @property
@@ -154,55 +154,39 @@ def _read_protocol(path: Path) -> Protocol:
         raise ConfigError(
             f"{where}: unknown key {unknown[0]!r}; known are {', '.join(sorted(fields))}"
         )
-    protocol = Protocol(**{"name": path.stem} | values)
-    if isinstance(protocol.seeds, list):
-        protocol = dataclasses.replace(protocol, seeds=tuple(protocol.seeds))
-    _check(protocol, where)
+    if isinstance(values.get("seeds"), list):
+        values["seeds"] = tuple(values["seeds"])
+    fields_given: dict[str, Any] = {"name": path.stem} | values
+    protocol = Protocol(**fields_given)
+    problems = list(_problems(protocol))
+    if problems:
+        raise ConfigError(f"{where}: {'; '.join(problems)}")
     return protocol
 
 
-def _check(protocol: Protocol, where: str) -> None:
-    """Raise ConfigError for a value that does not fit its key."""
+def _problems(protocol: Protocol) -> Iterator[str]:
+    """Yield what does not fit its key. YAML gives values of any type, whatever the annotations say."""
+    values: dict[str, Any] = dataclasses.asdict(protocol)
     for key, allowed in CHOICES.items():
-        if getattr(protocol, key) not in allowed:
-            raise ConfigError(
-                f"{where}: {key} {getattr(protocol, key)!r} is none of {', '.join(map(str, allowed))}"
-            )
+        if values[key] not in allowed:
+            yield f"{key} {values[key]!r} is none of {', '.join(map(str, allowed))}"
     for key in ("name", "asr", "language", "speaker", "source"):
-        if not isinstance(getattr(protocol, key), str) or (
-            key != "source" and not getattr(protocol, key).strip()
-        ):
-            raise ConfigError(f"{where}: {key} must be text, got {getattr(protocol, key)!r}")
-    for key, kind in (("list_sha256", str), ("num_beams", int)):
-        if not isinstance(getattr(protocol, key), kind | None):
-            raise ConfigError(
-                f"{where}: {key} must be {kind.__name__} or null, got {getattr(protocol, key)!r}"
-            )
-    if type(protocol.num_beams) is bool or (
-        protocol.num_beams is not None and protocol.num_beams < 1
-    ):
-        raise ConfigError(
-            f"{where}: num_beams must be a whole number from 1 up, or null, got {protocol.num_beams!r}"
-        )
-    if protocol.list_sha256 is not None and not re.fullmatch("[0-9a-f]{64}", protocol.list_sha256):
-        raise ConfigError(
-            f"{where}: list_sha256 must be 64 digits 0-9a-f, got {protocol.list_sha256!r}"
-        )
+        if not isinstance(values[key], str) or (key != "source" and not values[key].strip()):
+            yield f"{key} must be text, got {values[key]!r}"
+    beams, sha256, seeds = values["num_beams"], values["list_sha256"], values["seeds"]
+    if not isinstance(beams, int | None):
+        yield f"num_beams must be int or null, got {beams!r}"
+    elif beams is not None and (isinstance(beams, bool) or beams < 1):
+        yield f"num_beams must be a whole number from 1 up, or null, got {beams!r}"
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", str(sha256)):
+        yield f"list_sha256 must be 64 digits 0-9a-f, or null, got {sha256!r}"
     if protocol.name in PROTOCOLS:
-        raise ConfigError(
-            f"{where}: name {protocol.name!r} is taken by a built-in protocol; choose another"
-        )
-    seeds = protocol.seeds
-    if (
-        not isinstance(seeds, tuple)
-        or not seeds
-        or not all(type(seed) is int and seed >= 0 for seed in seeds)
-    ):
-        raise ConfigError(
-            f"{where}: seeds must be a list of whole numbers, none below 0, got {seeds!r}"
-        )
-    if len(set(seeds)) != len(seeds):
-        raise ConfigError(f"{where}: seeds {list(seeds)} name one twice")
+        yield f"name {protocol.name!r} is taken by a built-in protocol; choose another"
+    whole = isinstance(seeds, tuple) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole or not seeds:
+        yield f"seeds must be a list of whole numbers, none below 0, got {seeds!r}"
+    elif len(set(seeds)) != len(seeds):
+        yield f"seeds {list(seeds)} name one twice"
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -10,34 +11,125 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from svae.errors import DataError
-from svae.evaluation.ask import Bench, Judges, embed_all, rate_all, transcribe_all
+from svae.evaluation.ask import (
+    Bench,
+    Failed,
+    Heard,
+    Judges,
+    embed_all,
+    rate_all,
+    transcribe_all,
+)
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
+from svae.evaluation.signals import SIGNAL_SCORES, SignalScores
 from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_counts, spread
 from svae.judges.naturalness import DNSMOS_SCALES, UTMOS
-from svae.judges.wer import word_errors
+from svae.judges.wer import WordErrors, word_errors
 
-Rows = list[dict[str, Any]]
 Systems = dict[str, dict[str, Recording]]
 """Name (`originals`, `seed 0`, `wavs`, a codec) → item id → recording."""
-COUNTS = ("substitutions", "deletions", "insertions", "words")
 ORIGINALS = "originals"
-SIGNAL_SCORES = (
-    "pesq_wb",
-    "pesq_nb",
-    "stoi",
-    "mel_distance",
-    "stft_distance",
-    "mcd",
-    "f0_rmse",
-    "voicing_error",
-)
+COUNTS = ("substitutions", "deletions", "insertions", "words")
 SIMILARITIES = ("sim_ecapa", "sim_o")
 QUALITY_SCORES = (UTMOS, *DNSMOS_SCALES)
-SCORES = (
-    "wer", "wer_corpus", *SIMILARITIES, *QUALITY_SCORES, *(f"{s}_to_original" for s in SIMILARITIES), *SIGNAL_SCORES
-)  # fmt: skip
+JUDGED_SCORES = (*SIMILARITIES, *QUALITY_SCORES, *(f"{s}_to_original" for s in SIMILARITIES))
+SCORES = ("wer", "wer_corpus", *JUDGED_SCORES, *SIGNAL_SCORES)
 """All columns, in the order of tables."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the judges say about one recording of an utterance."""
+
+    audio: str
+    """Where it lies."""
+    seconds: float
+    hypothesis: str
+    word_errors: WordErrors | None
+    """None for a text without words."""
+    judged: dict[str, float | None]
+    """Scores out of `JUDGED_SCORES`: those that were asked for; None where there is nothing to compare with."""
+    error: str | None = None
+    """Why it could not be heard; it counts as wholly wrong then."""
+    signal: SignalScores | None = None
+    """Only reconstructions have these."""
+
+    @property
+    def columns(self) -> dict[str, float | None]:
+        """All scores by column, but for `wer_corpus`, which a single recording does not have."""
+        wer = None if self.word_errors is None else self.word_errors.rate
+        return {"wer": wer} | self.judged | (self.signal.scores if self.signal else {})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what utterances.jsonl holds."""
+        row: dict[str, Any] = {"audio": self.audio, "seconds": self.seconds}
+        if self.error is not None:
+            row["error"] = self.error
+        row["hypothesis"] = self.hypothesis
+        row["wer"] = self.columns["wer"]
+        if self.word_errors is not None:
+            row |= asdict(self.word_errors)
+        row |= self.judged
+        if self.signal is not None:
+            row |= self.signal.to_json()
+        return row
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Scored:
+        """Read what `to_json` made; raises KeyError or TypeError where something is missing."""
+        known = row["wer"] is not None
+        return cls(
+            audio=row["audio"],
+            seconds=row["seconds"],
+            hypothesis=row["hypothesis"],
+            word_errors=WordErrors(**{name: row[name] for name in COUNTS}) if known else None,
+            judged={name: row[name] for name in JUDGED_SCORES if name in row},
+            error=row.get("error"),
+            signal=SignalScores.from_json(row) if "compared_seconds" in row else None,
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One utterance: what was to be said, and what each system's recording of it was heard as."""
+
+    id: str
+    speaker: str | None
+    text: str
+    prompt: str | None
+    """Where the prompt lies."""
+    prompt_text: str | None
+    recordings: dict[str, Scored]
+    """By the name of the system."""
+
+    def of(self, names: Sequence[str]) -> list[Scored]:
+        """Return the recordings of these systems, of those that have one."""
+        return [self.recordings[name] for name in names if name in self.recordings]
+
+    def mean(self, names: Sequence[str], column: str) -> float | None:
+        """Return the mean of a score over the recordings of these systems."""
+        values = [scored.columns.get(column) for scored in self.of(names)]
+        known = [value for value in values if value is not None]
+        return sum(known) / len(known) if known else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the line of utterances.jsonl."""
+        recordings = {name: scored.to_json() for name, scored in self.recordings.items()}
+        return vars(self) | {"recordings": recordings}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Row:
+        """Read what `to_json` made; raises KeyError or TypeError where something is missing."""
+        recordings = {name: Scored.from_json(found) for name, found in row["recordings"].items()}
+        return cls(
+            id=row["id"],
+            speaker=row.get("speaker"),
+            text=row["text"],
+            prompt=row.get("prompt"),
+            prompt_text=row.get("prompt_text"),
+            recordings=recordings,
+        )
 
 
 def score(
@@ -46,7 +138,7 @@ def score(
     judges: Judges,
     bench: Bench,
     normalize: Callable[[str], str],
-) -> Rows:
+) -> list[Row]:
     """Return one row for each item: what each system's recording was heard as, its WER and its similarities.
 
     Similarity is to the prompt; that of `originals` is that of the human recording to the prompt. A recording that is
@@ -58,99 +150,93 @@ def score(
     prompts = [item.prompt for item in items if item.prompt is not None]
     # Each system by itself: batches, and so what is remembered of the originals, do not depend on who stands beside them.
     sets = [list(of_item.values()) for of_item in systems.values()]
-    vectors: dict[str, dict[str, Any]] = {}
+    voices: dict[str, dict[str, Tensor | Failed]] = {}
     for kind, model in judges.speakers.items():
-        found = vectors[kind] = embed_all(bench, kind, model, prompts)
+        voices[kind] = embed_all(bench, kind, model, prompts)
         for prompt in prompts:  # before the recogniser hears hours of speech
-            if isinstance(found[prompt.name], dict):
-                raise DataError(f"prompt {prompt.name}: {found[prompt.name]['error']}")
+            voice = voices[kind][prompt.name]
+            if isinstance(voice, Failed):
+                raise DataError(f"prompt {prompt.name}: {voice.reason}")
         for recordings in sets:
-            found |= embed_all(bench, kind, model, recordings)
-    heard: dict[str, Any] = {}
+            voices[kind] |= embed_all(bench, kind, model, recordings)
+    heard: dict[str, Heard | Failed] = {}
     for recordings in sets:
         heard |= transcribe_all(bench, judges.asr, recordings)
-    rated: list[dict[str, Any]] = [
-        {
-            key: value
-            for recordings in sets
-            for key, value in rate_all(bench, name, model, recordings).items()
-        }
-        for name, model in judges.quality.items()
+    rated: list[dict[str, dict[str, float]]] = []
+    for name, predictor in judges.quality.items():
+        rated.append({})
+        for recordings in sets:
+            rated[-1] |= rate_all(bench, name, predictor, recordings)
+
+    def scored(item: Item, recording: Recording) -> Scored:
+        answer = heard[recording.name]
+        errors = [answer.reason] if isinstance(answer, Failed) else []
+        hypothesis = "" if isinstance(answer, Failed) else answer.text
+        judged: dict[str, float | None] = {}
+        for kind, vectors in voices.items():
+            voice = vectors[recording.name]
+            judged[kind] = None if item.prompt is None else cosine(voice, vectors[item.prompt.name])
+            if isinstance(voice, Failed):
+                errors.append(voice.reason)
+        for ratings in rated:
+            judged |= ratings[recording.name]
+        return Scored(
+            audio=recording.name,
+            seconds=0.0 if isinstance(answer, Failed) else answer.seconds,
+            hypothesis=hypothesis,
+            word_errors=word_errors(item.text, hypothesis, normalize)
+            if normalize(item.text).strip()
+            else None,
+            judged=judged,
+            error=errors[0] if errors else None,
+        )
+
+    return [
+        Row(
+            id=item.id,
+            speaker=item.speaker,
+            text=item.text,
+            prompt=None if item.prompt is None else item.prompt.name,
+            prompt_text=item.prompt_text,
+            recordings={
+                name: scored(item, of_item[item.id])
+                for name, of_item in systems.items()
+                if item.id in of_item
+            },
+        )
+        for item in items
     ]
-    rows = []
-    for item in items:
-        row: dict[str, Any] = {"id": item.id, "speaker": item.speaker, "text": item.text}
-        row["prompt"] = None if item.prompt is None else item.prompt.name
-        row["prompt_text"] = item.prompt_text
-        row["recordings"] = {}
-        for name, of_item in systems.items():
-            if item.id in of_item:
-                recording = of_item[item.id]
-                entry = _heard(recording, item.text, heard[recording.name], normalize)
-                for kind, found in vectors.items():
-                    entry[kind] = _similarity(found, recording, item.prompt)
-                    if isinstance(found[recording.name], dict):
-                        entry.setdefault("error", found[recording.name]["error"])
-                for found in rated:
-                    entry |= found[recording.name]
-                row["recordings"][name] = entry
-        rows.append(row)
-    return rows
 
 
-def _heard(
-    recording: Recording, text: str, answer: dict[str, Any], normalize: Callable[[str], str]
-) -> dict[str, Any]:
-    """Return what the recogniser's answer means; a text without words has no WER."""
-    entry: dict[str, Any] = {"audio": recording.name, "seconds": answer.get("seconds", 0.0)}
-    if "error" in answer:
-        entry["error"] = answer["error"]
-    entry["hypothesis"] = answer.get("text", "")
-    if not normalize(text).strip():
-        return entry | {"wer": None}
-    errors = word_errors(text, entry["hypothesis"], normalize)
-    return entry | {"wer": errors.rate} | {name: getattr(errors, name) for name in COUNTS}
-
-
-def _similarity(
-    found: dict[str, Any], recording: Recording, prompt: Recording | None
-) -> float | None:
-    """Return the cosine to the prompt; 0, that of strangers, for a recording that is not there."""
-    if prompt is None:
-        return None
-    vector = found[recording.name]
-    return 0.0 if isinstance(vector, dict) else cosine(vector, found[prompt.name])
-
-
-def cosine(a: Tensor, b: Tensor) -> float:
-    """Return the cosine of two embeddings (E,)."""
+def cosine(a: Tensor | Failed, b: Tensor | Failed) -> float:
+    """Return the cosine of two embeddings (E,); 0, that of strangers, where one is not there."""
+    if isinstance(a, Failed) or isinstance(b, Failed):
+        return 0.0
     return float(F.cosine_similarity(a, b, dim=0))
 
 
-def ratio(rows: Rows, names: Sequence[str], column: str) -> Ratio | None:
+def ratio(rows: Sequence[Row], names: Sequence[str], column: str) -> Ratio | None:
     """Return a column as a ratio over utterances, each the sum over several recordings of it (seeds)."""
-    entries = [
-        [row["recordings"][name] for name in names if name in row["recordings"]] for row in rows
-    ]
-    if column == "wer_corpus":
-        counted = [[e for e in found if e["wer"] is not None] for found in entries]
-        errors = [
-            sum(e["substitutions"] + e["deletions"] + e["insertions"] for e in found)
-            for found in counted
-        ]
-        words = [sum(e["words"] for e in found) for found in counted]
-        return (
-            Ratio(np.array(errors, dtype=float), np.array(words, dtype=float))
-            if sum(words)
-            else None
-        )
-    each = [[e[column] for e in found if e.get(column) is not None] for found in entries]
-    if not any(each):
+    numerators: list[float] = []
+    denominators: list[float] = []
+    for row in rows:
+        if column == "wer_corpus":
+            counted = [s.word_errors for s in row.of(names) if s.word_errors is not None]
+            numerators.append(sum(found.errors for found in counted))
+            denominators.append(sum(found.words for found in counted))
+        else:
+            values = [scored.columns.get(column) for scored in row.of(names)]
+            known = [value for value in values if value is not None]
+            numerators.append(sum(known))
+            denominators.append(len(known))
+    if not any(denominators):
         return None
-    return Ratio(np.array([float(sum(v)) for v in each]), np.array([float(len(v)) for v in each]))
+    return Ratio(np.array(numerators, dtype=np.float64), np.array(denominators, dtype=np.float64))
 
 
-def summarize(rows: Rows, names: Sequence[str], *, cluster: bool = False) -> dict[str, Any] | None:
+def summarize(
+    rows: Sequence[Row], names: Sequence[str], *, cluster: bool = False
+) -> dict[str, Any] | None:
     """Return the means over the rows that have these recordings, with intervals; None if there are none.
 
     Args:
@@ -159,76 +245,67 @@ def summarize(rows: Rows, names: Sequence[str], *, cluster: bool = False) -> dic
             mean, and the interval is over utterances.
         cluster: draw whole speakers in the bootstrap.
     """
-    kept = [row for row in rows if any(name in row["recordings"] for name in names)]
+    kept = [row for row in rows if row.of(names)]
     if not kept:
         return None
     groups = speakers_of(kept) if cluster else None
-    counts = resampling_counts(len(kept), groups=groups)
-    found = {column: r for column in SCORES if (r := ratio(kept, names, column)) is not None}
-    entries = [
-        row["recordings"][name] for row in kept for name in names if name in row["recordings"]
-    ]
-    columns = [
-        column
-        for column in SCORES
-        if column == "wer_corpus" or any(column in entry for entry in entries)
-    ]
-    summary: dict[str, Any] = dict.fromkeys(
-        columns
-    )  # None: asked for, but defined for no utterance
-    summary |= {column: r.value for column, r in found.items()}
+    counts = resampling_counts(len(kept) if groups is None else len(set(groups)))
+    entries = [scored for row in kept for scored in row.of(names)]
+    asked = {"wer_corpus"}.union(*(scored.columns for scored in entries))
+    summary: dict[str, Any] = {}
+    intervals: dict[str, list[float]] = {}
+    for column in SCORES:
+        if column not in asked:
+            continue
+        found = ratio(kept, names, column)
+        summary[column] = None if found is None else found.value  # None: defined for no utterance
+        ends = None if found is None else interval(found.added_up(groups), counts)
+        if ends is not None:
+            intervals[column] = [round(end, 8) for end in ends]
     return summary | {
-        "intervals": {
-            column: ends
-            for column, r in found.items()
-            if (ends := _rounded(interval(r, counts, groups=groups))) is not None
-        },
+        "intervals": intervals,
         "utterances": len(kept),
-        "seconds": round(sum(entry["seconds"] for entry in entries), 6),
-        "errors": sum("error" in entry for entry in entries),
+        "seconds": round(sum(scored.seconds for scored in entries), 6),
+        "errors": sum(scored.error is not None for scored in entries),
     }
 
 
-def _rounded(ends: tuple[float, float] | None) -> list[float] | None:
-    return None if ends is None else [round(end, 8) for end in ends]
-
-
-def speakers_of(rows: Rows) -> list[str]:
+def speakers_of(rows: Sequence[Row]) -> list[str]:
     """Return the speaker of each row; a row without one is a speaker of its own."""
-    return [row["speaker"] if row["speaker"] is not None else f"\0{row['id']}" for row in rows]
+    return [row.speaker if row.speaker is not None else f"\0{row.id}" for row in rows]
 
 
-def spread_over_seeds(rows: Rows, names: Sequence[str]) -> dict[str, Any]:
+def spread_over_seeds(rows: Sequence[Row], names: Sequence[str]) -> dict[str, Any]:
     """Return mean, deviation, least and greatest of every column over the seeds."""
     found = {}
     for column in SCORES:
         ratios = [ratio(rows, [name], column) for name in names]
-        if all(r is not None for r in ratios):
-            found[column] = spread([r.value for r in ratios if r is not None])
+        known = [each.value for each in ratios if each is not None]
+        if len(known) == len(names):
+            found[column] = spread(known)
     return found
 
 
-def failures_of(rows: Rows) -> list[dict[str, str]]:
+def failures_of(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Return every recording that could not be heard: id, system, reason."""
     return [
-        {"id": row["id"], "recording": name, "error": entry["error"]}
+        {"id": row.id, "recording": name, "error": scored.error}
         for row in rows
-        for name, entry in row["recordings"].items()
-        if "error" in entry
+        for name, scored in row.recordings.items()
+        if scored.error is not None
     ]
 
 
-def notes_on(items: Sequence[Item], rows: Rows, *, cluster: bool = False) -> list[str]:
+def notes_on(items: Sequence[Item], rows: Sequence[Row], *, cluster: bool = False) -> list[str]:
     """Return what a reader of the table has to know."""
     notes = []
-    units, name = (
-        (len(set(speakers_of(rows))), "speakers") if cluster else (len(rows), "utterances")
-    )
+    units = len(set(speakers_of(rows))) if cluster else len(rows)
+    name = "speakers" if cluster else "utterances"
     if units < FEW_UNITS:
         notes.append(
             f"intervals over only {units} {name} are too narrow: such a 95 % interval holds the truth less often than that"
         )
-    without = sum(ORIGINALS not in row["recordings"] for row in rows)
+    without = sum(ORIGINALS not in row.recordings for row in rows)
     if without == len(rows):
         notes.append(
             "no item names an original recording (`target`), so there is nothing to compare with"
@@ -241,7 +318,7 @@ def notes_on(items: Sequence[Item], rows: Rows, *, cluster: bool = False) -> lis
     if alone:
         notes.append(f"{alone} of {len(rows)} items have no prompt, so no similarity to it")
     wordless = sum(
-        all(entry["wer"] is None for entry in row["recordings"].values()) for row in rows
+        all(scored.word_errors is None for scored in row.recordings.values()) for row in rows
     )
     if wordless:
         notes.append(f"{wordless} of {len(rows)} items have no text, so no WER")

@@ -10,7 +10,7 @@ from rich.console import Console
 from svae.checkpoint import Checkpoint
 from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
-from svae.evaluation.codec import add_codec_scores, codec_notes
+from svae.evaluation.codec import codec_notes, with_codec_scores
 from svae.evaluation.make import (
     existing_seeds,
     existing_wavs,
@@ -27,10 +27,10 @@ from svae.evaluation.options import (
     sampling_of,
 )
 from svae.evaluation.report.page import write_page
-from svae.evaluation.report.tables import print_results, write_results
+from svae.evaluation.report.tables import FORMAT, Metrics, print_results, write_results
 from svae.evaluation.rows import (
     ORIGINALS,
-    Rows,
+    Row,
     Systems,
     failures_of,
     notes_on,
@@ -45,8 +45,6 @@ from svae.runtime.environment import environment
 from svae.runtime.files import writable_folder
 from svae.synthesis.load import load_tts
 
-FORMAT = 2
-
 
 @dataclass
 class Made:
@@ -60,7 +58,7 @@ class Made:
     real_time_factors: list[float] = field(default_factory=list)
 
 
-def evaluate(options: EvaluateOptions) -> dict[str, Any]:
+def evaluate(options: EvaluateOptions) -> Metrics:
     """Run an evaluation, alone or as one rank of torchrun; write its files; print a table.
 
     Returns:
@@ -82,7 +80,7 @@ def _evaluate(
     checkpoint: Checkpoint | None,
     world: World,
     console: Console,
-) -> dict[str, Any]:
+) -> Metrics:
     items = plan.items.items
     out = writable_folder(options.out, option="--out")
     if options.reconstruction and any(item.target is None for item in items):
@@ -110,7 +108,7 @@ def _evaluate(
     with bench.stages.measure("judging"):
         rows = score(items, systems, judges, bench, plan.protocol.normalize)
         if options.reconstruction:
-            add_codec_scores(rows, items, systems, judges, bench)
+            rows = with_codec_scores(rows, items, systems, judges, bench)
     metrics = _metrics(options, plan, made, list(others), judges, rows)
     described = environment(world.device)
     metrics["environment"] = {key: value for key, value in described.items() if key != "date"}
@@ -122,7 +120,7 @@ def _evaluate(
         }
         if made.real_time_factors:
             timings["real_time_factor"] = sum(made.real_time_factors) / len(made.real_time_factors)
-        write_results(out, metrics, rows, timings)
+        write_results(out, metrics, [row.to_json() for row in rows], timings)
         if options.report_megabytes:
             normalize = plan.protocol.normalize
             write_page(
@@ -192,8 +190,13 @@ def _reconstruct(
 
 
 def _metrics(
-    options: EvaluateOptions, plan: Plan, made: Made, others: list[str], judges: Judges, rows: Rows
-) -> dict[str, Any]:
+    options: EvaluateOptions,
+    plan: Plan,
+    made: Made,
+    others: list[str],
+    judges: Judges,
+    rows: list[Row],
+) -> Metrics:
     """Return what metrics.json holds, less the environment. Nothing here depends on time, ranks or the cache."""
     names = list(made.systems)
     several = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -12,13 +14,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svae.audio import log_mel, resample
+from svae.audio import SPEECH_RATE, log_mel, resample
+
+SIGNAL_SCORES = (
+    "pesq_wb",
+    "pesq_nb",
+    "stoi",
+    "mel_distance",
+    "stft_distance",
+    "mcd",
+    "f0_rmse",
+    "voicing_error",
+)
 
 STFT_SIZES = ((512, 50, 240), (1024, 120, 600), (2048, 240, 1200))
 """Transform, hop and window in samples. Source: Parallel WaveGAN (Yamamoto et al. 2020), section 3."""
 CEPSTRA = 13
 F0_RANGE = (60.0, 500.0)
-"""Hz."""
+"""In Hz."""
 F0_WINDOW_SECONDS, F0_HOP_SECONDS = 0.05, 0.01
 VOICED = 0.5
 """Least height of the autocorrelation peak of a voiced frame, as Praat has 0.45."""
@@ -26,10 +39,43 @@ SILENCE = 0.03
 """A frame whose peak is below this share of the clip's peak is unvoiced. Source: Boersma 1993."""
 OCTAVE_COST = 0.02
 """Per octave of lag: of equal peaks, as every periodic signal has them, the shortest period wins. Source: Boersma 1993."""
-
-
 WORST_PESQ, WORST_STOI = 1.0, 0.0
-"""Of a clip without anything that these measures take for speech, beside a reference that has some."""
+"""Scores of a clip without anything that these measures take for speech, beside a reference that has some."""
+
+
+@dataclass(frozen=True)
+class SignalScores:
+    """The measures of one pair of clips."""
+
+    scores: dict[str, float | None]
+    """By the names in `SIGNAL_SCORES`; None where a measure does not exist."""
+    undefined: dict[str, str]
+    """The reason of each None."""
+    compared_seconds: float
+    """Length of the reference."""
+    longer_by_seconds: float | None = None
+    """How much longer than the reference the other clip was, where that is more than a codec's frame."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the cache and utterances.jsonl hold."""
+        row = {
+            **self.scores,
+            "undefined": self.undefined,
+            "compared_seconds": self.compared_seconds,
+        }
+        if self.longer_by_seconds is not None:
+            row["longer_by_seconds"] = self.longer_by_seconds
+        return row
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> SignalScores:
+        """Read what `to_json` made, among other fields."""
+        return cls(
+            scores={name: row.get(name) for name in SIGNAL_SCORES},
+            undefined=row["undefined"],
+            compared_seconds=row["compared_seconds"],
+            longer_by_seconds=row.get("longer_by_seconds"),
+        )
 
 
 class UndefinedScoreError(ValueError):
@@ -47,17 +93,13 @@ def identity() -> dict[str, Any]:
     }
 
 
-def signal_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> dict[str, Any]:
-    """Return all scores of one pair of waveforms (S,) of equal length.
-
-    Returns:
-        Name → score (None where it is undefined), and `undefined`: the reason of each None.
-    """
+def signal_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> SignalScores:
+    """Return all scores of one pair of waveforms (S,) of equal length."""
     reference, degraded = reference.detach().cpu(), degraded.detach().cpu()
-    scores: dict[str, Any] = {}
+    scores: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
     f0 = functools.cache(lambda: f0_errors(reference, degraded, sample_rate))
-    measures = {
+    measures: dict[str, Callable[[], float]] = {
         "pesq_wb": lambda: pesq(reference, degraded, sample_rate, "wb"),
         "pesq_nb": lambda: pesq(reference, degraded, sample_rate, "nb"),
         "stoi": lambda: stoi(reference, degraded, sample_rate),
@@ -69,13 +111,14 @@ def signal_scores(reference: Tensor, degraded: Tensor, sample_rate: int) -> dict
     }
     for name, measure in measures.items():
         try:
-            scores[name] = measure()
+            value = measure()
+            if not math.isfinite(value):
+                raise UndefinedScoreError(f"it is {value}")
+            scores[name] = value
         except UndefinedScoreError as error:
-            scores[name], undefined[name] = None, str(error)
-            continue
-        if not math.isfinite(scores[name]):
-            scores[name], undefined[name] = None, f"it is {scores[name]}"
-    return {**scores, "undefined": undefined}
+            scores[name] = None
+            undefined[name] = str(error)
+    return SignalScores(scores, undefined, reference.shape[0] / sample_rate)
 
 
 def stft_distance(reference: Tensor, degraded: Tensor) -> float:
@@ -224,18 +267,18 @@ def pesq(reference: Tensor, degraded: Tensor, sample_rate: int, band: str) -> fl
     import pesq as itu
 
     clips = [
-        resample(w.reshape(1, -1), sample_rate, 16000)[0].numpy().astype(np.float64)
+        resample(w.reshape(1, -1), sample_rate, SPEECH_RATE)[0].numpy().astype(np.float64)
         for w in (reference, degraded)
     ]
     if not clips[0].any():
         raise UndefinedScoreError("the reference is silent")
     if clips[1].any():
         try:
-            return _finite(float(itu.pesq(16000, *clips, band)), "PESQ")
+            return _finite(float(itu.pesq(SPEECH_RATE, *clips, band)), "PESQ")
         except (itu.PesqError, ValueError):
             pass  # of either clip: the reference alone tells of which
     try:
-        itu.pesq(16000, clips[0], clips[0], band)
+        itu.pesq(SPEECH_RATE, clips[0], clips[0], band)
     except (itu.PesqError, ValueError) as error:
         raise UndefinedScoreError(f"PESQ: {_pesq_message(error)}") from None
     return WORST_PESQ

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 RESAMPLES = 2000
-"""Of a bootstrap: the ends of a 95 % interval are then good to a few per cent of its width."""
+"""Samples of a bootstrap: with so many, the ends of a 95 % interval are good to a few per cent of its width."""
 PERMUTATIONS = 10_000
+PERMUTATIONS_AT_ONCE = 1000
 EXACT_UNITS = 14
 """Up to so many differing utterances (or speakers) all 2^n sign patterns are counted, instead of drawn."""
 CONFIDENCE = 0.95
@@ -26,7 +27,7 @@ FEW_UNITS = 10
 
 @dataclass(frozen=True)
 class Ratio:
-    """One score of a list: numerator and denominator of each utterance (N,)."""
+    """One score of a list: numerator and denominator of each utterance, or of each speaker (N,)."""
 
     numerator: Array
     denominator: Array
@@ -35,6 +36,30 @@ class Ratio:
     def value(self) -> float:
         """The score itself."""
         return float(self.numerator.sum() / self.denominator.sum())
+
+    @property
+    def units(self) -> int:
+        """How many utterances (or speakers) have the score."""
+        return int((self.denominator > 0).sum())
+
+    def added_up(self, groups: Sequence[Hashable] | None) -> Ratio:
+        """Return the ratio with one entry for each group (speaker): a bootstrap over these draws whole speakers.
+
+        Args:
+            groups: the speaker of each utterance; None returns the ratio as it is.
+        """
+        if groups is None:
+            return self
+        index = group_numbers(groups)
+        numerator = np.bincount(index, self.numerator).astype(np.float64)
+        denominator = np.bincount(index, self.denominator).astype(np.float64)
+        return Ratio(numerator, denominator)
+
+
+def group_numbers(groups: Sequence[Hashable]) -> NDArray[np.int64]:
+    """Number groups by first appearance; return the number of each utterance's group (N,)."""
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
 def mean_of(values: Sequence[float | None]) -> Ratio | None:
@@ -45,18 +70,11 @@ def mean_of(values: Sequence[float | None]) -> Ratio | None:
     return Ratio(np.array([value or 0.0 for value in values], dtype=np.float64), known)
 
 
-def resampling_counts(
-    size: int,
-    *,
-    groups: Sequence[Hashable] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Array:
-    """Draw bootstrap samples: how often each utterance is in each of them.
+def resampling_counts(size: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """Draw bootstrap samples: how often each utterance (or speaker) is in each of them.
 
     Args:
-        size: utterances N.
-        groups: the speaker of each; then whole speakers are drawn, and their utterances come and go together.
+        size: utterances (or speakers) N.
         resamples: samples B.
         seed: of the draws; the same arguments give the same samples, so that scores of one list are resampled alike.
 
@@ -64,40 +82,22 @@ def resampling_counts(
         (B, N).
     """
     generator = np.random.default_rng(seed)
-    if groups is None:
-        return generator.multinomial(size, np.full(size, 1 / size), size=resamples).astype(
-            np.float64
-        )
-    index = _indices(groups)
-    count = int(index.max()) + 1
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return drawn[:, index].astype(np.float64)
+    counts = generator.multinomial(size, np.full(size, 1 / size), size=resamples)
+    return counts.astype(np.float64)
 
 
-def units_of(ratio: Ratio, groups: Sequence[Hashable] | None = None) -> int:
-    """Return how many utterances (with `groups`: speakers) have the score."""
-    known = ratio.denominator > 0
-    return (
-        int(known.sum())
-        if groups is None
-        else len({g for g, has in zip(groups, known, strict=True) if has})
-    )
-
-
-def interval(
-    ratio: Ratio, counts: Array, *, groups: Sequence[Hashable] | None = None
-) -> tuple[float, float] | None:
-    """Return the percentile bootstrap interval of a ratio, or None for fewer than two utterances (or groups)."""
-    if units_of(ratio, groups) < 2:
+def interval(ratio: Ratio, counts: Array) -> tuple[float, float] | None:
+    """Return the percentile bootstrap interval of a ratio, or None where fewer than two units have the score."""
+    if ratio.units < 2:
         return None
-    low, high = np.quantile(_ratios(ratio, counts), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    drawn_below = counts @ ratio.denominator
+    drawn = drawn_below > 0  # a sample may hold only utterances without this score
+    return _ends((counts[drawn] @ ratio.numerator) / drawn_below[drawn])
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
-
-
-def _ratios(ratio: Ratio, counts: Array) -> Array:
-    below = counts @ ratio.denominator
-    drawn = below > 0  # a sample may hold only utterances without this score
-    return (counts[drawn] @ ratio.numerator) / below[drawn]
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
@@ -139,43 +139,42 @@ def compare_paired(
         groups: the speaker of each utterance.
         seed: of resamples and permutations.
     """
-    counts = resampling_counts(a.numerator.shape[0], groups=groups, seed=seed)
+    first, second = a.added_up(groups), b.added_up(groups)
+    counts = resampling_counts(first.numerator.shape[0], seed=seed)
+    if groups is not None:
+        # Sums over utterances, not over speakers' sums: comparison.json is not rounded, and its last digits stay.
+        counts = counts[:, group_numbers(groups)]
     below_a, below_b = counts @ a.denominator, counts @ b.denominator
     drawn = (below_a > 0) & (below_b > 0)
-    differences = (counts[drawn] @ b.numerator) / below_b[drawn] - (
-        counts[drawn] @ a.numerator
-    ) / below_a[drawn]
+    score_a = (counts[drawn] @ a.numerator) / below_a[drawn]
+    score_b = (counts[drawn] @ b.numerator) / below_b[drawn]
     ends = None
-    if min(units_of(a, groups), units_of(b, groups)) > 1 and differences.size:
-        low, high = np.quantile(differences, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        ends = (float(low), float(high))
-    p, exact = _permutation_p(a, b, groups, seed)
-    return Comparison(a.value, b.value, b.value - a.value, ends, p, exact)
+    if min(first.units, second.units) > 1 and drawn.any():
+        ends = _ends(score_b - score_a)
+    difference = b.value - a.value
+    p, exact = _permutation_p(first, second, abs(difference), seed)
+    return Comparison(a.value, b.value, difference, ends, p, exact)
 
 
-def _permutation_p(
-    a: Ratio, b: Ratio, groups: Sequence[Hashable] | None, seed: int
-) -> tuple[float, bool]:
-    index = np.arange(a.numerator.shape[0]) if groups is None else _indices(groups)
-    sums = [
-        np.bincount(index, weights=w)
-        for w in (a.numerator, a.denominator, b.numerator, b.denominator)
-    ]
-    differ = (sums[0] != sums[2]) | (sums[1] != sums[3])
+def _permutation_p(a: Ratio, b: Ratio, observed: float, seed: int) -> tuple[float, bool]:
+    """Return the p-value of a difference, and whether every exchange of units between a and b was counted."""
+    sums = (a.numerator, a.denominator, b.numerator, b.denominator)
+    differ = (a.numerator != b.numerator) | (a.denominator != b.denominator)
     rest = [float(w[~differ].sum()) for w in sums]  # exchanging equal results changes nothing
     units = [w[differ] for w in sums]
-    observed = abs(b.value - a.value)
     size = int(differ.sum())
     exact = size <= EXACT_UNITS
     if exact:
-        swaps = (np.arange(2**size)[:, None] >> np.arange(size)[None, :]) & 1
-        hits, total = _count_extreme(swaps.astype(np.float64), units, rest, observed), 2**size
-        return hits / total, True
-    generator, hits, done = np.random.default_rng(seed), 0, 0
-    while done < PERMUTATIONS:
-        swaps = generator.integers(0, 2, size=(1000, size)).astype(np.float64)
-        hits, done = hits + _count_extreme(swaps, units, rest, observed), done + 1000
-    return (hits + 1) / (done + 1), False  # the observed assignment is one of the permutations
+        all_swaps = (np.arange(2**size)[:, None] >> np.arange(size)[None, :]) & 1
+        hits = _count_extreme(all_swaps.astype(np.float64), units, rest, observed)
+        return hits / 2**size, True
+    generator = np.random.default_rng(seed)
+    hits = 0
+    for _ in range(PERMUTATIONS // PERMUTATIONS_AT_ONCE):
+        swaps = generator.integers(0, 2, size=(PERMUTATIONS_AT_ONCE, size)).astype(np.float64)
+        hits += _count_extreme(swaps, units, rest, observed)
+    # The observed assignment is one of the permutations.
+    return (hits + 1) / (PERMUTATIONS + 1), False
 
 
 def _count_extreme(swaps: Array, units: list[Array], rest: list[float], observed: float) -> int:
@@ -187,9 +186,3 @@ def _count_extreme(swaps: Array, units: list[Array], rest: list[float], observed
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.abs(top_b / below_b - top_a / below_a)
     return int(np.count_nonzero(np.nan_to_num(found) >= observed - 1e-12))
-
-
-def _indices(groups: Sequence[Hashable]) -> NDArray[np.int64]:
-    """Number groups by first appearance."""
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in groups])

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError, DataError
 from svae.runtime.files import file_sha256
 
-SAMPLE_RATE = 16000
 WORST = 1.0
-"""Least mean opinion score: what a recording that is missing or unreadable counts as."""
+"""The least mean opinion score; a recording that is missing or unreadable counts as this."""
 UTMOS = "utmos"
 DNSMOS = "dnsmos"
 DNSMOS_WINDOW = 144160
@@ -30,7 +30,7 @@ DNSMOS_SCALES = {
     "dnsmos_ovrl": (-0.06766283, 1.11546468, 0.04602535),
 }
 """Column → polynomial from what the network says to the scale of the listeners, highest power first.
-Source: DNS-Challenge, dnsmos_local.py, not personalised."""
+Source: DNS-Challenge, dnsmos_local.py, the polynomials that are not personalised."""
 
 
 class QualityPredictor:
@@ -45,27 +45,24 @@ class QualityPredictor:
     """
 
     def __init__(self, name: str, path: Path) -> None:
+        where = f"--{name} {path}"
         if not path.is_file():
-            raise ConfigError(f"--{name} {path}: no such file; expected an ONNX file")
+            raise ConfigError(f"{where}: no such file; expected an ONNX file")
         try:
             import onnxruntime
         except ImportError:
-            raise ConfigError(
-                f"--{name} {path}: needs onnxruntime; try: pip install 'svae[mos]'"
-            ) from None
+            raise ConfigError(f"{where}: needs onnxruntime; try: pip install 'svae[mos]'") from None
         onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = (
-            1  # sums in one order: the same score every time
-        )
+        # One thread sums in one order: the same score every time.
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
         try:
             self.session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base class
-            raise ConfigError(
-                f"--{name} {path}: not a usable ONNX file ({str(error).splitlines()[0][:200]})"
-            ) from None
+            raise ConfigError(f"{where}: not a usable ONNX file ({_reason(error)})") from None
         inputs = self.session.get_inputs()
         if (
             len(inputs) != 1
@@ -74,14 +71,16 @@ class QualityPredictor:
         ):
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise ConfigError(
-                f"--{name} {path}: expected one float input (1, samples) or (samples,), got {found}"
+                f"{where}: expected one float input (1, samples) or (samples,), got {found}"
             )
-        self.name, self.path, self.input = name, path, inputs[0]
+        self.name = name
+        self.path = path
+        self.input = inputs[0]
         self.columns = tuple(DNSMOS_SCALES) if name == DNSMOS else (name,)
         self.description: dict[str, Any] = {
             "model": str(path),
             "sha256": file_sha256(path),
-            "sample_rate": SAMPLE_RATE,
+            "sample_rate": SPEECH_RATE,
             "onnxruntime": metadata.version("onnxruntime"),
             "device": "cpu",
         }
@@ -109,13 +108,10 @@ class QualityPredictor:
     def _run(self, samples: np.ndarray, count: int) -> np.ndarray:
         shaped = samples[None] if len(self.input.shape) == 2 else samples
         try:
-            found = np.concatenate(
-                [np.ravel(part) for part in self.session.run(None, {self.input.name: shaped})]
-            )
+            outputs = self.session.run(None, {self.input.name: shaped})
+            found = np.concatenate([np.ravel(part) for part in outputs])
         except Exception as error:
-            raise DataError(
-                f"--{self.name} {self.path}: {str(error).splitlines()[0][:200]}"
-            ) from None
+            raise DataError(f"--{self.name} {self.path}: {_reason(error)}") from None
         if found.shape != (count,) or not np.isfinite(found).all():
             raise DataError(
                 f"--{self.name} {self.path}: expected {count} finite number(s) for {samples.shape[0]} samples, got {found[:8]}"
@@ -132,5 +128,9 @@ def dnsmos_windows(samples: np.ndarray) -> list[np.ndarray]:
         raise DataError("an empty recording has no windows")
     while samples.shape[0] < DNSMOS_WINDOW:
         samples = np.concatenate([samples, samples])
-    count = max(1, samples.shape[0] // SAMPLE_RATE - 9)
-    return [samples[i * SAMPLE_RATE : i * SAMPLE_RATE + DNSMOS_WINDOW] for i in range(count)]
+    count = max(1, samples.shape[0] // SPEECH_RATE - 9)
+    return [samples[i * SPEECH_RATE : i * SPEECH_RATE + DNSMOS_WINDOW] for i in range(count)]
+
+
+def _reason(error: Exception) -> str:
+    return str(error).splitlines()[0][:200]

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
-from svae.judges.asr import SAMPLE_RATE, SHORTEST_SECONDS, _prepare, split_revision
-from svae.runtime.pretrained import weights_sha256
+from svae.judges.clips import at_speech_rate, too_short_for_speech
+from svae.runtime.pretrained import split_revision, weights_sha256
 
 
 class Paraformer:
@@ -21,27 +22,27 @@ class Paraformer:
 
     def __init__(self, source: str, device: str | torch.device = "cpu") -> None:
         name, revision = split_revision(source)
+        spec = f"paraformer:{source}"
         try:
             import funasr
             import zhconv
         except ImportError as error:
             raise ConfigError(
-                f"--asr paraformer:{source}: needs {error.name}, which is not installed.\n"
+                f"--asr {spec}: needs {error.name}, which is not installed.\n"
                 "Install both packages: pip install funasr zhconv. Without them a Chinese list can be judged by "
                 "--asr whisper:ID with a protocol file that says `language: zh`, which is another protocol."
             ) from None
+        pinned = {} if revision is None else {"model_revision": revision}
         try:
-            which = {} if revision is None else {"model_revision": revision}
             self._model = funasr.AutoModel(
-                model=name, device=str(device), disable_update=True, **which
+                model=name, device=str(device), disable_update=True, **pinned
             )
-        except (
-            Exception
-        ) as error:  # funasr and modelscope raise many classes, AssertionError among them
-            raise ConfigError(f"--asr paraformer:{source} cannot be loaded: {error}") from None
+        # funasr and modelscope raise many classes, AssertionError among them.
+        except Exception as error:
+            raise ConfigError(f"--asr {spec} cannot be loaded: {error}") from None
         self._convert = zhconv.convert
         self.description: dict[str, Any] = {
-            "spec": f"paraformer:{source}",
+            "spec": spec,
             "asr": "paraformer",
             "model": name,
             "revision": revision,
@@ -51,12 +52,12 @@ class Paraformer:
             "zhconv": getattr(zhconv, "__version__", None),
         }
 
-    def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> list[str]:
+    def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SPEECH_RATE) -> list[str]:
         """Return the text of each waveform (S,), in simplified characters."""
-        return [self._transcribe(_prepare(waveform, sample_rate)) for waveform in waveforms]
+        return [self._transcribe(at_speech_rate(waveform, sample_rate)) for waveform in waveforms]
 
-    def _transcribe(self, waveform: Tensor) -> str:
-        if waveform.shape[0] < SHORTEST_SECONDS * SAMPLE_RATE:
+    def _transcribe(self, clip: Tensor) -> str:
+        if too_short_for_speech(clip):
             return ""
-        results = self._model.generate(input=waveform.numpy(), batch_size_s=300, disable_pbar=True)
+        results = self._model.generate(input=clip.numpy(), batch_size_s=300, disable_pbar=True)
         return self._convert(results[0]["text"], "zh-cn")

@@ -10,19 +10,21 @@ import re
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svae.audio import resample
+from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
+from svae.judges.clips import long_enough_for_a_voice
 from svae.runtime.files import file_sha256
 from svae.runtime.pretrained import first_line
 
-SAMPLE_RATE = 16000
-SHORTEST_SECONDS = 0.25
+if TYPE_CHECKING:  # importing it takes seconds
+    from transformers import WavLMModel
+
 RES2_SCALE = 8
 CONV_STRIDES = (5, 2, 2, 2, 2, 2, 2)
 DILATIONS = (2, 3, 4)
@@ -124,7 +126,7 @@ class EcapaOverWavLM(nn.Module):
 
     def __init__(
         self,
-        wavlm: nn.Module,
+        wavlm: WavLMModel,
         *,
         channels: int,
         wide: int,
@@ -262,13 +264,10 @@ class WavLMSpeaker:
         }
 
     @torch.inference_mode()
-    def embed(self, waveforms: Sequence[Tensor], sample_rate: int = SAMPLE_RATE) -> Tensor:
+    def embed(self, waveforms: Sequence[Tensor], sample_rate: int = SPEECH_RATE) -> Tensor:
         """Return unit-length embeddings (N, E) of waveforms (S,)."""
         rows = []
         for waveform in waveforms:
-            clip = resample(
-                waveform.detach().float().cpu().reshape(1, -1), sample_rate, SAMPLE_RATE
-            )
-            clip = clip.repeat(1, -(-int(SHORTEST_SECONDS * SAMPLE_RATE) // clip.shape[1]))
+            clip = long_enough_for_a_voice(waveform, sample_rate)
             rows.append(self._model(clip.to(self.device))[0].float().cpu())
         return F.normalize(torch.stack(rows), dim=-1)

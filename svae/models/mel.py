@@ -1,7 +1,4 @@
-"""Log-mel frames in place of a VAE's latents: what F5-TTS generates, and the baseline that latents are compared with.
-
-`MelFrames` has the interface that training and synthesis use of `SpeechVAE`.
-"""
+"""Log-mel frames in place of a VAE's latents: what F5-TTS generates, and the baseline that latents are compared with."""
 
 from __future__ import annotations
 
@@ -9,13 +6,15 @@ import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import torch
 import torchaudio.functional as AF
 from torch import Tensor, nn
 
+from svae.checkpoint import Checkpoint
 from svae.errors import CheckpointError, ConfigError
-from svae.models.vae.encoder import length_mask
+from svae.frames import length_mask, num_frames
 from svae.models.vae.vae import Posterior
 from svae.runtime.pretrained import first_line, load_pretrained
 
@@ -39,7 +38,7 @@ def mel_filters(num_bins: int = NUM_BINS) -> Tensor:
 
 
 class MelFrames(nn.Module):
-    """Natural log of mel magnitudes, as F5-TTS and Vocos have it; not normalised, as there.
+    """Natural log of mel magnitudes, as F5-TTS and Vocos have it; a `svae.models.representation.Representation`.
 
     24 kHz, Hann window of 1024, hop 256, HTK filters, floor 1e-5. The signal is mirrored at its ends. Frame j is centred
     on sample 256 j; there are ceil(S / 256), where F5-TTS has one more if S is a multiple of 256.
@@ -54,13 +53,52 @@ class MelFrames(nn.Module):
 
     sample_rate = SAMPLE_RATE
     hop_length = HOP_LENGTH
+    decoder_context = 16
+    """Frames of the reference decoded with the new ones and cut off, so that the vocoder does not start from nothing."""
+    plural: ClassVar[str] = "mel frames"
+    in_shards: ClassVar[bool] = False
+    checkpoint: Checkpoint | None = None
+
+    window: Tensor
+    filters: Tensor
 
     def __init__(self, vocoder: str = VOCOS, num_bins: int = NUM_BINS) -> None:
         super().__init__()
-        self.vocoder, self.latent_dim = vocoder, num_bins
+        self.vocoder = vocoder
+        self.latent_dim = num_bins
+        self.identity = f"mel-{num_bins}"
         self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
         self.register_buffer("filters", mel_filters(num_bins).clone(), persistent=False)
         self._decoder: Callable[[Tensor], Tensor] | None = None
+
+    @classmethod
+    def make(
+        cls, vae: Checkpoint | None, vocoder: str | None, latent_dim: int | None = None
+    ) -> Self:
+        """Take the vocoder; there is no VAE."""
+        return cls(vocoder or VOCOS, latent_dim or NUM_BINS)
+
+    def to_config(self) -> dict[str, Any]:
+        """See `Representation`."""
+        return {"representation": "mel", "vae_hash": None, "vocoder": self.vocoder}
+
+    def describe(self) -> str:
+        """See `Representation`."""
+        return f"Representation: mel frames, {self.latent_dim} bins, decoded by {self.vocoder}"
+
+    def load(self, device: str | torch.device) -> Self:
+        """Move the filters to a device; the vocoder is loaded at the first decoding."""
+        return self.to(device)
+
+    def load_decoder(self) -> None:
+        """Load the vocoder; raises as `decode`."""
+        if self._decoder is not None:
+            return
+        if self.vocoder == GRIFFIN_LIM:
+            self._decoder = functools.partial(griffin_lim, window=self.window, filters=self.filters)
+        else:
+            vocos = load_vocos(self.vocoder, self.latent_dim)
+            self._decoder = vocos.to(self.window.device).decode
 
     @torch.no_grad()
     def encode(self, waveform: Tensor, lengths: Tensor | None = None) -> Posterior:
@@ -75,16 +113,16 @@ class MelFrames(nn.Module):
         batch, _, samples = waveform.shape
         if lengths is None:
             lengths = torch.full((batch,), samples, dtype=torch.int64, device=waveform.device)
-        frames = -(-lengths // HOP_LENGTH)
-        num_frames = -(-samples // HOP_LENGTH)
-        span = (num_frames - 1) * HOP_LENGTH + N_FFT
+        frames = num_frames(lengths, HOP_LENGTH)
+        longest = num_frames(samples, HOP_LENGTH)
+        span = (longest - 1) * HOP_LENGTH + N_FFT
         source = _mirrored(torch.arange(span, device=waveform.device) - N_FFT // 2, lengths)
         padded = waveform[:, 0].float().gather(1, source)
         spectrum = torch.stft(
             padded, N_FFT, HOP_LENGTH, window=self.window, center=False, return_complex=True
         ).abs()
         mel = (spectrum.mT @ self.filters).mT.clamp_min(FLOOR).log()
-        mean = mel.masked_fill(~length_mask(frames, num_frames)[:, None], 0.0)
+        mean = mel.masked_fill(~length_mask(frames, longest)[:, None], 0.0)
         return Posterior(mean, torch.full_like(mean, -torch.inf), frames)
 
     def normalize(self, latents: Tensor) -> Tensor:
@@ -101,24 +139,13 @@ class MelFrames(nn.Module):
 
         Raises:
             ConfigError: the vocoder cannot be loaded; the message says what works without a network.
+            CheckpointError: it is not a vocoder for these frames.
         """
-        mel = torch.cat(
-            [latents, latents[..., -1:]], dim=-1
-        ).float()  # T + 1 centred frames span T hops
-        return self.load_vocoder()(mel).clamp(-1.0, 1.0)[:, None]
-
-    def load_vocoder(self) -> Callable[[Tensor], Tensor]:
-        """Return what turns (B, D, T + 1) into (B, T * 256), loading it at the first call; raises as `decode`."""
-        if self._decoder is None:
-            if self.vocoder == GRIFFIN_LIM:
-                self._decoder = functools.partial(
-                    griffin_lim, window=self.window, filters=self.filters
-                )
-            else:
-                self._decoder = (
-                    load_vocos(self.vocoder, self.latent_dim).to(self.window.device).decode
-                )
-        return self._decoder
+        self.load_decoder()
+        assert self._decoder is not None
+        # Frames are centred, so T + 1 of them span T hops.
+        mel = torch.cat([latents, latents[..., -1:]], dim=-1).float()
+        return self._decoder(mel).clamp(-1.0, 1.0)[:, None]
 
 
 def _mirrored(position: Tensor, lengths: Tensor) -> Tensor:
@@ -136,11 +163,12 @@ def griffin_lim(mel: Tensor, *, window: Tensor, filters: Tensor, iterations: int
     inverse = torch.linalg.pinv(filters.double()).float()
     magnitude = (mel.exp().mT @ inverse).mT.clamp_min(0.0)
     length = (mel.shape[-1] - 1) * HOP_LENGTH
-    sizes = {"n_fft": N_FFT, "hop_length": HOP_LENGTH, "win_length": N_FFT}
     return AF.griffinlim(
         magnitude,
         window,
-        **sizes,
+        n_fft=N_FFT,
+        hop_length=HOP_LENGTH,
+        win_length=N_FFT,
         power=1.0,
         n_iter=iterations,
         momentum=0.99,
@@ -149,7 +177,7 @@ def griffin_lim(mel: Tensor, *, window: Tensor, filters: Tensor, iterations: int
     )
 
 
-def load_vocos(source: str, num_bins: int) -> nn.Module:
+def load_vocos(source: str, num_bins: int) -> Any:
     """Load Vocos from the hub or from a folder, with weights that are plain tensors.
 
     Raises:
@@ -174,7 +202,7 @@ def load_vocos(source: str, num_bins: int) -> nn.Module:
         probe="config.yaml",
     )
     text = config.read_text(encoding="utf-8")
-    foreign = [c for c in _class_paths(text) if not c.startswith("vocos.")]
+    foreign = [path for path in _class_paths(text) if not path.startswith("vocos.")]
     if foreign:  # Vocos imports and calls whatever its configuration names
         raise CheckpointError(
             f"{config}: names {', '.join(foreign)}; only classes of vocos are built"
@@ -198,13 +226,17 @@ def _class_paths(text: str) -> list[str]:
     """Return every `class_path` in a Vocos configuration."""
     from ruamel.yaml import YAML
 
-    def found(tree: object) -> list[str]:
-        if isinstance(tree, dict):
-            own = [str(tree["class_path"])] if "class_path" in tree else []
-            return own + [path for value in tree.values() for path in found(value)]
-        return [path for value in tree for path in found(value)] if isinstance(tree, list) else []
-
-    return found(YAML(typ="safe", pure=True).load(text))
+    found: list[str] = []
+    unseen: list[object] = [YAML(typ="safe", pure=True).load(text)]
+    while unseen:
+        node = unseen.pop()
+        if isinstance(node, dict):
+            if "class_path" in node:
+                found.append(str(node["class_path"]))
+            unseen += node.values()
+        elif isinstance(node, list):
+            unseen += node
+    return found
 
 
 def _vocos_files(source: str, local_only: bool) -> tuple[Path, Path]:
@@ -217,7 +249,5 @@ def _vocos_files(source: str, local_only: bool) -> tuple[Path, Path]:
         return paths[0], paths[1]
     from huggingface_hub import hf_hub_download
 
-    config, weights = (
-        Path(hf_hub_download(source, name, local_files_only=local_only)) for name in names
-    )
-    return config, weights
+    paths = [Path(hf_hub_download(source, name, local_files_only=local_only)) for name in names]
+    return paths[0], paths[1]

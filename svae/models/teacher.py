@@ -69,8 +69,9 @@ class Teacher:
         unit variance, or not, or (w2v-BERT) per mel band. On a CPU the teacher computes in float32 also within autocast.
         """
         if waveform.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-            # oneDNN's bfloat16 convolution is wrong for some widths of groups and kernels (torch 2.11, processors with AMX): the embedded
-            # teacher's positional one (192 channels, 16 groups, kernel 32) has a cosine of 0.1 to the true result.
+            # oneDNN's bfloat16 convolution is wrong for some widths of groups and kernels (torch 2.11, processors
+            # with AMX): the embedded teacher's positional one (192 channels, 16 groups, kernel 32) has a cosine of
+            # 0.1 to the true result.
             with torch.autocast("cpu", enabled=False):
                 return self.features(waveform)
         x = waveform.float().squeeze(1)
@@ -80,11 +81,8 @@ class Teacher:
             )
         if self.model.config.model_type in FILTERBANK_TYPES:
             # Whole stacks of log-mel frames only, so that nothing is padded and no attention mask is needed.
-            x = x[
-                :,
-                : (x.shape[-1] - self.receptive_field) // self.hop_length * self.hop_length
-                + self.receptive_field,
-            ]
+            hops = (x.shape[-1] - self.receptive_field) // self.hop_length
+            x = x[:, : hops * self.hop_length + self.receptive_field]
             inputs = self.extractor(
                 list(x.cpu().numpy()),
                 sampling_rate=self.sample_rate,
@@ -133,12 +131,8 @@ def load_teacher(
 ) -> Teacher:
     """Load a teacher: WavLM, HuBERT, wav2vec2 (raw waveform) or w2v-BERT 2.0 (log-mel), without any head.
 
-    `cfg.layer` indexes the encoder's states: 0 is what enters the first transformer layer, n the output of layer n,
-    -1 the last. Below the last this is transformers' `hidden_states[layer]`; the last is its `last_hidden_state`. The
-    difference matters in the large models that normalise before each layer (`do_stable_layer_norm`, e.g. WavLM-large):
-    lower indices (23 of 24) are the raw residual stream, the last (24, or -1) has passed the encoder's final LayerNorm.
-    `average` is the mean of `hidden_states[1:]`, as transformers gives them. (transformers 4 put that normalised state into `hidden_states[-1]` too, transformers 5 puts the raw one there.)
-    Adapters on top of the encoder are left out. Layers above the chosen one are not built.
+    `cfg.layer` 0 is what enters the first transformer layer, n the output of layer n, -1 the last, `average` the mean
+    of all outputs. Layers above the chosen one are not built.
 
     Source: Semantic-VAE (arXiv 2509.22167) aligns with WavLM-large and names layer 23; its script extracts -1.
 
@@ -188,13 +182,16 @@ def _load(
         known = ", ".join(WAVEFORM_TYPES + FILTERBANK_TYPES)
         raise ConfigError(f"{where}: a {config.model_type} model; teachers can be {known}")
     depth = config.num_hidden_layers
-    if isinstance(layer, str):
-        layer = depth
-    if not -depth - 1 <= layer <= depth:
+    number = depth if isinstance(layer, str) else layer
+    if not -depth - 1 <= number <= depth:
         raise ConfigError(
-            f"teacher.layer {layer}: {source} has {depth} layers; use 0 to {depth}, or -1 for the last"
+            f"teacher.layer {number}: {source} has {depth} layers; use 0 to {depth}, or -1 for the last"
         )
-    config.num_hidden_layers = layer if layer >= 0 else depth + 1 + layer
+    # Cut off here, `last_hidden_state` is transformers' `hidden_states[layer]`, but for the last layer of models that
+    # normalise before each layer (`do_stable_layer_norm`, e.g. WavLM-large): there, 24 or -1 has passed the encoder's
+    # final LayerNorm, while 23 is the raw residual stream. `hidden_states[-1]` is the normalised state in
+    # transformers 4 and the raw one in 5, so it is not used.
+    config.num_hidden_layers = number if number >= 0 else depth + 1 + number
     config.add_adapter = False
     config.use_intermediate_ffn_before_adapter = False
     with quiet_transformers():

@@ -1,88 +1,200 @@
-"""TODO."""
+"""The way that all commands go which make something of every shard: claim the folder, make what is missing, index it.
+
+A shard is made by one process alone with one thread, whole or not at all, so that its bytes depend neither on the
+number of processes nor on how often the command was interrupted. Under torchrun the shards are dealt to the ranks.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import io
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
-from svae.checkpoint import Checkpoint, open_checkpoint
-from svae.data.index import ShardIndex, read_index
-from svae.errors import CheckpointError, DataError
+from svae.data.index import Sample, ShardIndex, read_index, write_index
+from svae.data.shard_writer import ShardItem, describe_shard, shard_name
+from svae.errors import DataError
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import World, barrier
-from svae.runtime.jobs import cores, progress_bar, run_jobs
+from svae.runtime.distributed import World, barrier, open_world
+from svae.runtime.files import writable_folder, write_text
+from svae.runtime.jobs import Tick, cores, progress_bar, run_jobs
+
+ShardJob = Callable[[int, str, Tick], Any]
+"""Makes what belongs to one shard: called with its number, the device, and a tick for every utterance."""
 
 
-def content_of(index: ShardIndex) -> str:
-    """Return what the latent shards hold: `posterior` or `sample`."""
-    return index.metadata["latents"].get("content", "posterior")
+@dataclass(frozen=True)
+class ShardRun:
+    """A command at work on the shards of a folder. All ranks must call each of its methods."""
+
+    index: ShardIndex
+    """What is read."""
+    out: Path
+    world: World
+    console: Console
+    """Quiet on all ranks but the first."""
+    workers: int | None
+    """Processes on the CPU; None: one per core."""
+
+    def claim(
+        self,
+        name: str,
+        description: dict[str, Any],
+        *,
+        contents: str,
+        command: str,
+        files: tuple[str, ...] = ("index.json", "shard-*"),
+    ) -> None:
+        """Leave a description of what is made in the folder, or check that what is there was made in the same way.
+
+        Args:
+            name: file of the description.
+            description: everything that decides the bytes; `source` holds the hashes of the shards that are read.
+            contents: what is made, in a word, for messages.
+            command: what makes it.
+            files: patterns of files that no other command may have left there.
+
+        Raises:
+            DataError: the folder holds something else.
+        """
+        if self.world.is_main:
+            path = self.out / name
+            if path.is_file():
+                _check_same(path, description, contents)
+            elif foreign := [entry.name for pattern in files for entry in self.out.glob(pattern)]:
+                raise DataError(
+                    f"{self.out}: holds {min(foreign)}, which `{command}` did not begin; choose another --out"
+                )
+            else:
+                write_text(path, json.dumps(description, indent=2) + "\n")
+        barrier(self.world)
+
+    def make(self, job: ShardJob, *, finished: Callable[[int], bool], label: str) -> None:
+        """Do the job for this rank's unfinished shards, and wait for the other ranks.
+
+        Args:
+            job: a function of a module, or a `functools.partial` of one, so that other processes can be given it.
+            finished: whether what belongs to a shard is there already.
+            label: beside the progress bar.
+        """
+        sizes = {
+            number: shard["utterances"]
+            for number, shard in enumerate(self.index.shards)
+            if number % self.world.world_size == self.world.rank
+        }
+        missing = [number for number in sizes if not finished(number)]
+        total = sum(sizes.values())
+        done = total - sum(sizes[number] for number in missing)
+        if self.world.device.type == "cpu":
+            workers = self.workers
+            if workers is None:
+                workers = max(1, cores() // self.world.world_size)
+            run_jobs(
+                job,
+                {number: (number, "cpu") for number in missing},
+                workers=workers,
+                description=label,
+                console=self.console,
+                total=total,
+                completed=done,
+            )
+        else:
+            with progress_bar(self.console) as progress:
+                task = progress.add_task(label, total=total, completed=done)
+                for number in missing:
+                    job(number, str(self.world.device), lambda: progress.advance(task))
+        barrier(self.world)
+
+    def has_shard(self, number: int) -> bool:
+        """Return whether a shard lies in the output folder; it gets its name when it is complete."""
+        return (self.out / shard_name(number)).is_file()
+
+    def write_index(self, *, kind: str, extra: dict[str, Any]) -> ShardIndex:
+        """Complete the folder: same shards, utterances and held-out set as what was read. The first rank calls it."""
+        source = self.index.metadata
+        return write_index(
+            self.out,
+            kind=kind,
+            corpus=source["corpus"],
+            sample_rate=self.index.sample_rate,
+            shards=[describe_shard(self.out, number) for number in range(len(self.index.shards))],
+            validation=source["validation"],
+            rejected=source["rejected"],
+            extra=extra,
+        )
 
 
-def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
-    """Return the VAE that made stored latents: the one given, or the copy that lies beside them.
+@contextmanager
+def open_run(
+    index: ShardIndex, out: Path, *, device: str = "cpu", workers: int | None = None
+) -> Iterator[ShardRun]:
+    """Join the ranks and make the output folder.
 
     Raises:
-        DataError: the folder does not hold latents.
-        CheckpointError: the VAE is unusable, or not the one that made them.
+        ConfigError: no such device, or the folder cannot be written to.
     """
-    if index.kind != "latents":
+    with open_world(device) as world:
+        folder = writable_folder(out, option="--out")
+        yield ShardRun(index, folder, world, Console(quiet=not world.is_main), workers)
+
+
+def read_waveform_index(root: Path, *, command: str) -> ShardIndex:
+    """Read a folder of waveform shards.
+
+    Raises:
+        DataError: it is damaged, or holds something else than `command` needs.
+    """
+    index = read_index(root)
+    if index.kind != "waveforms":
         raise DataError(
-            f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`"
+            f"{index.root}: holds {index.kind}; `{command}` needs waveform shards from `svae prepare`"
         )
-    checkpoint = open_checkpoint(index.root / "vae" if vae is None else vae, kind="vae")
-    stored = index.metadata["latents"]["vae_hash"]
-    if stored != checkpoint.hash:
-        raise CheckpointError(
-            f"{index.root}: latents of VAE {stored[:12]}…, but {checkpoint.folder} is VAE {checkpoint.hash[:12]}….\n"
-            "Pass the VAE that made them, or run `svae encode` again."
-        )
-    return checkpoint
+    return index
 
 
-def for_shards(
-    job: Callable[..., Any],
-    arguments: tuple[Any, ...],
-    index: ShardIndex,
-    *,
-    finished: Callable[[int], bool],
-    world: World,
-    workers: int | None,
-    description: str,
-    console: Console,
-) -> None:
-    """Call `job(*arguments, number, device, tick)` for this rank's unfinished shards, and wait for the other ranks."""
-    sizes = {
-        n: shard["utterances"]
-        for n, shard in enumerate(index.shards)
-        if n % world.world_size == world.rank
-    }
-    missing = [number for number in sizes if not finished(number)]
-    total, done = sum(sizes.values()), sum(sizes[n] for n in sizes if n not in missing)
-    if world.device.type == "cpu":
-        jobs = {number: (*arguments, number, "cpu") for number in missing}
-        workers = max(1, cores() // world.world_size) if workers is None else workers
-        run_jobs(
-            job,
-            jobs,
-            workers=workers,
-            description=description,
-            console=console,
-            total=total,
-            completed=done,
-        )
-    else:
-        with progress_bar(console) as progress:
-            task = progress.add_task(description, total=total, completed=done)
-            for number in missing:
-                job(*arguments, number, str(world.device), lambda: progress.advance(task))
-    barrier(world)
+def shard_hashes(index: ShardIndex) -> list[str]:
+    """Return the sha256 of every shard, by which what was made of them knows them again."""
+    return [shard["sha256"] for shard in index.shards]
 
 
+def array_item(index: ShardIndex, sample: Sample, array: np.ndarray) -> ShardItem:
+    """Return an array that was computed from a sample as the sample of another folder."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return ShardItem(
+        key=sample.key,
+        members={"npy": buffer.getvalue()},
+        num_samples=sample.num_samples,
+        sample_rate=index.sample_rate,
+        speaker=sample.speaker,
+        language=sample.language,
+        text=sample.text,
+    )
+
+
+# One of each in a process: a process makes many shards of one folder with one model.
 cached_vae = functools.lru_cache(maxsize=1)(load_vae)
-
-
 cached_index = functools.lru_cache(maxsize=1)(read_index)
+
+
+def _check_same(path: Path, description: dict[str, Any], contents: str) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        changed = [name for name, value in description.items() if before.get(name) != value]
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: damaged ({error}); choose another --out") from None
+    if "source" in changed:
+        raise DataError(
+            f"{path.parent}: holds {contents} of other shards than these; choose another --out"
+        )
+    if changed:
+        raise DataError(
+            f"{path.parent}: holds {contents} made otherwise ({', '.join(changed)} differ); choose another --out"
+        )

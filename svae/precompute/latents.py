@@ -1,32 +1,43 @@
-"""`svae encode`: waveform shards into latent shards of a frozen VAE (`svae.precompute.decode` says what they hold)."""
+"""`svae encode`: waveform shards into latent shards of a frozen VAE.
+
+A latent shard holds `key.npy` beside `key.json` with the text: (2, D, T), the posterior's mean and log-variance, or
+(1, D, T), one sample of it seeded by the utterance's key. `index.json` says which, and names the VAE by the hash of
+its weights; `vae/` is a copy of it. Everything that reads latents compares the hashes.
+"""
 
 from __future__ import annotations
 
-import io
 import json
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor
 
-from svae.checkpoint import Checkpoint, open_checkpoint
+from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
 from svae.data.batches import read_waveform
-from svae.data.index import Sample, ShardIndex, read_index, write_index
-from svae.data.shard_writer import ShardItem, describe_shard, shard_name, write_shard
-from svae.errors import DataError
+from svae.data.index import Sample, ShardIndex
+from svae.data.shard_writer import ShardItem, write_shard
+from svae.errors import CheckpointError, DataError
 from svae.models.tts.flow import posterior_latents
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE, load_vae
-from svae.precompute.driver import cached_index, cached_vae, for_shards
+from svae.precompute.driver import (
+    ShardRun,
+    array_item,
+    cached_index,
+    cached_vae,
+    open_run,
+    read_waveform_index,
+    shard_hashes,
+)
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
-from svae.runtime.distributed import barrier, describe_device, open_world
-from svae.runtime.files import writable_folder, write_text
+from svae.runtime.distributed import barrier, describe_device
+from svae.runtime.files import atomic_folder, write_text
 from svae.runtime.jobs import Tick
 
 
@@ -60,11 +71,12 @@ def encode_shards(options: EncodeOptions) -> Path:
         DataError: the data are not waveform shards, or the folder holds latents made otherwise.
         CheckpointError: the VAE is unusable.
     """
-    index, checkpoint = read_index(options.data), open_checkpoint(options.vae, kind="vae")
-    _check_waveforms(index, checkpoint)
-    with open_world(options.device) as world:
-        console = Console(quiet=not world.is_main)
-        out = writable_folder(options.out, option="--out")
+    index = read_waveform_index(options.data, command="svae encode")
+    checkpoint = open_checkpoint(options.vae, kind="vae")
+    _check_rate(index, checkpoint)
+    # A folder of checkpoints would be looked up again in every process, and may have a newer one by then.
+    options = replace(options, vae=checkpoint.folder)
+    with open_run(index, options.out, device=options.device, workers=options.workers) as run:
         description = {
             "vae_hash": checkpoint.hash,
             "dtype": options.dtype,
@@ -72,36 +84,44 @@ def encode_shards(options: EncodeOptions) -> Path:
             "seed": options.seed if options.content == "sample" else None,
             "latent_dim": checkpoint.config["model"]["latent_dim"],
             "hop_length": checkpoint.config["hop_length"],
-            "source": [shard["sha256"] for shard in index.shards],
+            "source": shard_hashes(index),
         }
-        if world.is_main:
-            _check_same_encoding(out, description)
-            _keep_vae(out, checkpoint)
-        barrier(world)
-        console.print(
-            f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(world.device)}"
+        run.claim("plan.json", description, contents="latents", command="svae encode")
+        if run.world.is_main:
+            _keep_vae(run.out, checkpoint)
+        barrier(run.world)
+        run.console.print(
+            f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(run.world.device)}"
         )
-        for_shards(
-            _encode_shard,
-            (index.root, checkpoint.folder, out, options),
-            index,
-            finished=lambda number: (out / shard_name(number)).is_file(),
-            world=world,
-            workers=options.workers,
-            description="Encoding",
-            console=console,
-        )
-        if world.is_main:
-            _finish(out, index, description, console)
-        barrier(world)
-    return out
+        run.make(partial(_encode_shard, options), finished=run.has_shard, label="Encoding")
+        if run.world.is_main:
+            _finish(run, description)
+        barrier(run.world)
+        return run.out
 
 
-def _check_waveforms(index: ShardIndex, checkpoint: Checkpoint) -> None:
-    if index.kind != "waveforms":
+def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
+    """Return the VAE that made stored latents: the one given, or the copy that lies beside them.
+
+    Raises:
+        DataError: the folder does not hold latents.
+        CheckpointError: the VAE is unusable, or not the one that made them.
+    """
+    if index.kind != "latents":
         raise DataError(
-            f"{index.root}: holds {index.kind}; `svae encode` needs waveform shards from `svae prepare`"
+            f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`"
         )
+    checkpoint = open_checkpoint(index.root / "vae" if vae is None else vae, kind="vae")
+    stored = index.metadata["latents"]["vae_hash"]
+    if stored != checkpoint.hash:
+        raise CheckpointError(
+            f"{index.root}: latents of VAE {stored[:12]}…, but {checkpoint.folder} is VAE {checkpoint.hash[:12]}….\n"
+            "Pass the VAE that made them, or run `svae encode` again."
+        )
+    return checkpoint
+
+
+def _check_rate(index: ShardIndex, checkpoint: Checkpoint) -> None:
     rate = checkpoint.config["sample_rate"]
     if index.sample_rate != rate:
         raise DataError(
@@ -112,54 +132,27 @@ def _check_waveforms(index: ShardIndex, checkpoint: Checkpoint) -> None:
 
 def _keep_vae(out: Path, checkpoint: Checkpoint) -> None:
     """Copy the VAE beside its latents, whole or not at all."""
-    temporary = out / ".vae.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    if not (out / "vae").is_dir():
-        checkpoint.model_state()  # a damaged VAE must not get beside the latents
-        shutil.copytree(checkpoint.folder, temporary, ignore=shutil.ignore_patterns("training"))
-        temporary.rename(out / "vae")
+    if (out / "vae").is_dir():
+        return
+    checkpoint.model_state()  # raises where the VAE is damaged: that must not get beside the latents
+    with atomic_folder(out / "vae") as temporary:
+        copy_weights(checkpoint.folder, temporary)
 
 
-def _check_same_encoding(out: Path, description: dict[str, object]) -> None:
-    plan = out / "plan.json"
-    if plan.is_file():
-        before = json.loads(plan.read_text(encoding="utf-8"))
-        changed = [key for key in description if before.get(key) != description[key]]
-        if changed:
-            raise DataError(
-                f"{out}: holds latents made otherwise ({', '.join(changed)} differ); choose another --out"
-            )
-    elif (out / "index.json").exists() or any(out.glob("shard-*")):
-        raise DataError(
-            f"{out}: holds shards that `svae encode` did not begin; choose another --out"
-        )
-    write_text(plan, json.dumps(description, indent=2) + "\n")
-
-
-def _encode_shard(
-    data: Path,
-    vae_folder: Path,
-    out: Path,
-    options: EncodeOptions,
-    number: int,
-    device: str,
-    tick: Tick,
-) -> None:
-    vae, index = cached_vae(vae_folder, device), cached_index(data)
-    samples = [sample for sample in index.samples if sample.shard == number]
-    size = 1 if device == "cpu" else options.batch_size
-    latents = (
-        _encode_by_length(vae, index, samples, size)
-        if size > 1
-        else _encode(vae, index, [[s] for s in samples])
-    )
+def _encode_shard(options: EncodeOptions, number: int, device: str, tick: Tick) -> None:
+    vae, index = cached_vae(options.vae, device), cached_index(options.data)
+    samples = index.samples_of(number)
+    if device == "cpu" or options.batch_size == 1:
+        latents = _encode(vae, index, [[sample] for sample in samples])
+    else:
+        latents = iter(_encode_by_length(vae, index, samples, options.batch_size))
 
     def items() -> Iterator[ShardItem]:
         for sample, mean, logvar in latents:
-            yield _item(sample, index, _stored(mean, logvar, sample, options))
+            yield array_item(index, sample, _stored(mean, logvar, sample, options))
             tick()
 
-    write_shard(out, number, items())
+    write_shard(options.out, number, items())
 
 
 def _encode_by_length(
@@ -168,9 +161,8 @@ def _encode_by_length(
     """Encode in batches of similar length, what is long alone; return the results in the order of the samples."""
     by_length = sorted(samples, key=lambda sample: sample.num_samples)
     short = [s for s in by_length if s.num_samples <= streaming.CHUNK_SECONDS * vae.sample_rate]
-    batches = [short[i : i + size] for i in range(0, len(short), size)] + [
-        [s] for s in by_length[len(short) :]
-    ]
+    batches = [short[i : i + size] for i in range(0, len(short), size)]
+    batches += [[sample] for sample in by_length[len(short) :]]
     place = {sample.key: number for number, sample in enumerate(samples)}
     return sorted(_encode(vae, index, batches), key=lambda row: place[row[0].key])
 
@@ -185,7 +177,7 @@ def _encode(
         waveform = torch.zeros(len(batch), 1, int(lengths.max()))
         for row, sample in zip(waveform, batch, strict=True):
             row[:, : sample.num_samples] = read_waveform(index, sample)
-        device = vae.latent_mean.device
+        device = next(vae.parameters()).device
         if len(batch) == 1:
             posterior = streaming.encode(vae, waveform.to(device))
         else:
@@ -205,52 +197,30 @@ def _stored(mean: Tensor, logvar: Tensor, sample: Sample, options: EncodeOptions
     return array.numpy().astype(options.dtype)
 
 
-def _item(sample: Sample, index: ShardIndex, array: np.ndarray) -> ShardItem:
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    return ShardItem(
-        key=sample.key,
-        members={"npy": buffer.getvalue()},
-        num_samples=sample.num_samples,
-        sample_rate=index.sample_rate,
-        speaker=sample.speaker,
-        language=sample.language,
-        text=sample.text,
-    )
-
-
-def _finish(out: Path, index: ShardIndex, description: dict[str, object], console: Console) -> None:
+def _finish(run: ShardRun, description: dict[str, Any]) -> None:
     """Write index.json with the statistics; give them to the copied VAE where its training ended without any."""
-
-    def write(extra: dict[str, object]) -> ShardIndex:
-        return write_index(
-            out,
-            kind="latents",
-            corpus=index.metadata["corpus"],
-            sample_rate=index.sample_rate,
-            shards=[describe_shard(out, number) for number in range(len(index.shards))],
-            validation=index.metadata["validation"],
-            rejected=index.metadata["rejected"],
-            extra={"latents": description | extra},
-        )
-
-    latents = write({})
-    vae = load_vae(out / "vae")
+    latents = run.write_index(kind="latents", extra={"latents": description})
     statistics = measure_statistics(
-        vae, latents, limit=STATISTICS_UTTERANCES, device=torch.device("cpu"), console=console
+        load_vae(run.out / "vae"),
+        latents,
+        limit=STATISTICS_UTTERANCES,
+        device=torch.device("cpu"),
+        console=run.console,
     )
-    write(statistics)
-    config = json.loads((out / "vae" / "config.json").read_text(encoding="utf-8"))
+    run.write_index(kind="latents", extra={"latents": description | statistics})
+    path = run.out / "vae" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
     if config["latent_mean"] is None:
-        console.print(
+        run.console.print(
             "The VAE carried no latent statistics: its copy here gets those of this data."
         )
-        text = json.dumps(config | statistics, indent=2) + "\n"
-        write_text(out / "vae" / "config.json", text)
+        write_text(path, json.dumps(config | statistics, indent=2) + "\n")
     size = sum(shard["bytes"] for shard in latents.shards) / 1e6
-    console.print(
-        f"Latents in [bold]{out}[/]: {len(latents.samples)} utterances, {description['dtype']}, {size:.1f} MB"
+    run.console.print(
+        f"Latents in [bold]{run.out}[/]: {len(latents.samples)} utterances, {description['dtype']}, {size:.1f} MB"
     )
-    console.print(
-        f"Next: svae train-tts --data {out}, or svae inspect {out}", highlight=False, soft_wrap=True
+    run.console.print(
+        f"Next: svae train-tts --data {run.out}, or svae inspect {run.out}",
+        highlight=False,
+        soft_wrap=True,
     )

@@ -1,17 +1,19 @@
-"""TODO."""
+"""Mean and deviation of the latents of a VAE, by which a flow model's latents are normalised."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from svae.data.batches import MAX_FAILURE_SHARE, read_latents, read_waveform
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
-from svae.precompute.driver import content_of
 
 STATISTICS_UTTERANCES = 5000
 """At most this many training utterances, spread over the shards, measure the latents' mean and deviation."""
@@ -27,8 +29,8 @@ def spread(samples: list[Sample], limit: int) -> list[Sample]:
 @torch.inference_mode()
 def measure_statistics(
     vae: SpeechVAE, index: ShardIndex, *, limit: int, device: torch.device, console: Console
-) -> dict[str, object]:
-    """Measure the per-channel mean and standard deviation of posterior means over training utterances.
+) -> dict[str, Any]:
+    """Measure the mean and standard deviation of every latent channel over training utterances.
 
     Args:
         vae: encodes waveform shards; its latents may also be in the shards already.
@@ -43,42 +45,42 @@ def measure_statistics(
     Raises:
         DataError: no training utterance could be read, or more than 1 % (of at least 100) cannot.
     """
+
+    def posterior_mean(sample: Sample) -> Tensor:
+        if index.kind == "latents":
+            return read_latents(index, sample, vae.hop_length)[0]
+        waveform = read_waveform(index, sample)[None].to(device)
+        return streaming.encode(vae, waveform).mean[0]
+
+    # In double precision: the square of a mean is taken from the mean of squares.
     total = torch.zeros(vae.latent_dim, dtype=torch.float64)
-    squares, frames, used, skipped = torch.zeros_like(total), 0, 0, 0
-    for sample in track(
-        spread(index.train, limit), "Latent statistics", console=console, transient=True
-    ):
+    squares = torch.zeros_like(total)
+    frames = used = skipped = 0
+    chosen = spread(index.train, limit)
+    for sample in track(chosen, "Latent statistics", console=console, transient=True):
         try:
-            if index.kind == "latents":
-                mean = read_latents(index, sample, vae.hop_length)[0].double()
-            else:
-                waveform = read_waveform(index, sample)
-                mean = (
-                    streaming.encode(vae, waveform.unsqueeze(0).to(device)).mean[0].double().cpu()
-                )
+            mean = posterior_mean(sample).cpu().double()
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
             skipped += 1
-            if used + skipped >= 100 and skipped > MAX_FAILURE_SHARE * (used + skipped):
+            seen = used + skipped
+            if seen >= 100 and skipped > MAX_FAILURE_SHARE * seen:
                 raise DataError(
-                    f"{index.root}: {skipped} of {used + skipped} utterances cannot be read (at most 1 % may fail); the last: "
+                    f"{index.root}: {skipped} of {seen} utterances cannot be read (at most 1 % may fail); the last: "
                     f"{error}\nMake the shards anew with `svae prepare`."
                 ) from None
             continue
         total += mean.sum(dim=1)
         squares += mean.square().sum(dim=1)
-        frames, used = frames + mean.shape[1], used + 1
+        frames += mean.shape[1]
+        used += 1
     if frames < 2:
         raise DataError(
             f"{index.root}: no training utterance could be read, so the latents cannot be measured"
         )
     centre = total / frames
     deviation = (squares / frames - centre.square()).clamp_min(1e-12).sqrt()
-    kind = (
-        "mean"
-        if index.kind == "waveforms"
-        else {"posterior": "mean"}.get(content_of(index), "sample")
-    )
+    stored_samples = index.kind == "latents" and index.latent_content == "sample"
     return {
         "latent_mean": centre.tolist(),
         "latent_std": deviation.tolist(),
@@ -87,6 +89,6 @@ def measure_statistics(
             "unreadable": skipped,
             "frames": frames,
             "of": len(index.train),
-            "posterior": kind,
+            "posterior": "sample" if stored_samples else "mean",
         },
     }

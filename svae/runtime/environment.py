@@ -1,4 +1,4 @@
-"""TODO."""
+"""The machine, the versions and the source that a run or a result was made with."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 def _revision() -> str | None:
     """Return the git commit of a source checkout; None where svae is installed from a wheel."""
-    root = Path(__file__).parent.parent
+    root = Path(svae.__file__).parent.parent
     if not (root / ".git").exists():
         return None
     try:

@@ -1,14 +1,26 @@
-"""Files and folders that are whole or absent: atomic writes, hashes, locks."""
+"""Files and folders that are whole or absent: atomic writes, hashes, and the lock of a folder."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
 import os
+import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from svae.errors import ConfigError
+
+LOCK_NAME = ".lock"
+"""The file in a folder that says which process works there."""
+
+
+# ----------------------------------------------------------------------------------------------- whole or absent
 
 
 @contextmanager
@@ -19,13 +31,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     `*.tar` does.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    temporary = _temporary(path)
     try:
         yield temporary
         sync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`; put it in the place of `path` when the block ends without an error.
+
+    Everything in it is on the disk before it gets its name.
+    """
+    path = Path(path)
+    temporary = _temporary(path)
+    # A process that had the same number may have left one.
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for entry in temporary.rglob("*"):
+            sync(entry)
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.rename(path)
+        sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -36,8 +71,21 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def leftovers(folder: Path) -> list[Path]:
-    """Return the temporary files that killed processes left in a folder."""
+    """Return the temporary files and folders that killed processes left in a folder."""
     return sorted(folder.glob(".*.tmp-*"))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left in a folder, where nobody else is writing now."""
+    for leftover in leftovers(folder):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
 
 
 def sync(path: Path) -> None:
@@ -76,3 +124,138 @@ def writable_folder(path: str | Path, *, option: str) -> Path:
             f"{option} {folder}: cannot write there: {error.strerror}. Choose another {option}."
         ) from None
     return folder
+
+
+# ----------------------------------------------------------------------------------------------- one job in a folder
+
+
+@contextmanager
+def folder_lock(path: str | Path) -> Iterator[None]:
+    """Keep other processes out of an existing folder until the block ends, with or without an error.
+
+    The lock is a file that names host and process. It is created exclusively, which is atomic on network file systems
+    too, where flock is not to be relied on. A lock whose process no longer runs on this host is taken over; whether a
+    process on another host still runs cannot be seen from here, so its lock is always respected.
+
+    Raises:
+        ConfigError: Another process holds the folder, or the lock cannot be written.
+    """
+    lock = Path(path) / LOCK_NAME
+    own = json.dumps(_this_process()) + "\n"
+    try:
+        try:
+            _create(lock, own)
+        except FileExistsError:
+            _take_over(lock, own)
+    except OSError as error:
+        raise ConfigError(
+            f"{lock}: the folder cannot be locked: {error.strerror}. Choose another folder or make room."
+        ) from None
+    try:
+        yield
+    finally:
+        # Not where somebody deleted the lock by hand and another process holds the folder now.
+        if _read(lock) == own:
+            lock.unlink(missing_ok=True)
+
+
+def _create(path: Path, text: str) -> None:
+    """Write a file that must not exist yet.
+
+    Raises:
+        FileExistsError: It exists.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(handle)
+
+
+def _take_over(lock: Path, own: str) -> None:
+    """Put this process into the place of a dead one.
+
+    Raises:
+        ConfigError: The process lives, is on another host, or another process is just taking its place.
+    """
+    if not _is_dead(_read(lock)):
+        raise _in_use(lock)
+    # Of several processes that see the dead one at the same time only the first may replace it, and the lock itself
+    # is never absent meanwhile: it can neither be created anew nor be taken from who just took it.
+    claim = lock.with_name(f"{LOCK_NAME}-takeover")
+    try:
+        _create(claim, own)
+    except FileExistsError:
+        raise ConfigError(
+            f"{lock.parent}: another process is just taking this folder over from one that died. "
+            f"Wait for it, or delete {claim} if none is running."
+        ) from None
+    try:
+        if not _is_dead(_read(lock)):
+            raise _in_use(lock)
+        with atomic_path(lock) as temporary:
+            temporary.write_text(own, encoding="utf-8")
+    finally:
+        claim.unlink(missing_ok=True)
+
+
+def _in_use(lock: Path) -> ConfigError:
+    holder = _parsed(_read(lock))
+    who = (
+        f"process {holder['pid']} on host {holder['host']} since {holder['since']}"
+        if holder
+        else "another process"
+    )
+    return ConfigError(
+        f"{lock.parent}: {who} is working in this folder. "
+        f"Wait for it or choose another folder; if it no longer runs, delete {lock}."
+    )
+
+
+def _read(lock: Path) -> str:
+    try:
+        return lock.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    """Return what a lock says; None where it is empty, as in the moment after it was created, or damaged."""
+    try:
+        holder = json.loads(text)
+        return holder if {"host", "pid", "started", "since"} <= holder.keys() else None
+    except (ValueError, AttributeError):
+        return None
+
+
+def _is_dead(text: str) -> bool:
+    """Return whether a lock names a process of this host that has ended."""
+    holder = _parsed(text)
+    if holder is None or holder["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(holder["pid"], 0)
+    except OSError as error:
+        # EPERM: it runs, and belongs to somebody else.
+        return error.errno == errno.ESRCH
+    # Another process may have the number by now: in a restarted container that is the rule.
+    return holder["started"] is not None and _start_of(holder["pid"]) != holder["started"]
+
+
+def _this_process() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "started": _start_of(os.getpid()),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+    }
+
+
+def _start_of(pid: int) -> str | None:
+    """Return when a process began, in the kernel's clock ticks; None where /proc does not say."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # Field 22; the second one, the program's name, may hold blanks and ends with the last parenthesis.
+    return stat.rpartition(")")[2].split()[19]

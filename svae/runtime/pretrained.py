@@ -47,10 +47,8 @@ def load_pretrained(
             return load(True)
     except ConfigError:
         raise  # it is there, and is not what is needed
-    except (
-        Exception
-    ):  # not, or not completely, in the cache; every library has its own class for it
-        pass
+    except Exception:
+        pass  # not, or not completely, in the cache; every library has its own class for it
     try:
         from huggingface_hub import get_session, hf_hub_url
 
@@ -59,12 +57,19 @@ def load_pretrained(
         return load(False)
     except ConfigError:
         raise
-    except (
-        Exception
-    ) as error:  # the hub, the HTTP client and transformers each raise classes of their own
+    except Exception as error:
+        # The hub, the HTTP client and transformers each raise classes of their own.
         raise ConfigError(
             f"{option}: {source} is not in the local hub cache, and the download failed: {first_line(error)}\n{offline}"
         ) from None
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """Split `owner/name@REVISION`; a folder keeps its `@`."""
+    name, _, pinned = source.rpartition("@")
+    if name.count("/") == 1 and not Path(source).exists():
+        return name, pinned
+    return source, None
 
 
 def revision(source: str, file: str = "config.json") -> str | None:

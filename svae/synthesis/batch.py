@@ -8,28 +8,27 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
-from torch import Tensor
 
 from svae.errors import DataError, SvaeError
-from svae.runtime.environment import environment
-from svae.runtime.files import file_sha256, write_text
+from svae.runtime.files import file_sha256
 from svae.synthesis.command import (
+    SpeechReport,
     SynthesizeOptions,
     check_output,
     load_model,
     open_prompt,
-    recognizer,
+    open_verifier,
     sentences_of,
-    speak_into,
+    write_json,
 )
+from svae.synthesis.long_text import Verifier, speak_long, write_chunks
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt
 from svae.synthesis.types import WEIGHTS
@@ -37,6 +36,18 @@ from svae.synthesis.voices import voice_path
 from svae.text.sentences import read_text
 
 FIELDS = {"text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int}
+MAX_OPEN_PROMPTS = 64
+"""Encoded references that are kept for further rows."""
+Voice = tuple[Path | None, str | None, str | None]
+"""`ref`, `ref_text` and `voice`, which decide a prompt."""
+
+
+class Problem(NamedTuple):
+    """Why a row was not spoken."""
+
+    row: int
+    """Its line in the file, from 1."""
+    message: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Row:
     """One line of the list, with the command's options for what it does not say."""
 
     number: int
-    """In the file, from 1."""
+    """Its line in the file, from 1."""
     options: SynthesizeOptions
 
 
@@ -62,77 +73,62 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     """
     console = Console()
     rows, problems = read_rows(file, options, out)
+    count = len(rows) + len(problems)
     tts = load_model(options, console)
-    recognize = recognizer(options, tts) if options.verify else None
+    verifier = open_verifier(options, tts)
     made = kept = 0
-    opened: dict[tuple[Any, ...], OpenedPrompt] = {}
+    opened: dict[Voice, OpenedPrompt] = {}
     for row in track(rows, "Speaking", console=console):
         try:
             check_output(row.options.out)
-            if _speak_row(row, tts, opened, recognize, console):
+            if _speak_row(row, tts, opened, verifier, console):
                 made += 1
             else:
                 kept += 1
         except (SvaeError, OSError) as error:
-            problems.append((row.number, str(error)))
+            problems.append(Problem(row.number, str(error)))
     console.print(
         f"{made} made, {kept} kept, {len(problems)} failed, in [bold]{escape(str(out))}[/]"
     )
     if problems:
-        lines = [
-            f"  row {number}: {' '.join(message.split())}"
-            for number, message in sorted(problems)[:10]
-        ]
-        more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise DataError(
-            f"{file}: {len(problems)} of {len(rows) + len(problems) - _late(rows, problems)} rows failed, the others "
-            "are done:\n"
-            + "\n".join(lines)
-            + more
-            + "\nMend them and run the same command; finished rows are kept."
-        )
+        lines = [f"{file}: {len(problems)} of {count} rows failed, the others are done:"]
+        for number, message in sorted(problems)[:10]:
+            lines.append(f"  row {number}: {' '.join(message.split())}")
+        if len(problems) > 10:
+            lines.append(f"  … and {len(problems) - 10} more")
+        lines.append("Mend them and run the same command; finished rows are kept.")
+        raise DataError("\n".join(lines))
     return made
 
 
-def _late(rows: list[Row], problems: list[tuple[int, str]]) -> int:
-    """Return how many problems belong to rows that could at least be read."""
-    return len({row.number for row in rows} & {number for number, _ in problems})
-
-
-def read_rows(
-    file: Path, options: SynthesizeOptions, out: Path
-) -> tuple[list[Row], list[tuple[int, str]]]:
-    """Read the list; return its usable rows, and (number, message) of the others.
+def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[Row], list[Problem]]:
+    """Read the list; return its usable rows, and what is wrong with the others.
 
     Raises:
         DataError: the file cannot be read, is empty, or no row is usable.
     """
     rows: list[Row] = []
-    problems: list[tuple[int, str]] = []
+    problems: list[Problem] = []
     seen: dict[Path, int] = {}
     for number, line in enumerate(read_text(None, file).split("\n"), 1):
         if not line.strip():
             continue
         try:
             row = Row(number, _row_options(json.loads(line), file, options, out))
-        except (json.JSONDecodeError, DataError) as error:
-            problems.append(
-                (
-                    number,
-                    f"not valid JSON ({error})" if isinstance(error, ValueError) else str(error),
-                )
-            )
+        except json.JSONDecodeError as error:
+            problems.append(Problem(number, f"not valid JSON ({error})"))
+            continue
+        except DataError as error:
+            problems.append(Problem(number, str(error)))
             continue
         if row.options.out in seen:
-            problems.append(
-                (number, f"out {row.options.out}: row {seen[row.options.out]} writes it too")
-            )
+            first = seen[row.options.out]
+            problems.append(Problem(number, f"out {row.options.out}: row {first} writes it too"))
             continue
         seen[row.options.out] = number
         rows.append(row)
     if not rows:
-        number, message = problems[0]
-        raise DataError(f"{file}: no usable row. Row {number}: {message}")
+        raise DataError(f"{file}: no usable row. Row {problems[0].row}: {problems[0].message}")
     return rows, problems
 
 
@@ -154,10 +150,8 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     if "seed" in tree:
         changes["sampling"] = replace(options.sampling, seed=tree["seed"])
     if "ref" in tree or "voice" in tree:
-        changes |= {
-            "ref": file.parent / tree["ref"] if "ref" in tree else None,
-            "voice": tree.get("voice"),
-        }
+        changes["ref"] = file.parent / tree["ref"] if "ref" in tree else None
+        changes["voice"] = tree.get("voice")
         changes["ref_text"] = tree.get("ref_text")
     elif "ref_text" in tree:
         changes["ref_text"] = tree["ref_text"]
@@ -170,34 +164,32 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
 def _speak_row(
     row: Row,
     tts: TTS,
-    opened: dict[tuple[Any, ...], OpenedPrompt],
-    recognize: Callable[[Tensor], str] | None,
+    opened: dict[Voice, OpenedPrompt],
+    verifier: Verifier | None,
     console: Console,
 ) -> bool:
     """Speak a row, unless its file is there and was made the same way; return whether it was spoken."""
-    options, started = row.options, time.perf_counter()
+    started = time.perf_counter()
+    options = row.options
     made_with = _made_with(options, tts)
-    report = options.out.with_suffix(".json")
-    if _is_done(options.out, report, made_with):
+    path = options.out.with_suffix(".json")
+    if _is_done(options.out, path, made_with):
         return False
-    report.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
-    key = (options.ref, options.ref_text, options.voice)
-    if key not in opened:
-        if len(opened) >= 64:
-            opened.clear()  # bounded memory, whatever the list
-        opened[key] = open_prompt(options, tts, console)
+    path.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
+    voice = (options.ref, options.ref_text, options.voice)
+    if voice not in opened:
+        if len(opened) >= MAX_OPEN_PROMPTS:
+            opened.clear()
+        opened[voice] = open_prompt(options, tts, console)
+    prompt = opened[voice].prompt
     sentences = sentences_of(read_text(options.text, None), tts, options, console)
-    found = speak_into(
-        options.out, tts, opened[key], sentences, options, recognize, Console(quiet=True), started
+    chunks = speak_long(
+        tts, sentences, prompt, options.sampling, by_sentence=options.stream, verifier=verifier
     )
-    tree = {"made_with": made_with, "audio_sha256": file_sha256(options.out), "model": tts.identity}
-    tree |= {
-        **opened[key].description,
-        "audio": options.out.name,
-        **found,
-        "environment": environment(tts.device),
-    }
-    write_text(report, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+    written = write_chunks(options.out, chunks, tts.sample_rate, stream=options.stream)
+    report = SpeechReport(options, tts, opened[voice], written, started)
+    made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
+    write_json(path, made | report.to_json())
     return True
 
 
@@ -226,8 +218,7 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
 def _is_done(audio: Path, report: Path, made_with: str) -> bool:
     try:
         found = json.loads(report.read_text(encoding="utf-8"))
-        return found.get("made_with") == made_with and found.get("audio_sha256") == file_sha256(
-            audio
-        )
+        same_settings = found.get("made_with") == made_with
+        return same_settings and found.get("audio_sha256") == file_sha256(audio)
     except (OSError, ValueError, AttributeError):
         return False

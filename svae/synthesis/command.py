@@ -1,35 +1,40 @@
-"""`svae synthesize`: a text of any length and a voice to an audio file with a JSON beside it."""
+"""`svae synthesize`: a text of any length and a voice to an audio file with a JSON beside it.
+
+The way of a text: options → text → model → prompt → sentences → spoken chunks → audio file → report.
+"""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import soundfile
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from svae.audio import resample
+from svae.audio import FORMATS
 from svae.errors import ConfigError
+from svae.judges.asr import load_asr
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
 from svae.runtime.files import writable_folder, write_text
 from svae.synthesis.load import load_tts
-from svae.synthesis.long_text import join_chunks, speak_long
+from svae.synthesis.long_text import (
+    SpokenChunk,
+    Verifier,
+    WrittenSpeech,
+    speak_long,
+    write_chunks,
+)
 from svae.synthesis.model import TTS
-from svae.synthesis.reference import ASR_SAMPLE_RATE, OpenedPrompt, open_reference
-from svae.synthesis.types import Prompt, Sampling, Synthesis
+from svae.synthesis.reference import OpenedPrompt, open_reference
+from svae.synthesis.types import Sampling
 from svae.synthesis.voices import load_voice
 from svae.text.sentences import prepare_sentences, read_text
-
-__all__ = ["TTS", "Synthesis", "SynthesizeOptions", "load_tts", "speak_long", "synthesize_file"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +82,8 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         CheckpointError: the model is unusable.
         DataError: the recording or a text is unusable.
     """
-    console, started = Console(), time.perf_counter()
+    started = time.perf_counter()
+    console = Console()
     check_output(options.out)
     if (options.ref is None) == (options.voice is None):
         raise ConfigError(
@@ -86,34 +92,37 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     text = read_text(options.text, options.text_file)
     tts = load_model(options, console)
     opened = open_prompt(options, tts, console)
-    recognize = recognizer(options, tts) if options.verify else None
+    verifier = open_verifier(options, tts)
     sentences = sentences_of(text, tts, options, console)
-    report = speak_into(options.out, tts, opened, sentences, options, recognize, console, started)
-    row = {"model": tts.identity, **opened.description, "audio": options.out.name, **report}
-    row["environment"] = environment(tts.device)
+    chunks = speak_long(
+        tts,
+        sentences,
+        opened.prompt,
+        options.sampling,
+        by_sentence=options.stream,
+        verifier=verifier,
+    )
+    written = write_chunks(
+        options.out,
+        show_progress(chunks, sentences, console),
+        tts.sample_rate,
+        stream=options.stream,
+    )
+    report = SpeechReport(options, tts, opened, written, started)
     path = options.out.with_suffix(".json")
-    write_text(path, json.dumps(row, indent=2, ensure_ascii=False) + "\n")
-    _print_result(console, row, options, path)
+    write_json(path, report.to_json())
+    _print_result(report, path, console)
     return options.out
 
 
-def sentences_of(text: str, tts: TTS, options: SynthesizeOptions, console: Console) -> list[str]:
-    """Return a text's sentences as they are spoken; print what was changed where that was asked for or lost."""
-    show = (
-        (lambda line: console.print(line, highlight=False, markup=False))
-        if options.verbose
-        else None
-    )
-    sentences, notes = prepare_sentences(
-        text,
-        tts.vocabulary,
-        language=options.language,
-        skip_unknown=options.skip_unknown,
-        show=show,
-    )
-    for note in notes:
-        console.print(f"[yellow]{escape(note)}[/]", highlight=False)
-    return sentences
+def check_output(out: Path) -> None:
+    """Raise ConfigError where `out` is not a .wav or .flac that can be written."""
+    if out.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--out {out}: must end in .wav or .flac")
+    for path in (out, out.with_suffix(".json")):
+        if path.is_dir():
+            raise ConfigError(f"--out {out}: {path} is a folder; name a file in it, or another")
+    writable_folder(out.parent, option="--out")
 
 
 def load_model(options: SynthesizeOptions, console: Console) -> TTS:
@@ -122,7 +131,7 @@ def load_model(options: SynthesizeOptions, console: Console) -> TTS:
     tts = load_tts(options.model, select_device(options.device))
     console.print(
         f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.short_description}) on {describe_device(tts.device)}; "
-        f"durations: {tts.duration_rule(options.sampling)}"
+        f"durations: {_duration_rule(tts, options.sampling)}"
     )
     return tts
 
@@ -140,200 +149,149 @@ def open_prompt(options: SynthesizeOptions, tts: TTS, console: Console) -> Opene
     return open_reference(tts, options.ref, options.ref_text, asr=options.asr, console=console)
 
 
-# ----------------------------------------------------------------------------------------------- speech
+def open_verifier(options: SynthesizeOptions, tts: TTS) -> Verifier | None:
+    """Return what listens to each chunk, where that is asked for. Raises as `load_asr`."""
+    if not options.verify:
+        return None
+    return Verifier(load_asr(options.asr, str(tts.device)), options.verify, options.verify_wer)
 
 
-def speak_into(
-    out: Path,
-    tts: TTS,
-    opened: OpenedPrompt,
-    sentences: Sequence[str],
-    options: SynthesizeOptions,
-    recognize: Callable[[Tensor], str] | None,
-    console: Console,
-    started: float,
-) -> dict[str, Any]:
-    """Speak sentences into an audio file, chunk by chunk; return the report.
+def sentences_of(text: str, tts: TTS, options: SynthesizeOptions, console: Console) -> list[str]:
+    """Return a text's sentences as they are spoken.
 
-    The file appears under its name when complete; with `stream`, at once, growing.
+    Prints how every sentence is spoken (`verbose`), and which characters were changed or left out.
     """
-    chunks: list[dict[str, Any]] = []
+    show = (
+        (lambda line: console.print(line, highlight=False, markup=False))
+        if options.verbose
+        else None
+    )
+    sentences, notes = prepare_sentences(
+        text,
+        tts.vocabulary,
+        language=options.language,
+        skip_unknown=options.skip_unknown,
+        show=show,
+    )
+    for note in notes:
+        console.print(f"[yellow]{escape(note)}[/]", highlight=False)
+    return sentences
 
-    def speak(text: str) -> Synthesis:
-        result, attempts = speak_verified(tts, text, opened.prompt, options, recognize)
-        chunks.append(describe(result) | ({"attempts": attempts} if attempts else {}))
-        return result
 
-    path = out if options.stream else out.with_name(f".{out.name}.tmp{out.suffix}")
-    first_audio = None
+def show_progress(
+    chunks: Iterable[SpokenChunk], sentences: Sequence[str], console: Console
+) -> Iterator[SpokenChunk]:
+    """Pass chunks on, with a bar of the characters that are spoken."""
     columns = (TextColumn("Speaking"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    try:
-        with (
-            Progress(
-                *columns, console=console, transient=True, disable=len(sentences) < 2
-            ) as progress,
-            soundfile.SoundFile(path, "w", tts.sample_rate, 1, "PCM_16") as file,
-        ):
-            task, total = (
-                progress.add_task("", total=sum(map(len, sentences))),
-                sum(map(len, sentences)),
-            )
-
-            def waveforms() -> Iterator[Tensor]:
-                for result in speak_long(
-                    tts,
-                    sentences,
-                    opened.prompt,
-                    options.sampling,
-                    by_sentence=options.stream,
-                    speak=speak,
-                ):
-                    progress.update(
-                        task, completed=min(total, progress.tasks[0].completed + len(result.text))
-                    )
-                    yield result.waveform.reshape(-1)
-
-            for piece in join_chunks(waveforms(), tts.sample_rate):
-                file.write(_pcm16(piece))
-                if options.stream:
-                    file.flush()
-                first_audio = time.perf_counter() - started if first_audio is None else first_audio
-            seconds = file.frames / tts.sample_rate
-        path.replace(out)
-    finally:
-        if path != out:
-            path.unlink(missing_ok=True)
-    return _summary(chunks, seconds, first_audio, tts, opened, options)
-
-
-def _pcm16(waveform: Tensor) -> np.ndarray:
-    return np.round(waveform.clamp(-1, 1).numpy() * 32767).astype(np.int16)
-
-
-def speak_verified(
-    tts: TTS,
-    text: str,
-    prompt: Prompt,
-    options: SynthesizeOptions,
-    recognize: Callable[[Tensor], str] | None,
-) -> tuple[Synthesis, list[dict[str, Any]]]:
-    """Speak one chunk; with a recogniser, try other seeds while it is misunderstood, and keep the best attempt.
-
-    Returns:
-        The speech, and for each attempt its seed, what was heard, and the word error rate.
-    """
-    attempts: list[dict[str, Any]] = []
-    best: tuple[float, Synthesis] | None = None
-    for number in range(options.verify + 1 if recognize is not None else 1):
-        sampling = replace(options.sampling, seed=options.sampling.seed + number)
-        result = tts.speak([text], [prompt], sampling)[0]
-        if recognize is None:
-            return result, []
-        heard = recognize(resample(result.waveform[0], tts.sample_rate, ASR_SAMPLE_RATE)[0])
-        wer = _word_error_rate(text, heard)
-        attempts.append({"seed": sampling.seed, "wer": wer, "heard": heard})
-        if best is None or wer < best[0]:
-            best = (wer, result)
-        if wer <= options.verify_wer:
-            break
-    assert best is not None
-    return best[1], attempts
-
-
-def _word_error_rate(text: str, heard: str) -> float:
-    from svae.judges.normalizers import normalize_for_wer
-    from svae.judges.wer import word_errors
-
-    return word_errors(text, heard).rate if normalize_for_wer(text) else 0.0
-
-
-def recognizer(options: SynthesizeOptions, tts: TTS) -> Callable[[Tensor], str]:
-    """Return what transcribes a waveform (S,) at 16 kHz, as `--asr` names it."""
-    from svae.judges.asr import load_asr
-
-    judge = load_asr(options.asr, str(tts.device))
-    return lambda waveform: judge.transcribe([waveform])[0]
+    with Progress(
+        *columns, console=console, transient=True, disable=len(sentences) < 2
+    ) as progress:
+        task = progress.add_task("", total=len(" ".join(sentences)))
+        for chunk in chunks:
+            progress.advance(task, len(chunk.report.text))
+            yield chunk
 
 
 # ----------------------------------------------------------------------------------------------- report
 
 
-def describe(result: Synthesis) -> dict[str, Any]:
-    """Return everything about a chunk but the samples, for JSON."""
-    return {
-        "text": result.text,
-        "seed": result.sampling.seed,
-        "generated_seconds": result.generated_seconds,
-        "seconds_by_stage": result.timings,
-    }
+@dataclass(frozen=True)
+class SpeechReport:
+    """How a file of speech was made."""
+
+    options: SynthesizeOptions
+    tts: TTS
+    opened: OpenedPrompt
+    written: WrittenSpeech
+    started: float
+    """When the command, or the row of a list, began, by `time.perf_counter`."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """The settings, with the model's own numbers filled in."""
+        return self.tts.resolve(self.options.sampling)
+
+    @property
+    def first_audio_seconds(self) -> float:
+        """From the start to the first written piece."""
+        return self.written.first_audio_at - self.started
+
+    @property
+    def seconds_by_stage(self) -> dict[str, float]:
+        """Wall-clock seconds of `encode`, `sample` and `decode`, of all chunks together."""
+        stages = {"encode": self.opened.encode_seconds}
+        for chunk in self.written.chunks:
+            for stage, seconds in chunk.seconds_by_stage.items():
+                stages[stage] = stages.get(stage, 0.0) + seconds
+        return stages
+
+    @property
+    def real_time_factors(self) -> dict[str, float]:
+        """Seconds of computing per second of new speech: by stage, and `total`."""
+        factors = {
+            stage: seconds / self.written.seconds
+            for stage, seconds in self.seconds_by_stage.items()
+        }
+        return {**factors, "total": sum(factors.values())}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the JSON beside the audio holds."""
+        return {
+            "model": self.tts.identity,
+            **self.opened.description,
+            "audio": self.options.out.name,
+            **self.sampling.settings,
+            "duration_rule": _duration_rule(self.tts, self.options.sampling),
+            "language": self.options.language,
+            "text": " ".join(chunk.text for chunk in self.written.chunks),
+            "prompt_text": self.opened.prompt.text.rstrip(),
+            "prompt_seconds": self.opened.prompt.seconds,
+            "sample_rate": self.tts.sample_rate,
+            "generated_seconds": self.written.seconds,
+            "first_audio_seconds": self.first_audio_seconds,
+            "seconds_by_stage": self.seconds_by_stage,
+            "real_time_factors": self.real_time_factors,
+            "chunks": [chunk.to_json() for chunk in self.written.chunks],
+            "environment": environment(self.tts.device),
+        }
 
 
-def _summary(
-    chunks: list[dict[str, Any]],
-    seconds: float,
-    first_audio: float | None,
-    tts: TTS,
-    opened: OpenedPrompt,
-    options: SynthesizeOptions,
-) -> dict[str, Any]:
-    stages = {"encode": opened.encode_seconds}
-    for chunk in chunks:
-        for stage, value in chunk["seconds_by_stage"].items():
-            stages[stage] = stages.get(stage, 0.0) + value
-    factors = {stage: value / seconds for stage, value in stages.items()}
-    return {
-        **tts.resolve(options.sampling).settings,
-        "duration_rule": tts.duration_rule(options.sampling),
-        "language": options.language,
-        "text": " ".join(chunk["text"] for chunk in chunks),
-        "prompt_text": opened.prompt.text.rstrip(),
-        "prompt_seconds": opened.prompt.seconds,
-        "sample_rate": tts.sample_rate,
-        "generated_seconds": seconds,
-        "first_audio_seconds": first_audio,
-        "seconds_by_stage": stages,
-        "real_time_factors": factors | {"total": sum(factors.values())},
-        "chunks": chunks,
-    }
+def _duration_rule(tts: TTS, sampling: Sampling) -> str:
+    return "given" if sampling.duration_seconds is not None else tts.duration_rule(sampling)
 
 
-def check_output(out: Path) -> None:
-    """Raise ConfigError where `out` is not a .wav or .flac that can be written."""
-    if out.suffix.lower() not in (".wav", ".flac"):
-        raise ConfigError(f"--out {out}: must end in .wav or .flac")
-    for path in (out, out.with_suffix(".json")):
-        if path.is_dir():
-            raise ConfigError(f"--out {out}: {path} is a folder; name a file in it, or another")
-    writable_folder(out.parent, option="--out")
+def write_json(path: Path, tree: dict[str, Any]) -> None:
+    """Write a report."""
+    write_text(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
-def _print_result(
-    console: Console, row: dict[str, Any], options: SynthesizeOptions, report: Path
-) -> None:
-    guidance = f"guidance {row['guidance']:g} (prompt {row['prompt_guidance']:g})"
+def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
+    options = report.options
+    sampling = report.sampling
+    chunks = report.written.chunks
     console.print(
-        f"Reference {row['prompt_seconds']:.2f} s, new speech {row['generated_seconds']:.2f} s in "
-        f"{len(row['chunks'])} chunk(s), {row['steps']} steps, {guidance}, {row['precision']}, seed {row['seed']}"
+        f"Reference {report.opened.prompt.seconds:.2f} s, new speech {report.written.seconds:.2f} s in {len(chunks)} "
+        f"chunk(s), {sampling.num_steps} steps, guidance {sampling.guidance_scale:g} (prompt {sampling.prompt_guidance:g}), "
+        f"{sampling.precision}, seed {sampling.seed}"
     )
-    first = f"; first audio after {row['first_audio_seconds']:.1f} s" if options.stream else ""
-    stages = ", ".join(
-        f"{stage} {factor:.2f}" for stage, factor in row["real_time_factors"].items()
-    )
+    first = f"; first audio after {report.first_audio_seconds:.1f} s" if options.stream else ""
+    factors = report.real_time_factors.items()
+    stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in factors)
     console.print(f"Real-time factor: {stages}{first}")
-    for chunk in row["chunks"]:
-        attempts = chunk.get("attempts", [])
-        if len(attempts) < 2 and all(attempt["wer"] <= options.verify_wer for attempt in attempts):
+    for chunk in chunks:
+        if not chunk.attempts:
             continue
-        best = min(attempts, key=lambda attempt: attempt["wer"])
-        found = "Understood" if best["wer"] <= options.verify_wer else "Not understood"
+        best = min(chunk.attempts, key=lambda attempt: attempt.wer)
+        understood = best.wer <= options.verify_wer
+        if understood and len(chunk.attempts) == 1:
+            continue
         console.print(
-            f"[yellow]{found} after {len(attempts)} attempt(s), kept seed {best['seed']} (WER {best['wer']:.2f}): "
-            f"{escape(chunk['text'])} (heard: {escape(best['heard'])})[/]"
+            f"[yellow]{'Understood' if understood else 'Not understood'} after {len(chunk.attempts)} attempt(s), "
+            f"kept seed {best.seed} (WER {best.wer:.2f}): {escape(chunk.text)} (heard: {escape(best.heard)})[/]"
         )
+    console.print(f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(path))}")
     console.print(
-        f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(report))}"
-    )
-    model = escape(str(options.model))
-    console.print(
-        f"Next: svae evaluate --model {model} --list LIST.jsonl", highlight=False, soft_wrap=True
+        f"Next: svae evaluate --model {escape(str(options.model))} --list LIST.jsonl",
+        highlight=False,
+        soft_wrap=True,
     )

@@ -1,145 +1,275 @@
-"""How many frames new speech gets, and which token stands at which frame."""
+"""How many frames new speech gets, and which token stands at which frame.
+
+A model has one rule of its own, chosen by `open_rule` when it is loaded. A new rule is one class and one line there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import ClassVar, NamedTuple, TypeVar
 
+import torch
+from torch import Tensor, nn
+
+from svae.checkpoint import load_strict
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
-from svae.synthesis.types import Prompt, Sampling
+from svae.synthesis.types import DurationChoice, Prompt, Sampling
 from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import Vocabulary
 
+DURATION_FILE = "duration.safetensors"
+"""The file of a checkpoint that holds the weights of its duration predictor."""
+# Far beyond any utterance the models are trained on.
 MAX_TOTAL_SECONDS = 60.0
-"""Reference and new speech together; more is far beyond any utterance the models are trained on."""
-Timeline = tuple[list[str], list[float]]
-"""Symbols, and the frames that each lasts."""
+"""The longest reference and new speech together."""
+# The byte rule fails on such texts: the silence at their ends, which has no bytes, is most of them.
+SHORT_TEXT_BYTES = 10
+SHORT_TEXT_SPEED = 0.3
+"""By the byte rule, texts of fewer than `SHORT_TEXT_BYTES` are spoken no faster than this."""
+
+Predictor = TypeVar("Predictor", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Planner:
-    """Decides durations for one TTS model.
-
-    Raises:
-        CheckpointError: frame-level phones without durations of phones, or the other way round.
-    """
+class DurationRule(ABC):
+    """Decides how long speech lasts and which token stands where."""
 
     vocabulary: Vocabulary
-    predictor: DurationPredictor | PhoneDurations | None
     frame_rate: float
-    """Of the latents, in Hz."""
-    trained_seconds: float | None = None
-    """The longest utterances the model was trained on, for messages."""
+    """Frames per second."""
 
-    def __post_init__(self) -> None:
-        if isinstance(self.vocabulary, FramePhonemes) != isinstance(self.predictor, PhoneDurations):
+    name: ClassVar[DurationChoice]
+    """How `Sampling.duration_rule` and reports call the rule."""
+    uses_word_times: ClassVar[bool] = False
+    """Whether a prompt should come with the times of its words."""
+
+    @abstractmethod
+    def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
+        """Return the frames of prompt and new speech together, at least one more than the prompt's."""
+
+    def lay_out(
+        self, prompt: Prompt, text: str, speed: float, total: int | None = None
+    ) -> tuple[int, list[int]]:
+        """Return the frames of prompt and new speech together, and the tokens of both.
+
+        Args:
+            prompt: what is continued.
+            text: what is said after it.
+            speed: of speaking, relative to the prompt.
+            total: the frames, where something else decides them.
+
+        Raises:
+            DataError: the text does not fit.
+        """
+        if total is None:
+            total = self.total_frames(prompt, text, speed)
+        characters = len(prompt.text) + len(text)
+        # The network has one place a frame for its tokens.
+        if total < characters:
+            raise DataError(
+                f"text: {characters} characters do not fit in the {total} frames of reference and new speech; at "
+                f"least {(characters - prompt.frames) / self.frame_rate:.2f} s are needed: use a longer duration"
+            )
+        return total, self.vocabulary.encode(prompt.text + text)
+
+
+@dataclass(frozen=True)
+class ByteRule(DurationRule):
+    """F5-TTS's rule: the text is spoken at the prompt's rate of UTF-8 bytes."""
+
+    name = "bytes"
+
+    def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
+        """Return the frames of both; see `predict_frames`."""
+        return predict_frames(prompt.frames, prompt.text, text, speed=speed)
+
+
+@dataclass(frozen=True)
+class TextRule(DurationRule):
+    """A learned predictor of the length of whole texts."""
+
+    predictor: DurationPredictor
+    name = "predictor"
+
+    def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
+        """Return the frames of both, within the bounds of `predict_frames`."""
+        prompt_tokens = self.vocabulary.encode(prompt.text.rstrip())
+        tokens = self.vocabulary.encode(text)
+        frames = self.predictor.predict(tokens, prompt_tokens, prompt.frames) / speed
+        return max(prompt.frames + round(frames), _fewest_frames(prompt.frames, prompt.text, text))
+
+
+class Timeline(NamedTuple):
+    """Phones and pauses in the order in which they are spoken."""
+
+    symbols: list[str]
+    frames: list[float]
+    """How long each symbol lasts."""
+
+
+@dataclass(frozen=True)
+class PhoneRule(DurationRule):
+    """A learned predictor of the length of each phone, for models that get one phone a frame."""
+
+    vocabulary: FramePhonemes
+    predictor: PhoneDurations
+    name = "predictor"
+    uses_word_times = True
+
+    def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
+        """Return the frames of both: the sum of the new phones', after the prompt's."""
+        _, new = self._timelines(prompt, text)
+        return _total(prompt, new, speed)
+
+    def lay_out(
+        self, prompt: Prompt, text: str, speed: float, total: int | None = None
+    ) -> tuple[int, list[int]]:
+        """Return the frames of both, and the phone in the middle of each; see `DurationRule.lay_out`.
+
+        Raises:
+            DataError: the text holds only pauses, or has more phones than frames.
+        """
+        known, new = self._timelines(prompt, text)
+        if total is None:
+            total = _total(prompt, new, speed)
+        new_frames = total - prompt.frames
+        phones = sum(symbol[0].isalpha() for symbol in new.symbols)
+        if not phones:
+            raise DataError(f"text: {text!r} holds nothing to say, only pauses")
+        if new_frames < phones:
+            raise DataError(
+                f"text: {phones} phones do not fit in {new_frames} frames of new speech; at least "
+                f"{phones / self.frame_rate:.2f} s are needed: use a longer duration or a lower speed"
+            )
+        scale = new_frames / max(sum(new.frames), 1e-6)
+        ends = accumulate([*known.frames, *(frames * scale for frames in new.frames)])
+        return total, self.vocabulary.frames([*known.symbols, *new.symbols], list(ends), total)
+
+    def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
+        known = self.prompt_timeline(prompt)
+        # Without a pause at its end the last sound would be cut.
+        return known, self.new_timeline(known, end_sentence(text, self.vocabulary))
+
+    def prompt_timeline(self, prompt: Prompt) -> Timeline:
+        """Return what is said in a prompt; where its times are not known, predicted ones fill its length."""
+        symbols, ends = self.vocabulary.timeline(prompt.text, prompt.words)
+        if prompt.words is None:
+            predicted = self.predictor.predict(self.vocabulary.ids(symbols), [])
+            scale = prompt.frames / max(sum(predicted), 1e-6)
+            return Timeline(symbols, [frames * scale for frames in predicted])
+        last = float(prompt.frames)
+        bounds = [0.0, *(min(end * self.frame_rate, last) for end in ends[:-1]), last]
+        return Timeline(symbols, [max(0.0, end - start) for start, end in pairwise(bounds)])
+
+    def new_timeline(self, known: Timeline, text: str) -> Timeline:
+        """Return what is said in a text after a prompt, as long as predicted for this voice.
+
+        The pause before its first word is the prompt's last.
+        """
+        symbols = self.vocabulary.timeline(text)[0][1:]
+        ids = self.vocabulary.ids([*known.symbols, *symbols])
+        predicted = self.predictor.predict(ids, known.frames)
+        return Timeline(symbols, predicted[len(known.symbols) :])
+
+
+def _total(prompt: Prompt, new: Timeline, speed: float) -> int:
+    return prompt.frames + max(1, round(sum(new.frames) / speed))
+
+
+def open_rule(
+    vocabulary: Vocabulary,
+    frame_rate: float,
+    weights: Mapping[str, Tensor] | None = None,
+    *,
+    where: Path = Path(DURATION_FILE),
+    device: str | torch.device = "cpu",
+) -> DurationRule:
+    """Choose the rule of a model.
+
+    Args:
+        vocabulary: of the model.
+        frame_rate: of the model, in Hz.
+        weights: of its duration predictor; None: it has none.
+        where: what messages call the file of the weights.
+        device: where the predictor computes.
+
+    Raises:
+        CheckpointError: frame-level phones without a predictor, or weights of another one.
+    """
+
+    def loaded(predictor: Predictor) -> Predictor:
+        load_strict(predictor, dict(weights or {}), where)
+        return predictor.to(device).eval().requires_grad_(False)
+
+    if isinstance(vocabulary, FramePhonemes):
+        if weights is None:
             raise CheckpointError(
                 "frame-level phones need durations of phones; was the checkpoint copied whole?"
             )
+        return PhoneRule(vocabulary, frame_rate, loaded(PhoneDurations(len(vocabulary))))
+    if weights is None:
+        return ByteRule(vocabulary, frame_rate)
+    return TextRule(vocabulary, frame_rate, loaded(DurationPredictor(len(vocabulary))))
 
-    def rule(self, sampling: Sampling) -> str:
-        """Return which rule decides durations: `bytes`, `predictor` or `given`.
+
+class Planner:
+    """Decides the frames and tokens of a model's utterances, by its own rule or as a user asks.
+
+    Args:
+        own: the model's rule, which also lays out the tokens of durations that something else decides.
+        trained_seconds: the longest utterances the model was trained on, for messages.
+    """
+
+    def __init__(self, own: DurationRule, trained_seconds: float | None = None) -> None:
+        self.own = own
+        self.trained_seconds = trained_seconds
+        by_bytes = ByteRule(own.vocabulary, own.frame_rate)
+        self._rules: dict[DurationChoice, DurationRule] = {by_bytes.name: by_bytes}
+        self._rules |= {own.name: own, "auto": own}
+
+    def rule(self, sampling: Sampling) -> DurationRule:
+        """Return the rule that decides durations which are not given.
 
         Raises:
-            ConfigError: the predictor is asked for and the checkpoint has none.
+            ConfigError: the checkpoint lacks the one that is asked for.
         """
-        if sampling.duration_seconds is not None:
-            return "given"
-        if sampling.duration_rule == "predictor" and self.predictor is None:
+        choice = sampling.duration_rule
+        if choice not in self._rules:
             raise ConfigError(
-                "duration rule `predictor`: this checkpoint has none; use `bytes` or `auto`"
+                f"duration rule `{choice}`: this checkpoint has none; use `bytes` or `auto`"
             )
-        return (
-            "bytes" if sampling.duration_rule == "bytes" or self.predictor is None else "predictor"
-        )
-
-    def predict(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
-        """Return the frames of prompt and text together, by the rule."""
-        if self.rule(sampling) == "bytes":
-            return predict_frames(prompt.frames, prompt.text, text, speed=sampling.speed)
-        if isinstance(self.vocabulary, FramePhonemes):
-            _, (_, lasting) = self._timelines(prompt, text)
-            return prompt.frames + max(1, round(sum(lasting) / sampling.speed))
-        assert isinstance(self.predictor, DurationPredictor)
-        return predict_with(
-            self.predictor, self.vocabulary, prompt.frames, prompt.text, text, speed=sampling.speed
-        )
+        return self._rules[choice]
 
     def plan(self, prompt: Prompt, text: str, sampling: Sampling) -> tuple[int, list[int]]:
         """Return the frames of prompt and text together, and the tokens of both.
 
         Raises:
+            ConfigError: see `rule`.
             DataError: too long, or too short for the text.
         """
-        total = self.total_frames(prompt, text, sampling)
-        if not isinstance(self.vocabulary, FramePhonemes):
-            return total, self.vocabulary.encode(prompt.text + text)
-        (known, kept), (symbols, lasting) = self._timelines(prompt, text)
-        spoken = sum(symbol[0].isalpha() for symbol in symbols)
-        if not spoken:
-            raise DataError(f"text: {text!r} holds nothing to say, only pauses")
-        if total - prompt.frames < spoken:
-            raise DataError(
-                f"text: {spoken} phones do not fit in {total - prompt.frames} frames of new speech; at least "
-                f"{spoken / self.frame_rate:.2f} s are needed: use a longer duration or a lower speed"
-            )
-        scale = (total - prompt.frames) / max(sum(lasting), 1e-6)
-        ends = list(accumulate([*kept, *(frames * scale for frames in lasting)]))
-        return total, self.vocabulary.frames([*known, *symbols], ends, total)
-
-    def total_frames(self, prompt: Prompt, text: str, sampling: Sampling) -> int:
-        """Return the frames of prompt and text together, given or by the rule. Raises as `plan`."""
-        kept, rate = prompt.frames, self.frame_rate
-        if sampling.duration_seconds is None:
-            total = self.predict(prompt, text, sampling)
-        else:
-            total, characters = (
-                kept + max(1, round(sampling.duration_seconds * rate)),
-                len(prompt.text) + len(text),
-            )
-            if total < characters and not isinstance(self.vocabulary, FramePhonemes):
-                raise DataError(
-                    f"duration {sampling.duration_seconds:g} s: {characters} characters do not fit in {total} frames "
-                    f"of reference and new speech; at least {(characters - kept) / rate:.2f} s are needed"
-                )
+        rate = self.own.frame_rate
+        total = None
+        if sampling.duration_seconds is not None:
+            total = prompt.frames + max(1, round(sampling.duration_seconds * rate))
+        elif (rule := self.rule(sampling)) is not self.own:
+            total = rule.total_frames(prompt, text, sampling.speed)
+        total, tokens = self.own.lay_out(prompt, text, sampling.speed, total)
         if total / rate > MAX_TOTAL_SECONDS:
-            trained = self.trained_seconds
-            known = (
-                ""
-                if trained is None
-                else f" (this model was trained on utterances of up to {trained:g} s)"
-            )
+            known = ""
+            if self.trained_seconds is not None:
+                known = (
+                    f" (this model was trained on utterances of up to {self.trained_seconds:g} s)"
+                )
             raise DataError(
                 f"text: reference and new speech would be {total / rate:.1f} s together; at most {MAX_TOTAL_SECONDS:g} s "
                 f"are possible{known}. Split the text, use a shorter reference or a higher speed."
             )
-        return total
-
-    def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
-        assert isinstance(self.vocabulary, FramePhonemes) and isinstance(
-            self.predictor, PhoneDurations
-        )
-        known = prompt_timeline(
-            self.vocabulary,
-            self.predictor,
-            prompt.text,
-            prompt.words,
-            frames=prompt.frames,
-            frame_rate=self.frame_rate,
-        )
-        ended = end_sentence(
-            text, self.vocabulary
-        )  # without a pause at its end the last sound would be cut
-        return known, predict_phones(self.vocabulary, self.predictor, known, ended)
-
-
-SHORT_TEXT_BYTES = 10
-
-
-SHORT_TEXT_SPEED = 0.3
-"""Texts of fewer bytes than the former are spoken no faster than the latter, since the byte rule fails on them."""
+        return total, tokens
 
 
 def end_sentence(text: str, vocabulary: Vocabulary) -> str:
@@ -161,63 +291,8 @@ def predict_frames(prompt_frames: int, prompt_text: str, text: str, *, speed: fl
     if size < SHORT_TEXT_BYTES:
         speed = min(speed, SHORT_TEXT_SPEED)
     total = prompt_frames + int(prompt_frames / len(prompt_text.encode()) * size / speed)
-    return max(total, max(len(prompt_text) + len(text), prompt_frames) + 1)
+    return max(total, _fewest_frames(prompt_frames, prompt_text, text))
 
 
-def predict_with(
-    predictor: DurationPredictor,
-    vocabulary: Vocabulary,
-    prompt_frames: int,
-    prompt_text: str,
-    text: str,
-    *,
-    speed: float,
-) -> int:
-    """Return the total frames, prompt included, by the learned predictor; bounds as in `predict_frames`."""
-    prompt_tokens = vocabulary.encode(prompt_text.rstrip())
-    frames = predictor.predict(vocabulary.encode(text), prompt_tokens, prompt_frames) / speed
-    return max(prompt_frames + round(frames), max(len(prompt_text) + len(text), prompt_frames) + 1)
-
-
-def prompt_timeline(
-    vocabulary: FramePhonemes,
-    predictor: PhoneDurations,
-    text: str,
-    words: Sequence[Sequence[float]] | None,
-    *,
-    frames: int,
-    frame_rate: float,
-) -> tuple[list[str], list[float]]:
-    """Return the symbols of a prompt and the frames that each lasts, together `frames`.
-
-    Args:
-        vocabulary: of the model.
-        predictor: of the model; it stands in where the times are not known.
-        text: what is said in the prompt.
-        words: when, in seconds (`PhoneAligner.align`); None: not known.
-        frames: how long the prompt is.
-        frame_rate: in Hz.
-    """
-    symbols, ends = vocabulary.timeline(text, words)
-    if words is None:
-        predicted = predictor.predict(vocabulary.ids(symbols), [])
-        scale = frames / max(sum(predicted), 1e-6)
-        return symbols, [duration * scale for duration in predicted]
-    bounds = [0.0, *(min(end * frame_rate, frames) for end in ends[:-1]), float(frames)]
-    return symbols, [max(0.0, b - a) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
-
-
-def predict_phones(
-    vocabulary: FramePhonemes,
-    predictor: PhoneDurations,
-    prompt: tuple[list[str], list[float]],
-    text: str,
-) -> tuple[list[str], list[float]]:
-    """Return the symbols of a text that follows a prompt, and the frames each is predicted to last.
-
-    The pause before its first word is the prompt's last.
-    """
-    symbols, _ = vocabulary.timeline(text)
-    known, lasting = prompt
-    predicted = predictor.predict(vocabulary.ids([*known, *symbols[1:]]), lasting)
-    return symbols[1:], predicted[len(known) :]
+def _fewest_frames(prompt_frames: int, prompt_text: str, text: str) -> int:
+    return max(len(prompt_text) + len(text), prompt_frames) + 1

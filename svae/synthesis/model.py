@@ -20,56 +20,52 @@ from torch.nn.utils.rnn import pad_sequence
 from svae.audio import resample
 from svae.errors import DataError
 from svae.models.cpu.linear import use_bf16_products
-from svae.models.mel import MelFrames
+from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
-from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.models.tts.sampler import sample_latents
-from svae.models.vae import streaming
-from svae.models.vae.receptive_field import decoder_reach
-from svae.models.vae.vae import SpeechVAE
-from svae.synthesis.durations import Planner, end_sentence
-from svae.synthesis.types import Prompt, Sampling, Synthesis
+from svae.synthesis.durations import DurationRule, Planner, end_sentence, open_rule
+from svae.synthesis.types import DurationChoice, Prompt, Sampling, Synthesis
 from svae.text import phone_aligner
-from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary, normalize_text
 
-MIN_PROMPT_SECONDS, MAX_PROMPT_SECONDS = 0.1, 30.0
-"""Other references are refused."""
+MIN_PROMPT_SECONDS = 0.1
+MAX_PROMPT_SECONDS = 30.0
+"""Shorter and longer references are refused; see also `TTS.prompt_limit`."""
 PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
 SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
-DURATION_FILE = "duration.safetensors"
-"""Of a checkpoint: the weights of the duration predictor."""
-VOCODER_CONTEXT_FRAMES = 16
-"""Reference mel frames decoded with the new ones and cut off, so that the vocoder does not start from nothing."""
 
 
 class TTS:
-    """A text-to-speech model with the VAE whose latents it generates.
+    """A text-to-speech model with the representation that it generates.
 
     Args:
         model: the velocity network, in eval mode.
-        vae: on the same device, in eval mode; or mel frames.
+        representation: what it generates, loaded on the same device.
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
-        predictor: of durations; None leaves the byte rule. Models of frame-level phones cannot do without.
+        rule: how durations are decided; None is the byte rule, which is not enough for models of frame-level phones.
     """
 
     def __init__(
         self,
         model: DiT,
-        vae: SpeechVAE | MelFrames,
+        representation: Representation,
         vocabulary: Vocabulary,
         identity: dict[str, Any] | None = None,
-        predictor: DurationPredictor | PhoneDurations | None = None,
+        rule: DurationRule | None = None,
     ) -> None:
-        self.model, self.vae, self.vocabulary, self.predictor = model, vae, vocabulary, predictor
+        self.model = model
+        self.representation = representation
+        self.vocabulary = vocabulary
         self.identity: dict[str, Any] = {} if identity is None else identity
-        self.sample_rate, self.hop_length = vae.sample_rate, vae.hop_length
+        self.sample_rate = representation.sample_rate
+        self.hop_length = representation.hop_length
         self.device = next(model.parameters()).device
-        frame_rate = self.sample_rate / self.hop_length
-        self.planner = Planner(vocabulary, predictor, frame_rate, self.identity.get("max_seconds"))
+        if rule is None:
+            rule = open_rule(vocabulary, self.sample_rate / self.hop_length)
+        self.planner = Planner(rule, self.identity.get("max_seconds"))
 
     @property
     def short_description(self) -> str:
@@ -81,11 +77,9 @@ class TTS:
     def prompt_limit(self) -> float:
         """Longest reference in seconds: what the model was trained on, less room for new speech; at most 30 s."""
         trained = self.identity.get("max_seconds")
-        return (
-            MAX_PROMPT_SECONDS
-            if trained is None
-            else min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
-        )
+        if trained is None:
+            return MAX_PROMPT_SECONDS
+        return min(MAX_PROMPT_SECONDS, max(trained - 3.0, trained / 2))
 
     def resolve(self, sampling: Sampling) -> Sampling:
         """Return the settings with the model's own numbers where none are given. Raises as `Sampling.check`."""
@@ -136,10 +130,16 @@ class TTS:
         sampling = self.resolve(sampling)
         assert sampling.num_steps is not None
         texts = [self._clean(text, "text") for text in texts]
-        plans = [self.planner.plan(p, t, sampling) for p, t in zip(prompts, texts, strict=True)]
-        totals, rows = [total for total, _ in plans], [torch.tensor(ids) for _, ids in plans]
+        totals: list[int] = []
+        tokens: list[Tensor] = []
+        for prompt, text in zip(prompts, texts, strict=True):
+            total, ids = self.planner.plan(prompt, text, sampling)
+            totals.append(total)
+            tokens.append(torch.tensor(ids))
         kept = [prompt.frames for prompt in prompts]
-        latents = torch.zeros(len(texts), self.vae.latent_dim, max(kept), device=self.device)
+        latents = torch.zeros(
+            len(texts), self.representation.latent_dim, max(kept), device=self.device
+        )
         for row, prompt in zip(latents, prompts, strict=True):
             row[:, : prompt.frames] = prompt.latents[0]
         timings: dict[str, float] = {}
@@ -148,7 +148,7 @@ class TTS:
                 self.model,
                 latents,
                 torch.tensor(kept, device=self.device),
-                pad_sequence(rows, batch_first=True, padding_value=PADDING_ID).to(self.device),
+                pad_sequence(tokens, batch_first=True, padding_value=PADDING_ID).to(self.device),
                 torch.tensor(totals, device=self.device),
                 seed=sampling.seed,
                 keys=texts,
@@ -181,13 +181,10 @@ class TTS:
 
     def _decode(self, latents: Tensor, prompt: Prompt) -> Tensor:
         """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
-        is_mel = isinstance(self.vae, MelFrames)
         # All that the first new sample depends on: it then sounds as if the reference had gone on.
-        context = min(
-            VOCODER_CONTEXT_FRAMES if is_mel else decoder_reach(self.vae.decoder)[0], prompt.frames
-        )
-        frames = self.vae.denormalize(latents[..., prompt.frames - context :])
-        waveform = self.vae.decode(frames) if is_mel else streaming.decode(self.vae, frames)
+        context = min(self.representation.decoder_context, prompt.frames)
+        frames = self.representation.denormalize(latents[..., prompt.frames - context :])
+        waveform = self.representation.decode(frames)
         return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
 
     @torch.no_grad()
@@ -201,16 +198,19 @@ class TTS:
         waveform = self.check_prompt(waveform).to(self.device)
         rms = float(waveform.square().mean().sqrt())
         gain = max(PROMPT_RMS / rms, 1.0)
-        mean = self.vae.encode(waveform * gain).mean
+        mean = self.representation.encode(waveform * gain).mean
         seconds = waveform.shape[-1] / self.sample_rate
         words, note = self.align_prompt(waveform, text)
-        return Prompt(self.vae.normalize(mean), text, gain, seconds, words, note)
+        return Prompt(self.representation.normalize(mean), text, gain, seconds, words, note)
 
     def align_prompt(
         self, waveform: Tensor, text: str
     ) -> tuple[list[list[float]] | None, str | None]:
-        """Return when the words of a reference (1, 1, S) are spoken, or why that is not known; None, None: not wanted."""
-        if not isinstance(self.vocabulary, FramePhonemes):
+        """Return when the words of a reference (1, 1, S) are spoken, or why that is not known.
+
+        Both are None for models that have no use for the times.
+        """
+        if not self.planner.own.uses_word_times:
             return None, None
         try:
             heard = resample(
@@ -273,12 +273,13 @@ class TTS:
 
     def new_seconds(self, text: str, prompt: Prompt, sampling: Sampling) -> float:
         """Return how long the speech of a text is predicted to be, without the prompt."""
-        frames = self.planner.predict(prompt, normalize_text(text), sampling) - prompt.frames
-        return frames * self.hop_length / self.sample_rate
+        rule = self.planner.rule(sampling)
+        total = rule.total_frames(prompt, normalize_text(text), sampling.speed)
+        return (total - prompt.frames) * self.hop_length / self.sample_rate
 
-    def duration_rule(self, sampling: Sampling) -> str:
-        """Return which rule decides durations: `bytes`, `predictor` or `given`. Raises ConfigError as `Planner.rule`."""
-        return self.planner.rule(sampling)
+    def duration_rule(self, sampling: Sampling) -> DurationChoice:
+        """Return which rule decides durations that are not given. Raises ConfigError as `Planner.rule`."""
+        return self.planner.rule(sampling).name
 
     def _precision(self, sampling: Sampling) -> AbstractContextManager[Any]:
         """Let the network multiply as `sampling` says."""

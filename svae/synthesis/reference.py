@@ -1,4 +1,4 @@
-"""A reference recording made ready: silence at its ends off, too long a one cut at a pause."""
+"""Opening a reference recording: silence at its ends goes, too long a one is cut at a pause, its words are transcribed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from svae.audio import load_audio, resample
 from svae.errors import DataError
+from svae.judges.asr import load_asr
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Prompt
 from svae.text.vocabulary import Vocabulary, normalize_text
@@ -30,9 +31,14 @@ MIN_CUT_SECONDS = 2.0
 """A reference is not cut to less than this."""
 
 
+def frame_size(sample_rate: int) -> int:
+    """Return the samples of a frame of `FRAME_SECONDS`."""
+    return max(1, round(FRAME_SECONDS * sample_rate))
+
+
 def silent_frames(waveform: Tensor, sample_rate: int) -> Tensor:
     """Return (frames,) bool, True where a frame of `FRAME_SECONDS` of a waveform (S,) is silent."""
-    size = max(1, round(FRAME_SECONDS * sample_rate))
+    size = frame_size(sample_rate)
     padded = torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % size))
     level = padded.view(-1, size).square().mean(dim=1)
     return level <= level.max() * 10 ** (-SILENCE_DB / 10)
@@ -43,9 +49,11 @@ def trim_silence(waveform: Tensor, sample_rate: int) -> Tensor:
     loud = (~silent_frames(waveform[0], sample_rate)).nonzero()
     if not len(loud):
         return waveform
-    margin, size = round(MARGIN_SECONDS * sample_rate), max(1, round(FRAME_SECONDS * sample_rate))
-    first, last = int(loud[0]) * size - margin, (int(loud[-1]) + 1) * size + margin
-    return waveform[:, max(first, 0) : min(last, waveform.shape[1])]
+    size = frame_size(sample_rate)
+    margin = round(MARGIN_SECONDS * sample_rate)
+    first = max(int(loud[0]) * size - margin, 0)
+    last = (int(loud[-1]) + 1) * size + margin
+    return waveform[:, first:last]
 
 
 def cut_at_pause(
@@ -65,7 +73,8 @@ def cut_at_pause(
             "its transcript was given. Shorten both, or leave --ref-text out: then it is cut at a pause and transcribed."
         )
     silent = silent_frames(waveform[0, : int(limit_seconds * sample_rate)], sample_rate).tolist()
-    least, run = round(PAUSE_SECONDS / FRAME_SECONDS), 0
+    least = round(PAUSE_SECONDS / FRAME_SECONDS)
+    run = 0
     cut = None
     for frame, is_silent in enumerate(silent):
         run = run + 1 if is_silent else 0
@@ -79,17 +88,15 @@ def cut_at_pause(
     return waveform[:, : round(cut * FRAME_SECONDS * sample_rate)]
 
 
-ASR_SAMPLE_RATE = 16000
-
-
 @dataclass(frozen=True)
 class OpenedPrompt:
-    """A prompt and what a report should say of it."""
+    """A prompt, the recording that it is, and what a report should say of it."""
 
     prompt: Prompt
     waveform: Tensor
     """(1, S) at the model's rate: what was encoded."""
     description: dict[str, Any]
+    """Fields of the JSON beside the speech."""
     encode_seconds: float
     """Wall-clock time of encoding, or of reading what was saved."""
 
@@ -121,9 +128,7 @@ def open_reference(
         raise DataError(str(error).replace("reference", str(ref), 1)) from None
     recognizer = None
     if ref_text is None:
-        ref_text, recognizer = transcribe(
-            tts, resample(waveform, rate, ASR_SAMPLE_RATE), asr, name=str(ref)
-        )
+        ref_text, recognizer = transcribe(tts, waveform, rate, asr, name=str(ref))
         console.print(
             f"Transcript by {asr}: [bold]{escape(ref_text)}[/] (wrong? pass --ref-text)",
             highlight=False,
@@ -141,16 +146,16 @@ def open_reference(
     return OpenedPrompt(prompt, prompt_waveform, description, elapsed)
 
 
-def transcribe(tts: TTS, waveform: Tensor, asr: str, *, name: str) -> tuple[str, dict[str, Any]]:
-    """Return what is said in a reference (1, S) at 16 kHz, in the model's characters, and which recogniser heard it.
+def transcribe(
+    tts: TTS, waveform: Tensor, sample_rate: int, asr: str, *, name: str
+) -> tuple[str, dict[str, Any]]:
+    """Return what is said in a reference (1, S), in the model's characters, and which recogniser heard it.
 
     Raises:
         DataError: nothing was recognised, or it cannot be spelled with the model's characters.
     """
-    from svae.judges.asr import load_asr
-
     recognizer = load_asr(asr, str(tts.device))
-    heard = normalize_text(recognizer.transcribe([waveform.reshape(-1)])[0])
+    heard = normalize_text(recognizer.transcribe([waveform.reshape(-1)], sample_rate)[0])
     if not heard:
         raise DataError(
             f"{name}: {asr} recognised no words in it. Pass what is said with --ref-text."

@@ -13,10 +13,8 @@ from svae.config import Precision
 from svae.errors import ConfigError
 from svae.models.tts.sampler import Solver
 
-DurationRule = Literal["auto", "bytes", "predictor"]
-"""`auto`: the predictor where the checkpoint has one, else bytes."""
-
-
+DurationChoice = Literal["auto", "bytes", "predictor"]
+"""What decides durations. `auto`: the checkpoint's predictor where it has one, else the byte rule."""
 DEFAULT_STEPS = 32
 """Solver steps of a model that does not name its own."""
 OWN = ("num_steps", "prompt_guidance")
@@ -37,13 +35,13 @@ class Prompt:
     """What the waveform was multiplied by before encoding."""
     seconds: float
     words: list[list[float]] | None = None
-    """Of each word its start and the ends of its phones, in seconds; for models of frame-level phones."""
+    """The start of each word and the ends of its phones, in seconds; for models of frame-level phones."""
     note: str | None = None
     """Why the times of the words are not known, where they are wanted."""
 
     @property
     def frames(self) -> int:
-        """P."""
+        """How many latent frames the reference has (P)."""
         return self.latents.shape[2]
 
 
@@ -65,12 +63,12 @@ class Sampling:
     sway: float = -1.0
     """Negative values put more steps near the noise; 0: even steps."""
     speed: float = 1.0
-    """Of speaking, relative to the reference."""
+    """How fast the speech is, relative to the reference."""
     duration_seconds: float | None = None
-    """Of the new speech alone; None: by `duration_rule`."""
-    duration_rule: DurationRule = "auto"
+    """How long the new speech is, without the reference; None: `duration_rule` decides."""
+    duration_rule: DurationChoice = "auto"
     precision: Precision = "fp32"
-    """Of the network's products. bf16 is nearly twice as fast on processors and GPUs that have it, slower on others."""
+    """The arithmetic of the network's products. bf16 is nearly twice as fast on processors and GPUs that have it, slower on others."""
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -89,10 +87,16 @@ class Sampling:
     def filled(self, own: Mapping[str, Any]) -> Sampling:
         """Return the settings with a model's own numbers (`OWN`) where none are given. Raises as `check`."""
         self.check()
-        g = self.guidance_scale
-        own = {"num_steps": DEFAULT_STEPS, "prompt_guidance": g} | dict(own)
-        own["prompt_guidance"] = min(g, own["prompt_guidance"])
-        return replace(self, **{name: own[name] for name in OWN if getattr(self, name) is None})
+        num_steps = self.num_steps
+        if num_steps is None:
+            num_steps = own.get("num_steps", DEFAULT_STEPS)
+        prompt_guidance = self.prompt_guidance
+        if prompt_guidance is None:
+            # A user who asks for little or no guidance does not get more of it from the model.
+            prompt_guidance = min(
+                self.guidance_scale, own.get("prompt_guidance", self.guidance_scale)
+            )
+        return replace(self, num_steps=num_steps, prompt_guidance=prompt_guidance)
 
     def check(self) -> None:
         """Raise ConfigError where a number is out of range."""

@@ -1,7 +1,7 @@
 """The voice to speak in: a reference recording and its transcript, or a voice that was saved.
 
 A saved voice is one safetensors file: the recording, its transcript, and its latents with the hash of the VAE that made
-them, so that nothing is encoded again. With another VAE the recording is encoded anew, which is said.
+them. A model with the same VAE takes the latents; for another one the recording is encoded again, with a notice.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import re
 import time
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from svae.audio import resample
+from svae.audio import pcm16, resample
 from svae.errors import ConfigError, DataError
 from svae.runtime.distributed import select_device
 from svae.runtime.files import atomic_path, writable_folder
@@ -27,7 +26,8 @@ from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Prompt
 
-# ----------------------------------------------------------------------------------------------- saved voices
+VOICE_SCALE = 32767
+"""What 1.0 is in the recording of a saved voice."""
 
 
 def voices_folder() -> Path:
@@ -54,7 +54,8 @@ def keep_voice(
     name: str, ref: Path, ref_text: str | None, model: Path, *, asr: str, device: str
 ) -> Path:
     """Run `svae voice save`: open a recording with a model and save it; return the file."""
-    console, path = Console(), voice_path(name)
+    console = Console()
+    path = voice_path(name)
     tts = load_tts(model, select_device(device))
     known = path.is_file()
     path = save_voice(name, open_reference(tts, ref, ref_text, asr=asr, console=console), tts)
@@ -78,8 +79,8 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
     path = voice_path(name)
     writable_folder(path.parent, option="voices folder")
     tensors = {
-        "waveform": (opened.waveform.clamp(-1, 1) * 32767).round().to(torch.int16).cpu(),
-        "mean": tts.vae.denormalize(opened.prompt.latents).float().cpu().contiguous(),
+        "waveform": pcm16(opened.waveform, full_scale=VOICE_SCALE),
+        "mean": tts.representation.denormalize(opened.prompt.latents).float().cpu().contiguous(),
     }
     metadata = {
         "format": "svae voice 1",
@@ -96,7 +97,7 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
 
 
 def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
-    """Read a saved voice for a model; encode its recording anew where the model has another VAE.
+    """Read a saved voice for a model; where the model has another VAE, encode the recording again and say so.
 
     Raises:
         ConfigError: there is no such voice.
@@ -119,7 +120,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: damaged voice file ({error}); save the voice again") from None
     started = time.perf_counter()
-    waveform = resample(waveform.float() / 32767, rate, tts.sample_rate)
+    waveform = resample(waveform.float() / VOICE_SCALE, rate, tts.sample_rate)
     description = {
         "voice": name,
         "reference": metadata.get("reference"),
@@ -127,7 +128,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
         "asr": None,
     }
     if same_vae:
-        latents = tts.vae.normalize(mean.to(tts.device))
+        latents = tts.representation.normalize(mean.to(tts.device))
         text = tts.end_prompt_text(text)
         words, note = (words, None) if words else tts.align_prompt(waveform, text)
         prompt = Prompt(latents, text, gain, waveform.shape[-1] / tts.sample_rate, words, note)

@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from svae.audio import SPEECH_RATE, pcm16
 from svae.errors import SvaeError
 from svae.text.phonemes import Word, pieces
 
-SAMPLE_RATE = 16000
+SAMPLE_RATE = SPEECH_RATE
 PADDING_SECONDS = 0.1
 """Of silence on either side: trimmed recordings begin and end more abruptly than the model expects."""
 BEAM = 1e-200
@@ -64,7 +65,7 @@ class PhoneAligner:
             raise AlignmentError(f"text {text[:80]!r}: no words to align")
         padding = torch.zeros(round(PADDING_SECONDS * SAMPLE_RATE))
         samples = torch.cat([padding, waveform.detach().float().cpu().reshape(-1), padding])
-        audio = (samples.clamp(-1, 1) * 32767).to(torch.int16).numpy().tobytes()
+        audio = pcm16(samples, full_scale=32767, truncate=True).numpy().tobytes()
         try:
             self._decoder.set_align_text(" ".join(self._name(word) for word in words))
             self._hear(audio)

@@ -1,4 +1,9 @@
-"""What the VAE and the TTS loop share: run folder, resuming, stopping, progress, the order of events in a step."""
+"""What both trainings share: the run folder, resuming, checkpoints, and the order of events in a step.
+
+A run is a function of its recipe, its data and the number of processes. To continue from step k it therefore needs the
+weights and the optimizer at step k, and nothing of what came before: the order of the data and all random numbers are
+functions of the step.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +11,40 @@ import hashlib
 import json
 import signal
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from types import FrameType
+from typing import Any, Generic, TypeVar
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 from svae import recipe
-from svae.checkpoint import Checkpoint, Kind, checkpoint_folder, latest_checkpoint, open_checkpoint
-from svae.config import TrainerConfig, TTSTrainConfig, VAETrainConfig
+from svae.checkpoint import (
+    Checkpoint,
+    Kind,
+    checkpoint_folder,
+    latest_checkpoint,
+    load_strict,
+    open_checkpoint,
+    publish,
+    write_checkpoint,
+)
+from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.batches import MAX_FAILURE_SHARE
 from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder
+from svae.runtime.files import writable_folder, write_text
 from svae.runtime.tracking import Tracker
 from svae.training.meter import Meter, StepResult
+from svae.training.optim import ExponentialMovingAverage
 
 MAY_CHANGE = frozenset(
     "trainer.steps trainer.log_every trainer.validate_every trainer.checkpoint_every trainer.keep_checkpoints "
@@ -36,22 +54,34 @@ MAY_CHANGE = frozenset(
 )
 """Recipe fields that a resumed run may have otherwise; anything else would make it another experiment."""
 
+TrainConfig = VAETrainConfig | TTSTrainConfig
+Config_co = TypeVar("Config_co", bound=TrainConfig, covariant=True)
+Batch = TypeVar("Batch")
+
 
 @dataclass(frozen=True)
-class TrainOptions:
+class TrainOptions(Generic[Config_co]):
     """What the command line adds to a recipe."""
 
-    config: VAETrainConfig | TTSTrainConfig
+    config: Config_co
     out: Path
     resume: str = "auto"
     """`auto` continues what is in `out`, `never` refuses to touch it, a path names a checkpoint to continue from."""
     device: str = "auto"
 
 
-class State(Protocol):
-    """What a step changes and a checkpoint holds."""
+@dataclass
+class State(ABC):
+    """What a training changes."""
 
     step: int
+    """Optimizer steps taken so far."""
+    ema: ExponentialMovingAverage[Any]
+    """The averaged weights: what a checkpoint publishes, and what is validated."""
+
+    @abstractmethod
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """Return what resuming needs beside the averaged weights, by its name in training/state.pt."""
 
 
 @dataclass
@@ -59,26 +89,32 @@ class Session:
     """A run in progress: where it writes, what it prints to, what it continues from."""
 
     run: Path
-    trainer: TrainerConfig
+    config: TrainConfig
     world: World
     console: Console
+    """Quiet on all ranks but the first."""
     checkpoint: Checkpoint | None
     tracker: Tracker
-    recipe: str
-    """The resolved recipe as YAML."""
+
+    @property
+    def layout(self) -> dict[str, int]:
+        """The number of readers, on which the order of the data depends."""
+        workers = self.config.loader.num_workers
+        return {"world_size": self.world.world_size, "num_workers": workers}
 
     def describe(self) -> None:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
         if self.world.is_main:
-            (self.run / "recipe.yaml").write_text(self.recipe, encoding="utf-8")
-            text = json.dumps(
-                environment(self.world.device) | {"world_size": self.world.world_size}, indent=2
-            )
-            (self.run / "environment.json").write_text(text + "\n", encoding="utf-8")
+            facts = environment(self.world.device) | {"world_size": self.world.world_size}
+            write_text(self.run / "recipe.yaml", recipe.dump(self.config))
+            write_text(self.run / "environment.json", json.dumps(facts, indent=2) + "\n")
+
+
+# ----------------------------------------------------------------------------------------------- opening a run
 
 
 @contextmanager
-def open_session(options: TrainOptions, kind: Kind, world: World) -> Iterator[Session]:
+def open_session(options: TrainOptions[TrainConfig], kind: Kind, world: World) -> Iterator[Session]:
     """Create or reopen the run folder.
 
     Raises:
@@ -87,62 +123,58 @@ def open_session(options: TrainOptions, kind: Kind, world: World) -> Iterator[Se
     """
     console = Console(quiet=not world.is_main)
     checkpoint = find_resume(options, kind)
-    step = 0 if checkpoint is None else checkpoint.step
-    run = writable_folder(options.out, option="--out") if world.is_main else options.out
+    run = options.out
     if world.is_main:
+        writable_folder(run, option="--out")
         (run / "checkpoints").mkdir(exist_ok=True)
     barrier(world)
     console.print(
         f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)"
     )
+    step = 0
     if checkpoint is not None:
+        step = checkpoint.step
         console.print(f"Resuming from {checkpoint.folder} (step {step})")
     tracker = Tracker(run, step=step, enabled=world.is_main)
     try:
-        yield Session(
-            run,
-            options.config.trainer,
-            world,
-            console,
-            checkpoint,
-            tracker,
-            recipe.dump(options.config),
-        )
+        yield Session(run, options.config, world, console, checkpoint, tracker)
     finally:
         tracker.close()
 
 
-def find_resume(options: TrainOptions, kind: Kind) -> Checkpoint | None:
-    """Return the checkpoint that `--resume` means, or None for a fresh start; see `TrainOptions.resume`."""
-    if options.resume not in ("auto", "never"):
-        checkpoint = open_checkpoint(options.resume, kind=kind)
-        _check_same_recipe(options, checkpoint.folder.parent.parent / "recipe.yaml")
-        return checkpoint
-    latest = latest_checkpoint(options.out)
-    if latest is None:
+def find_resume(options: TrainOptions[TrainConfig], kind: Kind) -> Checkpoint | None:
+    """Return the checkpoint that `--resume` means, or None for a fresh start; see `TrainOptions.resume`.
+
+    Raises:
+        ConfigError: there is a run although there must be none, or a run with another recipe.
+        CheckpointError: the checkpoint is unusable.
+    """
+    given = options.resume not in ("auto", "never")
+    folder = Path(options.resume) if given else latest_checkpoint(options.out)
+    if folder is None:
         return None
     if options.resume == "never":
         raise ConfigError(
-            f"{options.out}: already holds a run (at {latest.name}) and --resume is never.\n"
+            f"{options.out}: already holds a run (at {folder.name}) and --resume is never.\n"
             "Choose another --out, delete the folder, or use --resume auto to continue it."
         )
-    checkpoint = open_checkpoint(latest, kind=kind)
-    _check_same_recipe(options, options.out / "recipe.yaml")
+    checkpoint = open_checkpoint(folder, kind=kind)
+    _check_same_recipe(options.config, checkpoint.folder.parent.parent / "recipe.yaml")
     return checkpoint
 
 
-def _check_same_recipe(options: TrainOptions, stored: Path) -> None:
+def _check_same_recipe(config: TrainConfig, stored: Path) -> None:
     if not stored.is_file():
         return
-    before = _flatten(recipe.to_tree(recipe.load(type(options.config), str(stored))))
-    now = _flatten(recipe.to_tree(options.config))
-    changed = sorted(
-        k for k in before.keys() | now.keys() if before.get(k) != now.get(k) and k not in MAY_CHANGE
-    )
-    if changed:
-        lines = [
-            f"  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now" for key in changed
-        ]
+    kind: type[Any] = type(config)
+    before = _flatten(recipe.to_tree(recipe.load(kind, str(stored))))
+    now = _flatten(recipe.to_tree(config))
+    lines = [
+        f"  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now"
+        for key in sorted((before.keys() | now.keys()) - MAY_CHANGE)
+        if before.get(key) != now.get(key)
+    ]
+    if lines:
         raise ConfigError(
             f"{stored.parent}: holds a run with another recipe, so it cannot be continued with this one:\n"
             + "\n".join(lines)
@@ -151,43 +183,74 @@ def _check_same_recipe(options: TrainOptions, stored: Path) -> None:
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a nested recipe as one level of fields such as `trainer.steps`."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= (
-            _flatten(value, f"{prefix}{key}.")
-            if isinstance(value, dict)
-            else {f"{prefix}{key}": value}
-        )
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
     return flat
 
 
-def data_fingerprint(index: ShardIndex) -> str:
-    """Return a hash of the shards' contents; a resumed run must see the same data in the same order."""
-    hashes = "".join(shard["sha256"] for shard in index.shards) + "".join(
-        index.metadata.get("validation", [])
-    )
-    return hashlib.sha256(hashes.encode()).hexdigest()
+# ----------------------------------------------------------------------------------------------- checkpoints
 
 
-def check_data(
-    session: Session, training_state: dict[str, Any], index: ShardIndex, num_workers: int
+def save_checkpoint(
+    session: Session, state: State, index: ShardIndex, config: dict[str, Any], **more: Any
 ) -> None:
-    """Refuse to resume on other data; say so when the order of the data changes with the number of readers.
+    """Write the state's checkpoint and make it the run's latest; for the first rank alone.
+
+    `config` are fields of config.json, `more` arguments of `write_checkpoint`.
+    """
+    training_state: dict[str, Any] = {"step": state.step}
+    training_state |= {name: part.state_dict() for name, part in state.parts().items()}
+    training_state |= {"data": data_fingerprint(index), "layout": session.layout}
+    write_checkpoint(
+        checkpoint_folder(session.run, state.step),
+        config=config,
+        model_state=state.ema.module.state_dict(),
+        training_state=training_state,
+        **more,
+    )
+    publish(session.run, state.step, keep=session.config.trainer.keep_checkpoints)
+
+
+def resume_state(session: Session, state: State, index: ShardIndex) -> None:
+    """Load the checkpoint that the run continues from into the state.
 
     Raises:
-        CheckpointError: the shards differ from those the run was trained on.
+        CheckpointError: it was trained on other data, is damaged, or does not fit the recipe.
     """
-    if training_state["data"] != data_fingerprint(index):
+    checkpoint = session.checkpoint
+    assert checkpoint is not None
+    stored = checkpoint.training_state()
+    if stored["data"] != data_fingerprint(index):
         raise CheckpointError(
             f"{session.run}: was trained on other shards than those in {index.root}; resume with the same data or "
             "choose another --out"
         )
-    layout = {"world_size": session.world.world_size, "num_workers": num_workers}
-    if training_state["layout"] != layout:
+    if stored["layout"] != session.layout:
         session.console.print(
-            f"[yellow]Note: {training_state['layout']} became {layout}: the data order continues from this step in "
+            f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
             "the new layout, not as it would have in the old one.[/]"
         )
+    for name, part in state.parts().items():
+        if isinstance(part, nn.Module):
+            load_strict(part, stored[name], checkpoint.folder)
+        else:
+            part.load_state_dict(stored[name])
+    load_strict(state.ema.module, checkpoint.model_state(), checkpoint.folder)
+    state.step = stored["step"]
+
+
+def data_fingerprint(index: ShardIndex) -> str:
+    """Return a hash of the shards' contents and of what is held out."""
+    parts = [shard["sha256"] for shard in index.shards] + index.metadata.get("validation", [])
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+# ----------------------------------------------------------------------------------------------- the loop
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -204,11 +267,12 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         self._previous = {
-            s: signal.signal(s, self._handle) for s in (signal.SIGINT, signal.SIGTERM)
+            number: signal.signal(number, self._handle)
+            for number in (signal.SIGINT, signal.SIGTERM)
         }
         return self
 
-    def _handle(self, signum: int, frame: object) -> None:
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
         if self.requested:  # a second Ctrl-C means it
             raise KeyboardInterrupt
         self.requested = True
@@ -221,9 +285,9 @@ class StopRequest:
 def run_loop(
     session: Session,
     state: State,
-    batches: Iterable[Any],
+    batches: Iterable[Batch],
     *,
-    train_step: Callable[[Any], StepResult],
+    train_step: Callable[[Batch], StepResult],
     validate: Callable[[], dict[str, float]],
     save: Callable[[bool], None],
     synthesize: Callable[[], dict[str, float]] | None = None,
@@ -239,7 +303,7 @@ def run_loop(
         validate: called on every rank; returns the row to log.
         save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
         synthesize: called on every rank like `validate`, for rows of its own.
-        synthesize_every: steps between these.
+        synthesize_every: steps between these; 0: never.
 
     Returns:
         True if the last step was reached, False if the run was stopped by a signal (a checkpoint was written).
@@ -248,8 +312,9 @@ def run_loop(
         DataError: more than 1 % of the utterances asked for cannot be read.
         SvaeError: too many steps in a row were not finite.
     """
-    trainer, world = session.trainer, session.world
-    meter, nonfinite, asked, failed = Meter(), 0, 0, 0
+    trainer, world = session.config.trainer, session.world
+    watch = _Watch(session)
+    meter = Meter()
     stream = iter(batches)
     session.describe()
     if state.step == 0:
@@ -264,13 +329,10 @@ def run_loop(
             seed_step(trainer.seed, state.step, world.rank)
             result = train_step(batch)
             meter.add(result, waited)
-            asked, failed = (
-                asked + len(result.keys) + len(result.failures),
-                failed + len(result.failures),
-            )
-            _report_failures(session, result, failed, asked)
-            nonfinite = _report_nonfinite(session, state, result, nonfinite)
+            watch.check(result, state.step)
             last = state.step == trainer.steps
+
+            # After what takes long the meter starts anew, so that throughput is that of the steps alone.
             if state.step % trainer.log_every == 0 or last:
                 row = meter.row(world)
                 session.tracker.log(state.step, "train", row)
@@ -280,7 +342,8 @@ def run_loop(
             if state.step % trainer.validate_every == 0 or last:
                 _log_row(session, state, "validation", validate())
                 meter.reset()
-            if synthesize is not None and (state.step % synthesize_every == 0 or last):
+            if synthesize_every and (state.step % synthesize_every == 0 or last):
+                assert synthesize is not None
                 _log_row(session, state, "synthesis", synthesize())
                 meter.reset()
             stopping = any_rank(stop.requested, world)
@@ -295,34 +358,48 @@ def run_loop(
     return True
 
 
+class _Watch:
+    """Names utterances that cannot be read and steps that are not finite; ends the run where there are too many."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.asked = 0
+        self.unreadable = 0
+        self.nonfinite_in_a_row = 0
+
+    def check(self, result: StepResult, step: int) -> None:
+        """Look at what a step reported. All ranks must call it."""
+        warn = self.session.console.print
+        self.asked += len(result.keys) + len(result.failures)
+        self.unreadable += len(result.failures)
+        for failure in result.failures:
+            warn(f"[yellow]Skipped an utterance that cannot be read: {failure}[/]")
+        too_many = self.asked >= 100 and self.unreadable > MAX_FAILURE_SHARE * self.asked
+        if result.failures and too_many:
+            raise DataError(
+                f"{self.unreadable} of {self.asked} utterances cannot be read (last: {result.failures[-1]}).\n"
+                "Run `svae prepare` again."
+            )
+        if not result.skipped:
+            self.nonfinite_in_a_row = 0
+            return
+        self.nonfinite_in_a_row += 1
+        keys = ", ".join(gather_lists(result.keys, self.session.world))
+        warn(f"[yellow]step {step}: loss or gradient not finite, skipped. Utterances: {keys}[/]")
+        if self.nonfinite_in_a_row > self.session.config.trainer.max_nonfinite_steps:
+            raise SvaeError(
+                f"{self.nonfinite_in_a_row} steps in a row were not finite; the last utterances: {keys}.\n"
+                "Lower optimizer.learning_rate, or resume from an earlier checkpoint with --resume PATH."
+            )
+
+
+# ----------------------------------------------------------------------------------------------- what is shown
+
+
 def _log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
     session.tracker.log(state.step, split, row)
     text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
     session.console.print(f"step {state.step:>7}  [green]{split}[/]  {text}", highlight=False)
-
-
-def _report_failures(session: Session, result: StepResult, failed: int, asked: int) -> None:
-    for failure in result.failures:
-        session.console.print(f"[yellow]Skipped an utterance that cannot be read: {failure}[/]")
-    if result.failures and asked >= 100 and failed > MAX_FAILURE_SHARE * asked:
-        raise DataError(
-            f"{failed} of {asked} utterances cannot be read (last: {result.failures[-1]}).\nRun `svae prepare` again."
-        )
-
-
-def _report_nonfinite(session: Session, state: State, result: StepResult, before: int) -> int:
-    if not result.skipped:
-        return 0
-    keys = gather_lists(result.keys, session.world)
-    session.console.print(
-        f"[yellow]step {state.step}: loss or gradient not finite, skipped. Utterances: {', '.join(keys)}[/]"
-    )
-    if before + 1 > session.trainer.max_nonfinite_steps:
-        raise SvaeError(
-            f"{before + 1} steps in a row were not finite; the last utterances: {', '.join(keys)}.\n"
-            "Lower optimizer.learning_rate, or resume from an earlier checkpoint with --resume PATH."
-        )
-    return before + 1
 
 
 def progress_bar(session: Session) -> Progress:
@@ -342,15 +419,12 @@ def _show_row(
     session: Session, progress: Progress, task: Any, step: int, row: dict[str, float]
 ) -> None:
     losses = "  ".join(
-        f"{n.removeprefix('loss/')} {v:.4g}" for n, v in row.items() if n.startswith("loss/")
+        f"{name.removeprefix('loss/')} {value:.4g}"
+        for name, value in row.items()
+        if name.startswith("loss/")
     )
     speed = f"{row['audio_seconds_per_second']:.1f} s/s  data wait {row['data_wait_share']:.0%}"
     if session.console.is_terminal:
         progress.update(task, description=f"{losses}  {speed}")
     else:
         session.console.print(f"step {step:>7}  {losses}  {speed}", highlight=False)
-
-
-def new_checkpoint_folder(session: Session, state: State) -> Path:
-    """Return where the state's checkpoint goes."""
-    return checkpoint_folder(session.run, state.step)

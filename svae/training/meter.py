@@ -32,30 +32,32 @@ class Meter:
     def reset(self) -> None:
         """Start a new row."""
         self.sums: dict[str, Tensor] = {}
-        self.steps, self.audio_seconds, self.waited, self.started = 0, 0.0, 0.0, time.perf_counter()
+        self.steps = 0
+        self.audio_seconds = 0.0
+        self.waited = 0.0
+        self.started = time.perf_counter()
 
     def add(self, result: StepResult, waited: float) -> None:
-        """Count one step."""
+        """Count one step, for whose batch the training waited so many seconds."""
         self.waited += waited
         self.audio_seconds += result.audio_seconds
-        if not result.skipped:
-            self.steps += 1
-            for name, value in result.values.items():
-                self.sums[name] = self.sums.get(name, 0) + value.detach()
+        if result.skipped:
+            return
+        self.steps += 1
+        for name, value in result.values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
 
     def row(self, world: World) -> dict[str, float]:
         """Return means over steps and ranks, with throughput over all ranks. All ranks must call it."""
         elapsed = time.perf_counter() - self.started
         names = sorted(self.sums)
-        device = world.device
-        numbers = [self.sums[n].float().to(device) / max(self.steps, 1) for n in names]
-        numbers += [
-            torch.tensor(x, device=device)
-            for x in (self.audio_seconds / elapsed, self.waited / elapsed)
-        ]
-        totals = sum_over_ranks(torch.stack(numbers), world).tolist()
-        row = {n: t / world.world_size for n, t in zip(names, totals, strict=False)}
-        return row | {
-            "audio_seconds_per_second": totals[-2],
-            "data_wait_share": totals[-1] / world.world_size,
-        }
+        means = [self.sums[name].float().to(world.device) / max(self.steps, 1) for name in names]
+        throughput = torch.tensor(
+            [self.audio_seconds / elapsed, self.waited / elapsed], device=world.device
+        )
+        # One collective for all numbers.
+        *totals, speed, waited = sum_over_ranks(torch.stack([*means, *throughput]), world).tolist()
+        row = {name: total / world.world_size for name, total in zip(names, totals, strict=True)}
+        row["audio_seconds_per_second"] = speed
+        row["data_wait_share"] = waited / world.world_size
+        return row

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from svae.config import EMAConfig, OptimizerConfig
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:
@@ -22,9 +25,8 @@ def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float
     if config.schedule == "exponential":
         return config.learning_rate * config.decay**after
     if config.schedule == "linear":
-        return config.learning_rate * max(
-            0.0, 1 - after / max(total_steps - config.warmup_steps, 1)
-        )
+        length = max(total_steps - config.warmup_steps, 1)
+        return config.learning_rate * max(0.0, 1 - after / length)
     return config.learning_rate
 
 
@@ -45,17 +47,14 @@ def build_optimizer(
 def update(
     optimizer: torch.optim.Optimizer,
     loss: Tensor,
-    parameters: list[Tensor],
+    parameters: Sequence[Tensor],
     config: OptimizerConfig,
     rate: float,
 ) -> Tensor | None:
-    """Take one clipped step; return the gradient norm, or None if it was not finite and nothing was changed.
-
-    Gradients are already averaged over ranks when they are clipped, so a bad value on one rank is bad on all of
-    them and every rank takes the same decision.
-    """
+    """Take one clipped step; return the gradient norm, or None if it was not finite and nothing was changed."""
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    # Gradients are averaged over ranks by now: a bad value of one rank is bad on all, and all decide alike.
     norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
     if not torch.isfinite(norm):
         optimizer.zero_grad(set_to_none=True)
@@ -66,25 +65,27 @@ def update(
     return norm
 
 
-class ExponentialMovingAverage:
-    """A float32 copy of a module whose weights follow the original's slowly.
+class ExponentialMovingAverage(Generic[Network]):
+    """A float32 copy of a network whose weights follow the original's slowly.
 
-    Source: the schedule of ema-pytorch, which both official codes use (facts: F5-TTS 2, Semantic-VAE 3.2). Every
-    rank keeps the copy; the updates are deterministic, so the copies stay equal.
+    Every rank keeps the copy; the updates are deterministic, so the copies stay equal. Source: the schedule of
+    ema-pytorch, which the official codes of F5-TTS and Semantic-VAE use.
     """
 
-    def __init__(self, module: nn.Module, config: EMAConfig) -> None:
+    def __init__(self, module: Network, config: EMAConfig) -> None:
         self.config = config
-        self.module = copy.deepcopy(module).requires_grad_(False).eval()
+        self.module: Network = copy.deepcopy(module).requires_grad_(False).eval()
 
     def decay_at(self, step: int) -> float:
         """Return the decay of the update made after `step` optimizer steps; 0 copies the weights."""
         after = step - self.config.start_step
-        return 0.0 if after <= 0 else min(self.config.decay, 1 - (1 + after) ** -self.config.power)
+        if after <= 0:
+            return 0.0
+        return min(self.config.decay, 1 - (1 + after) ** -self.config.power)
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
-        """Follow the module after its `step`-th optimizer step."""
+    def update(self, module: Network, step: int) -> None:
+        """Follow the network after its `step`-th optimizer step."""
         if step % self.config.every and step > self.config.start_step:
             return
         weight = 1 - self.decay_at(step)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
 from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
@@ -22,6 +22,11 @@ from svae.text.vocabulary import Vocabulary
 EMBEDDING = "text_tower.embedding.weight"
 MAY_DIFFER = frozenset({"dropout", "text_length_leak", "initial_gain", "initial_logvar"})
 """Options that a network can be trained on with another value of."""
+PHONEMES = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
+"""The vocabularies that are the same for all data, by the recipe's field `tokens`; the other value is `characters`."""
+
+
+# ----------------------------------------------------------------------------------------------- the checkpoint
 
 
 def open_start(config: TTSTrainConfig) -> Checkpoint | None:
@@ -40,22 +45,48 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
 def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
     """Return the VAE checkpoint that `init` names, or None.
 
-    With `freeze_encoder` its decoder may be another.
-
     Raises:
         CheckpointError: it is unusable, or of a network with other sizes.
     """
     if config.init is None:
         return None
     start = open_checkpoint(Path(config.init), kind="vae")
-    _check_sizes(
-        start,
-        "vae",
-        VAEConfig,
-        to_tree(config.vae),
-        free=("decoder",) if config.freeze_encoder else (),
-    )
+    # A frozen encoder makes the same latents, which another decoder can learn to read.
+    free = {"decoder"} if config.freeze_encoder else set()
+    _check_sizes(start, "vae", VAEConfig, to_tree(config.vae), free=free)
     return start
+
+
+def structure(checkpoint: Checkpoint, kind: type) -> dict[str, Any]:
+    """Return a checkpoint's structure, options that were added since it was written at their defaults."""
+    return to_tree(from_tree(kind, checkpoint.config["model"]))
+
+
+def _check_sizes(
+    start: Checkpoint,
+    section: str,
+    kind: type,
+    ours: dict[str, Any],
+    *,
+    free: set[str] | None = None,
+) -> None:
+    theirs = structure(start, kind)
+    compared = (theirs.keys() | ours.keys()) - MAY_DIFFER - (free or set())
+    differing = [key for key in sorted(compared) if theirs.get(key) != ours.get(key)]
+    if differing:
+        lines = "\n".join(
+            f"  {section}.{key}: {theirs.get(key)!r} there, {ours.get(key)!r} in the recipe"
+            for key in differing
+        )
+        options = " ".join(
+            f"--set {section}.{key}={theirs[key]}" for key in differing if key in theirs
+        )
+        raise CheckpointError(
+            f"--init {start.folder}: a network of other sizes:\n{lines}\nPass {options}"
+        )
+
+
+# ----------------------------------------------------------------------------------------------- VAE
 
 
 def take_vae_weights(
@@ -70,20 +101,18 @@ def take_vae_weights(
         CheckpointError: damage.
     """
     weights = start.model_state()
+    own = model.state_dict()
     new_decoder = structure(start, VAEConfig)["decoder"] != to_tree(model.cfg)["decoder"]
-    for part, other in (("regulator.", False), ("decoder.", new_decoder)):
-        own = {k: v for k, v in model.state_dict().items() if k.startswith(part)}
-        shapes = {k: v.shape for k, v in weights.items() if k.startswith(part)}
-        if other or shapes != {k: v.shape for k, v in own.items()}:
-            weights = {k: v for k, v in weights.items() if not k.startswith(part)} | own
+    for part in ("regulator.", "decoder."):
+        initial = {name: value for name, value in own.items() if name.startswith(part)}
+        given = {name: value for name, value in weights.items() if name.startswith(part)}
+        if _shapes(given) != _shapes(initial) or (part == "decoder." and new_decoder):
+            weights = {name: weights[name] for name in weights if name not in given} | initial
     load_strict(model, weights, start.folder)
-    kept = (
-        start.training_state()["discriminator"]
-        if (start.folder / "training" / "state.pt").is_file()
-        else {}
-    )
-    shapes = {k: v.shape for k, v in discriminator.state_dict().items()}
-    same = {k: v.shape for k, v in kept.items()} == shapes
+    kept: dict[str, Tensor] = {}
+    if (start.folder / "training" / "state.pt").is_file():
+        kept = start.training_state()["discriminator"]
+    same = _shapes(kept) == _shapes(discriminator.state_dict())
     if same:
         load_strict(discriminator, kept, start.folder)
     console.print(
@@ -94,27 +123,11 @@ def take_vae_weights(
     )
 
 
-def structure(checkpoint: Checkpoint, kind: type) -> dict[str, Any]:
-    """Return a checkpoint's structure, options that were added since it was written at their defaults."""
-    return to_tree(from_tree(kind, checkpoint.config["model"]))
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
 
 
-def _check_sizes(
-    start: Checkpoint, section: str, kind: type, ours: dict[str, Any], *, free: tuple[str, ...] = ()
-) -> None:
-    theirs, free = structure(start, kind), {*MAY_DIFFER, *free}
-    differing = sorted(
-        k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k) and k not in free
-    )
-    if differing:
-        lines = "\n".join(
-            f"  {section}.{k}: {theirs.get(k)!r} there, {ours.get(k)!r} in the recipe"
-            for k in differing
-        )
-        options = " ".join(f"--set {section}.{k}={theirs[k]}" for k in differing if k in theirs)
-        raise CheckpointError(
-            f"--init {start.folder}: a network of other sizes:\n{lines}\nPass {options}"
-        )
+# ----------------------------------------------------------------------------------------------- TTS
 
 
 def choose_vocabulary(
@@ -126,29 +139,24 @@ def choose_vocabulary(
         CheckpointError: the start reads the other kind of tokens.
         DataError: texts that cannot be read as phonemes.
     """
-    kinds = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
-    phonemes = config.tokens in kinds
-    own = (
-        kinds[config.tokens]()
-        if phonemes
-        else Vocabulary.from_characters(index.metadata["characters"])
-    )
-    if phonemes and (missing := own.unknown("".join(index.metadata["characters"]))):
-        raise DataError(
-            f"{index.root}: `tokens: {config.tokens}` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
-        )
+    characters = index.metadata["characters"]
+    if config.tokens in PHONEMES:
+        own: Vocabulary = PHONEMES[config.tokens]()
+        if missing := own.unknown("".join(characters)):
+            raise DataError(
+                f"{index.root}: `tokens: {config.tokens}` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
+            )
+    else:
+        own = Vocabulary.from_characters(characters)
     if start is None:
         return own
     known = open_vocabulary(start.config["vocabulary"])
-    if (
-        phonemes
-        and type(known) is not type(own)
-        or not phonemes
-        and isinstance(known, PhonemeVocabulary)
-    ):
-        other = next((kind for kind, cls in kinds.items() if type(known) is cls), "characters")
-        raise CheckpointError(f"--init {start.folder}: it reads {other}. Pass --set tokens={other}")
-    if phonemes:
+    tokens = next((name for name, kind in PHONEMES.items() if type(known) is kind), "characters")
+    if tokens != config.tokens:
+        raise CheckpointError(
+            f"--init {start.folder}: it reads {tokens}. Pass --set tokens={tokens}"
+        )
+    if tokens in PHONEMES:
         return own
     return Vocabulary([*known.symbols, *(symbol for symbol in own.symbols if symbol not in known)])
 
@@ -164,25 +172,25 @@ def take_weights(
     """
     weights = start.model_state()
     known = open_vocabulary(start.config["vocabulary"])
-    embedding, stored = model.state_dict()[EMBEDDING].clone(), weights[EMBEDDING]
+    stored = weights[EMBEDDING]
     if stored.shape != (len(known) + 1, cfg.text_dim):
         raise CheckpointError(
             f"{start.folder}: {EMBEDDING} is {tuple(stored.shape)}, not one row a symbol"
         )
-    embedding[0] = stored[0]  # the filler
-    copied = [symbol for symbol in vocabulary.symbols if symbol in known]
-    rows = {symbol: i + 1 for i, symbol in enumerate(known.symbols)}
-    for i, symbol in enumerate(vocabulary.symbols, 1):
-        if symbol in known:
-            embedding[i] = stored[rows[symbol]]
+    embedding = model.state_dict()[EMBEDDING].clone()
+    embedding[0] = stored[0]  # row 0 is the filler, symbols begin at 1
+    rows = {symbol: row for row, symbol in enumerate(known.symbols, 1)}
+    new: list[str] = []
+    for row, symbol in enumerate(vocabulary.symbols, 1):
+        if symbol in rows:
+            embedding[row] = stored[rows[symbol]]
+        else:
+            new.append(symbol)
     load_strict(model, weights | {EMBEDDING: embedding}, start.folder)
-    new = [symbol for symbol in vocabulary.symbols if symbol not in known]
-    text = f": {' '.join(map(repr, new[:20]))}{' …' if len(new) > 20 else ''}" if new else ""
     console.print(
         f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…)", highlight=False
     )
-    console.print(
-        f"Text embedding: {len(copied)} symbols copied, {len(new)} new{text}",
-        highlight=False,
-        markup=False,
-    )
+    text = f"Text embedding: {len(vocabulary) - len(new)} symbols copied, {len(new)} new"
+    if new:
+        text += f": {' '.join(map(repr, new[:20]))}{' …' if len(new) > 20 else ''}"
+    console.print(text, highlight=False, markup=False)

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from svae.data.corpora import CORPORA, iter_corpus, sanitize_key
+from svae.data.corpora import CORPORA, list_utterances
+from svae.data.corpora.corpus import sanitize_key
 from svae.errors import DataError
 
 
@@ -34,7 +35,7 @@ def libritts(root) -> None:
 @pytest.mark.parametrize("folder", ["", "LibriTTS"])
 def test_libritts_is_found_at_the_root_or_below_and_takes_training_subsets(tmp_path, folder):
     libritts(tmp_path / folder)
-    assert summary(iter_corpus("libritts", tmp_path)) == [
+    assert summary(list_utterances("libritts", tmp_path)) == [
         (
             "19_100_000001_000000",
             "Number 1.\n",
@@ -50,11 +51,11 @@ def test_libritts_is_found_at_the_root_or_below_and_takes_training_subsets(tmp_p
             "train-clean-100/7/100/7_100_000002_000000.wav",
         ),
     ]
-    every = iter_corpus("libritts", tmp_path, ("dev-clean", "train-clean-100"))
+    every = list_utterances("libritts", tmp_path, ("dev-clean", "train-clean-100"))
     assert [u.speaker for u in every] == ["19", "7", "84"]
     assert all(u.audio.is_file() for u in every)
     with pytest.raises(DataError, match="test-clean: not in .*There: dev-clean, train-clean-100"):
-        iter_corpus("libritts", tmp_path, ["test-clean"])
+        list_utterances("libritts", tmp_path, ["test-clean"])
 
 
 def test_librispeech_reads_chapter_transcripts_and_says_where_one_is_missing(tmp_path):
@@ -65,7 +66,7 @@ def test_librispeech_reads_chapter_transcripts_and_says_where_one_is_missing(tmp
         chapter / "2412-153948.trans.txt",
         "2412-153948-0000 IF THE READER\n2412-153948-0001 WILL EXCUSE ME\n",
     )
-    assert [(u.key, u.text) for u in iter_corpus("librispeech", tmp_path)] == [
+    assert [(u.key, u.text) for u in list_utterances("librispeech", tmp_path)] == [
         ("2412-153948-0000", "IF THE READER"),
         ("2412-153948-0001", "WILL EXCUSE ME"),
         ("2412-153948-0002", None),
@@ -77,18 +78,18 @@ def test_ljspeech_takes_the_normalised_text_and_leaves_quotation_marks_alone(tmp
         tmp_path / "metadata.csv",
         'LJ001-0001|in 1465|in fourteen "sixty-five\nLJ001-0002|as it is|\n\nLJ001-0003|two\n',
     )
-    assert summary(iter_corpus("ljspeech", tmp_path)) == [
+    assert summary(list_utterances("ljspeech", tmp_path)) == [
         ("LJ001-0001", 'in fourteen "sixty-five', "LJ", "en", "wavs/LJ001-0001.wav"),
         ("LJ001-0002", "as it is", "LJ", "en", "wavs/LJ001-0002.wav"),
         ("LJ001-0003", "two", "LJ", "en", "wavs/LJ001-0003.wav"),
     ]
     put(tmp_path / "metadata.csv", "LJ001-0001|a|a\nnonsense\n")
     with pytest.raises(DataError, match=r"metadata\.csv, line 2: expected ID\|text"):
-        iter_corpus("ljspeech", tmp_path)
+        list_utterances("ljspeech", tmp_path)
 
 
 def test_the_real_ljspeech_is_read(shared):
-    utterances = iter_corpus("ljspeech", shared / "data" / "LJSpeech-mini")
+    utterances = list_utterances("ljspeech", shared / "data" / "LJSpeech-mini")
     assert len(utterances) == 32 and all(u.audio.is_file() and u.text for u in utterances)
 
 
@@ -97,7 +98,7 @@ def test_vctk_prefers_the_first_microphone(tmp_path):
         for microphone in microphones:
             put(tmp_path / "wav48_silence_trimmed" / "p225" / f"{take}_mic{microphone}.flac")
     put(tmp_path / "txt" / "p225" / "p225_001.txt", "Please call Stella.\n")
-    assert summary(iter_corpus("vctk", tmp_path)) == [
+    assert summary(list_utterances("vctk", tmp_path)) == [
         (
             "p225_001",
             "Please call Stella.\n",
@@ -112,7 +113,7 @@ def test_vctk_prefers_the_first_microphone(tmp_path):
 def test_the_older_vctk_is_read_too(tmp_path):
     put(tmp_path / "VCTK-Corpus" / "wav48" / "p226" / "p226_003.wav")
     put(tmp_path / "VCTK-Corpus" / "txt" / "p226" / "p226_003.txt", "Six spoons.")
-    assert summary(iter_corpus("vctk", tmp_path)) == [
+    assert summary(list_utterances("vctk", tmp_path)) == [
         ("p226_003", "Six spoons.", "p226", "en", "wav48/p226/p226_003.wav")
     ]
 
@@ -137,7 +138,7 @@ def test_a_list_of_one_s_own_has_defaults_and_safe_keys(tmp_path):
         ("elsewhere_ü", None, "unknown", "unknown", "/elsewhere/ü.ogg"),
     ]
     for root in (tmp_path, tmp_path / "metadata.jsonl"):
-        found = iter_corpus("jsonl", root)
+        found = list_utterances("jsonl", root)
         assert summary(found) == expected
     assert [str(u.audio) for u in found] == [
         f"{tmp_path}/a/one.v2.wav",
@@ -149,17 +150,17 @@ def test_a_list_of_one_s_own_has_defaults_and_safe_keys(tmp_path):
 def test_different_files_get_different_keys_and_the_same_file_twice_is_refused(tmp_path):
     rows = [{"audio": name, "text": "t"} for name in ("a.b.wav", "a_b.wav", "c.wav")]
     write_list(tmp_path / "x.jsonl", *rows)
-    keys = [u.key for u in iter_corpus("jsonl", tmp_path)]
+    keys = [u.key for u in list_utterances("jsonl", tmp_path)]
     assert (
         len(set(keys)) == 3
         and "c" in keys
         and all(key == "c" or key.startswith("a_b-") for key in keys)
     )
     write_list(tmp_path / "x.jsonl", *reversed(rows))
-    assert [u.key for u in iter_corpus("jsonl", tmp_path)] == keys
+    assert [u.key for u in list_utterances("jsonl", tmp_path)] == keys
     write_list(tmp_path / "x.jsonl", *rows, rows[2])
     with pytest.raises(DataError, match="c.wav is listed more than once"):
-        iter_corpus("jsonl", tmp_path)
+        list_utterances("jsonl", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -176,18 +177,18 @@ def test_different_files_get_different_keys_and_the_same_file_twice_is_refused(t
 def test_a_malformed_row_is_named_by_its_line(tmp_path, row, message):
     write_list(tmp_path / "x.jsonl", {"audio": "ok.wav"}, row)
     with pytest.raises(DataError, match=message):
-        iter_corpus("jsonl", tmp_path)
+        list_utterances("jsonl", tmp_path)
 
 
 def test_which_list_is_meant_must_be_clear(tmp_path):
     for name in ("x.jsonl", "y.jsonl"):
         write_list(tmp_path / name, {"audio": "ok.wav"})
     with pytest.raises(DataError, match=r"2 \.jsonl files there"):
-        iter_corpus("jsonl", tmp_path)
+        list_utterances("jsonl", tmp_path)
     with pytest.raises(DataError, match="no such file or folder"):
-        iter_corpus("jsonl", tmp_path / "nowhere")
+        list_utterances("jsonl", tmp_path / "nowhere")
     write_list(tmp_path / "metadata.jsonl", {"audio": "mine.wav"})
-    assert [u.key for u in iter_corpus("jsonl", tmp_path)] == ["mine"]
+    assert [u.key for u in list_utterances("jsonl", tmp_path)] == ["mine"]
 
 
 @pytest.mark.parametrize(
@@ -205,7 +206,7 @@ def test_a_missing_corpus_is_an_error_that_says_how_to_get_it(
 ):
     root = tmp_path if exists else tmp_path / "nowhere"
     with pytest.raises(DataError) as caught:
-        iter_corpus(name, root)
+        list_utterances(name, root)
     message = str(caught.value)
     for part in (
         str(root),
@@ -220,9 +221,9 @@ def test_a_missing_corpus_is_an_error_that_says_how_to_get_it(
 
 def test_unknown_corpora_and_subsets_of_what_has_none_are_refused(tmp_path):
     with pytest.raises(DataError, match="'commonvoice': unknown. Expected one of sample, libritts"):
-        iter_corpus("commonvoice", tmp_path)
+        list_utterances("commonvoice", tmp_path)
     with pytest.raises(DataError, match="vctk has no subsets"):
-        iter_corpus("vctk", tmp_path, ["p225"])
+        list_utterances("vctk", tmp_path, ["p225"])
 
 
 def test_keys_survive_in_a_webdataset():
@@ -230,7 +231,7 @@ def test_keys_survive_in_a_webdataset():
 
 
 def test_the_embedded_sample_is_complete():
-    utterances = iter_corpus("sample", CORPORA["sample"].folder)
+    utterances = list_utterances("sample", CORPORA["sample"].folder)
     assert len(utterances) >= 100
     assert len({u.speaker for u in utterances}) >= 4
     assert all(u.audio.is_file() and u.text and u.language == "en" for u in utterances)

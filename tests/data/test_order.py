@@ -17,8 +17,9 @@ from svae.data.order import (
     position_of,
     utterance_batches,
 )
-from svae.data.select import check_slots, num_frames, select_utterances, unfit_utterances
+from svae.data.select import check_slots, select_utterances, unfit_utterances
 from svae.errors import DataError
+from svae.frames import num_frames
 
 RANKS, WORKERS = 2, 3
 SLOTS = RANKS * WORKERS

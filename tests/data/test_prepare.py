@@ -13,7 +13,7 @@ import webdataset
 from fake_corpora import files, make_bad_corpus, make_corpus, run, speech, write_rows
 
 from svae.data.batches import read_waveform
-from svae.data.corpora import Utterance
+from svae.data.corpora.corpus import Utterance
 from svae.data.index import read_index, read_member
 from svae.data.prepare_plan import PrepareOptions, assign, choose_validation, make_plan
 from svae.errors import DataError
@@ -244,3 +244,12 @@ def test_real_corpora_are_prepared(shared, tmp_path, corpus, folder, utterances)
     assert index.sample_rate == 16000 and 0 < index.metadata["seconds"] < 300
     assert bool(index.samples[0].text) == (corpus == "ljspeech")
     assert ("has no transcripts" in printed) == (corpus == "librispeech")
+
+
+def test_a_path_with_a_separator_of_lines_is_rejected_like_any_other(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", 4)
+    rows = [json.loads(line) for line in (corpus / "metadata.jsonl").read_text().splitlines()]
+    soundfile.write(corpus / "a\u2028b.wav", np.zeros(16000, np.int16), 16000)
+    write_rows(corpus, [*rows, {"audio": "a\u2028b.wav", "text": "words"}])
+    report, _ = run(corpus, tmp_path / "out", shards=1)
+    assert report.rejected == {"silent": 1}

@@ -14,8 +14,8 @@ from svae.checkpoint import REQUIRED, write_checkpoint
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.evaluation import make, run
 from svae.evaluation.options import EvaluateOptions
-from svae.evaluation.rows import SIGNAL_SCORES
 from svae.evaluation.run import evaluate
+from svae.evaluation.signals import SIGNAL_SCORES
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_codec_that_loses_a_clip_does_not_score_better(tone_shards, tmp_path):
     )
     assert lost == silent
     for column in ("mel_distance", "stft_distance", "mcd"):
-        assert lost[column] > same[column] == pytest.approx(0, abs=1e-6)
+        assert lost.scores[column] > same.scores[column] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_broken_original_counts_and_the_rest_is_reconstructed(

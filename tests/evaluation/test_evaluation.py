@@ -14,7 +14,7 @@ from svae.evaluation import options as options_module
 from svae.evaluation import run
 from svae.evaluation.options import EvaluateOptions
 from svae.evaluation.run import evaluate
-from svae.judges.normalizers import normalize_for_wer
+from svae.judges.wer import normalize_for_wer
 from svae.text.vocabulary import Vocabulary
 
 

@@ -145,7 +145,7 @@ def test_the_zipvoice_form_has_four_columns(write, tmp_path):
 
 
 def test_a_text_that_the_protocol_leaves_no_word_of_is_refused(write):
-    from svae.judges.normalizers import zipvoice_english
+    from svae.judges.wer import zipvoice_english
 
     path = write({**ROW, "text": "你好"})
     assert len(read_list(path).items) == 1

@@ -10,8 +10,7 @@ import pytest
 
 from svae.errors import ConfigError
 from svae.evaluation.protocols import PROTOCOLS, load_protocol, modifications, parse_seeds
-from svae.judges.normalizers import HANZI_PUNCTUATION, NORMALIZERS
-from svae.judges.wer import word_errors
+from svae.judges.wer import HANZI_PUNCTUATION, NORMALIZERS, word_errors
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def speech() -> torch.Tensor:
 
 def test_a_copy_scores_best_and_noise_scores_worse(speech):
     noisy = speech + 0.05 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0))
-    same, worse = (signal_scores(speech, other, 16000) for other in (speech, noisy))
+    same, worse = (signal_scores(speech, other, 16000).scores for other in (speech, noisy))
     assert (
         same["mel_distance"] == 0
         and same["stoi"] == pytest.approx(1, abs=1e-6)
@@ -73,13 +73,11 @@ def test_silence_and_clips_too_short_are_undefined_not_zero(speech, measure):
 
 
 def test_an_undefined_score_is_null_and_says_why(speech):
-    scores = signal_scores(speech[:800], speech[:800], 16000)
+    found = signal_scores(speech[:800], speech[:800], 16000)
+    scores = found.scores
     assert scores["stoi"] is None and scores["pesq_wb"] is None and scores["mel_distance"] == 0
-    assert (
-        "1/4 of a second" in scores["undefined"]["pesq_wb"]
-        and "STOI" in scores["undefined"]["stoi"]
-    )
-    assert signal_scores(speech, speech, 16000)["undefined"] == {}
+    assert "1/4 of a second" in found.undefined["pesq_wb"] and "STOI" in found.undefined["stoi"]
+    assert signal_scores(speech, speech, 16000).undefined == {}
 
 
 def test_scores_know_the_sample_rate(speech):
@@ -127,16 +125,17 @@ def test_f0_rmse_and_voicing_error_of_a_known_change():
 
 
 def test_a_silent_clip_has_the_worst_scores_and_not_none(speech):
-    scores = signal_scores(speech, torch.zeros_like(speech), 16000)
+    found = signal_scores(speech, torch.zeros_like(speech), 16000)
+    scores = found.scores
     assert (scores["pesq_wb"], scores["pesq_nb"], scores["stoi"]) == (1.0, 1.0, 0.0)
     noisy = signal_scores(
         speech,
         speech + 0.001 * torch.randn(speech.shape, generator=torch.Generator().manual_seed(0)),
         16000,
-    )
+    ).scores
     for worse in ("mel_distance", "stft_distance", "mcd", "voicing_error"):
         assert scores[worse] > noisy[worse]
-    assert scores["undefined"] == {"f0_rmse": "no frame is voiced in both"}
+    assert found.undefined == {"f0_rmse": "no frame is voiced in both"}
 
 
 def test_stft_distance_of_a_gain_by_hand(speech):
@@ -175,5 +174,5 @@ def test_narrow_band_pesq_does_not_hear_what_wide_band_does(speech):
     from svae.audio import resample
 
     telephone = resample(resample(speech[None], 16000, 8000), 8000, 16000)[0]
-    scores = signal_scores(speech, telephone, 16000)
+    scores = signal_scores(speech, telephone, 16000).scores
     assert scores["pesq_nb"] > scores["pesq_wb"]

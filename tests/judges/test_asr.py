@@ -14,8 +14,9 @@ from fake_judges import FakeAutoModel, make_ctc
 from svae.assets import asset_path
 from svae.audio import load_audio
 from svae.errors import ConfigError
-from svae.judges.asr import load_asr, split_revision
+from svae.judges.asr import load_asr
 from svae.judges.wer import word_errors
+from svae.runtime.pretrained import split_revision
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +66,10 @@ def test_pocketsphinx_does_not_depend_on_what_it_heard_before(clips, heard, sphi
 
 def test_recognisers_hear_16_khz_whatever_comes_in(clips):
     from svae.audio import resample
-    from svae.judges.asr import _prepare
+    from svae.judges.clips import at_speech_rate
 
     clip = clips[0][0]
-    heard = _prepare(resample(clip[None], 16000, 32000)[0], 32000)
+    heard = at_speech_rate(resample(clip[None], 16000, 32000)[0], 32000)
     assert heard.shape == clip.shape
     assert (heard - clip).square().mean() < 1e-3 * clip.square().mean()
 
@@ -222,3 +223,12 @@ def test_a_cached_hub_model_loads_without_a_network_and_names_its_revision(
 def test_a_folder_that_holds_no_model_is_an_error(tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_asr(f"ctc:{tmp_path}")
+
+
+def test_another_engine_is_one_entry(monkeypatch):
+    from svae.judges import asr
+
+    monkeypatch.setitem(asr.ENGINES, "echo:", asr.Engine("echo:WORD", lambda word, use: word * 2))
+    assert load_asr("echo:one") == "oneone"
+    with pytest.raises(ConfigError, match="paraformer:ID_OR_FOLDER, echo:WORD"):
+        load_asr("echo")

@@ -11,7 +11,8 @@ from fake_judges import SMALL
 from svae.assets import asset_path
 from svae.audio import load_audio
 from svae.errors import ConfigError
-from svae.judges.speaker import EmbeddedECAPA, load_speaker_model
+from svae.judges.ecapa import EmbeddedECAPA
+from svae.judges.speaker import load_speaker_model
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from svae.judges.normalizers import normalize_for_wer
-from svae.judges.wer import word_errors
+from svae.judges.wer import normalize_for_wer, word_errors
 
 
 @pytest.mark.parametrize(

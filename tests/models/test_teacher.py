@@ -21,7 +21,6 @@ from transformers.models.wavlm import WavLMConfig, WavLMForCTC, WavLMModel
 
 from svae.config import TeacherConfig
 from svae.errors import ConfigError
-from svae.frames import interpolate_frames
 from svae.models.teacher import Teacher, load_teacher
 
 SMALL = {
@@ -160,14 +159,6 @@ def test_interpolation_reproduces_a_ramp_over_time_exactly():
     centres = (context + latent_hop * torch.arange(frames, dtype=torch.float64) + 199.5) / 16000
     torch.testing.assert_close(aligned[0, :, 0].double(), centres, atol=1e-6, rtol=0)
     torch.testing.assert_close(aligned[0, :, 1].double(), 3 - 2 * centres, atol=1e-6, rtol=0)
-
-
-def test_interpolation_repeats_the_ends_and_copies_at_whole_positions():
-    features = torch.randn(2, 5, 3)
-    positions = torch.tensor([-2.0, 0.0, 3.0, 4.0, 7.5], dtype=torch.float64)
-    torch.testing.assert_close(
-        interpolate_frames(features, positions), features[:, [0, 0, 3, 4, 4]]
-    )
 
 
 @pytest.mark.parametrize("context", [0, 4000])

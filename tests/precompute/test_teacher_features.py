@@ -12,7 +12,7 @@ from conftest import write_tone_shards
 from tiny_runs import vae_config
 
 from svae.config import TeacherConfig
-from svae.data.batches import CachedGuidance, read_waveform
+from svae.data.batches import CachedTeacherFeatures, read_waveform
 from svae.data.features import open_cache
 from svae.data.index import read_index
 from svae.data.loaders import validation_crops
@@ -76,20 +76,20 @@ def test_stored_features_give_nearly_the_loss_of_the_teacher_online(speech, feat
     project = torch.nn.Conv1d(teacher.feature_dim, 16, 1)
     crops = validation_crops(
         index, count=12, batch_size=12, segment_samples=32000, context_samples=8000, samples=index.samples,
-        guidance=CachedGuidance(cache, 400),
+        cached_features=CachedTeacherFeatures(cache, 400),
     )  # fmt: skip
     (batch,) = list(crops)
     mask = torch.arange(80) < ((batch.lengths + 399) // 400)[:, None]
     online = teacher.aligned_features(batch.waveform, 8000, 80, 400)
-    assert batch.guidance.shape == online.shape
+    assert batch.teacher_features.shape == online.shape
     with torch.no_grad():
         latents = project(online.transpose(1, 2)) + 0.5 * torch.randn(12, 16, 80)
         loss = [
-            alignment_loss(latents, project(g.transpose(1, 2)), mask)
-            for g in (online, batch.guidance)
+            alignment_loss(latents, project(features.transpose(1, 2)), mask)
+            for features in (online, batch.teacher_features)
         ]
         shifted = alignment_loss(
-            latents, project(batch.guidance.roll(8, dims=1).transpose(1, 2)), mask
+            latents, project(batch.teacher_features.roll(8, dims=1).transpose(1, 2)), mask
         )
     assert float(loss[1] - loss[0]) == pytest.approx(0.0, abs=0.05)
     assert float(shifted - loss[0]) > 0.1  # another moment would be seen
@@ -126,7 +126,7 @@ def test_features_of_other_data_or_another_teacher_are_refused(speech, features,
         open_cache(features, other, model="embedded", layer=3)
     with pytest.raises(DataError, match=r"made otherwise \(dtype differ\)"):
         cache_teacher(CacheOptions(speech, features, TEACHER, device="cpu"))
-    with pytest.raises(DataError, match="needs shards from `svae prepare`"):
+    with pytest.raises(DataError, match="needs waveform shards from `svae prepare`"):
         cache_teacher(CacheOptions(features, tmp_path / "out", TEACHER, device="cpu"))
     cache = open_cache(features, index, model="embedded", layer=3)
     with pytest.raises(DataError, match="no teacher features of utterance 'nobody'"):

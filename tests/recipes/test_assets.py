@@ -222,8 +222,8 @@ def test_the_embedded_tts_stays_within_its_size_and_says_what_it_is():
 def test_the_embedded_tts_says_new_sentences_in_the_references_voice():
     """Half as good as its card says would still pass; a broken one would not: the judge hears 100 % errors in noise."""
     from svae.judges.asr import load_asr
-    from svae.judges.normalizers import normalize_for_wer
     from svae.judges.speaker import load_speaker_model
+    from svae.judges.wer import normalize_for_wer
     from svae.synthesis.load import load_tts
 
     tts, asr, speaker = (

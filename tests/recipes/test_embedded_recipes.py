@@ -102,7 +102,6 @@ def test_flites_phones_are_laid_on_the_teachers_frames():
 
 def test_embedding_halves_the_weights_and_keeps_both_cards(toy_tts, tmp_path, monkeypatch):
     import embed
-
     from svae.synthesis.load import load_tts
 
     out = tmp_path / "tts"

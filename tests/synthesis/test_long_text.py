@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from svae.errors import DataError
-from svae.synthesis.long_text import CROSSFADE_SECONDS, chunk_text, join_chunks, speech_level
+from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, chunk_text, speech_level
 from svae.synthesis.reference import cut_at_pause, trim_silence
 
 RATE = 16000
@@ -56,30 +56,33 @@ def tone(seconds: float, level: float) -> torch.Tensor:
     return level * torch.sin(2 * math.pi * 200 * torch.arange(int(seconds * RATE)) / RATE)
 
 
+def join(chunks: list[torch.Tensor]) -> torch.Tensor:
+    joiner = ChunkJoiner(RATE)
+    return torch.cat([*(joiner.add(chunk) for chunk in chunks), joiner.rest()])
+
+
 def test_joined_chunks_have_one_loudness_and_no_steps():
     chunks = [tone(1.0, 0.2), tone(0.7, 0.1), tone(0.5, 0.35)]
-    joined = torch.cat(list(join_chunks(chunks, RATE)))
+    joined = join(chunks)
     overlap = round(CROSSFADE_SECONDS * RATE)
     assert len(joined) == sum(map(len, chunks)) - 2 * overlap
     assert speech_level(joined[-4000:], RATE) == pytest.approx(
         speech_level(joined[:4000], RATE), rel=0.02
     )
     assert (joined[1:] - joined[:-1]).abs().max() < 0.2 * 2 * math.pi * 200 / RATE * 1.5
-    whole = torch.cat(list(join_chunks([tone(1.0, 0.2)], RATE)))
+    whole = join([tone(1.0, 0.2)])
     assert torch.equal(whole, tone(1.0, 0.2))
 
 
 def test_loudness_is_matched_within_bounds_and_without_clipping():
-    quiet = torch.cat(list(join_chunks([tone(0.5, 0.2), tone(0.5, 0.01)], RATE)))
+    quiet = join([tone(0.5, 0.2), tone(0.5, 0.01)])
     assert speech_level(quiet[-4000:], RATE) == pytest.approx(
         0.01 * 10 ** (6 / 20) / math.sqrt(2), rel=0.02
     )
     spiky = tone(0.5, 0.05)
     spiky[4000] = 0.9
-    assert torch.cat(list(join_chunks([tone(0.5, 0.3), spiky], RATE))).abs().max() <= 1.0
-    silent = torch.cat(
-        list(join_chunks([torch.zeros(8000), tone(0.5, 0.2), torch.zeros(100)], RATE))
-    )
+    assert join([tone(0.5, 0.3), spiky]).abs().max() <= 1.0
+    silent = join([torch.zeros(8000), tone(0.5, 0.2), torch.zeros(100)])
     assert silent.isfinite().all()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from tiny_tts import PROMPT_TEXT, changed
 
 from svae.errors import ConfigError, DataError
-from svae.synthesis import command as synthesis
+from svae.synthesis import command, long_text
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import SynthesizeOptions, check_output, synthesize_file
 from svae.synthesis.types import Sampling
@@ -53,13 +55,13 @@ def test_a_changed_sentence_leaves_the_other_chunks_as_they_are(options, tmp_pat
 
 
 def test_streaming_writes_every_sentence_as_soon_as_it_is_there(options, monkeypatch, capsys):
-    sizes, speak = [], synthesis.speak_verified
+    sizes, speak = [], long_text.speak_chunk
 
     def watching(*arguments):
         sizes.append(options.out.stat().st_size if options.out.exists() else 0)
         return speak(*arguments)
 
-    monkeypatch.setattr(synthesis, "speak_verified", watching)
+    monkeypatch.setattr(long_text, "speak_chunk", watching)
     streamed = synthesize_file(changed(options, text=LONG, num_steps=1, stream=True))
     row = report(streamed)
     assert [chunk["text"] for chunk in row["chunks"]] == [
@@ -98,27 +100,35 @@ def test_numbers_are_spoken_and_unknown_characters_skipped_only_when_asked(optio
     row = report(synthesize_file(changed(options, text="Hello! Here?", skip_unknown=True)))
     assert row["text"] == "Hello Here?" and "Left out: '!'" in capsys.readouterr().out
     with pytest.raises(DataError, match="nothing is left"):
-        synthesize_file(changed(options, text="!!", skip_unknown=True))
+        synthesize_file(changed(options, text="ÜÜ", skip_unknown=True))
+
+
+class Transcripts:
+    """A recogniser that hears one sentence after the other."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.sentences = iter(sentences)
+
+    def transcribe(self, waveforms, sample_rate):
+        return [next(self.sentences) for _ in waveforms]
 
 
 def test_what_is_not_understood_is_tried_again(options, monkeypatch, capsys):
-    transcripts = iter(["something else", "hello there you", "never asked"])
-    monkeypatch.setattr(
-        synthesis, "recognizer", lambda options, tts: lambda waveform: next(transcripts)
-    )
+    def hear(sentences: Iterable[str]) -> None:
+        monkeypatch.setattr(command, "load_asr", lambda asr, device: Transcripts(sentences))
+
+    hear(["something else", "hello there you", "never asked"])
     row = report(synthesize_file(changed(options, verify=3)))
     attempts = row["chunks"][0]["attempts"]
     assert [a["seed"] for a in attempts] == [5, 6] and attempts[1]["wer"] == 0
     plain = synthesize_file(changed(options, seed=6, out=options.out.with_name("plain.wav")))
     assert plain.read_bytes() == options.out.read_bytes()
     assert "Understood after 2 attempt(s), kept seed 6 (WER 0.00)" in capsys.readouterr().out
-    transcripts = iter(["hello there", "something else"])
+    hear(["hello there", "something else"])
     synthesize_file(changed(options, verify=1))
     assert "Not understood after 2 attempt(s), kept seed 5" in (said := capsys.readouterr().out)
     assert "(heard: hello there)" in " ".join(said.split())
-    monkeypatch.setattr(
-        synthesis, "recognizer", lambda options, tts: lambda waveform: "no no no no"
-    )
+    hear(itertools.repeat("no no no no"))
     assert len(report(synthesize_file(changed(options, verify=1)))["chunks"][0]["attempts"]) == 2
     assert "Not understood after 2 attempt(s)" in capsys.readouterr().out
 
@@ -207,7 +217,7 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):
     listed = write_list(tmp_path / "list.jsonl", *rows)
     out = tmp_path / "out"
     calls = []
-    speak = synthesis.speak_verified
+    speak = long_text.speak_chunk
 
     def interrupted(*arguments):
         calls.append(arguments[1])
@@ -216,7 +226,7 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):
         return speak(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(synthesis, "speak_verified", interrupted)
+        patch.setattr(long_text, "speak_chunk", interrupted)
         synthesize_batch(listed, base, out)
     assert sorted(path.name for path in out.iterdir()) == ["0.json", "0.wav", "1.json", "1.wav"]
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}

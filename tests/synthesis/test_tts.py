@@ -186,11 +186,12 @@ def test_numbers_out_of_range_are_refused(tts: TTS, numbers: dict[str, float]) -
 
 
 def test_statistics_and_identity_come_from_the_checkpoint(tts: TTS, folder: Path) -> None:
-    assert bool((tts.vae.latent_mean == 1).all()) and bool((tts.vae.latent_std == 2).all())
+    vae = tts.representation.vae
+    assert bool((vae.latent_mean == 1).all()) and bool((vae.latent_std == 2).all())
     assert (
         tts.identity["step"] == 7 and tts.identity["hash"] and tts.identity["path"] == str(folder)
     )
-    assert not tts.model.training and not tts.vae.training
+    assert not tts.model.training and not vae.training
 
 
 def test_another_vae_inside_is_refused_with_both_hashes(

@@ -20,7 +20,7 @@ from svae.data.timings import DESCRIPTION, Timings, timings_name
 from svae.errors import ConfigError, DataError
 from svae.models.tts.durations import PhoneDurations
 from svae.precompute.phone_times import AlignOptions, align_shards
-from svae.synthesis.durations import Planner, predict_phones, prompt_timeline
+from svae.synthesis.durations import PhoneRule, Planner, Timeline
 from svae.synthesis.load import load_tts
 from svae.synthesis.types import Prompt, Sampling
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
@@ -177,8 +177,8 @@ def test_durations_depend_on_the_phone_and_on_how_the_prompt_is_spoken():
         symbols, ends = made_up.timeline(
             replace(samples[1], speaker=speaker), vocabulary, RATE, 400
         )
-        prompt = symbols, np.diff([0.0, *ends]).tolist()
-        found, frames = predict_phones(vocabulary, model, prompt, "silver window")
+        prompt = Timeline(symbols, np.diff([0.0, *ends]).tolist())
+        found, frames = PhoneRule(vocabulary, 40.0, model).new_timeline(prompt, "silver window")
         wanted = [made_up.frames(vocabulary, s, speaker) for s in found]
         assert np.abs(np.array(frames) - wanted).mean() < 0.2 * np.mean(wanted)
         totals[speaker] = sum(frames)
@@ -201,13 +201,9 @@ def test_durations_depend_on_the_phone_and_on_how_the_prompt_is_spoken():
 
 def test_a_prompt_that_cannot_be_aligned_is_spread_over_its_length():
     vocabulary = FramePhonemes()
-    symbols, frames = prompt_timeline(
-        vocabulary,
-        PhoneDurations(len(vocabulary)),
-        "Hello, world.",
-        None,
-        frames=90,
-        frame_rate=40.0,
+    rule = PhoneRule(vocabulary, 40.0, PhoneDurations(len(vocabulary)))
+    symbols, frames = rule.prompt_timeline(
+        Prompt(torch.zeros(1, 4, 90), "Hello, world.", 1.0, 2.25)
     )
     assert sum(frames) == pytest.approx(90) and len(symbols) == len(frames)
 
@@ -217,7 +213,7 @@ def test_a_prompt_that_cannot_be_aligned_is_spread_over_its_length():
 )
 def test_a_text_without_a_full_stop_ends_as_one_with_it(text):
     vocabulary = FramePhonemes()
-    planner = Planner(vocabulary, PhoneDurations(len(vocabulary)), 40.0, None)
+    planner = Planner(PhoneRule(vocabulary, 40.0, PhoneDurations(len(vocabulary))))
     prompt = Prompt(torch.zeros(1, 4, 90), "Hello, world. ", 1.0, 2.25)
     asked, ended = (planner.plan(prompt, words, Sampling()) for words in (text, text + "."))
     assert asked == ended
@@ -276,7 +272,7 @@ def test_a_model_of_frame_phonemes_is_trained_resumed_and_speaks(
     )
     train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
     tts = load_tts(tmp_path / "run")
-    assert isinstance(tts.vocabulary, FramePhonemes) and isinstance(tts.predictor, PhoneDurations)
+    assert isinstance(tts.vocabulary, FramePhonemes) and isinstance(tts.planner.own, PhoneRule)
     waveform, text = clips[0]
     prompt = tts.encode_prompt(waveform, text)
     assert prompt.note is None and len(prompt.words) == 15

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 520, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 40
@@ -13,7 +13,7 @@ MOST_SPEAKERS = 24
 BINS = 6
 
 
-def length_chart(points: dict[str, Sequence[tuple[float, float]]]) -> str:
+def length_chart(points: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
     """Return WER in per cent against seconds: a dot for each utterance, a line through means of equal-sized groups.
 
     Args:
@@ -21,7 +21,7 @@ def length_chart(points: dict[str, Sequence[tuple[float, float]]]) -> str:
     """
     everything = [p for found in points.values() for p in found]
     if not everything:
-        return ""
+        return Markup()
     longest = max(x for x, _ in everything) or 1.0
     highest = min(max(max(y for _, y in everything), 0.05), 1.5)
     x_ticks, y_ticks = _ticks(longest), _ticks(100 * highest)
@@ -48,7 +48,7 @@ def length_chart(points: dict[str, Sequence[tuple[float, float]]]) -> str:
     return _figure("WER against length", parts, HEIGHT, legend="original" in points)
 
 
-def speaker_chart(rates: dict[str, tuple[float, float | None]]) -> str:
+def speaker_chart(rates: Mapping[str, tuple[float, float | None]]) -> Markup:
     """Return WER in per cent by speaker, worst first.
 
     Args:
@@ -57,7 +57,7 @@ def speaker_chart(rates: dict[str, tuple[float, float | None]]) -> str:
     worst = sorted(rates.items(), key=lambda item: (-item[1][0], item[0]))
     chosen = worst[:MOST_SPEAKERS]
     if len(chosen) < 2:
-        return ""
+        return Markup()
     top = max([0.05, *(r for _, pair in chosen for r in pair if r is not None)])
     step, start = 22, TOP + 4
     room = WIDTH - 110 - 54
@@ -84,18 +84,25 @@ def speaker_chart(rates: dict[str, tuple[float, float | None]]) -> str:
     )
 
 
-def _figure(title: str, parts: list[str], height: float, *, legend: bool) -> str:
+def _figure(title: str, parts: Sequence[str], height: float, *, legend: bool) -> Markup:
+    """Return a figure around parts in which every text is escaped."""
     key = (
         '<span><i></i>system</span><span><i class="original"></i>originals</span>' if legend else ""
     )
     body = "".join(parts)
-    return (
+    return Markup(
         f'<div><h2>{escape(title)}</h2><p class="legend">{key}</p>'
         f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{body}</svg></div>'
     )
 
 
-def _grid(place, x_ticks: list[float], y_ticks: list[float], x_name: str, y_name: str) -> str:  # noqa: ANN001
+def _grid(
+    place: Callable[[float, float], tuple[float, float]],
+    x_ticks: list[float],
+    y_ticks: list[float],
+    x_name: str,
+    y_name: str,
+) -> str:
     parts = []
     for tick in y_ticks:
         _, y = place(0, tick / 100)

@@ -8,12 +8,14 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from torch import Tensor
 
 from svae.audio import encode_flac, log_mel
@@ -23,12 +25,14 @@ from svae.evaluation.recordings import Recording
 from svae.evaluation.report.charts import length_chart, speaker_chart
 from svae.evaluation.report.tables import (
     COLUMNS,
+    Metrics,
     describe_judges,
-    footnotes,
+    intervals_in_words,
     systems_of,
-    table_rows,
+    table_lines,
 )
-from svae.evaluation.rows import ORIGINALS, SIMILARITIES, Rows, Systems
+from svae.evaluation.rows import ORIGINALS, SIMILARITIES, Row, Scored, Systems
+from svae.frames import ceil_div
 from svae.runtime.files import write_text
 
 FILES = Path(__file__).parent / "page_files"
@@ -36,15 +40,17 @@ FACTS = (
     ("wer", "WER", 100, 1, " %"),
     ("sim_ecapa", "sim_ecapa", 1, 3, ""),
     ("sim_o", "sim_o", 1, 3, ""),
+    ("pesq_wb", "PESQ WB", 1, 2, ""),
+    ("stoi", "STOI", 1, 3, ""),
+    ("mcd", "MCD", 1, 2, " dB"),
 )
-FACTS += (("pesq_wb", "PESQ WB", 1, 2, ""), ("stoi", "STOI", 1, 3, ""), ("mcd", "MCD", 1, 2, " dB"))
 """Key, name, factor, digits and unit of what stands beside a player."""
 
 
 def write_page(
     folder: Path,
-    metrics: dict[str, Any],
-    rows: Rows,
+    metrics: Metrics,
+    rows: Sequence[Row],
     items: Sequence[Item],
     systems: Systems,
     normalize: Callable[[str], str],
@@ -54,7 +60,7 @@ def write_page(
     """Write FOLDER/report.html.
 
     Args:
-        folder: of the results.
+        folder: where the results are.
         metrics: what metrics.json holds.
         rows: of `score`.
         items: of the list, in the order of the rows.
@@ -64,89 +70,96 @@ def write_page(
             by a path relative to it, where they are files.
     """
     names = metrics["system_recordings"]
-    order = sorted(
-        range(len(rows)), key=lambda i: (-(_mean(rows[i], names, "wer") or 0.0), rows[i]["id"])
+    similarity = _similarity_column(rows)
+    worst_first = sorted(
+        range(len(rows)), key=lambda i: (-(rows[i].mean(names, "wer") or 0.0), rows[i].id)
     )
-    shown, media = [], []
+    shown = []
+    media: dict[int, Markup] = {}
     left = megabytes * 1_000_000
-    for place, i in enumerate(order):
-        row = page_row(rows[i], items[i], systems, names, folder, normalize)
-        shown.append(row)
+    for place, i in enumerate(worst_first):
+        shown.append(_page_row(rows[i], items[i], systems, names, folder, normalize, similarity))
         if left > 0:
             text = _json(_media(items[i], systems))
             if len(text) <= left:
-                media.append(f'<script type="application/json" id="media-{place}">{text}</script>')
+                media[place] = text
             left -= len(text)
-    values = {
-        "title": escape(f"Evaluation: {metrics['system_name']}"),
-        "subtitle": _subtitle(metrics),
-        "css": (FILES / "page.css").read_text(encoding="utf-8"),
-        "js": (FILES / "page.js").read_text(encoding="utf-8"),
-        "summary": _summary(metrics),
-        "notes": _notes(metrics["notes"]),
-        "charts": _charts(rows, names),
-        "similarity": escape(_similarity_column(rows)),
-        "facts": _facts(metrics),
-        "data": _json({"rows": shown}),
-        "media": "\n".join(media),
-    }
-    write_text(
-        folder / "report.html", _fill((FILES / "page.html").read_text(encoding="utf-8"), values)
+    # Every value is escaped by the template, except for `Markup`.
+    environment = Environment(
+        loader=FileSystemLoader(FILES), autoescape=True, undefined=StrictUndefined
     )
+    page = environment.get_template("page.html").render(
+        title=f"Evaluation: {metrics['system_name']}",
+        metrics=metrics,
+        css=Markup((FILES / "page.css").read_text(encoding="utf-8")),
+        js=Markup((FILES / "page.js").read_text(encoding="utf-8")),
+        systems=[name.strip() for name in systems_of(metrics)],
+        summary=table_lines(metrics),
+        charts=_charts(rows, names),
+        similarity=similarity,
+        facts=_facts(metrics),
+        data=_json({"rows": shown}),
+        media=media,
+    )
+    write_text(folder / "report.html", page)
 
 
-def _fill(template: str, values: dict[str, str]) -> str:
-    """Replace @name@; what a value contains is not looked at again."""
-    parts = template.split("@")
-    return "".join(values.get(part, part) if i % 2 else part for i, part in enumerate(parts))
-
-
-def page_row(
-    row: dict[str, Any],
+def _page_row(
+    row: Row,
     item: Item,
     systems: Systems,
     names: Sequence[str],
     folder: Path,
     normalize: Callable[[str], str],
+    similarity: str,
 ) -> dict[str, Any]:
-    """Return what the page knows of an utterance."""
+    """Return what page.js shows of an utterance."""
+    system_first = [*names, *(name for name in systems if name not in names)]
     recordings = []
-    for name in [
-        *names,
-        *(n for n in systems if n not in names),
-    ]:  # the system first, then originals and others
-        if name in row["recordings"]:
-            entry = row["recordings"][name]
-            facts = [
-                f"{label} {factor * entry[key]:.{digits}f}{unit}"
-                for key, label, factor, digits, unit in FACTS
-                if entry.get(key) is not None
-            ]
+    for name in system_first:
+        if name in row.recordings:
+            scored = row.recordings[name]
             recordings.append(
                 {
                     "name": name,
-                    "facts": facts,
-                    "hypothesis": entry["hypothesis"],
-                    "words": align(row["text"], entry["hypothesis"], normalize),
-                    "error": entry.get("error"),
+                    "facts": _facts_beside_player(scored),
+                    "hypothesis": scored.hypothesis,
+                    "words": align(row.text, scored.hypothesis, normalize),
+                    "error": scored.error,
                     "link": _link(systems[name].get(item.id), folder),
                 }
             )
-    entries = [row["recordings"][name] for name in names if name in row["recordings"]]
-    original = row["recordings"].get(ORIGINALS, {})
+    original = row.recordings.get(ORIGINALS)
     return {
-        "id": row["id"],
-        "speaker": row["speaker"],
-        "text": row["text"],
-        "seconds": original.get("seconds") or max((e["seconds"] for e in entries), default=0.0),
-        "wer": _mean(row, names, "wer"),
-        "originalWer": original.get("wer"),
-        "similarity": _mean(row, names, _similarity_column([row])),
-        "failed": any("error" in entry for entry in row["recordings"].values()),
+        "id": row.id,
+        "speaker": row.speaker,
+        "text": row.text,
+        "seconds": _seconds(row, names),
+        "wer": row.mean(names, "wer"),
+        "originalWer": original.columns["wer"] if original else None,
+        "similarity": row.mean(names, similarity),
+        "failed": any(scored.error is not None for scored in row.recordings.values()),
         "prompt": None if item.prompt is None else {"link": _link(item.prompt, folder)},
         "promptText": item.prompt_text,
         "recordings": recordings,
     }
+
+
+def _facts_beside_player(scored: Scored) -> list[str]:
+    facts = []
+    for key, label, factor, digits, unit in FACTS:
+        value = scored.columns.get(key)
+        if value is not None:
+            facts.append(f"{label} {factor * value:.{digits}f}{unit}")
+    return facts
+
+
+def _seconds(row: Row, names: Sequence[str]) -> float:
+    """Return the length of the original; where there is none, of the longest recording of the system."""
+    original = row.recordings.get(ORIGINALS)
+    if original is not None and original.seconds:
+        return original.seconds
+    return max((scored.seconds for scored in row.of(names)), default=0.0)
 
 
 def align(text: str, hypothesis: str, normalize: Callable[[str], str]) -> list[list[str]] | None:
@@ -159,10 +172,8 @@ def align(text: str, hypothesis: str, normalize: Callable[[str], str]) -> list[l
     said, heard = found.references[0], found.hypotheses[0]
     words: list[list[str]] = []
     for chunk in found.alignments[0]:
-        a, b = (
-            said[chunk.ref_start_idx : chunk.ref_end_idx],
-            heard[chunk.hyp_start_idx : chunk.hyp_end_idx],
-        )
+        a = said[chunk.ref_start_idx : chunk.ref_end_idx]
+        b = heard[chunk.hyp_start_idx : chunk.hyp_end_idx]
         if chunk.type == "insert":
             words += [["i", "", word] for word in b]
         elif chunk.type == "delete":
@@ -173,18 +184,13 @@ def align(text: str, hypothesis: str, normalize: Callable[[str], str]) -> list[l
     return words
 
 
-def _mean(row: dict[str, Any], names: Sequence[str], key: str) -> float | None:
-    values = [row["recordings"][n].get(key) for n in names if n in row["recordings"]]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _similarity_column(rows: Rows) -> str:
+def _similarity_column(rows: Sequence[Row]) -> str:
     """Return `sim_o` where it was computed, as papers report it, else `sim_ecapa`."""
+    sim_ecapa, sim_o = SIMILARITIES
     found = any(
-        entry.get("sim_o") is not None for row in rows for entry in row["recordings"].values()
+        scored.columns.get(sim_o) is not None for row in rows for scored in row.recordings.values()
     )
-    return SIMILARITIES[1] if found else SIMILARITIES[0]
+    return sim_o if found else sim_ecapa
 
 
 def _link(recording: Recording | None, folder: Path) -> str | None:
@@ -224,93 +230,57 @@ def mel_png(waveform: Tensor, sample_rate: int) -> bytes:
     mel = log_mel(
         waveform, sample_rate=sample_rate, n_fft=1024 if sample_rate <= 24000 else 2048
     ).numpy()
-    step = -(-mel.shape[1] // 600)
+    step = ceil_div(mel.shape[1], 600)
     mel = mel[::-1, ::step]
     low = max(float(mel.max()) - 9.0, float(mel.min()))  # 78 dB below the peak is black
     scaled = (mel - low) / max(float(mel.max()) - low, 1e-6)
-    image = Image.fromarray((255 * scaled.clip(0, 1)).astype(np.uint8))
-    image = image.convert("P")
-    image.putpalette(
-        (255 * colormaps["magma"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8).tobytes()
-    )
+    colours = 255 * colormaps["magma"](np.linspace(0, 1, 256))[:, :3]
+    image = Image.fromarray((255 * scaled.clip(0, 1)).astype(np.uint8)).convert("P")
+    image.putpalette(colours.astype(np.uint8).tobytes())
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def _json(value: Any) -> str:
+def _json(value: Any) -> Markup:
     """Return JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    return htmlsafe_json_dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
-def _subtitle(metrics: dict[str, Any]) -> str:
-    protocol = metrics["protocol"]
-    badge = ' <span class="badge modified">modified</span>' if protocol.get("modified") else ""
-    items = metrics["list"]
-    return f"Protocol {escape(protocol['name'])}{badge} · {items['utterances']} utterances · {escape(items['list'])}"
-
-
-def _summary(metrics: dict[str, Any]) -> str:
-    """Return the table of scores as HTML, readable without JavaScript."""
-    heads = "".join(f"<th>{escape(name.strip())}</th>" for name in systems_of(metrics))
-    lines = [f'<table id="summary"><thead><tr><th></th>{heads}</tr></thead><tbody>']
-    for heading, cells in table_rows(metrics):
-        marked = (
-            ' class="headline" title="headline of the protocol"' if heading.endswith("*") else ""
-        )
-        lines.append(f"<tr{marked}><th>{escape(heading.rstrip('*'))}</th>")
-        for text in cells:
-            value, bracket, ends = text.partition(" [")
-            extra = f'<span class="interval">[{escape(ends)}</span>' if bracket else ""
-            lines.append(f'<td><span class="value">{escape(value)}</span>{extra}</td>')
-        lines.append("</tr>")
-    return "".join(lines) + "</tbody></table>"
-
-
-def _notes(notes: Sequence[str]) -> str:
-    return (
-        '<ul class="notes">' + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>"
-        if notes
-        else ""
+def _charts(rows: Sequence[Row], names: Sequence[str]) -> Markup:
+    """Return both charts; nothing where there is nothing to draw."""
+    points: dict[str, list[tuple[float, float]]] = {"system": [], "original": []}
+    by_speaker: dict[str, dict[str, list[float]]] = defaultdict(
+        lambda: {"system": [], "original": []}
     )
-
-
-def _charts(rows: Rows, names: Sequence[str]) -> str:
-    """Return both charts, or a word where there is nothing to draw."""
-    points: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    by_speaker: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for row in rows:
-        original = row["recordings"].get(ORIGINALS, {})
-        seconds = original.get("seconds") or max(e["seconds"] for e in row["recordings"].values())
-        wer = _mean(row, names, "wer")
-        for number, (name, value) in enumerate(
-            (("system", wer), ("original", original.get("wer")))
-        ):
-            if value is not None:
-                points[name].append((seconds, value))
-                if row["speaker"] is not None:
-                    by_speaker[row["speaker"]][number].append(value)
-    rates = {
-        speaker: (sum(a) / len(a), sum(b) / len(b) if b else None)
-        for speaker, (a, b) in by_speaker.items()
-        if a
-    }
-    return length_chart(points) + speaker_chart(rates) or "<p>No word error rates to draw.</p>"
+        rates = {"system": row.mean(names, "wer"), "original": row.mean([ORIGINALS], "wer")}
+        for name, rate in rates.items():
+            if rate is not None:
+                points[name].append((_seconds(row, list(row.recordings)), rate))
+                if row.speaker is not None:
+                    by_speaker[row.speaker][name].append(rate)
+    means = {}
+    for speaker, found in by_speaker.items():
+        system, original = found["system"], found["original"]
+        if system:
+            original_mean = sum(original) / len(original) if original else None
+            means[speaker] = (sum(system) / len(system), original_mean)
+    return length_chart(points) + speaker_chart(means)
 
 
-def _facts(metrics: dict[str, Any]) -> str:
-    """Return protocol, judges and environment as a description list."""
+def _facts(metrics: Metrics) -> dict[str, str]:
+    """Return protocol, judges and environment for the foot of the page."""
     environment = metrics.get("environment", {})
     protocol = metrics["protocol"]
-    facts = {
+    return {
         "Protocol": protocol["label"],
         "Source": protocol.get("source") or "—",
         "Headline": COLUMNS[metrics["headline"]][0],
         "Normaliser": protocol["normalizer"],
         "List": f"{metrics['list']['list']}, sha256 {metrics['list']['sha256']}",
         "Judges": "; ".join(describe_judges(metrics["judges"])),
-        "Intervals": next((line[2:] for line in footnotes(metrics) if line.startswith("* ")), "—"),
+        "Intervals": intervals_in_words(metrics) or "—",
         "System": json.dumps(metrics["settings"], ensure_ascii=False),
         "Software": ", ".join(
             f"{k} {environment[k]}"
@@ -320,6 +290,3 @@ def _facts(metrics: dict[str, Any]) -> str:
         "Packages": ", ".join(f"{k} {v}" for k, v in environment.get("packages", {}).items()),
         "Device": f"{environment.get('gpu') or environment.get('device')}, {environment.get('threads')} threads",
     }
-    return "".join(
-        f"<dt>{escape(key)}</dt><dd>{escape(str(value))}</dd>" for key, value in facts.items()
-    )

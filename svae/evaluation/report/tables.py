@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,49 +37,80 @@ COLUMNS: dict[str, tuple[str, str]] = {
 """Key of a summary → heading and form. WER without a word is the mean of the utterances' rates."""
 
 
-def systems_of(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+FORMAT = 2
+"""The version of metrics.json and utterances.jsonl."""
+Metrics = dict[str, Any]
+"""What metrics.json holds, as `svae.evaluation.run` makes it or a file gives it back; docs/evaluation.md names the keys."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score as it is shown."""
+
+    value: str
+    interval: str = ""
+    """E.g. `[1.95, 2.26]`."""
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.interval}" if self.interval else self.value
+
+
+@dataclass(frozen=True)
+class Line:
+    """One score of all systems."""
+
+    heading: str
+    cells: list[Cell]
+    headline: bool = False
+    """Whether it is the headline of the protocol."""
+
+    @property
+    def starred(self) -> str:
+        """The heading; a star marks the headline."""
+        return self.heading + "*" * self.headline
+
+
+def systems_of(metrics: Metrics) -> dict[str, dict[str, Any]]:
     """Return the summaries by the names of their columns: originals, system, its seeds, other systems."""
-    seeds = metrics.get("seeds", {}) if len(metrics.get("seeds", {})) > 1 else {}
-    return (
-        {"originals": metrics["originals"] or {}, metrics["system_name"]: metrics["system"] or {}}
-        | {f"  {name}": summary for name, summary in seeds.items()}
-        | metrics.get("others", {})
-    )
+    systems = {
+        "originals": metrics["originals"] or {},
+        metrics["system_name"]: metrics["system"] or {},
+    }
+    seeds = metrics.get("seeds", {})
+    if len(seeds) > 1:
+        systems |= {f"  {name}": summary for name, summary in seeds.items()}
+    return systems | metrics.get("others", {})
 
 
-def table_rows(metrics: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield each line of the table: heading, and a cell with interval for each system; a dash where there is none.
+def table_lines(metrics: Metrics) -> list[Line]:
+    """Return the lines of the table, with a cell for each system and a dash where there is no value.
 
-    A score without a value in any system is left out; the protocol's headline is marked with a star.
+    A score without a value in any system is left out.
     """
     systems = list(systems_of(metrics).values())
-    for key, (heading, form) in COLUMNS.items():
-        if any(summary.get(key) is not None for summary in systems):
-            mark = "*" if key == metrics.get("headline") else ""
-            yield heading + mark, [cell(summary, key, form) for summary in systems]
-    yield "utterances", [str(summary.get("utterances", "—")) for summary in systems]
-    yield "seconds", [_number(summary.get("seconds"), "seconds") for summary in systems]
+    lines = [
+        Line(heading, [_cell(s, key, form) for s in systems], key == metrics.get("headline"))
+        for key, (heading, form) in COLUMNS.items()
+        if any(summary.get(key) is not None for summary in systems)
+    ]
+    lines.append(Line("utterances", [Cell(str(s.get("utterances", "—"))) for s in systems]))
+    lines.append(Line("seconds", [Cell(_number(s.get("seconds"), "seconds")) for s in systems]))
     if any(summary.get("errors") for summary in systems):
-        yield "missing or bad", [str(summary.get("errors", "—")) for summary in systems]
+        lines.append(Line("missing or bad", [Cell(str(s.get("errors", "—"))) for s in systems]))
+    return lines
 
 
-def cell(summary: dict[str, Any], key: str, form: str) -> str:
-    """Return a value with its interval, e.g. `2.10 [1.95, 2.26]`."""
-    value = summary.get(key)
-    if value is None:
-        return "—"
-    ends = summary.get("intervals", {}).get(key)
-    return _number(value, form) + (
-        f" [{_number(ends[0], form)}, {_number(ends[1], form)}]" if ends else ""
-    )
+def _cell(summary: dict[str, Any], key: str, form: str) -> Cell:
+    ends = summary.get("intervals", {}).get(key) if summary.get(key) is not None else None
+    interval = f"[{_number(ends[0], form)}, {_number(ends[1], form)}]" if ends else ""
+    return Cell(_number(summary.get(key), form), interval)
 
 
 def _number(value: float | None, form: str) -> str:
     if value is None:
         return "—"
-    return {"percent": f"{100 * value:.2f}", "number": f"{value:.3f}", "seconds": f"{value:.1f}"}[
-        form
-    ]
+    forms = {"percent": f"{100 * value:.2f}", "number": f"{value:.3f}", "seconds": f"{value:.1f}"}
+    return forms[form]
 
 
 def describe_judges(judges: dict[str, dict[str, Any]]) -> list[str]:
@@ -87,24 +119,31 @@ def describe_judges(judges: dict[str, dict[str, Any]]) -> list[str]:
     for kind, description in judges.items():
         notes = [str(v) for k, v in description.items() if k in ("model", "revision", "note") and v]
         rate = description.get("held_out_equal_error_rate")
-        notes += (
-            [f"equal error rate on held-out voices {100 * rate:.1f} %"] if rate is not None else []
-        )
-        lines.append(
-            f"{kind}: {description.get('asr', description.get('speaker'))} ({'; '.join(notes)})"
-        )
+        if rate is not None:
+            notes.append(f"equal error rate on held-out voices {100 * rate:.1f} %")
+        name = description.get("asr", description.get("speaker"))
+        lines.append(f"{kind}: {name} ({'; '.join(notes)})")
     return lines
 
 
-def footnotes(metrics: dict[str, Any]) -> list[str]:
+def intervals_in_words(metrics: Metrics) -> str | None:
+    """Return what the star and the brackets of a table mean."""
+    how = metrics.get("intervals")
+    if not how:
+        return None
+    kind = f"{100 * how['confidence']:.0f} % {how['method']} over {how['unit']}s, {how['resamples']} resamples"
+    return f"headline of the protocol. In brackets: {kind}"
+
+
+def footnotes(metrics: Metrics) -> list[str]:
     """Return what every table has to carry: protocol, list, judges, how intervals were made, notes."""
-    items, how = metrics["list"], metrics.get("intervals", {})
+    items = metrics["list"]
     name = metrics.get("protocol", {}).get("label", "—")
     lines = [f"Protocol: {name}. List: {items['list']} ({items['utterances']} utterances)"]
     lines += [f"Judge {line}" for line in describe_judges(metrics["judges"])]
-    if how:
-        kind = f"{100 * how['confidence']:.0f} % {how['method']} over {how['unit']}s, {how['resamples']} resamples"
-        lines.append(f"* headline of the protocol. In brackets: {kind}")
+    intervals = intervals_in_words(metrics)
+    if intervals is not None:
+        lines.append(f"* {intervals}")
     for key, found in metrics.get("spread", {}).items():
         if key == metrics.get("headline") and found["sd"] is not None:
             low, high, sd = (_number(found[k], "percent") for k in ("min", "max", "sd"))
@@ -114,25 +153,25 @@ def footnotes(metrics: dict[str, Any]) -> list[str]:
     return lines + [f"Note: {note}" for note in metrics["notes"]]
 
 
-def summary_table(metrics: dict[str, Any]) -> Table:
+def summary_table(metrics: Metrics) -> Table:
     """Return a table with one line for each score and one column for each system."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("")
     for name in systems_of(metrics):
         table.add_column(escape(name.strip()), justify="right", overflow="fold")
-    for heading, cells in table_rows(metrics):
-        table.add_row(heading, *cells)
+    for line in table_lines(metrics):
+        table.add_row(line.starred, *map(str, line.cells))
     return table
 
 
-def markdown_table(metrics: dict[str, Any]) -> str:
+def markdown_table(metrics: Metrics) -> str:
     """Return the table for a paper: one line for each system, one column for each score, footnotes below."""
-    rows = list(table_rows(metrics))
-    lines = [[""] + [heading for heading, _ in rows]]
+    scores = table_lines(metrics)
+    rows = [["", *(line.starred for line in scores)]]
     for number, name in enumerate(systems_of(metrics)):
-        lines.append([name.strip()] + [cells[number] for _, cells in rows])
-    text = ["| " + " | ".join(_plain(part) for part in line) + " |" for line in lines]
-    text.insert(1, "|---" + "|---:" * len(rows) + "|")
+        rows.append([name.strip(), *(str(line.cells[number]) for line in scores)])
+    text = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
+    text.insert(1, "|---" + "|---:" * len(scores) + "|")
     return "\n".join(text) + "\n\n" + "".join(f"- {_plain(line)}\n" for line in footnotes(metrics))
 
 
@@ -148,7 +187,7 @@ def _plain(text: str) -> str:
 
 def write_results(
     folder: Path,
-    metrics: dict[str, Any],
+    metrics: Metrics,
     utterances: Sequence[dict[str, Any]],
     timings: dict[str, Any],
 ) -> None:
@@ -166,7 +205,7 @@ def write_results(
 
 
 def print_results(
-    console: Console, metrics: dict[str, Any], timings: dict[str, Any], folder: Path
+    console: Console, metrics: Metrics, timings: dict[str, Any], folder: Path
 ) -> None:
     """Print the table and what the numbers rest on."""
     console.print()

@@ -47,17 +47,24 @@ class Conv1d(nn.Conv1d):
     def _conv_forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if not without_gradient(x):
             return super()._conv_forward(x, weight, bias)
-        (stride,), (padding,), (dilation,) = self.stride, self.padding, self.dilation
-        return convolve(x, weight, bias, stride=stride, padding=padding, dilation=dilation)
+        assert not isinstance(self.padding, str)
+        return convolve(
+            x,
+            weight,
+            bias,
+            stride=self.stride[0],
+            padding=self.padding[0],
+            dilation=self.dilation[0],
+        )
 
 
 class ConvTranspose1d(nn.ConvTranspose1d):
     """nn.ConvTranspose1d with the path of CPU inference."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply to x (B, in, T)."""
-        if not without_gradient(x):
-            return super().forward(x)
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """Apply to x (B, in, T); `output_size` is that of torch's class."""
+        if output_size is not None or not without_gradient(x):
+            return super().forward(x, output_size)
         x = x[:, :, None].contiguous(memory_format=torch.channels_last)
         y = F.conv_transpose2d(
             x, self.weight[:, :, None], self.bias, (1, *self.stride), (0, *self.padding)

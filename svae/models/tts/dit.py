@@ -14,17 +14,13 @@ from torch.nn import functional as F
 
 from svae.config import DiTConfig
 from svae.errors import ConfigError
+from svae.frames import length_mask
 from svae.models.cpu.convolution import without_gradient
 from svae.models.cpu.linear import Linear, attend_bf16
 from svae.models.tts.text_tower import TextTower
 
 TIME_CHANNELS = 256
 NORM_EPS = 1e-6
-
-
-def length_mask(lengths: Tensor, num_frames: int) -> Tensor:
-    """Return (B, T) bool, True = valid, for lengths (B,)."""
-    return torch.arange(num_frames, device=lengths.device)[None] < lengths[:, None]
 
 
 def rotary_angles(num_frames: int, head_dim: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -92,16 +88,12 @@ class ConvolutionalPosition(nn.Module):
         padded = None if mask is None else ~mask[:, None]
         x = x.transpose(1, 2)
         for conv in self.convs:
+            assert isinstance(conv, nn.Conv1d) and conv.bias is not None
             if padded is not None:
                 x = x.masked_fill(padded, 0.0)
             if self.bf16_products and without_gradient(x):
-                convolved = F.conv1d(
-                    x.bfloat16(),
-                    conv.weight.bfloat16(),
-                    None,
-                    padding=conv.padding,
-                    groups=conv.groups,
-                )
+                weight = conv.weight.bfloat16()
+                convolved = F.conv1d(x.bfloat16(), weight, padding=conv.padding, groups=conv.groups)
                 x = F.mish(convolved.float() + conv.bias[:, None])
             else:
                 x = F.mish(conv(x))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from svae.config import FlowConfig
+from svae.frames import ceil_div
 from svae.models.tts.dit import DiT
 
 VALIDATION_TIMES = (0.05, 0.2, 0.4, 0.6, 0.8, 0.95)
@@ -31,7 +32,7 @@ def keyed_noise(seed: int, key: str | int, channels: int, num_frames: int) -> Te
     """
     generator = _keyed_generator(seed, key)
     # torch draws normals in groups of 16 and draws an incomplete last group differently; whole groups keep the prefix.
-    whole = -(-num_frames // _FRAME_BLOCK) * _FRAME_BLOCK
+    whole = ceil_div(num_frames, _FRAME_BLOCK) * _FRAME_BLOCK
     return torch.randn(whole, channels, generator=generator)[:num_frames].T
 
 

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from svae.models.tts.dit import DiT, length_mask
+from svae.frames import length_mask
+from svae.models.tts.dit import DiT
 from svae.models.tts.flow import keyed_noise
 
 EPSS_GRIDS: dict[int, tuple[int, ...]] = {
@@ -98,29 +99,33 @@ def guided_velocity(
     Source: multi-condition guidance of MegaTTS 3, arXiv 2502.18924; F5-TTS's training, which drops the prompt alone or both
         prompt and text, makes all three velocities.
     """
-    g, h = guidance_scale, guidance_scale if prompt_guidance is None else prompt_guidance
-    weights = {"both": 1 + h, "text": g - h, "none": -g}
-    passes = [kind for kind, weight in weights.items() if weight != 0]
-    without = torch.ones(len(condition), dtype=torch.bool, device=condition.device)
-    texts = {drop: model.encode_text(tokens, condition.shape[-1], lengths, drop_text=without if drop else None)
-             for drop in {kind == "none" for kind in passes}}  # fmt: skip
-    text = torch.cat([texts[kind == "none"] for kind in passes])
-    condition = torch.cat(
-        [condition if kind == "both" else torch.zeros_like(condition) for kind in passes]
-    )
-    lengths = None if lengths is None else lengths.repeat(len(passes))
+    g = guidance_scale
+    h = g if prompt_guidance is None else prompt_guidance
+    frames = condition.shape[-1]
+    no_prompt = torch.zeros_like(condition)
+    text = model.encode_text(tokens, frames, lengths)
+    parts = [(1 + h, condition, text), (g - h, no_prompt, text)]
+    if g != 0:
+        everywhere = torch.ones(len(condition), dtype=torch.bool, device=condition.device)
+        no_text = model.encode_text(tokens, frames, lengths, drop_text=everywhere)
+        parts.append((-g, no_prompt, no_text))
+    parts = [part for part in parts if part[0] != 0]
+    passes = len(parts)
+    weights = [weight for weight, _, _ in parts]
+    condition = torch.cat([part_condition for _, part_condition, _ in parts])
+    text = torch.cat([part_text for _, _, part_text in parts])
+    lengths = None if lengths is None else lengths.repeat(passes)
 
     def velocity(x: Tensor, t: float) -> Tensor:
         v = model(
-            x.repeat(len(passes), 1, 1),
+            x.repeat(passes, 1, 1),
             condition,
             x.new_full((1,), t),
             lengths=lengths,
             text_features=text,
         )
-        return sum(
-            weights[kind] * part for kind, part in zip(passes, v.chunk(len(passes)), strict=True)
-        )
+        weighted = [w * part for w, part in zip(weights, v.chunk(passes), strict=True)]
+        return sum(weighted[1:], weighted[0])
 
     return velocity
 

@@ -80,6 +80,7 @@ class InverseSTFT(nn.Module):
     """As in Vocos: keeps an untrained network from overflowing."""
     start_magnitude = 0.1
     """Magnitude of an input of 0, so that an untrained network is about as loud as speech."""
+    basis: Tensor
 
     def __init__(self, hop: int) -> None:
         super().__init__()
@@ -151,6 +152,7 @@ class BigVGAN(nn.Module):
         """Decode latents (B, in_channels, T) to a waveform (B, 1, T * hop) in [-1, 1]."""
         x = self.conv_pre(latents)
         for upsample, blocks in zip(self.upsamplers, self.stages, strict=True):
+            assert isinstance(blocks, nn.ModuleList)
             x = upsample(x)
             x = in_tiles(partial(_average, blocks), x, halo=max(block.halo for block in blocks))
         x = self.conv_post(self.activation_post(x))

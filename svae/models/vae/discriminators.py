@@ -49,6 +49,8 @@ class SpectralDiscriminator(nn.Module):
     Source: Descript Audio Codec (arXiv 2306.06546), section 3.3.
     """
 
+    window: Tensor
+
     def __init__(self, cfg: DiscriminatorConfig, fft_size: int) -> None:
         super().__init__()
         self.fft_size = fft_size
@@ -98,6 +100,7 @@ class SpectralDiscriminator(nn.Module):
         maps, bands = [], []
         for (low, high), convs in zip(self.bands, self.band_convs, strict=True):
             x = spectrum[..., low:high]
+            assert isinstance(convs, nn.ModuleList)
             for conv in convs:
                 x = F.leaky_relu(conv(x), SLOPE)
                 maps.append(x)

@@ -15,13 +15,9 @@ from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
 from svae.config import VAEConfig
+from svae.frames import length_mask
 from svae.models.cpu.convolution import in_tiles
 from svae.models.vae.layers import Snake, conv1d
-
-
-def length_mask(lengths: Tensor, size: int) -> Tensor:
-    """Return (B, size), True at the first `lengths` positions of each row."""
-    return torch.arange(size, device=lengths.device) < lengths[:, None]
 
 
 class ResidualUnit(nn.Module):
@@ -77,6 +73,8 @@ class LogMel(nn.Module):
 
     floor = 1e-5
     """Least magnitude, 100 dB below full scale."""
+    basis: Tensor
+    filters: Tensor
 
     def __init__(self, sample_rate: int, hop: int, bands: int) -> None:
         super().__init__()
@@ -85,12 +83,10 @@ class LogMel(nn.Module):
             torch.fft.rfft(torch.eye(size, dtype=torch.float64))
             * torch.hann_window(size, dtype=torch.float64)[:, None]
         )
-        basis = (
-            torch.cat([transform.real, transform.imag], dim=1).T / hop
-        )  # a full-scale sine has magnitude 1
-        with torch.device(
-            "cpu"
-        ):  # it looks at its values, which a network built without memory does not have
+        # Divided by the hop, so that a full-scale sine has magnitude 1.
+        basis = torch.cat([transform.real, transform.imag], dim=1).T / hop
+        # On the CPU, since it looks at its values, which a network built without memory does not have.
+        with torch.device("cpu"):
             filters = melscale_fbanks(
                 size // 2 + 1,
                 0.0,

@@ -87,6 +87,7 @@ def fold_weight_norm(module: nn.Module, *, packed: bool = False) -> nn.Module:
     """
     for child in module.modules():
         if parametrize.is_parametrized(child):
+            assert isinstance(child.parametrizations, nn.ModuleDict)
             for name in list(child.parametrizations):
                 parametrize.remove_parametrizations(child, name, leave_parametrized=True)
         if packed and isinstance(child, (Conv1d, ConvTranspose1d)):
@@ -175,9 +176,8 @@ def polyphase_taps() -> Tensor:
     f = kaiser_sinc_taps()
     kernels = torch.zeros(4, 7)
     for tap in range(6):
-        kernels[0, tap] = (
-            2 * f[11 - 2 * tap]
-        )  # x[n-3] .. x[n+2]; the gain 2 makes up for the inserted zeros
+        # The gain 2 makes up for the inserted zeros.
+        kernels[0, tap] = 2 * f[11 - 2 * tap]  # x[n-3] .. x[n+2]
         kernels[1, tap + 1] = 2 * f[10 - 2 * tap]  # x[n-2] .. x[n+3]
         kernels[2, tap + 1] = f[1 + 2 * tap]
         kernels[3, tap] = f[2 * tap]
@@ -203,6 +203,7 @@ class AntiAliasedActivation(nn.Module):
 
     halo = 6
     """Positions to either side that an output depends on."""
+    taps: Tensor
 
     def __init__(self, activation: Snake) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ import math
 from torch import nn
 
 from svae.models.vae.bigvgan import AMPBlock, BigVGAN, InverseSTFT
-from svae.models.vae.encoder import Encoder
+from svae.models.vae.encoder import Encoder, EncoderBlock, ResidualUnit
 from svae.models.vae.layers import AntiAliasedActivation, kaiser_sinc_taps
 
 Span = tuple[int, int]
@@ -23,8 +23,10 @@ def encoder_reach(encoder: Encoder) -> tuple[int, int]:
     """Return how many frames to the left and to the right of a frame the encoder's convolutions see."""
     span = _before(encoder.conv_post, (0, 0))
     for block in reversed(encoder.blocks):
+        assert isinstance(block, EncoderBlock)
         span = _before(block.downsample, span)
         for residual in reversed(block.residuals):
+            assert isinstance(residual, ResidualUnit)
             inner = span
             for layer in reversed(residual.layers):
                 inner = _before(layer, inner)
@@ -46,6 +48,7 @@ def decoder_reach(decoder: BigVGAN) -> tuple[int, int]:
     for upsample, blocks in zip(
         reversed(decoder.upsamplers), reversed(decoder.stages), strict=True
     ):
+        assert isinstance(blocks, nn.ModuleList)
         spans = [_before_block(block, span) for block in blocks]
         span = _before(upsample, (min(first for first, _ in spans), max(last for _, last in spans)))
     first, last = _before(decoder.conv_pre, span)
@@ -59,36 +62,31 @@ def _union(a: Span, b: Span) -> Span:
 def _before(layer: nn.Module, span: Span) -> Span:
     """Return the inputs of a layer that its outputs in `span` depend on; what is no convolution works pointwise."""
     first, last = span
-    if isinstance(
-        layer, nn.ConvTranspose1d
-    ):  # output o is made of the inputs i with o = i * stride - padding + tap
-        stride, offset = layer.stride[0], layer.padding[0]
-        return -((layer.kernel_size[0] - 1 - offset - first) // stride), (last + offset) // stride
-    if isinstance(
-        layer, nn.Conv1d
-    ):  # output o is made of the inputs i with i = o * stride - padding + tap * dilation
-        stride, offset = layer.stride[0], layer.padding[0]
-        return first * stride - offset, last * stride - offset + (
-            layer.kernel_size[0] - 1
-        ) * layer.dilation[0]
-    return span
+    if not isinstance(layer, (nn.Conv1d, nn.ConvTranspose1d)):
+        return span
+    stride = layer.stride[0]
+    padding = int(layer.padding[0])
+    taps = layer.kernel_size[0] - 1
+    if isinstance(layer, nn.ConvTranspose1d):
+        # Output o is made of the inputs i with o = i * stride - padding + tap.
+        return -((taps - padding - first) // stride), (last + padding) // stride
+    # Output o is made of the inputs i with i = o * stride - padding + tap * dilation.
+    return first * stride - padding, last * stride - padding + taps * layer.dilation[0]
 
 
 def _before_istft(istft: InverseSTFT, span: Span) -> Span:
     """Return the frames whose windows, four hops long and centred on their own hop, touch these samples."""
     first, last = span
-    return (first - 2 * istft.hop - istft.hop // 2) // istft.hop + 1, (
-        last + istft.hop + istft.hop // 2
-    ) // istft.hop
+    hop = istft.hop
+    return (first - 2 * hop - hop // 2) // hop + 1, (last + hop + hop // 2) // hop
 
 
 def _before_activation(activation: nn.Module, span: Span) -> Span:
     """Widen by an anti-aliased activation, which filters twice at twice the rate; another works pointwise."""
     if not isinstance(activation, AntiAliasedActivation):
         return span
-    reach = (
-        len(kaiser_sinc_taps()) - 1
-    ) // 2  # (taps - 1) / 2 doubled samples each, so taps - 1 doubled samples both
+    # Each filter reaches (taps - 1) / 2 doubled samples, so both reach taps - 1 of them.
+    reach = (len(kaiser_sinc_taps()) - 1) // 2
     return span[0] - reach, span[1] + reach
 
 

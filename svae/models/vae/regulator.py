@@ -1,4 +1,4 @@
-"""TODO."""
+"""The projection of teacher features to the latent width, used in training only."""
 
 from __future__ import annotations
 
@@ -28,18 +28,21 @@ class Regulator(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(1, width) for width in widths[1:])
         self.out = nn.Conv1d(widths[-1], latent_dim, 1)
 
-    def forward(self, guidance: Tensor, num_frames: int, mask: Tensor | None = None) -> Tensor:
-        """Map guidance (B, Lg, C) to (B, D, num_frames).
+    def forward(
+        self, teacher_features: Tensor, num_frames: int, mask: Tensor | None = None
+    ) -> Tensor:
+        """Map teacher features (B, K, C) to (B, D, num_frames).
 
-        Guidance at another frame rate is interpolated linearly (frame edges aligned, as the official code does);
-        with Lg == num_frames it is used as it is. `mask` (B, num_frames) is True where a frame is valid; None: all.
+        Features at another frame rate are interpolated linearly (frame edges aligned, as the official code does);
+        with K == num_frames they are used as they are. `mask` (B, num_frames) is True where a frame is valid; None: all.
         """
-        x = guidance.transpose(1, 2)
+        x = teacher_features.transpose(1, 2)
         if x.shape[-1] != num_frames:
             x = F.interpolate(x, size=num_frames, mode="linear", align_corners=False)
         if mask is not None:
             x = x * mask[:, None]
         for conv, norm in zip(self.convs, self.norms, strict=True):
+            assert isinstance(norm, nn.GroupNorm)
             x = F.mish(_group_norm(conv(x), norm, mask))
             if mask is not None:
                 x = x * mask[:, None]

@@ -37,10 +37,11 @@ def encode(vae: SpeechVAE, waveform: Tensor, *, chunk_seconds: float = CHUNK_SEC
     if waveform.shape[-1] <= _chunk_frames(vae, chunk_seconds) * vae.hop_length:
         return vae.encode(waveform.to(vae.latent_mean.device))
     parts = list(iter_encode(vae, [waveform], chunk_seconds=chunk_seconds))
-    mean, logvar = (
-        torch.cat([getattr(part, name) for part in parts], dim=-1) for name in ("mean", "logvar")
+    return Posterior(
+        torch.cat([part.mean for part in parts], dim=-1),
+        torch.cat([part.logvar for part in parts], dim=-1),
+        torch.stack([part.lengths for part in parts]).sum(dim=0),
     )
-    return Posterior(mean, logvar, sum(part.lengths for part in parts))
 
 
 @torch.no_grad()

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from svae.checkpoint import load_strict, open_checkpoint
 from svae.config import VAEConfig
 from svae.errors import CheckpointError
+from svae.frames import length_mask, num_frames
 from svae.models.vae.bigvgan import BigVGAN
-from svae.models.vae.encoder import AttentionProjection, Encoder, length_mask
+from svae.models.vae.encoder import AttentionProjection, Encoder
 from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.regulator import Regulator
 from svae.recipe import from_tree
@@ -56,8 +57,8 @@ class VAEOutput:
     """(B, D, T), a sample of the posterior, or its mean where that was asked for."""
     reconstruction: Tensor
     """(B, 1, S), as long as the input and zero beyond each item's end."""
-    projected_guidance: Tensor | None
-    """(B, D, T), teacher features after the regulator; None without guidance."""
+    projected_features: Tensor | None
+    """(B, D, T), teacher features after the regulator; None without those."""
 
 
 class SpeechVAE(nn.Module):
@@ -69,6 +70,9 @@ class SpeechVAE(nn.Module):
         cfg: Structure.
         teacher_dim: Width of the teacher's features; None builds no regulator (acoustic VAE, or inference only).
     """
+
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(self, cfg: VAEConfig, teacher_dim: int | None = None) -> None:
         super().__init__()
@@ -109,16 +113,16 @@ class SpeechVAE(nn.Module):
     @torch.no_grad()
     def _initialize(self, cfg: VAEConfig) -> None:
         """Apply the options that differ from PyTorch's default initialisation."""
-        self.logvar.bias += cfg.initial_logvar
+        self.logvar.bias.add_(cfg.initial_logvar)
         if self.linear_path is not None:  # the network's own mean starts small beside it
-            self.mean.weight *= 0.1
+            self.mean.weight.mul_(0.1)
             self.mean.bias.zero_()
         if cfg.initial_gain == 1.0:
             return
         for name, parameter in (*self.encoder.named_parameters(), *self.decoder.named_parameters()):
             if name.endswith("weight.original0"):  # the magnitude of weight norm
                 # The output starts quiet: where it is clamped to [-1, 1] it has no gradient.
-                parameter *= cfg.initial_gain * (0.1 if name.startswith("conv_post") else 1.0)
+                parameter.mul_(cfg.initial_gain * (0.1 if name.startswith("conv_post") else 1.0))
             elif name.endswith("bias"):
                 parameter.zero_()
 
@@ -138,7 +142,7 @@ class SpeechVAE(nn.Module):
         frames = None
         if lengths is not None:
             waveform = waveform.masked_fill(~length_mask(lengths, samples)[:, None], 0.0)
-            frames = (lengths + self.hop_length - 1) // self.hop_length
+            frames = num_frames(lengths, self.hop_length)
         waveform = F.pad(waveform, (0, -samples % self.hop_length))
         mean, logvar = self.parameters_of(
             self.projection(self.encoder(waveform, frames).transpose(1, 2))
@@ -172,16 +176,16 @@ class SpeechVAE(nn.Module):
         self,
         waveform: Tensor,
         lengths: Tensor | None = None,
-        guidance: Tensor | None = None,
+        teacher_features: Tensor | None = None,
         generator: torch.Generator | None = None,
         use_mean: bool = False,
     ) -> VAEOutput:
-        """Encode, sample, decode, and project the guidance.
+        """Encode, sample, decode, and project the teacher's features.
 
         Args:
             waveform: (B, 1, S) in [-1, 1].
             lengths: (B,) valid samples of each item; None: all are S.
-            guidance: Teacher features (B, Lg, C); None: no alignment.
+            teacher_features: (B, K, C); None: no alignment.
             generator: Source of the sampling noise, on the waveform's device.
             use_mean: Decode the posterior's mean instead of a sample, as validation does.
         """
@@ -191,11 +195,13 @@ class SpeechVAE(nn.Module):
         projected = None
         if lengths is not None:
             reconstruction = reconstruction * length_mask(lengths, waveform.shape[-1])[:, None]
-        if guidance is not None:
+        if teacher_features is not None:
             if self.regulator is None:
-                raise ValueError("guidance given, but this SpeechVAE was built without teacher_dim")
+                raise ValueError(
+                    "teacher_features given, but this SpeechVAE was built without teacher_dim"
+                )
             projected = self.regulator(
-                guidance, latents.shape[-1], None if lengths is None else posterior.mask
+                teacher_features, latents.shape[-1], None if lengths is None else posterior.mask
             )
         return VAEOutput(posterior, latents, reconstruction, projected)
 

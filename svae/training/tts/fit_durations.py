@@ -5,26 +5,31 @@ from __future__ import annotations
 import math
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from svae.data.index import Sample
 from svae.data.timings import Timings
+from svae.frames import length_mask
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.runtime.files import atomic_path
-from svae.synthesis.model import DURATION_FILE
+from svae.synthesis.durations import DURATION_FILE
 from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
+Predictor = TypeVar("Predictor", bound=nn.Module)
+
 STEPS, BATCH, LEARNING_RATE = 150, 64, 5e-3
 PHONE_STEPS, PHONE_BATCH, PHONE_LEARNING_RATE = 1000, 16, 3e-3
+MIN_TEXTS = 16
+"""With fewer texts nothing is fitted, which leaves the byte rule."""
 TEMPOS = (0.7, 1.5)
 """Bounds of a random factor on all durations of a pair: prompts are read faster and slower than the training's voices."""
 
@@ -40,51 +45,28 @@ def fit_duration(
     """Fit a predictor to pairs of utterances by the same speaker; a function of its arguments alone.
 
     An utterance without another one by its speaker is paired with itself: then the rate is known exactly, and only
-    the shares of the characters are learned.
-
-    Args:
-        samples: utterances with texts in the vocabulary; those without text are left out.
-        vocabulary: of the TTS model.
-        hop_length: samples per frame.
-        seed: of the initial weights and the pairs.
-        steps: of AdamW with a learning rate that falls linearly to 0.
-
-    Returns:
-        The predictor in eval mode, or None where there are fewer than 16 texts.
+    the shares of the characters are learned. Utterances without text are left out; with fewer than 16 texts there is
+    no predictor.
     """
     usable = [sample for sample in samples if sample.text]
-    if len(usable) < 16:
+    if len(usable) < MIN_TEXTS:
         return None
-    by_speaker = defaultdict(list)
-    for sample in usable:
-        by_speaker[sample.speaker].append(sample)
-    # A generator and weights of its own: fitting must not move the training's random numbers.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = DurationPredictor(len(vocabulary))
+    speakers = _by_speaker(usable)
+    model = _seeded(lambda: DurationPredictor(len(vocabulary)), seed)
     choose = random.Random(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
-    for step in range(steps):
+
+    def loss() -> Tensor:
         targets = [choose.choice(usable) for _ in range(BATCH)]
-        prompts = [_partner(target, by_speaker[target.speaker], choose) for target in targets]
+        prompts = [_partner(target, speakers, choose) for target in targets]
         frames, prompt_frames = (
-            torch.tensor([s.num_samples / hop_length for s in part]) for part in (targets, prompts)
+            torch.tensor([sample.num_samples / hop_length for sample in part])
+            for part in (targets, prompts)
         )
         predicted = model(_tokens(targets, vocabulary), _tokens(prompts, vocabulary), prompt_frames)
-        loss = F.smooth_l1_loss(predicted, frames.log(), beta=0.05)
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * (1 - step / steps)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return model.eval().requires_grad_(False)
+        return F.smooth_l1_loss(predicted, frames.log(), beta=0.05)
 
-
-def _partner(target: Sample, group: list[Sample], choose: random.Random) -> Sample:
-    others = [
-        sample for sample in (choose.choice(group), choose.choice(group)) if sample is not target
-    ]
-    return others[0] if others else target
+    _descend(model, loss, steps=steps, learning_rate=LEARNING_RATE)
+    return model
 
 
 def _tokens(samples: Sequence[Sample], vocabulary: Vocabulary) -> Tensor:
@@ -108,52 +90,88 @@ def fit_phone_durations(
 
     Args:
         samples: utterances whose times are known.
-        vocabulary: of the TTS model, words spelled as in its training.
-        timings: of the samples.
+        vocabulary: the TTS model's, words spelled as in its training.
+        timings: times of the samples' phones.
         sample_rate: in Hz.
         hop_length: samples per frame.
-        seed: of the initial weights and the pairs; the result is a function of the arguments alone.
-        steps: of AdamW with a learning rate that falls linearly to 0.
+        seed: decides the initial weights and the pairs; the result is a function of the arguments alone.
+        steps: how many, at a learning rate that falls linearly to 0.
     """
-    by_speaker = defaultdict(list)
+    speakers = _by_speaker(samples)
+    paired = [sample for sample in samples if len(speakers[sample.speaker]) > 1] or samples
+    model = _seeded(lambda: PhoneDurations(len(vocabulary)), seed)
+    choose = random.Random(seed)
+
+    def phones(sample: Sample) -> tuple[Tensor, Tensor]:
+        """Return the ids of an utterance's phones and how many frames each lasts."""
+        symbols, ends = timings.timeline(sample, vocabulary, sample_rate, hop_length)
+        times = torch.tensor([0.0, *ends], dtype=torch.float32)
+        return torch.tensor(vocabulary.ids(symbols)), times.diff().clamp_min(0)
+
+    def loss() -> Tensor:
+        targets = [choose.choice(paired) for _ in range(PHONE_BATCH)]
+        tempos = [math.exp(choose.uniform(*map(math.log, TEMPOS))) for _ in targets]
+        tokens: list[Tensor] = []
+        frames: list[Tensor] = []
+        known_lengths: list[int] = []
+        for target, tempo in zip(targets, tempos, strict=True):
+            prompt_ids, prompt_frames = phones(_partner(target, speakers, choose))
+            target_ids, target_frames = phones(target)
+            # The pause between them is the prompt's: what follows begins with the first word, as in synthesis.
+            tokens.append(torch.cat([prompt_ids, target_ids[1:]]))
+            frames.append(torch.cat([prompt_frames, target_frames[1:]]) * tempo)
+            known_lengths.append(len(prompt_ids))
+        ids = pad_sequence(tokens, batch_first=True, padding_value=PADDING_ID)
+        durations = pad_sequence(frames, batch_first=True)
+        known = length_mask(torch.tensor(known_lengths), ids.shape[1])
+        asked = (ids >= 0) & ~known
+        predicted = model(ids, durations, known)
+        return F.smooth_l1_loss(predicted[asked], durations.log1p()[asked], beta=0.05)
+
+    _descend(model, loss, steps=steps, learning_rate=PHONE_LEARNING_RATE)
+    return model
+
+
+# ----------------------------------------------------------------------------------------------- shared by both
+
+
+def _by_speaker(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    groups: dict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
-        by_speaker[sample.speaker].append(sample)
-    paired = [sample for sample in samples if len(by_speaker[sample.speaker]) > 1] or samples
+        groups[sample.speaker].append(sample)
+    return groups
+
+
+def _partner(target: Sample, speakers: Mapping[str, list[Sample]], choose: random.Random) -> Sample:
+    """Return another utterance by the target's speaker, or the target itself where two draws find none."""
+    group = speakers[target.speaker]
+    drawn = [choose.choice(group), choose.choice(group)]
+    return next((sample for sample in drawn if sample is not target), target)
+
+
+def _seeded(build: Callable[[], Predictor], seed: int) -> Predictor:
+    """Build a network from its own random numbers: fitting must not move those of the training."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = PhoneDurations(len(vocabulary))
-    choose = random.Random(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PHONE_LEARNING_RATE, weight_decay=0.01)
+        return build()
 
-    def lasting(sample: Sample) -> tuple[Tensor, Tensor]:
-        symbols, ends = timings.timeline(sample, vocabulary, sample_rate, hop_length)
-        return torch.tensor(vocabulary.ids(symbols)), torch.tensor(
-            [0.0, *ends], dtype=torch.float32
-        ).diff().clamp_min(0)
 
+def _descend(
+    model: nn.Module, loss: Callable[[], Tensor], *, steps: int, learning_rate: float
+) -> None:
+    """Minimise a loss by AdamW at a rate that falls linearly to 0, and leave the network in eval mode."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     for step in range(steps):
-        targets = [choose.choice(paired) for _ in range(PHONE_BATCH)]
-        tempos = torch.tensor([math.exp(choose.uniform(*map(math.log, TEMPOS))) for _ in targets])[
-            :, None
-        ]
-        pairs = [(lasting(_partner(t, by_speaker[t.speaker], choose)), lasting(t)) for t in targets]
-        # The pause between them is the prompt's: what follows begins with the first word, as in synthesis.
-        tokens = pad_sequence([torch.cat([p[0], t[0][1:]]) for p, t in pairs], True, PADDING_ID)
-        frames = pad_sequence([torch.cat([p[1], t[1][1:]]) for p, t in pairs], True, 0.0) * tempos
-        known = (
-            torch.arange(tokens.shape[1])[None]
-            < torch.tensor([len(p[0]) for p, _ in pairs])[:, None]
-        )
-        asked = (tokens >= 0) & ~known
-        loss = F.smooth_l1_loss(
-            model(tokens, frames, known)[asked], frames.log1p()[asked], beta=0.05
-        )
+        value = loss()
         for group in optimizer.param_groups:
-            group["lr"] = PHONE_LEARNING_RATE * (1 - step / steps)
+            group["lr"] = learning_rate * (1 - step / steps)
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         optimizer.step()
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+
+
+# ----------------------------------------------------------------------------------------------- in a run
 
 
 def kept_predictor(
@@ -163,7 +181,7 @@ def kept_predictor(
     *,
     timings: Timings | None = None,
     sample_rate: int | None = None,
-    **fit: Any,
+    **fit: int,
 ) -> dict[str, Tensor] | None:
     """Return the weights of a run's predictor: those fitted when it began, or fitted now and kept in the run folder.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from svae.audio import resample
+from svae.audio import SPEECH_RATE, resample
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex
 from svae.errors import DataError
@@ -15,44 +15,36 @@ from svae.evaluation.items import Item, held_out_list
 from svae.judges.asr import Recognizer, load_asr
 from svae.judges.speaker import SpeakerModel, load_speaker_model
 from svae.judges.wer import WordErrors, word_errors
-from svae.models.mel import MelFrames
+from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
-from svae.models.tts.durations import DurationPredictor, PhoneDurations
-from svae.models.vae.vae import SpeechVAE
+from svae.synthesis.durations import DurationRule
 from svae.synthesis.model import TTS
 from svae.text.vocabulary import Vocabulary, normalize_text
 from svae.training.loop import Session
-from svae.training.tts.representation import waveform_root
+from svae.training.tts.utterances import waveform_root
 
 ASR, SPEAKER = "pocketsphinx", "embedded"
-JUDGE_RATE = 16000
+JUDGE_RATE = SPEECH_RATE
 
 
 @dataclass
-class Speaking:
-    """The list, the judges and the settings, opened once before step 0."""
+class JudgedSpeech:
+    """What is said and who judges it, opened once before step 0."""
 
     items: list[Item]
     asr: Recognizer
     speaker: SpeakerModel
+    representation: Representation
+    vocabulary: Vocabulary
+    rule: DurationRule | None
+    """How durations are decided; None is the byte rule."""
     num_steps: int
     seed: int
-    predictor: DurationPredictor | PhoneDurations | None
-    """Of durations; None leaves the byte rule."""
+    """The noise depends on it and on the text alone, so that rows of different steps and runs compare."""
 
-    def __call__(
-        self,
-        session: Session,
-        step: int,
-        model: DiT,
-        vae: SpeechVAE | MelFrames,
-        vocabulary: Vocabulary,
-    ) -> dict[str, float]:
-        """Say every item, leave it in samples/, and return what the judges say; an item that cannot be said is named.
-
-        The noise depends on the seed and the text alone, so that rows of different steps and runs compare.
-        """
-        tts = TTS(model, vae, vocabulary, predictor=self.predictor)
+    def row(self, session: Session, step: int, model: DiT) -> dict[str, float]:
+        """Say every item, leave it in samples/, and return what the judges say; an item that cannot be said is named."""
+        tts = TTS(model, self.representation, self.vocabulary, rule=self.rule)
         errors: list[WordErrors] = []
         similarities: list[float] = []
         failed = 0
@@ -74,20 +66,20 @@ class Speaking:
             similarities.append(float(voices[0] @ voices[1]))
         row: dict[str, float] = {"utterances": len(errors), "failed": failed}
         if errors:
-            row |= {"wer": sum(e.rate for e in errors) / len(errors)}
-            row |= {"wer_corpus": sum(e.errors for e in errors) / sum(e.words for e in errors)}
-            row |= {"similarity": sum(similarities) / len(similarities)}
+            row["wer"] = sum(e.rate for e in errors) / len(errors)
+            row["wer_corpus"] = sum(e.errors for e in errors) / sum(e.words for e in errors)
+            row["similarity"] = sum(similarities) / len(similarities)
         return row
 
 
-def open_speaking(
+def open_judged_speech(
+    session: Session,
     config: TTSTrainConfig,
     index: ShardIndex,
-    vae: SpeechVAE | MelFrames,
+    representation: Representation,
     vocabulary: Vocabulary,
-    session: Session,
-    predictor: DurationPredictor | PhoneDurations | None = None,
-) -> Speaking | None:
+    rule: DurationRule | None,
+) -> JudgedSpeech | None:
     """Open the list and the judges; None where `trainer.synthesize_every` is 0 or on ranks that only wait.
 
     Raises:
@@ -95,16 +87,15 @@ def open_speaking(
         DataError: nothing is held out that can be prompted and spelled.
     """
     trainer = config.trainer
-    if trainer.synthesize_every == 0:
+    if trainer.synthesize_every == 0 or not session.world.is_main:
         return None
+    representation.load_decoder()
     root = waveform_root(config, index)
-    if not session.world.is_main:
-        return None
-    if isinstance(vae, MelFrames):
-        vae.load_vocoder()
     held_out = held_out_list(root).items
     items = [
-        i for i in held_out if not vocabulary.unknown(normalize_text(f"{i.text} {i.prompt_text}"))
+        item
+        for item in held_out
+        if not vocabulary.unknown(normalize_text(f"{item.text} {item.prompt_text}"))
     ]
     items = items[: trainer.synthesize_utterances]
     if not items:
@@ -116,11 +107,13 @@ def open_speaking(
         f"{SPEAKER} speaker model",
         highlight=False,
     )
-    return Speaking(
-        items,
-        load_asr(ASR),
-        load_speaker_model(SPEAKER),
-        trainer.synthesize_steps,
-        trainer.seed,
-        predictor,
+    return JudgedSpeech(
+        items=items,
+        asr=load_asr(ASR),
+        speaker=load_speaker_model(SPEAKER),
+        representation=representation,
+        vocabulary=vocabulary,
+        rule=rule,
+        num_steps=trainer.synthesize_steps,
+        seed=trainer.seed,
     )

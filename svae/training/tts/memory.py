@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -10,44 +11,28 @@ from torch import Tensor
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
-from svae.data.select import num_frames, select_utterances
+from svae.data.select import select_utterances
 from svae.errors import ConfigError
+from svae.frames import num_frames
 from svae.runtime.distributed import World
+from svae.training.tts.utterances import Limits
 
 GIB = 2**30
 
 
 def longest_batch(
-    index: ShardIndex,
-    *,
-    batch_frames: int,
-    hop_length: int,
-    min_seconds: float,
-    max_seconds: float,
-    latent_dim: int,
+    index: ShardIndex, *, latent_dim: int, **limits: Unpack[Limits]
 ) -> UtteranceBatch:
     """Return a batch of quiet noise with as many frames, samples and characters as any batch of a rank can have.
 
-    As many copies of the longest usable utterance as the budget holds, each with the longest text.
-
-    Args:
-        index: the training shards; at least one utterance must be usable.
-        batch_frames: padded frames of a rank's batch.
-        hop_length: samples per frame.
-        min_seconds: shorter utterances are left out.
-        max_seconds: longer ones too.
-        latent_dim: channels of stored latents.
+    As many copies of the longest usable utterance as the budget holds, each with the longest text; at least one
+    utterance must be usable.
     """
-    usable, _ = select_utterances(
-        index.train,
-        batch_frames=batch_frames,
-        hop_length=hop_length,
-        min_seconds=min_seconds,
-        max_seconds=max_seconds,
-    )
+    usable, _ = select_utterances(index.train, **limits)
     samples = max(sample.num_samples for sample in usable)
-    frames, characters = num_frames(samples, hop_length), max(len(sample.text) for sample in usable)
-    count = min(batch_frames // frames, len(usable))
+    frames = num_frames(samples, limits["hop_length"])
+    characters = max(len(sample.text) for sample in usable)
+    count = min(limits["batch_frames"] // frames, len(usable))
     generator = torch.Generator().manual_seed(0)
     batch = UtteranceBatch(
         keys=[f"longest-{i}" for i in range(count)],
@@ -81,17 +66,17 @@ def try_batch(
         ConfigError: there is not enough memory; the message says what to lower.
     """
     on_gpu = world.device.type == "cuda"
-    frames = (batch.latent_mean if batch.waveform is None else batch.waveform).shape[-1]
-    text = f"{len(batch.keys)} utterances of {frames} {'frames' if batch.waveform is None else 'samples'}"
+    if batch.waveform is not None:
+        size = f"{batch.waveform.shape[-1]} samples"
+    else:
+        assert batch.latent_mean is not None
+        size = f"{batch.latent_mean.shape[-1]} frames"
+    text = f"{len(batch.keys)} utterances of {size}"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats(world.device)
     with torch.random.fork_rng(devices=[world.device] if on_gpu else []):
         try:
-            # AdamW's two moments come with the first step.
-            parameters = [p for group in optimizer.param_groups for p in group["params"]]
-            moments = [
-                torch.empty_like(p) for p in parameters for _ in range(0 if optimizer.state else 2)
-            ]
+            moments = _future_moments(optimizer)
             loss_of(batch.to(world.device)).backward()
         except torch.OutOfMemoryError as error:
             raise ConfigError(
@@ -102,14 +87,19 @@ def try_batch(
         finally:
             optimizer.zero_grad(set_to_none=True)
     del moments
-    used = (
-        f", {torch.cuda.max_memory_allocated(world.device) / GIB:.1f} GiB at the peak"
-        if on_gpu
-        else ""
-    )
-    if on_gpu:
-        torch.cuda.empty_cache()
-    return f"Longest batch fits: {text}{used}"
+    if not on_gpu:
+        return f"Longest batch fits: {text}"
+    peak = torch.cuda.max_memory_allocated(world.device) / GIB
+    torch.cuda.empty_cache()
+    return f"Longest batch fits: {text}, {peak:.1f} GiB at the peak"
+
+
+def _future_moments(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """Return memory as large as AdamW's two moments, which come with its first step; none where they are there."""
+    if optimizer.state:
+        return []
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    return [torch.empty_like(parameter) for parameter in (*parameters, *parameters)]
 
 
 def wants_trial(config: TTSTrainConfig, world: World) -> bool:
@@ -128,21 +118,14 @@ def estimate_bytes(
 
     Activations are counted from the code of `DiT`: what each operation keeps for its backward pass. What is missing:
     the VAE where it encodes while training, what the allocator cannot use, and the CUDA context.
-
-    Args:
-        cfg: of the DiT.
-        parameters: of the DiT, their number.
-        latent_dim: D.
-        frames: padded frames of a rank's batch.
-        bf16: `trainer.precision`.
+    `frames` are the padded ones of a rank's batch, `parameters` those of the DiT.
     """
-    size = (
-        2 if bf16 else 4
-    )  # of what products give; norms keep input and output in float32 either way
-    d, ff, text, mult = cfg.dim, cfg.ff_mult, cfg.text_dim, cfg.text_conv_mult
-    block = d * (4 * 4 + size * (11 + 2 * ff)) + (d * (1 + ff) if cfg.dropout > 0 else 0)
-    text_block = text * (4 * (1 + mult) + size * (4 + 3 * mult))
-    entry = size * (2 * latent_dim + text) + d * (4 * 2 + size * 6)
+    size = 2 if bf16 else 4  # of what products give; norms keep theirs in float32 either way
+    block = cfg.dim * (4 * 4 + size * (11 + 2 * cfg.ff_mult))
+    if cfg.dropout > 0:
+        block += cfg.dim * (1 + cfg.ff_mult)  # masks of one byte
+    text_block = cfg.text_dim * (4 * (1 + cfg.text_conv_mult) + size * (4 + 3 * cfg.text_conv_mult))
+    entry = size * (2 * latent_dim + cfg.text_dim) + cfg.dim * (4 * 2 + size * 6)
     per_frame = cfg.depth * block + cfg.text_conv_layers * text_block + entry
     weights = 4 * parameters
     return {

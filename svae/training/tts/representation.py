@@ -1,189 +1,125 @@
-"""What train-tts generates: the latents of a frozen VAE, or mel frames; and the vocabulary of their texts."""
+"""The representation that train-tts learns: found, checked against the data, and kept in the run."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
-from svae.checkpoint import Checkpoint, open_checkpoint
+from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
 from svae.config import TTSTrainConfig
-from svae.data.index import ShardIndex, read_index
-from svae.data.timings import Timings
-from svae.errors import CheckpointError, ConfigError, DataError
-from svae.models.mel import MelFrames
-from svae.models.vae.vae import SpeechVAE, load_vae
-from svae.precompute.driver import content_of, vae_of_latents
+from svae.data.index import ShardIndex
+from svae.errors import CheckpointError, ConfigError
+from svae.models.representation import KINDS, Representation, kind_of
+from svae.models.vae.vae import load_vae
+from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
 from svae.runtime.distributed import barrier
+from svae.runtime.files import atomic_folder, write_text
 from svae.training.loop import Session
 
 
-def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings | None]:
-    """Return the training index, the index validation reads, and the times of phones that the recipe names.
-
-    With times of phones both hold only the utterances that have them.
-
-    Raises:
-        ConfigError: a folder holds another kind of shards; prompts for `trainer.synthesize_every` are nowhere.
-        DataError: a folder is missing, damaged or has no texts.
-    """
-    index = read_index(config.data.root)
-    validation = (
-        index if config.data.validation_root is None else read_index(config.data.validation_root)
-    )
-    if index.kind == "features":
-        raise ConfigError(
-            f"{index.root}: holds teacher features; train-tts needs waveform or latent shards"
-        )
-    if not index.metadata["characters"]:
-        raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
-    if validation.kind != index.kind:
-        raise ConfigError(
-            f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}"
-        )
-    if config.trainer.synthesize_every:
-        waveform_root(config, index)
-    if config.data.timings is None:
-        return index, validation, None
-    timings = Timings(config.data.timings)
-    selected = timings.select(index)
-    return selected, selected if validation is index else timings.select(validation), timings
-
-
-def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:
-    """Return the waveform shards that prompts are taken from.
-
-    Raises:
-        ConfigError: the run reads stored latents and the recipe does not name them.
-    """
-    if config.data.waveform_root is not None:
-        return Path(config.data.waveform_root)
-    if index.kind == "waveforms":
-        return index.root
-    raise ConfigError(
-        f"trainer.synthesize_every: {index.root} holds {index.kind}, and prompts are recordings. Pass "
-        "--set data.waveform_root=DIR (the shards that were encoded), or --set trainer.synthesize_every=0."
-    )
-
-
-def find_vae(
+def find_representation(
     config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None = None
-) -> Checkpoint | None:
-    """Return the VAE whose latents are learned, None for mel frames; check that it fits the data.
-
-    It is the one named by `vae`, the copy that stored latents carry, or that of the start. With a start the returned
-    one is always the start's copy, which has the statistics that its network was trained with.
+) -> Representation:
+    """Return what the recipe asks for, not loaded yet; check that it fits the data and the checkpoint of `init`.
 
     Raises:
-        ConfigError: none is named, or its sample rate is not that of the shards.
-        CheckpointError: unusable, not the VAE that made the stored latents, or not that of the start.
+        ConfigError: no VAE is named, or the shards are of another kind or sample rate.
+        CheckpointError: the VAE is unusable, not the one that made the stored latents, or not that of the start.
     """
-    if start is not None and start.config.get("representation", "latents") != config.representation:
+    if start is not None and kind_of(start) != config.representation:
         raise CheckpointError(
-            f"--init {start.folder}: generates {start.config.get('representation', 'latents')}, but the recipe says "
+            f"--init {start.folder}: generates {kind_of(start)}, but the recipe says "
             f"representation: {config.representation}"
         )
-    if config.representation == "mel":
-        _check_mel(index)
-        return None
-    inherited = None if start is None else open_checkpoint(start.folder / "vae", kind="vae")
-    if index.kind == "latents":
-        found = _vae_of_latents(config, index)
-    else:
-        found = inherited if config.vae is None else open_checkpoint(config.vae, kind="vae")
-        if found is None:
-            raise ConfigError(
-                "train-tts: no VAE given; pass --vae DIR (a run or checkpoint folder of `svae train-vae`)"
-            )
-        _check_rate(index, found.config["sample_rate"], "the VAE works")
-    if inherited is None:
-        return found
-    if found.hash != inherited.hash:
-        raise CheckpointError(
-            f"--init {start.folder}: was trained on VAE {inherited.hash[:12]}…, but {found.folder} is "
-            f"{found.hash[:12]}….\nLatents of another VAE mean something else; pass the VAE of the start."
+    kind = KINDS[config.representation]
+    if index.kind == "latents" and not kind.in_shards:
+        raise ConfigError(
+            f"{index.root}: holds latents; representation: {config.representation} needs waveform shards"
         )
+    found = kind.make(_find_vae(config, index, start), config.vocoder)
+    if index.sample_rate != found.sample_rate:
+        raise ConfigError(
+            f"{index.root}: audio at {index.sample_rate} Hz, but {found.plural} are made at {found.sample_rate} Hz.\n"
+            f"Run `svae prepare … --sample-rate {found.sample_rate}` into another folder."
+        )
+    return found
+
+
+def _find_vae(
+    config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None
+) -> Checkpoint | None:
+    """Return the VAE of the stored latents, of the recipe or of the start; None where there is none of these."""
+    given = None
+    if index.kind == "latents":
+        if index.latent_content == "sample" and config.flow.posterior != "sample":
+            raise ConfigError(
+                f"{index.root}: holds samples of the posterior, but flow.posterior is {config.flow.posterior}.\n"
+                "Pass --set flow.posterior=sample, or run `svae encode` without --content sample."
+            )
+        given = vae_of_latents(index, None if config.vae is None else Path(config.vae))
+    elif config.vae is not None:
+        given = open_checkpoint(config.vae, kind="vae")
+    if start is None or start.config.get("vae_hash") is None:
+        return given
+    inherited = open_checkpoint(start.folder / "vae", kind="vae")
+    if given is not None and given.hash != inherited.hash:
+        raise CheckpointError(
+            f"--init {start.folder}: was trained on VAE {inherited.hash[:12]}…, but {given.folder} is "
+            f"{given.hash[:12]}….\nLatents of another VAE mean something else; pass the VAE of the start."
+        )
+    # The same weights, and the statistics that the start was trained with: another copy may have others.
     return inherited
 
 
-def _vae_of_latents(config: TTSTrainConfig, index: ShardIndex) -> Checkpoint:
-    if content_of(index) == "sample" and config.flow.posterior != "sample":
-        raise ConfigError(
-            f"{index.root}: holds samples of the posterior, but flow.posterior is {config.flow.posterior}.\n"
-            "Pass --set flow.posterior=sample, or run `svae encode` without --content sample."
-        )
-    return vae_of_latents(index, None if config.vae is None else Path(config.vae))
-
-
-def _check_mel(index: ShardIndex) -> None:
-    if index.kind != "waveforms":
-        raise ConfigError(
-            f"{index.root}: holds {index.kind}; representation: mel needs waveform shards"
-        )
-    _check_rate(index, MelFrames.sample_rate, "mel frames are made")
-
-
-def _check_rate(index: ShardIndex, rate: int, what: str) -> None:
-    if index.sample_rate != rate:
-        raise ConfigError(
-            f"{index.root}: audio at {index.sample_rate} Hz, but {what} at {rate} Hz.\n"
-            f"Run `svae prepare … --sample-rate {rate}` into another folder."
-        )
-
-
-def frame_sizes(source: Checkpoint | None) -> tuple[int, int]:
-    """Return the channels and the hop length, in samples, of a VAE's latents, or of mel frames for None."""
-    if source is None:
-        mel = MelFrames()
-        return mel.latent_dim, mel.hop_length
-    return source.config["model"]["latent_dim"], source.config["hop_length"]
-
-
-def open_representation(
-    session: Session, source: Checkpoint | None, index: ShardIndex, config: TTSTrainConfig
-) -> SpeechVAE | MelFrames:
-    """Return what encodes and decodes: mel frames, or the VAE, copied into the run, so that the run stays whole.
-
-    A VAE whose training was cut short has its latents measured first.
+def keep_in_run(
+    session: Session, found: Representation, index: ShardIndex, config: TTSTrainConfig
+) -> Representation:
+    """Copy the VAE of a representation into the run, so that the run stays whole, and load it from there.
 
     Raises:
-        CheckpointError: the run already holds another VAE.
+        CheckpointError: the run already holds another VAE, or the VAE is damaged.
     """
-    if source is None:
-        return MelFrames(config.vocoder).to(session.world.device)
+    vae = found.checkpoint
+    if vae is None:
+        return found.load(session.world.device)
     folder = session.run / "vae"
     if session.world.is_main:
         if folder.is_dir():
             kept = open_checkpoint(folder, kind="vae")
-            if kept.hash != source.hash:
+            if kept.hash != vae.hash:
                 raise CheckpointError(
-                    f"{session.run}: was trained on VAE {kept.hash[:12]}…, but {source.folder} is {source.hash[:12]}….\n"
+                    f"{session.run}: was trained on VAE {kept.hash[:12]}…, but {vae.folder} is {vae.hash[:12]}….\n"
                     "Choose another --out, or pass the VAE it started with."
                 )
         else:
-            temporary = session.run / ".vae.tmp"
-            shutil.rmtree(temporary, ignore_errors=True)
-            source.model_state()  # a damaged VAE must not get into the run
-            shutil.copytree(source.folder, temporary, ignore=shutil.ignore_patterns("training"))
-            if source.config["latent_mean"] is None:
-                _measure_into(temporary, session, source, index)
-            temporary.rename(folder)
+            _copy_vae(session, vae, folder, index)
     barrier(session.world)
-    return load_vae(folder, session.world.device)
+    own = open_checkpoint(folder, kind="vae")
+    return type(found).make(own, config.vocoder).load(session.world.device)
 
 
-def _measure_into(folder: Path, session: Session, source: Checkpoint, index: ShardIndex) -> None:
+def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:
+    """Copy a VAE checkpoint; where its training was cut short, measure the statistics that it lacks."""
+    vae.model_state()  # raises where it is damaged: that must not get into the run
+    with atomic_folder(folder) as temporary:
+        copy_weights(vae.folder, temporary)
+        if vae.config["latent_mean"] is None:
+            complete = vae.config | _measure(session, vae, index)
+            write_text(temporary / "config.json", json.dumps(complete, indent=2) + "\n")
+
+
+def _measure(session: Session, vae: Checkpoint, index: ShardIndex) -> dict[str, Any]:
     if index.kind != "waveforms":
         raise CheckpointError(
-            f"{source.folder}: has no latent statistics; finish its training before `svae encode`"
+            f"{vae.folder}: has no latent statistics; finish its training before `svae encode`"
         )
     session.console.print(
         "This VAE comes from an unfinished run: measuring its latents over the training set."
     )
-    vae = load_vae(source.folder, session.world.device)
-    limit, device = STATISTICS_UTTERANCES, session.world.device
-    statistics = measure_statistics(vae, index, limit=limit, device=device, console=session.console)
-    (folder / "config.json").write_text(
-        json.dumps(source.config | statistics, indent=2) + "\n", encoding="utf-8"
+    device, console = session.world.device, session.console
+    own = load_vae(vae.folder, device)
+    return measure_statistics(
+        own, index, limit=STATISTICS_UTTERANCES, device=device, console=console
     )

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from svae import recipe
-from svae.checkpoint import load_strict, open_checkpoint, publish, write_checkpoint
+from svae.checkpoint import Checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import utterance_loader, validation_batches
-from svae.data.select import unfit_utterances
 from svae.data.timings import Timings
-from svae.errors import CheckpointError, DataError
-from svae.models.mel import MelFrames
+from svae.errors import CheckpointError
+from svae.frames import length_mask
+from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import (
     VALIDATION_TIMES,
@@ -26,83 +25,72 @@ from svae.models.tts.flow import (
     posterior_latents,
     validation_error,
 )
-from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
-from svae.synthesis.load import predictor_from
-from svae.synthesis.model import DURATION_FILE
+from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import (
     Session,
+    State,
     TrainOptions,
-    check_data,
-    data_fingerprint,
-    new_checkpoint_folder,
     open_session,
+    resume_state,
     run_loop,
+    save_checkpoint,
 )
 from svae.training.meter import StepResult
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
 from svae.training.tts.fit_durations import kept_predictor
-from svae.training.tts.judged_speech import Speaking, open_speaking
+from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.representation import find_vae, open_data, open_representation
+from svae.training.tts.representation import find_representation, keep_in_run
+from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
 
 @dataclass
-class TTSState:
+class TTSState(State):
     """Everything a training step changes, plus what makes its latents."""
 
-    step: int
     model: DiT
     optimizer: torch.optim.Optimizer
-    ema: ExponentialMovingAverage
-    vae: SpeechVAE | MelFrames
+    representation: Representation
     vocabulary: Vocabulary
     timings: Timings | None
-    """Of the phones, with `tokens: frame-phonemes`."""
+    """When the phones are spoken, with `tokens: frame-phonemes`."""
     network: nn.Module
     """`model`, averaged over ranks in its backward pass."""
 
-    def training_state(self) -> dict[str, object]:
-        """Return what resuming needs besides the published EMA weights."""
-        return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """See `State`."""
+        return {"model": self.model, "optimizer": self.optimizer}
 
 
-def train_tts(options: TrainOptions) -> Path:
-    """Train a TTS model on the latents of a VAE and return the run folder; see `svae train-tts --help`.
+def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
+    """Train a TTS model and return the run folder; see `svae train-tts --help`.
 
     Raises:
         ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
     """
-    config: TTSTrainConfig = options.config
+    config = options.config
     index, validation, timings = open_data(config)
     start = open_start(config)
-    source = find_vae(config, index, start)
+    found = find_representation(config, index, start)
     vocabulary = choose_vocabulary(index, config, start)
     with open_world(options.device) as world, open_session(options, "tts", world) as session:
-        vae = open_representation(session, source, index, config)
-        state = build_state(config, vae, vocabulary, world, timings)
-        if start is not None and session.checkpoint is None:
-            take_weights(state.model, start, config.dit, state.vocabulary, session.console)
-            state.ema = ExponentialMovingAverage(state.model, config.ema)
+        representation = keep_in_run(session, found, index, config)
+        state = build_state(config, representation, vocabulary, world, timings)
         if session.checkpoint is not None:
-            resume_state(session, state, index, config)
-        limits = {
-            "batch_frames": config.batch_frames // world.world_size,
-            "hop_length": vae.hop_length,
-            "min_seconds": config.min_seconds,
-            "max_seconds": config.max_seconds,
-        }
-        report_unfit(session, index, limits, timings)
+            check_vocabulary(session.checkpoint, vocabulary, index)
+            resume_state(session, state, index)
+        elif start is not None:
+            take_weights(state.model, start, config.dit, vocabulary, session.console)
+            state.ema = ExponentialMovingAverage(state.model, config.ema)
+        limits = limits_of(config, representation.hop_length, world.world_size)
+        report_left_out(session, index, limits, timings)
         if wants_trial(config, world):
             try_longest(session, state, index, limits, config)
-        loader = utterance_loader(
+        batches = utterance_loader(
             index,
             **limits,
             vocabulary=spelled(vocabulary, config),
@@ -114,31 +102,30 @@ def train_tts(options: TrainOptions) -> Path:
             loader=config.loader,
             pin_memory=world.device.type == "cuda",
         )
-        samples = None if config.data.validation_root is None else validation.samples
-        count = config.validation_utterances
         held_out = list(
             validation_batches(
                 validation,
                 **limits,
-                count=count,
+                count=config.validation_utterances,
                 vocabulary=vocabulary,
-                samples=samples,
+                samples=None if config.data.validation_root is None else validation.samples,
                 timings=timings,
             )
         )
-        weights = None if timings is None else fitted_predictor(session, state, index, config)
-        predictor = None if weights is None else predictor_from(weights, vocabulary)
-        speaking = open_speaking(config, index, vae, vocabulary, session, predictor)
+        weights = None if timings is None else duration_weights(session, state, index, config)
+        rule = None
+        if weights is not None:
+            frame_rate = representation.sample_rate / representation.hop_length
+            rule = open_rule(vocabulary, frame_rate, weights)
+        judged = open_judged_speech(session, config, index, representation, vocabulary, rule)
         finished = run_loop(
             session,
             state,
-            loader,
+            batches,
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
             validate=lambda: validate(session, state, held_out, config),
             save=lambda last: save(session, state, index, config),
-            synthesize=(lambda: synthesize(session, state, speaking))
-            if config.trainer.synthesize_every
-            else None,
+            synthesize=lambda: synthesize(session, state, judged),
             synthesize_every=config.trainer.synthesize_every,
         )
         if finished:
@@ -151,14 +138,16 @@ def train_tts(options: TrainOptions) -> Path:
 
 def build_state(
     config: TTSTrainConfig,
-    vae: SpeechVAE | MelFrames,
+    representation: Representation,
     vocabulary: Vocabulary,
     world: World,
     timings: Timings | None = None,
 ) -> TTSState:
     """Build the network and its optimizer with weights that depend on the seed only."""
     torch.manual_seed(config.trainer.seed)
-    model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=vae.latent_dim).to(world.device)
+    model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=representation.latent_dim).to(
+        world.device
+    )
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
         model.compile()
@@ -167,97 +156,86 @@ def build_state(
         model=model,
         optimizer=build_optimizer(config.optimizer, model.parameters(), world.device),
         ema=ema,
-        vae=vae,
+        representation=representation,
         vocabulary=vocabulary,
         timings=timings,
         network=data_parallel(model, world),
     )
 
 
+def check_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary, index: ShardIndex) -> None:
+    """Raise CheckpointError where a run would continue with other symbols than it began with."""
+    if checkpoint.config["vocabulary"] != vocabulary.to_json():
+        raise CheckpointError(
+            f"{checkpoint.folder}: its vocabulary is not that of {index.root}; resume with the data it was trained on"
+        )
+
+
 def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
-    """Return the vocabulary that encodes texts for training: of phonemes, some words in letters."""
-    return (
-        type(vocabulary)(config.spelled_words)
-        if isinstance(vocabulary, PhonemeVocabulary)
-        else vocabulary
-    )
+    """Return the vocabulary that encodes texts for training: one of phonemes gives some words in letters."""
+    if not isinstance(vocabulary, PhonemeVocabulary):
+        return vocabulary
+    return type(vocabulary)(config.spelled_words)
 
 
-def fitted_predictor(
+def duration_weights(
     session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
 ) -> dict[str, Tensor] | None:
-    """Return the weights of the run's duration predictor; only rank 0 fits and keeps it, others get None."""
+    """Return the weights of the run's duration predictor; only the first rank fits and keeps it, others get None."""
     if not session.world.is_main:
         return None
+    vocabulary = state.vocabulary
+    if state.timings is not None:
+        vocabulary = spelled(vocabulary, config)
     return kept_predictor(
         session.run,
         index.train,
-        spelled(state.vocabulary, config) if state.timings is not None else state.vocabulary,
+        vocabulary,
         timings=state.timings,
         sample_rate=index.sample_rate,
-        hop_length=state.vae.hop_length,
+        hop_length=state.representation.hop_length,
         seed=config.trainer.seed,
     )
 
 
-def report_unfit(
-    session: Session, index: ShardIndex, limits: dict[str, Any], timings: Timings | None
-) -> None:
-    """Print how many utterances no batch will hold, by reason; `limits` as `unfit_utterances` takes them.
-
-    Raises:
-        DataError: none is left.
-    """
-    if timings is not None and timings.left_out:
-        session.console.print(f"Left out: {timings.left_out} utterances without times of phones")
-    reasons = unfit_utterances(index, **limits)
-    left = len(index.train) - sum(reasons.values())
-    if reasons:
-        text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        session.console.print(f"Left out of training: {text}; {left} utterances remain")
-    if left <= 0:
-        raise DataError(
-            f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds"
-        )
-
-
 def try_longest(
-    session: Session,
-    state: TTSState,
-    index: ShardIndex,
-    limits: dict[str, Any],
-    config: TTSTrainConfig,
+    session: Session, state: TTSState, index: ShardIndex, limits: Limits, config: TTSTrainConfig
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
-    batch = longest_batch(index, **limits, latent_dim=state.vae.latent_dim)
-    trial = try_batch(
-        batch, lambda b: forward(state, b, config, session.world)[0], state.optimizer, session.world
-    )
+    batch = longest_batch(index, **limits, latent_dim=state.representation.latent_dim)
+
+    def loss_of(batch: UtteranceBatch) -> Tensor:
+        loss, _, _ = forward(state, batch, config, session.world)
+        return loss
+
+    trial = try_batch(batch, loss_of, state.optimizer, session.world)
     session.console.print(trial, highlight=False)
 
 
 @torch.no_grad()
 def latents_of(
-    vae: SpeechVAE | MelFrames, batch: UtteranceBatch, config: TTSTrainConfig
+    representation: Representation, batch: UtteranceBatch, config: TTSTrainConfig
 ) -> tuple[Tensor, Tensor]:
     """Return normalised latents (B, D, T), zero at padding, and their lengths (B,): encoded now, or read from shards."""
-    if batch.latent_mean is not None:
-        mean, logvar, lengths = batch.latent_mean, batch.latent_logvar, batch.latent_lengths
-    else:
-        posterior = vae.encode(batch.waveform, batch.lengths)
+    if batch.waveform is not None:
+        posterior = representation.encode(batch.waveform, batch.lengths)
         mean, logvar, lengths = posterior.mean, posterior.logvar, posterior.lengths
+    else:
+        assert batch.latent_mean is not None
+        assert batch.latent_logvar is not None and batch.latent_lengths is not None
+        mean, logvar, lengths = batch.latent_mean, batch.latent_logvar, batch.latent_lengths
     latents = posterior_latents(
         mean.float(), logvar.float(), batch.keys, config.flow.posterior, config.trainer.seed
     )
-    mask = torch.arange(latents.shape[2], device=latents.device) < lengths[:, None]
-    return vae.normalize(latents) * mask[:, None], lengths
+    mask = length_mask(lengths, latents.shape[2])
+    return representation.normalize(latents) * mask[:, None], lengths
 
 
 def forward(
     state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> tuple[Tensor, Tensor, int]:
     """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
-    latents, lengths = latents_of(state.vae, batch, config)
+    latents, lengths = latents_of(state.representation, batch, config)
     with torch.autocast(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     ):
@@ -276,28 +254,27 @@ def train_step(
     loss, lengths, num_frames = forward(state, batch, config, world)
     norm = update(state.optimizer, loss, list(state.model.parameters()), config.optimizer, rate)
     state.step += 1
+    values = {"loss/flow": loss.detach(), "learning_rate": torch.tensor(rate)}
     if norm is not None:
         state.ema.update(state.model, state.step)
-    values = {"loss/flow": loss.detach(), "learning_rate": torch.tensor(rate)}
-    values |= {} if norm is None else {"gradient_norm": norm}
+        values["gradient_norm"] = norm
     values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * num_frames)
-    seconds = float(lengths.sum()) * state.vae.hop_length / state.vae.sample_rate
+    representation = state.representation
+    seconds = float(lengths.sum()) * representation.hop_length / representation.sample_rate
     return StepResult(values, seconds, batch.keys, batch.failures, skipped=norm is None)
 
 
 def validate(
     session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
-    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; rank 0 does it."""
+    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it."""
     row: dict[str, float] = {}
     if session.world.is_main:
-        sums, count = (
-            torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64),
-            torch.zeros((), dtype=torch.float64),
-        )
+        sums = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64)
+        count = torch.zeros((), dtype=torch.float64)
         for batch in batches:
             batch = batch.to(session.world.device)
-            latents, lengths = latents_of(state.vae, batch, config)
+            latents, lengths = latents_of(state.representation, batch, config)
             part, elements = validation_error(
                 state.ema.module,
                 latents,
@@ -307,83 +284,47 @@ def validate(
                 config.flow,
                 seed=config.trainer.seed,
             )
-            sums, count = sums + part.cpu(), count + elements.cpu()
+            sums += part.cpu()
+            count += elements.cpu()
         by_time = (sums / count.clamp_min(1)).tolist()
-        row = {"loss/flow": sum(by_time) / len(by_time)}
-        row |= {
-            f"loss/t={time:g}": value for time, value in zip(VALIDATION_TIMES, by_time, strict=True)
-        }
+        row["loss/flow"] = sum(by_time) / len(by_time)
+        for time, value in zip(VALIDATION_TIMES, by_time, strict=True):
+            row[f"loss/t={time:g}"] = value
     barrier(session.world)
     return row
 
 
-def synthesize(session: Session, state: TTSState, speaking: Speaking | None) -> dict[str, float]:
-    """Return what the judges say of the EMA weights' speech; rank 0 does it, the others wait."""
+def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -> dict[str, float]:
+    """Return what the judges say of the EMA weights' speech; the first rank does it, the others wait."""
     row: dict[str, float] = {}
-    if speaking is not None:
-        row = speaking(session, state.step, state.ema.module, state.vae, state.vocabulary)
+    if judged is not None:
+        row = judged.row(session, state.step, state.ema.module)
     barrier(session.world)
     return row
 
 
 def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig) -> None:
-    """Write a checkpoint on rank 0, the VAE inside it."""
-    world = session.world
-    if world.is_main:
-        vae = (
-            None
-            if config.representation == "mel"
-            else open_checkpoint(session.run / "vae", kind="vae")
-        )
-        predictor = fitted_predictor(session, state, index, config)
-        write_checkpoint(
-            new_checkpoint_folder(session, state),
-            config={
+    """Write a checkpoint on the first rank, the VAE and the duration predictor inside it."""
+    representation = state.representation
+    vae = representation.checkpoint
+    if session.world.is_main:
+        durations = duration_weights(session, state, index, config)
+        save_checkpoint(
+            session,
+            state,
+            index,
+            {
                 "kind": "tts",
                 "step": state.step,
                 "model": recipe.to_tree(config.dit),
                 "vocabulary": state.vocabulary.to_json(),
-                "latent_dim": state.vae.latent_dim,
-                "sample_rate": state.vae.sample_rate,
-                "hop_length": state.vae.hop_length,
+                "latent_dim": representation.latent_dim,
+                "sample_rate": representation.sample_rate,
+                "hop_length": representation.hop_length,
                 "max_seconds": config.max_seconds,
-                "representation": config.representation,
-                "vae_hash": None if vae is None else vae.hash,
-                "vocoder": None if vae is not None else config.vocoder,
-            },
-            model_state=state.ema.module.state_dict(),
-            training_state=state.training_state()
-            | {
-                "data": data_fingerprint(index),
-                "layout": {
-                    "world_size": world.world_size,
-                    "num_workers": config.loader.num_workers,
-                },
+                **representation.to_config(),
             },
             vae_folder=None if vae is None else vae.folder,
-            more=None if predictor is None else {DURATION_FILE: predictor},
+            more=None if durations is None else {DURATION_FILE: durations},
         )
-        publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
-    barrier(world)
-
-
-def resume_state(
-    session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
-) -> None:
-    """Load weights, optimizer and EMA of the session's checkpoint into the state.
-
-    Raises:
-        CheckpointError: other data, another vocabulary, or damage.
-    """
-    assert session.checkpoint is not None
-    stored = session.checkpoint.training_state()
-    check_data(session, stored, index, config.loader.num_workers)
-    where = session.checkpoint.folder
-    if session.checkpoint.config["vocabulary"] != state.vocabulary.to_json():
-        raise CheckpointError(
-            f"{where}: its vocabulary is not that of {index.root}; resume with the data it was trained on"
-        )
-    load_strict(state.model, stored["model"], where)
-    load_strict(state.ema.module, session.checkpoint.model_state(), where)
-    state.optimizer.load_state_dict(stored["optimizer"])
-    state.step = stored["step"]
+    barrier(session.world)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from svae.config import VAETrainConfig
-from svae.data.batches import CachedGuidance, CropBatch
+from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.features import open_cache
 from svae.data.index import ShardIndex, read_index
 from svae.errors import ConfigError
@@ -21,9 +21,9 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
         ConfigError: the shards are not waveforms at the model's sample rate.
     """
     index = read_index(config.data.root)
-    validation = (
-        index if config.data.validation_root is None else read_index(config.data.validation_root)
-    )
+    validation = index
+    if config.data.validation_root is not None:
+        validation = read_index(config.data.validation_root)
     for each in (index, validation):
         if each.kind != "waveforms":
             raise ConfigError(
@@ -58,7 +58,9 @@ def context_samples(config: VAETrainConfig) -> int:
     return round(config.teacher.context_seconds * config.vae.sample_rate)
 
 
-def open_guidance(config: VAETrainConfig, index: ShardIndex) -> CachedGuidance | None:
+def open_teacher_features(
+    config: VAETrainConfig, index: ShardIndex
+) -> CachedTeacherFeatures | None:
     """Return the stored teacher features that the recipe names, or None where the teacher runs online.
 
     Raises:
@@ -74,7 +76,7 @@ def open_guidance(config: VAETrainConfig, index: ShardIndex) -> CachedGuidance |
     cache = open_cache(
         config.teacher.cache, index, model=config.teacher.model, layer=config.teacher.layer
     )
-    return CachedGuidance(cache, config.vae.hop_length)
+    return CachedTeacherFeatures(cache, config.vae.hop_length)
 
 
 def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
@@ -83,10 +85,16 @@ def crop_of(batch: CropBatch, config: VAETrainConfig) -> Tensor:
     return batch.waveform[..., context : context + segment_samples(config)]
 
 
-def guidance_of(teacher: Teacher | None, batch: CropBatch, config: VAETrainConfig) -> Tensor | None:
-    """Return the teacher's features at the latents' frames, (B, T, C): stored, or computed now; None without either."""
-    if batch.guidance is not None or teacher is None:
-        return batch.guidance
+def teacher_features_of(
+    teacher: Teacher | None, batch: CropBatch, config: VAETrainConfig
+) -> Tensor | None:
+    """Return the teacher's features at the latents' frames, (B, T, C), which `loss.alignment` compares with the latents.
+
+    They come with the batch where they are stored, and are computed now where the teacher runs online; None without
+    either.
+    """
+    if batch.teacher_features is not None or teacher is None:
+        return batch.teacher_features
     hop = config.vae.hop_length
     return teacher.aligned_features(
         batch.waveform, context_samples(config), segment_samples(config) // hop, hop

@@ -17,7 +17,7 @@ from svae.precompute.statistics import spread
 from svae.runtime.distributed import World, copy_from_first_rank
 
 UTTERANCES = 400
-"""Read for this, spread over the training set; the components of half an hour of speech hardly change with more."""
+"""How many are read, spread over the training set; the components of half an hour of speech hardly change with more."""
 FLOOR = 1e-3
 """Least magnitude of a bin, 100 dB below a full-scale sine."""
 
@@ -51,19 +51,20 @@ def start_linear_path(vae: SpeechVAE, index: ShardIndex, world: World, console: 
 def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> tuple[int, float]:
     """Set the linear paths; return how many components there are and the share of variance that they keep."""
     encoder, decoder = vae.linear_path, vae.decoder.linear_path
-    assert encoder is not None and decoder is not None
-    inputs, (bins, size) = encoder.weight[0].numel(), decoder.weight.shape[1:]
-    count, total = 0, torch.zeros(inputs + bins * size, dtype=torch.float64)
-    products = torch.zeros(len(total), len(total), dtype=torch.float64)
+    assert encoder is not None and encoder.bias is not None
+    assert decoder is not None and decoder.bias is not None
+    inputs = encoder.weight[0].numel()
+    bins, size = decoder.weight.shape[1:]
+    width = inputs + bins * size
+    count = 0
+    total = torch.zeros(width, dtype=torch.float64)
+    products = torch.zeros(width, width, dtype=torch.float64)
     for waveform in _waveforms(vae, index, console):
-        rows = torch.cat(
-            [mel_patches(vae, waveform), magnitude_patches(vae, waveform)], dim=1
-        ).double()
-        count, total, products = (
-            count + len(rows),
-            total + rows.sum(dim=0),
-            products + rows.T @ rows,
-        )
+        patches = [mel_patches(vae, waveform), magnitude_patches(vae, waveform)]
+        rows = torch.cat(patches, dim=1).double()
+        count += len(rows)
+        total += rows.sum(dim=0)
+        products += rows.T @ rows
     if count == 0:
         raise DataError(
             f"{index.root}: no training utterance could be read, so its components cannot be found"
@@ -71,7 +72,8 @@ def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> tup
     mean = total / count
     covariance = products / count - mean.outer(mean)
     values, vectors = torch.linalg.eigh(covariance[:inputs, :inputs])
-    values, vectors = values.flip(0), vectors.flip(1)  # eigh sorts upwards
+    values = values.flip(0)  # eigh sorts upwards
+    vectors = vectors.flip(1)
     # Directions that do not vary would be scaled up to noise: these latents start with the network's mean alone.
     kept = min(vae.latent_dim, int((values > 1e-6 * values[0]).sum()))
     project = torch.zeros(vae.latent_dim, inputs, dtype=torch.float64)
@@ -109,9 +111,8 @@ def magnitude_patches(vae: SpeechVAE, waveform: Tensor) -> Tensor:
     istft, linear = vae.decoder.istft, vae.decoder.linear_path
     assert istft is not None and linear is not None
     size = 4 * istft.hop
-    padded = torch.nn.functional.pad(
-        waveform[0].to(vae.latent_mean.device), (3 * istft.hop // 2,) * 2
-    )
+    padding = 3 * istft.hop // 2
+    padded = torch.nn.functional.pad(waveform[0].to(vae.latent_mean.device), (padding, padding))
     window = torch.hann_window(size, device=padded.device)
     spectrum = torch.stft(padded, size, istft.hop, window=window, center=False, return_complex=True)
     magnitude = spectrum.abs().clamp_min(FLOOR * size / 4)  # a full-scale sine has size / 4

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
+AlignmentForm = Literal["cosine", "l1", "mse"]
+
 FeatureMaps = Sequence[Sequence[Tensor]]
 """Per sub-discriminator its feature maps; the last one is its verdict."""
 
@@ -31,16 +33,11 @@ def kl_loss(mean: Tensor, logvar: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     mean, logvar = mean.float(), logvar.float()
     per_frame = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).sum(dim=1)
-    if mask is None:
-        return per_frame.mean()
-    return (torch.where(mask, per_frame, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
+    return per_frame.mean() if mask is None else _masked_mean(per_frame, mask)
 
 
 def alignment_loss(
-    latents: Tensor,
-    projected: Tensor,
-    mask: Tensor | None = None,
-    form: Literal["cosine", "l1", "mse"] = "cosine",
+    latents: Tensor, projected: Tensor, mask: Tensor | None = None, form: AlignmentForm = "cosine"
 ) -> Tensor:
     """Return the distance of latents and projected teacher features, averaged over an item's valid frames, then items.
 
@@ -49,7 +46,8 @@ def alignment_loss(
 
     Args:
         latents: (B, D, T).
-        projected: Teacher features after the regulator (B, D, T).
+        projected: Teacher features at the same moments (`svae.training.vae.crops.teacher_features_of`), after the
+            regulator (B, D, T).
         mask: (B, T), True where a frame is valid; None: all are.
         form: `cosine`: minus the cosine over channels, in [-1, 1]; `l1`, `mse`: the mean over channels of the
             absolute or squared difference.
@@ -60,9 +58,13 @@ def alignment_loss(
     else:
         difference = latents - projected
         distance = (difference.abs() if form == "l1" else difference.square()).mean(dim=1)
-    if mask is None:
-        return distance.mean(dim=1).mean()
-    return (torch.where(mask, distance, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)).mean()
+    return distance.mean(dim=1).mean() if mask is None else _masked_mean(distance, mask)
+
+
+def _masked_mean(per_frame: Tensor, mask: Tensor) -> Tensor:
+    """Average (B, T) over each item's valid frames, then over items."""
+    means = torch.where(mask, per_frame, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    return means.mean()
 
 
 # ----------------------------------------------------------------------------------------------- spectra
@@ -126,8 +128,8 @@ def discriminator_loss(real: FeatureMaps, fake: FeatureMaps) -> Tensor:
     Compute `fake` from a detached reconstruction. Source: LSGAN (arXiv 1611.04076).
     """
     losses = [
-        (1.0 - r[-1].float()).square().mean() + f[-1].float().square().mean()
-        for r, f in zip(real, fake, strict=True)
+        (1.0 - real_maps[-1].float()).square().mean() + fake_maps[-1].float().square().mean()
+        for real_maps, fake_maps in zip(real, fake, strict=True)
     ]
     return torch.stack(losses).sum()
 
@@ -142,7 +144,9 @@ def feature_matching_loss(real: FeatureMaps, fake: FeatureMaps) -> Tensor:
 
     No gradient flows into `real`. Source: Descript Audio Codec (arXiv 2306.06546), section 3.4.
     """
-    pairs = [
-        pair for r, f in zip(real, fake, strict=True) for pair in zip(r[:-1], f[:-1], strict=True)
+    distances = [
+        F.l1_loss(fake_map.float(), real_map.detach().float())
+        for real_maps, fake_maps in zip(real, fake, strict=True)
+        for real_map, fake_map in zip(real_maps[:-1], fake_maps[:-1], strict=True)
     ]
-    return torch.stack([F.l1_loss(f.float(), r.detach().float()) for r, f in pairs]).sum()
+    return torch.stack(distances).sum()

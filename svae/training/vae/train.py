@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from svae import recipe
-from svae.checkpoint import load_strict, publish, write_checkpoint
 from svae.config import VAETrainConfig
-from svae.data.batches import CachedGuidance, CropBatch
+from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import crop_loader, validation_crops
 from svae.models.teacher import Teacher, load_teacher
@@ -21,12 +21,12 @@ from svae.precompute.statistics import measure_statistics
 from svae.runtime.distributed import World, barrier, data_parallel, open_world
 from svae.training.loop import (
     Session,
+    State,
     TrainOptions,
-    check_data,
-    data_fingerprint,
-    new_checkpoint_folder,
     open_session,
+    resume_state,
     run_loop,
+    save_checkpoint,
 )
 from svae.training.meter import StepResult
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
@@ -34,13 +34,14 @@ from svae.training.vae.crops import (
     check_batch,
     context_samples,
     crop_of,
-    guidance_of,
     open_data,
-    open_guidance,
+    open_teacher_features,
     segment_samples,
+    teacher_features_of,
 )
 from svae.training.vae.linear_path import start_linear_path
 from svae.training.vae.losses import (
+    AlignmentForm,
     MultiScaleMelLoss,
     alignment_loss,
     discriminator_loss,
@@ -55,55 +56,52 @@ AUDIO_SAMPLES = 4
 
 
 @dataclass
-class VAEState:
+class VAEState(State):
     """Everything a training step changes, plus the frozen networks it needs."""
 
-    step: int
     model: SpeechVAE
     discriminator: Discriminators
     optimizer: torch.optim.Optimizer
     discriminator_optimizer: torch.optim.Optimizer
-    ema: ExponentialMovingAverage
     teacher: Teacher | None
     mel_loss: MultiScaleMelLoss
     network: nn.Module
     """`model`, averaged over ranks in its backward pass."""
     discriminator_network: nn.Module
 
-    def training_state(self) -> dict[str, object]:
-        """Return what resuming needs besides the published EMA weights."""
+    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
+        """See `State`."""
         return {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "model": self.model,
+            "discriminator": self.discriminator,
+            "optimizer": self.optimizer,
+            "discriminator_optimizer": self.discriminator_optimizer,
         }
 
 
-def train_vae(options: TrainOptions) -> Path:
+def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
     """Train a VAE and return the run folder; see `svae train-vae --help`.
 
     Raises:
         ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
     """
-    config: VAETrainConfig = options.config
+    config = options.config
     index, validation = open_data(config)
     start = open_vae_start(config)
     with open_world(options.device) as world, open_session(options, "vae", world) as session:
         check_batch(config, world)
-        guidance = open_guidance(config, index)
-        state = build_state(config, guidance, world)
-        session.console.print(f"Teacher: {describe_teacher(state.teacher, guidance)}")
+        cached = open_teacher_features(config, index)
+        state = build_state(config, cached, world)
+        session.console.print(f"Teacher: {describe_teacher(state.teacher, cached)}")
         if session.checkpoint is not None:
-            resume_state(session, state, index, config)
+            resume_state(session, state, index)
         else:
             if start is not None:
                 take_vae_weights(state.model, state.discriminator, start, session.console)
             else:
                 start_linear_path(state.model, index, world, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
-        loader = crop_loader(
+        batches = crop_loader(
             index,
             batch_size=config.batch_size // world.world_size,
             segment_samples=segment_samples(config),
@@ -113,7 +111,7 @@ def train_vae(options: TrainOptions) -> Path:
             rank=world.rank,
             world_size=world.world_size,
             loader=config.loader,
-            guidance=guidance,
+            cached_features=cached,
             pin_memory=world.device.type == "cuda",
         )
         held_out = list(
@@ -124,13 +122,13 @@ def train_vae(options: TrainOptions) -> Path:
                 segment_samples=segment_samples(config),
                 context_samples=context_samples(config),
                 samples=None if config.data.validation_root is None else validation.samples,
-                guidance=guidance,
+                cached_features=cached,
             )
         )
         finished = run_loop(
             session,
             state,
-            loader,
+            batches,
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
             validate=lambda: validate(session, state, held_out, config),
             save=lambda last: save(session, state, index, config, with_statistics=last),
@@ -141,34 +139,29 @@ def train_vae(options: TrainOptions) -> Path:
     return options.out
 
 
-def describe_teacher(teacher: Teacher | None, guidance: CachedGuidance | None) -> str:
-    """Return in words where the guidance comes from."""
-    if guidance is not None:
-        stored = guidance.cache.description
-        return f"{stored['model']}, layer {stored['layer']}, features stored in {guidance.cache.index.root}"
+def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | None) -> str:
+    """Return in words where the teacher's features come from."""
+    if cached is not None:
+        stored = cached.cache.description
+        return f"{stored['model']}, layer {stored['layer']}, features stored in {cached.cache.index.root}"
     return "none (acoustic baseline)" if teacher is None else teacher.description
 
 
-def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: World) -> VAEState:
-    """Build networks and optimizers with weights that depend on the seed only."""
-    device, teacher, teacher_dim = world.device, None, None
-    if guidance is not None:
-        teacher_dim = guidance.cache.description["feature_dim"]
+def build_state(
+    config: VAETrainConfig, cached: CachedTeacherFeatures | None, world: World
+) -> VAEState:
+    """Build networks and optimizers with weights that depend on the seed only; load the teacher where it runs online."""
+    device = world.device
+    teacher, teacher_dim = None, None
+    if cached is not None:
+        teacher_dim = cached.cache.description["feature_dim"]
     elif config.loss.alignment is not None:
         teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
         teacher_dim = teacher.feature_dim
     torch.manual_seed(config.trainer.seed)
     model = SpeechVAE(config.vae, teacher_dim).to(device)
     if config.freeze_encoder:
-        for frozen in (
-            model.encoder,
-            model.projection,
-            model.mean,
-            model.logvar,
-            model.linear_path,
-        ):
-            if frozen is not None:
-                frozen.requires_grad_(False)
+        freeze_encoder(model)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
@@ -190,21 +183,30 @@ def build_state(config: VAETrainConfig, guidance: CachedGuidance | None, world: 
     )
 
 
+def freeze_encoder(model: SpeechVAE) -> None:
+    """Keep everything as it is that decides what latents mean."""
+    for part in (model.encoder, model.projection, model.mean, model.logvar, model.linear_path):
+        if part is not None:
+            part.requires_grad_(False)
+
+
 def trained(model: SpeechVAE) -> list[nn.Parameter]:
     """Return the parameters that this run changes."""
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-def vae_losses(state: VAEState, output: VAEOutput, crop: Tensor, form: str) -> dict[str, Tensor]:
+def vae_losses(
+    state: VAEState, output: VAEOutput, crop: Tensor, form: AlignmentForm
+) -> dict[str, Tensor]:
     """Return the losses that need no discriminator, unweighted, in float32. Padding enters none of them."""
     posterior = output.posterior
     losses = {
         "mel": state.mel_loss(output.reconstruction, crop),
         "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
     }
-    if output.projected_guidance is not None:
+    if output.projected_features is not None:
         losses["alignment"] = alignment_loss(
-            output.latents, output.projected_guidance, posterior.mask, form
+            output.latents, output.projected_features, posterior.mask, form
         )
     return losses
 
@@ -214,8 +216,8 @@ def train_step(
 ) -> StepResult:
     """Take one step: generator forward once, discriminator update, generator update, EMA.
 
-    Source: Semantic-VAE's training step (facts 3.1), but no adversarial or feature gradient reaches the generator
-    before `loss.adversarial_start_step`.
+    Source: the training step of Semantic-VAE's official code, but no adversarial or feature gradient reaches the
+    generator before `loss.adversarial_start_step`.
     """
     seconds = float(batch.lengths.sum()) / config.vae.sample_rate
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
@@ -225,7 +227,9 @@ def train_step(
     )
     crop = crop_of(batch, config)
     with precision:
-        output = state.network(crop, batch.lengths, guidance_of(state.teacher, batch, config))
+        output = state.network(
+            crop, batch.lengths, teacher_features_of(state.teacher, batch, config)
+        )
     norms: dict[str, Tensor | None] = {}
     losses: dict[str, Tensor] = {}
 
@@ -262,9 +266,8 @@ def train_step(
     skipped = any(norm is None for norm in norms.values())
     if not skipped:
         state.ema.update(state.model, state.step)
-    values = {f"loss/{name}": value.detach() for name, value in losses.items()} | {
-        "loss/total": total.detach()
-    }
+    values = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
+    values["loss/total"] = total.detach()
     values |= {f"gradient_norm/{name}": norm for name, norm in norms.items() if norm is not None}
     values["learning_rate"] = torch.tensor(rate)
     return StepResult(values, seconds, batch.keys, batch.failures, skipped)
@@ -272,36 +275,35 @@ def train_step(
 
 def split_maps(maps: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
     """Split the feature maps of a batch [fake, real] into those of the fake and those of the real half."""
-    halves = [[feature.chunk(2) for feature in each] for each in maps]
-    return [[f for f, _ in each] for each in halves], [[r for _, r in each] for each in halves]
+    fake: list[list[Tensor]] = []
+    real: list[list[Tensor]] = []
+    for each in maps:
+        halves = [feature.chunk(2) for feature in each]
+        fake.append([half for half, _ in halves])
+        real.append([half for _, half in halves])
+    return fake, real
 
 
 @torch.inference_mode()
 def validate(
     session: Session, state: VAEState, batches: list[CropBatch], config: VAETrainConfig
 ) -> dict[str, float]:
-    """Score the EMA weights on fixed crops with the posterior mean; rank 0 does it, the others wait."""
+    """Score the EMA weights on fixed crops with the posterior mean; the first rank does it, the others wait."""
     sums: dict[str, Tensor] = {}
     count = shown = 0
     for batch in batches if session.world.is_main else ():
         batch = batch.to(session.world.device)
         crop = crop_of(batch, config)
         output = state.ema.module(
-            crop, batch.lengths, guidance_of(state.teacher, batch, config), use_mean=True
+            crop, batch.lengths, teacher_features_of(state.teacher, batch, config), use_mean=True
         )
         for name, value in vae_losses(state, output, crop, config.loss.alignment_form).items():
             sums[name] = sums.get(name, 0) + value * len(batch.keys)
         count += len(batch.keys)
-        for item in range(min(len(batch.keys), AUDIO_SAMPLES - shown)):
-            write_sample(
-                session,
-                state.step,
-                shown,
-                crop[item],
-                output.reconstruction[item],
-                config.vae.sample_rate,
-            )
-            shown += 1
+        for real, fake in zip(crop, output.reconstruction, strict=True):
+            if shown < AUDIO_SAMPLES:
+                write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
+                shown += 1
     barrier(session.world)
     return {f"loss/{name}": float(total) / max(count, 1) for name, total in sums.items()}
 
@@ -325,54 +327,32 @@ def save(
     *,
     with_statistics: bool,
 ) -> None:
-    """Write a checkpoint on rank 0; the last one also measures the latents over the training set."""
+    """Write a checkpoint on the first rank; the last one also measures the latents over the training set."""
     world = session.world
     if world.is_main:
-        statistics: dict[str, object] = {"latent_mean": None, "latent_std": None}
+        statistics: dict[str, Any] = {"latent_mean": None, "latent_std": None}
         if with_statistics:
-            limit = config.statistics_utterances
             statistics = measure_statistics(
-                state.ema.module, index, limit=limit, device=world.device, console=session.console
+                state.ema.module,
+                index,
+                limit=config.statistics_utterances,
+                device=world.device,
+                console=session.console,
             )
-        write_checkpoint(
-            new_checkpoint_folder(session, state),
-            config={
+        teacher_dim = state.model.teacher_dim
+        save_checkpoint(
+            session,
+            state,
+            index,
+            {
                 "kind": "vae",
                 "step": state.step,
                 "model": recipe.to_tree(config.vae),
-                "teacher_dim": state.model.teacher_dim,
-                "teacher": None
-                if state.model.teacher_dim is None
-                else recipe.to_tree(config.teacher),
+                "teacher_dim": teacher_dim,
+                "teacher": None if teacher_dim is None else recipe.to_tree(config.teacher),
                 "sample_rate": config.vae.sample_rate,
                 "hop_length": state.model.hop_length,
                 **statistics,
             },
-            model_state=state.ema.module.state_dict(),
-            training_state=state.training_state()
-            | {
-                "data": data_fingerprint(index),
-                "layout": {
-                    "world_size": world.world_size,
-                    "num_workers": config.loader.num_workers,
-                },
-            },
         )
-        publish(session.run, state.step, keep=config.trainer.keep_checkpoints)
     barrier(world)
-
-
-def resume_state(
-    session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig
-) -> None:
-    """Load weights, discriminator, optimizers and EMA of the session's checkpoint into the state."""
-    assert session.checkpoint is not None
-    stored = session.checkpoint.training_state()
-    check_data(session, stored, index, config.loader.num_workers)
-    where = session.checkpoint.folder
-    load_strict(state.model, stored["model"], where)
-    load_strict(state.discriminator, stored["discriminator"], where)
-    load_strict(state.ema.module, session.checkpoint.model_state(), where)
-    state.optimizer.load_state_dict(stored["optimizer"])
-    state.discriminator_optimizer.load_state_dict(stored["discriminator_optimizer"])
-    state.step = stored["step"]

@@ -11,13 +11,14 @@ import subprocess
 import pytest
 import soundfile
 import torch
+from markupsafe import escape
 
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import recording_from_file
 from svae.evaluation.report.charts import length_chart, speaker_chart
 from svae.evaluation.report.page import align, mel_png, write_page
-from svae.evaluation.rows import summarize
-from svae.judges.normalizers import f5_english
+from svae.evaluation.rows import Row, summarize
+from svae.judges.wer import f5_english
 
 ATTACK = '</script><script>document.title="pwned"</script><img src=x onerror="document.title=1">&amp;\u2028@data@'
 
@@ -53,7 +54,9 @@ def results(tmp_path):
             "prompt_text": "prompt",
         }
         more = {"error": "no such file"} if name == "c" else {}
-        rows.append(row | {"recordings": {"wavs": entry(rates[i], heard[i], **more)}})
+        rows.append(
+            Row.from_json(row | {"recordings": {"wavs": entry(rates[i], heard[i], **more)}})
+        )
     metrics = {
         "system_name": f"sys {ATTACK}", "task": "wavs", "headline": "wer", "system_recordings": ["wavs"],
         "protocol": {"name": "mine", "label": "mine", "normalizer": "f5-en", "modified": ["x"], "source": ATTACK},
@@ -92,7 +95,7 @@ def test_no_text_becomes_markup(results):
     assert (
         text.count("<script") == text.count("</script>") == 2 + 3
     )  # data, code, and the media of three utterances
-    assert html.escape(ATTACK) in text
+    assert str(escape(ATTACK)) in text
 
 
 def test_the_worst_comes_first_with_what_was_said_and_heard(results):

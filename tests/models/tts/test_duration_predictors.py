@@ -10,7 +10,8 @@ import torch
 
 from svae.data.index import Sample
 from svae.models.tts.durations import DurationPredictor
-from svae.synthesis.durations import predict_frames, predict_with
+from svae.synthesis.durations import TextRule, predict_frames
+from svae.synthesis.types import Prompt
 from svae.text.vocabulary import Vocabulary
 from svae.training.tts.fit_durations import fit_duration, kept_predictor
 
@@ -35,6 +36,17 @@ def make_samples(count: int = 200, speakers: int = 8) -> list[Sample]:
     return samples
 
 
+def total_frames(
+    predictor: DurationPredictor,
+    prompt_frames: int,
+    prompt_text: str,
+    text: str,
+    speed: float = 1.0,
+) -> int:
+    prompt = Prompt(torch.zeros(1, 1, prompt_frames), prompt_text, 1.0, prompt_frames / 40)
+    return TextRule(VOCABULARY, 40.0, predictor).total_frames(prompt, text, speed)
+
+
 @pytest.fixture(scope="module")
 def predictor() -> DurationPredictor:
     return fit_duration(make_samples(), VOCABULARY, hop_length=400, steps=250)
@@ -46,9 +58,8 @@ def test_durations_of_new_texts_and_rates_are_predicted(predictor):
         text, prompt = ("".join(rng.choices("ab", k=rng.randint(5, 40))) for _ in range(2))
         rate = rng.uniform(0.7, 1.3)
         true, prompt_frames = ((12 + sum(COSTS[c] for c in t)) * rate for t in (text, prompt))
-        found = predict_with(
-            predictor, VOCABULARY, round(prompt_frames), prompt, text, speed=1.0
-        ) - round(prompt_frames)
+        total = total_frames(predictor, round(prompt_frames), prompt, text)
+        found = total - round(prompt_frames)
         errors.append(abs(math.log(found / true)))
         by_bytes = predict_frames(round(prompt_frames), prompt, text) - round(prompt_frames)
         byte_errors.append(abs(math.log(by_bytes / true)))
@@ -56,19 +67,16 @@ def test_durations_of_new_texts_and_rates_are_predicted(predictor):
 
 
 def test_short_texts_get_the_silence_at_their_ends(predictor):
-    found = (
-        predict_with(predictor, VOCABULARY, 200, "ab ab ab ab ab ab ab ab", "a", speed=1.0) - 200
-    )
+    found = total_frames(predictor, 200, "ab ab ab ab ab ab ab ab", "a") - 200
     assert 0.7 * 18 < found < 1.5 * 40
 
 
 def test_speed_divides_and_no_text_is_longer_than_its_frames(predictor):
     normal, fast = (
-        predict_with(predictor, VOCABULARY, 100, "ab ab ab", "a" * 30, speed=speed) - 100
-        for speed in (1.0, 2.0)
+        total_frames(predictor, 100, "ab ab ab", "a" * 30, speed) - 100 for speed in (1.0, 2.0)
     )
     assert fast == pytest.approx(normal / 2, abs=1)
-    assert predict_with(predictor, VOCABULARY, 10, "ab ab ab", "b" * 50, speed=1e6) == 59
+    assert total_frames(predictor, 10, "ab ab ab", "b" * 50, 1e6) == 59
 
 
 def test_padding_does_not_change_a_prediction(predictor):

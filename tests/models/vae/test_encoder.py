@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from svae.models.vae.encoder import AttentionProjection, CausalAttention, Encoder, length_mask
+from svae.models.vae.encoder import AttentionProjection, CausalAttention, Encoder
 
 
 def perturbed(module: nn.Module) -> nn.Module:
@@ -64,8 +64,3 @@ def test_narrowing_attention_averages_heads_and_pools_neighbours():
         expected += scores.softmax(dim=-1) @ v / 2
     pooled = expected.unflatten(-1, (4, 2)).mean(dim=-1)
     torch.testing.assert_close(attention(x)[0], attention.out(pooled), atol=1e-5, rtol=1e-5)
-
-
-def test_length_mask_counts_from_the_left():
-    mask = length_mask(torch.tensor([0, 2, 4]), 4)
-    assert mask.tolist() == [[False] * 4, [True, True, False, False], [True] * 4]

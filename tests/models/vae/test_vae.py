@@ -64,7 +64,7 @@ def test_frames_are_the_hops_begun_and_the_output_is_as_long_as_the_input(vae, s
     assert output.posterior.mean.shape == output.latents.shape == (2, 8, frames)
     assert output.posterior.lengths.tolist() == [frames] * 2
     assert output.reconstruction.shape == waveform.shape
-    assert output.projected_guidance is None
+    assert output.projected_features is None
     assert vae.decode(output.latents).shape == (2, 1, 400 * frames)
 
 
@@ -90,15 +90,15 @@ def test_a_batch_of_unequal_lengths_encodes_as_each_item_alone(vae):
 
 def test_forward_leaves_zeros_beyond_each_item_and_normalises_guidance_over_valid_frames_only(vae):
     waveform, lengths = torch.randn(2, 1, 2000), torch.tensor([2000, 900])
-    guidance = torch.randn(2, 5, 6)
+    teacher_features = torch.randn(2, 5, 6)
     with torch.no_grad():
-        output = vae(waveform, lengths, guidance)
-        alone = vae(waveform[1:, :, :900], guidance=guidance[1:, :3])
+        output = vae(waveform, lengths, teacher_features)
+        alone = vae(waveform[1:, :, :900], teacher_features=teacher_features[1:, :3])
     assert not output.reconstruction[1, :, 900:].any()
     assert output.reconstruction[0].any()
-    assert not output.projected_guidance[1, :, 3:].any()
+    assert not output.projected_features[1, :, 3:].any()
     torch.testing.assert_close(
-        output.projected_guidance[1:, :, :3], alone.projected_guidance, atol=1e-5, rtol=0
+        output.projected_features[1:, :, :3], alone.projected_features, atol=1e-5, rtol=0
     )
 
 
@@ -124,9 +124,9 @@ def test_logvar_is_clamped(vae):
 def test_every_parameter_learns_from_one_step(tiny_vae_config):
     torch.manual_seed(0)
     vae = SpeechVAE(tiny_vae_config, teacher_dim=6)
-    output = vae(0.1 * torch.randn(2, 1, 1600), guidance=torch.randn(2, 4, 6))
+    output = vae(0.1 * torch.randn(2, 1, 1600), teacher_features=torch.randn(2, 4, 6))
     total = output.reconstruction.square().sum() + output.posterior.logvar.sum()
-    (total + (output.projected_guidance * output.latents).sum()).backward()
+    (total + (output.projected_features * output.latents).sum()).backward()
     assert [name for name, p in vae.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
@@ -143,7 +143,7 @@ def test_regulator_interpolates_other_rates_and_leaves_equal_ones():
 
 def test_guidance_without_a_regulator_is_a_programming_error(tiny_vae_config):
     with pytest.raises(ValueError, match="without teacher_dim"):
-        SpeechVAE(tiny_vae_config)(torch.randn(1, 1, 400), guidance=torch.randn(1, 1, 6))
+        SpeechVAE(tiny_vae_config)(torch.randn(1, 1, 400), teacher_features=torch.randn(1, 1, 6))
     with pytest.raises(ValueError, match=r"must be \(B, 1, S\)"):
         SpeechVAE(tiny_vae_config).encode(torch.randn(1, 400))
 

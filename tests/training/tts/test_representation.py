@@ -57,7 +57,10 @@ def test_a_mel_run_learns_speaks_and_carries_no_vae(mel_run: Path) -> None:
     losses = [row["loss/flow"] for row in rows if row["split"] == "validation"]
     assert losses[-1] < losses[0]
     tts = load_tts(mel_run)
-    assert isinstance(tts.vae, MelFrames) and (tts.sample_rate, tts.hop_length) == (24000, 256)
+    assert isinstance(tts.representation, MelFrames) and (tts.sample_rate, tts.hop_length) == (
+        24000,
+        256,
+    )
     result = tts.generate(
         "one tone a", 0.1 * torch.randn(24000), "two tone b", num_steps=2, duration_seconds=0.5
     )
@@ -132,7 +135,9 @@ def test_weights_are_taken_over_and_new_symbols_get_rows_of_their_own(
     again = run(config, tuned)  # the same command resumes, or here finds nothing to do
     assert open_checkpoint(again, kind="tts").hash == end.hash
     tts = load_tts(tuned)
-    assert torch.equal(tts.vae.latent_mean, load_tts(toy_tts).vae.latent_mean)
+    assert torch.equal(
+        tts.representation.vae.latent_mean, load_tts(toy_tts).representation.vae.latent_mean
+    )
 
 
 def test_rows_follow_their_symbols_whatever_the_order(toy_tts: Path) -> None:

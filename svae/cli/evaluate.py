@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from svae.cli.app import Device, app, example
+from svae.cli.app import app, example
+from svae.cli.options import Device, Guidance, PromptGuidance, Steps
 from svae.errors import ConfigError
 
 
@@ -48,12 +49,14 @@ def evaluate(
     asr: Annotated[
         str | None,
         typer.Option(
-            help="Instead of the protocol's: pocketsphinx, ctc:embedded, whisper:, ctc:, paraformer:ID."
+            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, ctc:ID, paraformer:ID."
         ),
     ] = None,
     speaker: Annotated[
         str | None,
-        typer.Option(help="Instead of the protocol's: embedded, ecapa:ID_OR_FOLDER or none."),
+        typer.Option(
+            help="Speaker model instead of the protocol's: embedded, ecapa:ID_OR_FOLDER or none."
+        ),
     ] = None,
     sim_o: Annotated[
         Path | None, typer.Option(help="wavlm_large_finetune.pth, for the column sim_o.")
@@ -78,7 +81,7 @@ def evaluate(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for report.html, metrics.json, wavs/ …; default: out/evaluation. Of --compare: for a JSON."
+            help="Folder for report.html, metrics.json, wavs/ …; default: out/evaluation. With --compare: for a JSON."
         ),
     ] = None,
     cache: Annotated[
@@ -86,16 +89,12 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many items.")] = None,
     seeds: Annotated[
-        str | None, typer.Option(help="Of the synthesis, e.g. 0,1,2; default: the protocol's.")
+        str | None,
+        typer.Option(help="Seeds of the synthesis, e.g. 0,1,2; default: the protocol's."),
     ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Solver steps; default: the model's own number (16 embedded), else 32."
-        ),
-    ] = None,
-    guidance: Annotated[float, typer.Option(help="As in synthesize.")] = 2.0,
-    prompt_guidance: Annotated[float | None, typer.Option(min=-1, help="As in synthesize.")] = None,
+    steps: Steps = None,
+    guidance: Guidance = 2.0,
+    prompt_guidance: PromptGuidance = None,
     cluster: Annotated[
         bool,
         typer.Option(
@@ -103,10 +102,13 @@ def evaluate(
         ),
     ] = False,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Of the judges; default 16 on a GPU, else 1.")
+        int | None,
+        typer.Option(
+            min=1, help="Clips that a judge hears together; default: 16 on a GPU, else 1."
+        ),
     ] = None,
     report_megabytes: Annotated[
-        int, typer.Option(min=0, help="Of audio inside report.html; 0: no page.")
+        int, typer.Option(min=0, help="Megabytes of audio inside report.html; 0: no page.")
     ] = 40,
     device: Device = "auto",
 ) -> None:

@@ -1,0 +1,31 @@
+"""`svae align`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from svae.cli.app import app, example
+from svae.cli.options import WaveformShards, Workers
+
+
+@app.command(
+    epilog=example("""
+        svae align data/shards/mine --out data/timings/mine
+        svae train-tts --data data/latents/mine --set tokens=frame-phonemes --set data.timings=data/timings/mine
+    """)
+)
+def align(
+    data: WaveformShards,
+    out: Annotated[Path, typer.Option(help="Where the times go; finished shards are kept.")],
+    workers: Workers = None,
+) -> None:
+    """Find when each phone of every utterance is spoken, for models of frame-level phonemes. English only.
+
+    Forced alignment by pocketsphinx's acoustic model; needs no GPU and no download.
+    """
+    from svae.precompute.phone_times import AlignOptions, align_shards
+
+    align_shards(AlignOptions(data, out, workers))

@@ -1,0 +1,116 @@
+"""Options that several commands have, each said once: its type, its name, its bounds and its help."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from svae import recipe
+from svae.errors import ConfigError
+
+# ------------------------------------------------------------------------------ where a command runs
+
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps; what is used is printed.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes on the CPU; default: one per core. GPUs: use torchrun."),
+]
+
+# ------------------------------------------------------------------------------ work on shards
+
+WaveformShards = Annotated[Path, typer.Argument(help="Waveform shards from `svae prepare`.")]
+StoredType = Annotated[
+    Literal["float16", "float32"], typer.Option(help="Type in which the numbers are stored.")
+]
+
+# ------------------------------------------------------------------------------ training
+
+TrainingData = Annotated[
+    Path | None, typer.Option("--data", help="Folder of shards; default: the recipe's data.root.")
+]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="a.b=c", help="Change a recipe field; repeatable.")
+]
+RunFolder = Annotated[
+    Path | None, typer.Option("--out", help="Run folder; default: runs/NAME-OF-RECIPE.")
+]
+Resume = Annotated[
+    str,
+    typer.Option(help="auto: continue what --out holds; never: refuse; or a checkpoint's path."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print recipe, parameters, shards and worst batch; train nothing."
+    ),
+]
+
+
+def with_paths(overrides: list[str], paths: dict[str, Path | None]) -> list[str]:
+    """Return `--set` and, after it, the recipe fields that have options of their own, those that were given."""
+    given = [f"{field}={str(path)!r}" for field, path in paths.items() if path is not None]
+    return [*overrides, *given]
+
+
+def default_run_folder(name: str) -> Path:
+    """Return where a recipe's run goes without `--out`: runs/tiny-vae for tiny/vae, runs/mine for my/mine.yaml."""
+    path = recipe.find_recipe(name)
+    is_file = Path(name).is_file()
+    return Path("runs") / (path.stem if is_file else name.removesuffix(".yaml").replace("/", "-"))
+
+
+# ------------------------------------------------------------------------------ speaking
+
+DEFAULT_TTS = Path("embedded")
+"""The small model in the package, trained on synthetic voices."""
+SpeakingModel = Annotated[
+    Path,
+    typer.Option(
+        help="Run or checkpoint folder of train-tts; `embedded`: the small one in the package."
+    ),
+]
+ReferenceText = Annotated[
+    str | None, typer.Option(help="What is said in --ref; default: transcribed and printed.")
+]
+Recognizer = Annotated[
+    str,
+    typer.Option(
+        help="Transcribes --ref, and checks with --verify: pocketsphinx, whisper:ID, ctc:ID."
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Solver steps; default: the model's own number (16 embedded), else 32."
+    ),
+]
+Guidance = Annotated[
+    float,
+    typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0: none, two to three times as fast."),
+]
+PromptGuidance = Annotated[
+    float | None,
+    typer.Option(
+        min=-1,
+        help="A scale for the prompt alone: less says the words better, more is nearer to the voice; default: "
+        "the model's own (0.3 embedded) up to --guidance, else --guidance.",
+    ),
+]
+
+# ------------------------------------------------------------------------------ teachers
+
+
+def parse_layer(text: str) -> int | Literal["average"]:
+    """Read `--layer`. Raises ConfigError for anything but an integer or `average`."""
+    if text == "average":
+        return "average"
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(
+            f"--layer {text!r}: expected an integer (an index into hidden_states) or `average`"
+        ) from None

@@ -1,0 +1,76 @@
+"""Speech corpora as lists of utterances: which files, who speaks, what is said. No audio is read here.
+
+A file here reads one layout and lists its corpora in `CORPORA`; its name in `_LAYOUTS` makes `svae prepare` know them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from svae.data.corpora.corpus import Corpus, Utterance
+from svae.errors import DataError
+
+_LAYOUTS = ("sample", "libri", "ljspeech", "vctk", "jsonl")
+
+CORPORA: dict[str, Corpus] = {
+    corpus.name: corpus
+    for layout in _LAYOUTS
+    for corpus in import_module(f"{__name__}.{layout}").CORPORA
+}
+"""Name → corpus, in the order in which they are listed to a person."""
+
+
+def find_corpus(name: str) -> Corpus:
+    """Return a corpus by its name.
+
+    Raises:
+        DataError: there is none of this name.
+    """
+    if name not in CORPORA:
+        raise DataError(f"corpus {name!r}: unknown. Expected one of {', '.join(CORPORA)}.")
+    return CORPORA[name]
+
+
+def list_utterances(name: str, root: Path, subsets: Sequence[str] = ()) -> list[Utterance]:
+    """List the utterances of a corpus, sorted by key.
+
+    Args:
+        name: one of `CORPORA`.
+        root: the corpus' folder or the one it lies in; for jsonl the file, or a folder with one .jsonl file.
+        subsets: for LibriTTS and LibriSpeech, which to take. None given: the train-* subsets that are there, so that
+            test speakers do not get into training unasked; all that are there where none begins with train-.
+
+    Raises:
+        DataError: nothing is found (says how to get the corpus), an unknown subset, a malformed list, or a file
+            that is listed twice.
+    """
+    corpus, root = find_corpus(name), Path(root)
+    if subsets and not corpus.has_subsets:
+        raise DataError(
+            f"--subset {' '.join(subsets)}: {name} has no subsets. Leave the option out."
+        )
+    found = corpus.utterances(root, subsets)
+    if not found:
+        raise corpus.missing(root, "no utterance was found there")
+    return sorted(_unique(found, root), key=lambda utterance: utterance.key)
+
+
+def _unique(utterances: list[Utterance], root: Path) -> list[Utterance]:
+    """Refuse a file listed twice; add a hash of the path to the keys of different files that would have the same."""
+    twice = [source for source, count in Counter(u.source for u in utterances).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"{root}: {twice[0]} is listed more than once ({len(twice)} such files). Every recording must occur once."
+        )
+    counts = Counter(utterance.key for utterance in utterances)
+    return [
+        u
+        if counts[u.key] == 1
+        else replace(u, key=f"{u.key}-{hashlib.sha256(u.source.encode()).hexdigest()[:10]}")
+        for u in utterances
+    ]

@@ -1,0 +1,79 @@
+"""What a corpus is, and what the readers of all layouts need."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from svae.errors import DataError
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One recording and its transcript."""
+
+    key: str
+    """Unique in the corpus; letters, digits, `-` and `_` only."""
+    audio: Path
+    text: str | None
+    """As the corpus has it; None where the corpus has no transcript of it at all."""
+    speaker: str
+    language: str
+    source: str
+    """The audio file relative to the corpus folder, as stored in the shards."""
+
+
+class Corpus(ABC):
+    """A corpus that `svae prepare` knows: what a person needs to know to get it, and how its layout is read."""
+
+    name: str
+    """What `svae prepare` calls it."""
+    title: str
+    folder: Path | None
+    """Where it is looked for by default; None: the user must say."""
+    how_to_get: str
+    layout: str
+    has_subsets: bool = False
+
+    @abstractmethod
+    def utterances(self, root: Path, subsets: Sequence[str]) -> list[Utterance]:
+        """List what is in `root`, in any order; `subsets` is empty where the corpus has none.
+
+        Raises:
+            DataError: the corpus is not there (`missing`), or its lists are malformed.
+        """
+
+    def missing(self, root: Path, what: str) -> DataError:
+        """Return the error of a corpus that is not where it was looked for."""
+        return DataError(
+            f"{self.title} was not found in {root.absolute()}: {what}.\n{self.how_to_get}\n"
+            f"Expected layout: {self.layout}.\nThen run: svae prepare {self.name} --root {self.folder}"
+        )
+
+
+def sanitize_key(name: str) -> str:
+    """Replace everything but letters, digits, `-` and `_` by `_`: a key must survive in a webdataset member's name."""
+    return re.sub(r"[^\w-]", "_", name)
+
+
+def possible_folders(root: Path, *names: str) -> list[Path]:
+    """Return where a corpus may begin: at the root, or in a folder of its own name below."""
+    return [folder for folder in (root, *(root / name for name in names)) if folder.is_dir()]
+
+
+def read_text(path: Path) -> str | None:
+    """Read a small text file; None where there is none."""
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return None
+
+
+def read_texts(paths: list[Path]) -> list[str | None]:
+    """Read many small files; on a network disk each one waits, so many wait at once."""
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(read_text, paths))

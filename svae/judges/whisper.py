@@ -1,0 +1,106 @@
+"""Whisper, the recogniser of most published word error rates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from svae.audio import SPEECH_RATE
+from svae.judges.clips import at_speech_rate, batches
+from svae.runtime.pretrained import (
+    load_pretrained,
+    quiet_transformers,
+    revision,
+    split_revision,
+    weights_sha256,
+)
+
+OFFLINE = "Without a network use --asr pocketsphinx, or a local folder: whisper:FOLDER."
+WINDOW_SECONDS = 30.0
+"""What Whisper was trained to hear at a time."""
+
+
+class Whisper:
+    """Whisper through transformers: beam search without sampling or temperature fallback, windows of 30 s."""
+
+    def __init__(
+        self,
+        source: str,
+        device: str | torch.device = "cpu",
+        *,
+        language: str = "en",
+        num_beams: int | None = None,
+        batch_size: int = 1,
+    ) -> None:
+        from transformers import WhisperForConditionalGeneration, WhisperProcessor
+
+        self.device = torch.device(device)
+        self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
+        self.batch_size = batch_size
+        name, pinned = split_revision(source)
+
+        def load(local: bool) -> tuple[Any, Any]:
+            where: dict[str, Any] = {"local_files_only": local, "revision": pinned}
+            processor = WhisperProcessor.from_pretrained(name, **where)
+            model = WhisperForConditionalGeneration.from_pretrained(name, dtype=self.dtype, **where)
+            return processor, model
+
+        spec = f"whisper:{source}"
+        self._processor, model = load_pretrained(
+            load, name, option=f"--asr {spec}", offline=OFFLINE, probe="config.json"
+        )
+        self._model = model.to(self.device).eval()
+        self._settings: dict[str, Any] = {"num_beams": num_beams or 5, "do_sample": False}
+        if getattr(model.generation_config, "lang_to_id", None):  # English-only models know neither
+            self._settings |= {"language": language, "task": "transcribe"}
+        self.description: dict[str, Any] = {
+            "spec": spec,
+            "asr": "whisper",
+            "model": name,
+            "revision": pinned or revision(name),
+            "sha256": weights_sha256(name),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "decoding": {**self._settings, "window_seconds": WINDOW_SECONDS},
+            "transformers": metadata.version("transformers"),
+        }
+
+    @torch.inference_mode()
+    def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SPEECH_RATE) -> list[str]:
+        """Return the text of each waveform (S,); beyond 30 s it is cut into windows and the texts are joined."""
+        pieces: list[Tensor] = []
+        owners: list[int] = []
+        for owner, waveform in enumerate(waveforms):
+            for piece in at_speech_rate(waveform, sample_rate).split(
+                int(WINDOW_SECONDS * SPEECH_RATE)
+            ):
+                if piece.shape[0]:
+                    pieces.append(piece)
+                    owners.append(owner)
+        heard: list[str] = []
+        for batch in batches(pieces, self.batch_size):
+            heard += self._pieces(batch)
+        texts: list[list[str]] = [[] for _ in waveforms]
+        for owner, text in zip(owners, heard, strict=True):
+            texts[owner].append(text)
+        return [" ".join(parts).strip() for parts in texts]
+
+    def _pieces(self, pieces: Sequence[Tensor]) -> list[str]:
+        """Return the text of each piece of at most 30 s; the features of all are padded to that length."""
+        inputs = self._processor(
+            [piece.numpy() for piece in pieces],
+            sampling_rate=SPEECH_RATE,
+            return_tensors="pt",
+            return_attention_mask=True,
+        )
+        with quiet_transformers():  # its advice about generation settings is for who writes them
+            ids = self._model.generate(
+                inputs.input_features.to(self.device, self.dtype),
+                attention_mask=inputs.attention_mask.to(self.device),
+                **self._settings,
+            )
+        texts = self._processor.batch_decode(ids, skip_special_tokens=True)
+        return [text.strip() for text in texts]

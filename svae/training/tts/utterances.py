@@ -1,0 +1,114 @@
+"""What `train-tts` reads: which shards, which of their utterances, and where prompts come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypedDict
+
+from svae.config import TTSTrainConfig
+from svae.data.index import ShardIndex, read_index
+from svae.data.select import unfit_utterances
+from svae.data.timings import Timings
+from svae.errors import ConfigError, DataError
+from svae.training.loop import Session
+
+
+class Limits(TypedDict):
+    """Which utterances are used, and how many fit into a batch; as the loaders in `svae.data` take them."""
+
+    batch_frames: int
+    """Padded frames of a rank's batch."""
+    hop_length: int
+    """Samples a frame."""
+    min_seconds: float
+    max_seconds: float
+
+
+def limits_of(config: TTSTrainConfig, hop_length: int, world_size: int) -> Limits:
+    """Return the recipe's limits for one of so many ranks."""
+    return {
+        "batch_frames": config.batch_frames // world_size,
+        "hop_length": hop_length,
+        "min_seconds": config.min_seconds,
+        "max_seconds": config.max_seconds,
+    }
+
+
+def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings | None]:
+    """Return the training index, the index validation reads, and the times of phones that the recipe names.
+
+    With times of phones both hold only the utterances that have them.
+
+    Raises:
+        ConfigError: a folder holds another kind of shards; prompts for `trainer.synthesize_every` are nowhere.
+        DataError: a folder is missing, damaged or has no texts.
+    """
+    index = read_index(config.data.root)
+    validation = index
+    if config.data.validation_root is not None:
+        validation = read_index(config.data.validation_root)
+    if index.kind == "features":
+        raise ConfigError(
+            f"{index.root}: holds teacher features; train-tts needs waveform or latent shards"
+        )
+    if not index.metadata["characters"]:
+        raise DataError(f"{index.root}: no utterance has a text; train-tts needs transcripts")
+    if validation.kind != index.kind:
+        raise ConfigError(
+            f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}"
+        )
+    if config.trainer.synthesize_every:
+        waveform_root(config, index)
+    if config.data.timings is None:
+        return index, validation, None
+    timings = Timings(config.data.timings)
+    if config.data.validation_root is not None:
+        validation = timings.select(validation)
+    # Last, because what `timings` counts as left out is that of its last selection.
+    selected = timings.select(index)
+    if config.data.validation_root is None:
+        validation = selected
+    return selected, validation, timings
+
+
+def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:
+    """Return the waveform shards that prompts are taken from.
+
+    Raises:
+        ConfigError: the run reads stored latents and the recipe does not name them.
+    """
+    if config.data.waveform_root is not None:
+        return Path(config.data.waveform_root)
+    if index.kind == "waveforms":
+        return index.root
+    raise ConfigError(
+        f"trainer.synthesize_every: {index.root} holds {index.kind}, and prompts are recordings. Pass "
+        "--set data.waveform_root=DIR (the shards that were encoded), or --set trainer.synthesize_every=0."
+    )
+
+
+def report_left_out(
+    session: Session, index: ShardIndex, limits: Limits, timings: Timings | None
+) -> None:
+    """Print how many utterances no batch will hold, by reason.
+
+    Raises:
+        DataError: none is left to train on.
+    """
+    if timings is not None and timings.left_out:
+        session.console.print(f"Left out: {timings.left_out} utterances without times of phones")
+    if not index.train:
+        raise DataError(
+            f"{index.root}: nothing to train on: all {len(index.samples)} utterances are held out for validation.\n"
+            "Run `svae prepare` with a smaller --validation, or on more data."
+        )
+    reasons = unfit_utterances(index, **limits)
+    if not reasons:
+        return
+    text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    left = len(index.train) - sum(reasons.values())
+    session.console.print(f"Left out of training: {text}; {left} utterances remain")
+    if left <= 0:
+        raise DataError(
+            f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds"
+        )

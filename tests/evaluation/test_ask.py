@@ -1,0 +1,97 @@
+"""Asking a judge: what the cache holds, who is asked again, and how far ahead recordings are read."""
+
+from __future__ import annotations
+
+import io
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import soundfile
+import torch
+from rich.console import Console
+
+from svae.evaluation.ask import Bench, Failed, Heard, _read_ahead, embed_all, transcribe_all
+from svae.evaluation.recordings import recording_from_file
+from svae.runtime.distributed import World
+
+
+class ASR:
+    description = {"asr": "fake"}
+
+    def transcribe(self, waveforms, sample_rate=16000):
+        return [f"{waveform.shape[0]} samples" for waveform in waveforms]
+
+
+class Speaker:
+    description = {"speaker": "fake"}
+
+    def embed(self, waveforms, sample_rate=16000):
+        return torch.stack([torch.tensor([0.6, w.max() * float("inf")]) for w in waveforms])
+
+
+class Asked:
+    """Refuses to answer: everything it is asked about must have been remembered."""
+
+    description = ASR.description
+
+    def transcribe(self, waveforms, sample_rate=16000):
+        raise AssertionError("asked again")
+
+
+@pytest.fixture
+def bench(tmp_path):
+    console = Console(file=io.StringIO())
+    return Bench(World(0, 1, torch.device("cpu")), tmp_path / "cache", 2, console)
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    for size in (800, 1600, 2400):
+        soundfile.write(tmp_path / f"{size}.wav", torch.full((size,), 0.5).numpy(), 16000)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF nothing")
+    names = ("800", "1600", "2400", "bad", "gone")
+    return {name: recording_from_file(tmp_path / f"{name}.wav") for name in names}
+
+
+def cached(bench, kind):
+    lines = next(bench.cache.glob(f"{kind}-*.jsonl")).read_text().split("\n")
+    return [row["answer"] for row in map(json.loads, filter(None, lines)) if "answer" in row]
+
+
+def test_answers_are_typed_and_the_cache_holds_them_in_the_form_it_always_had(bench, recordings):
+    found = transcribe_all(bench, ASR(), list(recordings.values()))
+    assert found[recordings["1600"].name] == Heard("1600 samples", 0.1)
+    assert isinstance(found[recordings["bad"].name], Failed)
+    assert "no such file" in found[recordings["gone"].name].reason
+    assert len(cached(bench, "asr")) == 3
+    assert {"text": "800 samples", "seconds": 0.05} in cached(bench, "asr")
+    good = [recordings[name] for name in ("800", "1600", "2400")]
+    again = transcribe_all(replace(bench, batch_size=1), Asked(), good)
+    assert again == {recording.name: found[recording.name] for recording in good}
+
+
+def test_an_embedding_that_is_not_finite_is_no_answer_and_is_remembered_as_such(bench, recordings):
+    found = embed_all(bench, "sim_ecapa", Speaker(), [recordings["800"]])
+    assert "not finite" in found[recordings["800"].name].reason
+    assert cached(bench, "sim_ecapa") == [{"error": found[recordings["800"].name].reason}]
+
+
+def test_only_the_next_batch_is_read_while_a_batch_is_heard(recordings):
+    begun = []
+
+    def watched(name):
+        class Watched:
+            def load(self, rate):
+                begun.append(name)
+                return recordings[name].load(rate)
+
+        return [(name, Watched())]
+
+    with ThreadPoolExecutor(1) as pool:
+        batches = _read_ahead([watched("800"), watched("1600"), watched("2400")], pool)
+        assert [name for name, _ in next(batches)] == ["800"]
+        assert "2400" not in begun
+        assert [name for batch in batches for name, _ in batch] == ["1600", "2400"]
+    assert begun == ["800", "1600", "2400"]

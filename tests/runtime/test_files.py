@@ -1,0 +1,176 @@
+"""Files and folders that are whole or absent, and folders that one process holds alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from svae.errors import ConfigError, SvaeError
+from svae.runtime import files
+from svae.runtime.files import (
+    LOCK_NAME,
+    atomic_folder,
+    atomic_path,
+    folder_lock,
+    leftovers,
+    remove_leftovers,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(ValueError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        assert leftovers(tmp_path) == [temporary]
+        raise ValueError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole_or_kept(tmp_path):
+    folder = tmp_path / "folder"
+    with atomic_folder(folder) as temporary:
+        (temporary / "below").mkdir()
+        (temporary / "below" / "file").write_text("one")
+        assert not folder.exists() and leftovers(tmp_path) == [temporary]
+    with pytest.raises(ValueError), atomic_folder(folder) as temporary:
+        (temporary / "file").write_text("half")
+        raise ValueError
+    assert (folder / "below" / "file").read_text() == "one"
+    with atomic_folder(folder) as temporary:
+        (temporary / "file").write_text("two")
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_killed_processes_left_is_found_and_deleted(tmp_path):
+    (tmp_path / ".a.tar.tmp-1").write_text("half")
+    (tmp_path / ".b.tmp-2").mkdir()
+    (tmp_path / ".b.tmp-2" / "file").write_text("half")
+    (tmp_path / "kept.tmp").write_text("whole")
+    remove_leftovers(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.tmp"]
+
+
+# ----------------------------------------------------------------------------------------------- the lock
+
+HOLD = """
+import sys, time
+from svae.runtime.files import folder_lock
+with folder_lock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def hold(folder: Path, seconds: float) -> subprocess.Popen:
+    """Start a process that holds a folder, and wait until it does."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder, str(seconds)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def write_lock(folder: Path, **changes) -> None:
+    (folder / LOCK_NAME).write_text(json.dumps(files._this_process() | changes))
+
+
+def ended_process() -> int:
+    """Return the number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_second_process_is_refused_with_host_and_number_of_the_first(tmp_path):
+    process = hold(tmp_path, 60)
+    try:
+        message = rf"process {process.pid} on host {socket.gethostname()} .*working in this folder"
+        with pytest.raises(SvaeError, match=message), folder_lock(tmp_path):
+            pytest.fail("two processes in one folder")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_the_lock_ends_with_the_block_also_on_an_error(tmp_path):
+    with folder_lock(tmp_path):
+        assert (tmp_path / LOCK_NAME).exists()
+        with pytest.raises(ConfigError, match="working in this folder"), folder_lock(tmp_path):
+            pytest.fail("locked twice")
+        assert (tmp_path / LOCK_NAME).exists()  # who was refused did not delete it
+    with pytest.raises(ValueError), folder_lock(tmp_path):
+        raise ValueError
+    with folder_lock(tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path):
+    process = hold(tmp_path, 60)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / LOCK_NAME).exists()
+    with folder_lock(tmp_path):
+        assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+def test_a_lock_whose_number_belongs_to_another_process_by_now_is_taken_over(tmp_path):
+    write_lock(tmp_path, started="1")
+    with folder_lock(tmp_path):
+        pass
+    write_lock(tmp_path)  # this very process, which lives
+    with pytest.raises(ConfigError, match=f"process {os.getpid()}"), folder_lock(tmp_path):
+        pytest.fail("a living process lost its lock")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+def test_a_lock_that_says_nothing_is_respected(tmp_path, text):
+    (tmp_path / LOCK_NAME).write_text(text)
+    with pytest.raises(ConfigError, match="another process is working.*delete "):
+        with folder_lock(tmp_path):
+            pytest.fail("the lock was not respected")
+
+
+def test_the_lock_of_another_host_is_respected_even_if_its_number_is_free_here(tmp_path):
+    write_lock(tmp_path, host="elsewhere", pid=ended_process())
+    with pytest.raises(ConfigError, match="on host elsewhere"), folder_lock(tmp_path):
+        pytest.fail("the lock was not respected")
+
+
+def test_of_many_that_find_a_dead_lock_at_once_one_gets_the_folder(tmp_path):
+    write_lock(tmp_path, pid=ended_process())
+
+    def attempt(_: int) -> bool:
+        try:
+            with folder_lock(tmp_path):
+                time.sleep(0.5)
+                return True
+        except ConfigError:
+            return False
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(attempt, range(8))) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be locked"), folder_lock(tmp_path / "nowhere"):
+        pytest.fail("locked")
