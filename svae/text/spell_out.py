@@ -101,6 +101,8 @@ def _spell_capitals(text: str) -> str:
 def _is_initialism(word: str, match: re.Match[str]) -> bool:
     if word in COMMON_CAPITALS or word in ACRONYMS:
         return False
+    if word == "AM" and re.search(r"\bI $", match.string[: match.start()]):
+        return False
     known = word.lower() in dictionary()
     if known and _is_shouted(match):
         return False

@@ -48,6 +48,8 @@ def test_cases_are_read_as_a_careful_reader_reads_them(name):
         "It was a well-known, half-forgotten song (an old one).",
         "I am sure that no one in the house saw it. May we go?",
         "O Captain! My Captain! our fearful trip is done",
+        "Chapter I read yesterday, and the part I want is gone. I AM sure.",
+        "A class C licence; the cat sat. Will May come?",
         "Mark and Will went to the drive on Saint John's street.",
     ],
 )
