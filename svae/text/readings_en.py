@@ -309,30 +309,7 @@ def read_with_unit(match: Match) -> str:
     """A number and a unit; the unit in the singular after one, or before a noun after `a`."""
     article, number, gap, unit = match[1] or "", match[2], match[3], match[4]
     names = read_unit_name(unit)
-    if names is None or (
-        unit
-        in (
-            "in",
-            "m",
-            "a",
-            "h",
-            "s",
-            "d",
-            "C",
-            "F",
-            "A",
-            "V",
-            "K",
-            "J",
-            "N",
-            "l",
-            "L",
-            "g",
-            "t",
-            "oz",
-        )
-        and not read_is_unit(match, unit, gap)
-    ):
+    if names is None or not read_is_unit(match, unit, gap):
         return match[0]
     following = re.match(r"\s+([a-z]{3,})", match.string[match.end() :])
     before_noun = bool(article) and following is not None and following[1] not in NOT_COUNTED
@@ -341,31 +318,32 @@ def read_with_unit(match: Match) -> str:
 
 
 def read_is_unit(match: Match, unit: str, gap: str) -> bool:
-    """Return whether what may be another word is a unit here: no `5 in the box`, no `4 A`."""
+    """Return whether what may be another word is a unit here: no `5 in the box`, no `the 90s`."""
     rest = match.string[match.end() :]
     if unit == "in":
-        return (
-            gap == ""
-            or rest[:1] == "."
-            and rest[1:2] in ("", " ", ",")
-            or bool(re.match(r"\s*(?:[x×,)]|by\b|long|wide|tall|high|deep|thick)", rest))
+        is_end = match[0][-1] == "." or re.match(r"\.(?:[ ,]|$)", rest) is not None
+        has_measure = (
+            re.match(r"\s*(?:[x×,)]|by\b|long|wide|tall|high|deep|thick)", rest) is not None
         )
-    if unit in ("C", "F", "A", "a", "K", "d", "s"):
-        return (
-            unit in ("s", "d")
-            and bool(gap == "" or rest[:1] in (".", ",", ""))
-            and not re.match(
-                r"\d0$",
-                match[2][-2:] if len(match[2]) in (2, 4) and gap == "" and unit == "s" else "",
-            )
-        )
+        return gap == "" or is_end or has_measure
+    if unit in ("s", "d"):
+        is_decade = gap == "" and unit == "s" and re.fullmatch(r"\d0|\d{3}0", match[2]) is not None
+        return not is_decade and (gap == "" or rest[:1] in (".", ",", ""))
     return True
 
 
 def read_roman_after(match: Match) -> str:
     """Read a Roman numeral after a word such as Chapter."""
-    value = roman(match[2])
-    return match[0] if value is None else f"{match[1]} {cardinal(value)}"
+    value, following = roman(match[2]), re.match(r"\s+([a-z']+)", match.string[match.end() :])
+    is_letter = len(match[2]) == 1 and match[2] in "CDLM"
+    is_pronoun = (
+        match[2] == "I"
+        and "War" not in match[1]
+        and (match[1][0].islower() or following is not None and following[1] not in AFTER_PART)
+    )
+    if value is None or is_letter or is_pronoun:
+        return match[0]
+    return f"{match[1]} {cardinal(value)}"
 
 
 def read_roman_of_name(match: Match) -> str:
@@ -443,6 +421,10 @@ AFTER = (
     "appendix|Phase|phase|Type|type|Class|class|Level|level|World War|Super Bowl|Stage|stage|Title|Grade|Figure|Table|"
     "Mark|Rocky|Apollo|Schedule|Form|Division|division|Episode|Unit|Season|Game|Canto|War"
 )
+AFTER_PART = frozenset(
+    "is was begins began ends ended of and or to in has had covers tells shows describes deals opens starts by for on".split()
+)
+"""What follows the numeral of `Part I` rather than the pronoun."""
 PHONE_WORDS = r"(?:[Cc]all|[Dd]ial|[Rr]ing|[Tt]ext|[Pp]hone|[Tt]elephone|[Tt]el\.?|[Ff]ax)"
 PER = {
     "month": "month", "mo": "month", "year": "year", "yr": "year", "day": "day", "week": "week", "wk": "week",

@@ -139,6 +139,17 @@ def prepare_sentences(
     return list[str](folded), notes
 
 
+def prepare_prompt_text(
+    text: str, vocabulary: Vocabulary, *, language: str | None, lexicon: Lexicon | None = None
+) -> str:
+    """Return what is said in a reference as a model reads it: spelled out as the text that is to be spoken is.
+
+    Raises:
+        DataError: as `prepare_sentences`.
+    """
+    return " ".join(prepare_sentences(text, vocabulary, language=language, lexicon=lexicon)[0])
+
+
 def _spoken_sentences(
     text: str,
     vocabulary: Vocabulary,
@@ -166,13 +177,9 @@ def _spoken_sentences(
         raise DataError(
             "text: nothing in it is spoken; expected at least one word or number beside pauses and marks"
         )
-    found[-1].pause_after = 0.0 if not _ends_with_pause(text) else found[-1].pause_after
+    if re.search(PAUSE.pattern + r"\s*$", text, re.IGNORECASE) is None:
+        found[-1].pause_after = 0.0  # the end of a text needs no silence that nobody asked for
     return found
-
-
-def _ends_with_pause(text: str) -> bool:
-    last = text.rstrip()
-    return bool(last) and bool(re.search(PAUSE.pattern + r"$", last, re.IGNORECASE))
 
 
 def _parts(text: str, language: str | None) -> list[Paragraph]:

@@ -24,6 +24,8 @@ _ESCAPED = {'"': "\ue000", "\\": "\ue001"}
 """Private-use characters that stand for what wetext would return escaped."""
 _FIRST_STAND_IN = 0xF0000
 """From here on private characters stand for what no rule may touch."""
+_STRETCH = re.compile(r"(?:\S+\s*){1,40}|\s+")
+"""What the grammar is given at a time: its time grows with the square of the length."""
 _DASH = re.compile(r"\s*[—―]+\s*(?=\S)|(?<=[A-Za-z,.!?])\s+–\s+(?=\S)")
 
 
@@ -73,7 +75,8 @@ def _english(text: str) -> str:
     if re.search(r"\d", plain):
         plain = "".join(
             _grammar(part, "en") if re.search(r"\d", part) else part
-            for part in re.split(r"([\"\[\]{}<>\\\ue000-\uf8ff]+)", plain)
+            for stretch in re.split(r"([\"\[\]{}<>\\\ue000-\uf8ff]+)", plain)
+            for part in _STRETCH.findall(stretch)
         )
     for pattern, reading in LEFT_OVER:
         plain = pattern.sub(reading, plain)
@@ -100,6 +103,8 @@ def _spell_capitals(text: str) -> str:
 
 def _is_initialism(word: str, match: re.Match[str]) -> bool:
     if word in COMMON_CAPITALS or word in ACRONYMS:
+        return False
+    if word == "AM" and re.search(r"\bI $", match.string[: match.start()]):
         return False
     known = word.lower() in dictionary()
     if known and _is_shouted(match):

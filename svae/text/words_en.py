@@ -44,7 +44,7 @@ ABBREVIATIONS = {
     "Univ.": ("University", False), "Assn.": ("Association", True), "Govt.": ("Government", False),
     "govt.": ("government", True), "est.": ("established", False), "Est.": ("Established", False),
     "misc.": ("miscellaneous", True), "incl.": ("including", False), "excl.": ("excluding", False),
-    "doz.": ("dozen", False), "tel.": ("telephone", False), "Tel.": ("Telephone", False), "max.": ("maximum", True), "ext.": ("extension", False),
+    "doz.": ("dozen", False), "tel.": ("telephone", False), "Tel.": ("Telephone", False), "ext.": ("extension", False),
     "Apt.": ("Apartment", False), "apt.": ("apartment", False), "Blvd.": ("Boulevard", True), "Ave.": ("Avenue", True),
     "Rd.": ("Road", True), "Hwy.": ("Highway", True), "a.k.a.": ("A-K-A", False), "R.S.V.P.": ("R-S-V-P", True),
     "w/c": ("week commencing", False), "b/c": ("because", False), "c/o": ("care of", False), "Attn.": ("Attention", False),

@@ -8,7 +8,7 @@ from svae.errors import ConfigError, DataError
 from svae.text.lexicon import Lexicon
 from svae.text.markup import ITEM_SECONDS, PARAGRAPH_SECONDS, RULE_SECONDS, plain_paragraphs
 from svae.text.phonemes import PhonemeVocabulary, without_phones
-from svae.text.sentences import prepare_sentences
+from svae.text.sentences import prepare_prompt_text, prepare_sentences
 from svae.text.vocabulary import Vocabulary
 
 PHONEMES = PhonemeVocabulary()
@@ -132,6 +132,12 @@ def test_refused_characters_come_with_the_option_that_leaves_them_out():
         ] == ["Hello there."]
 
 
+def test_what_is_said_in_a_reference_is_spelled_out_too():
+    assert prepare_prompt_text("In 1999 it rose.\nYes.", PHONEMES, language="en") == (
+        "In nineteen ninety nine it rose. Yes."
+    )
+
+
 def test_the_other_case_is_folded_for_any_text_of_a_model():
     assert Vocabulary.from_characters(["hello"]).fit("  HELLO\nHello ") == "hello hello"
 
@@ -171,7 +177,7 @@ def test_a_lexicon_overrides(tmp_path):
     assert without_phones(sentences[0]) == "The Bass of nwin, Raghunathan's, and basses."
     symbols = " ".join(symbol for symbol in PHONEMES.read(sentences[0]) if symbol != " ")
     assert "B EY S" in symbols and "R AA G UW N AA T AH N Z" in symbols and "B AE S IH Z" in symbols
-    characters = Vocabulary.from_characters([text + "w"])
+    characters = Vocabulary.from_characters([text + "wi"])
     assert prepare_sentences("of Nguyen.", characters, language="en", lexicon=lexicon)[0] == [
         "of nwin."
     ]
