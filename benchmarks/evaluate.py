@@ -221,9 +221,8 @@ def main() -> None:
         root = Path(name)
         recordings, noisy = [], []
         for i in range(count):
-            wave = clip(
-                i, 1.0 if tiny else 4.0 + 6.0 * (i * 0.618 % 1)
-            )  # 4 to 10 s, as in the list
+            # 4 to 10 s, as in the list.
+            wave = clip(i, 1.0 if tiny else 4.0 + 6.0 * (i * 0.618 % 1))
             for kind, found in (("clean", recordings), ("noisy", noisy)):
                 path = root / f"{kind}-{i}.wav"
                 save_audio(

@@ -150,9 +150,8 @@ def train(
     )
     config = TTSTrainConfig(data=TTSDataConfig(root="."), trainer=trainer, dit=cfg)
     world = World(rank=0, world_size=1, device=device)
-    vae = MelFrames(num_bins=channels).to(
-        device
-    )  # normalises nothing; the batch holds what is learned
+    # Normalises nothing; the batch holds what is learned.
+    vae = MelFrames(num_bins=channels).to(device)
     state = build_state(config, vae, VOCABULARY, world)
     characters = round(args.seconds * CHARACTERS_PER_SECOND)
     data = UtteranceBatch(

@@ -103,9 +103,8 @@ def synthesize(
             ]
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         samples, source_rate = soundfile.read(wav, dtype="float32")
-    played_at = 20 * round(
-        source_rate * voice.warp / 20
-    )  # a round number keeps the resampling kernel small
+    # A round number keeps the resampling kernel small.
+    played_at = 20 * round(source_rate * voice.warp / 20)
     resampled = torchaudio.functional.resample(
         torch.from_numpy(samples), played_at, SAMPLE_RATE
     ).numpy()

@@ -53,10 +53,11 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
     model = open_checkpoint(tts, kind="tts")
     inner = open_checkpoint(model.folder / "vae", kind="vae")
     shape = inner.config["model"]
+    # With the statistics that the TTS was trained with.
     weights, steps = (
         inner.model_state(),
         inner.config["step"],
-    )  # with the statistics that the TTS was trained with
+    )
     if vae is not None:
         other = open_checkpoint(vae, kind="vae")
         if not same_encoder(inner, other):

@@ -125,9 +125,8 @@ def main() -> None:
     batch.write_text("".join(json.dumps(row) + "\n" for row in wanted), encoding="utf-8")
     synthesize_batch(batch, SynthesizeOptions(model=args.model), args.out)
     recordings = [args.out / row["out"] for row in wanted]
-    rows = listen(
-        [path for path in recordings if path.with_suffix(".json").is_file()]
-    )  # written after the recording
+    # Written after the recording.
+    rows = listen([path for path in recordings if path.with_suffix(".json").is_file()])
     summary = {
         "recordings": len(rows),
         "spoilt": sum(bool(row["spoilt"]) for row in rows),

@@ -43,9 +43,10 @@ def record(samples: np.ndarray, sample_rate: int, rng: np.random.Generator) -> n
 def _gains(sample_rate: int, rng: np.random.Generator) -> np.ndarray:
     """Return random smooth gains (F,) in decibels at `_TAPS // 2 + 1` frequencies: cosines of the logarithm of frequency."""
     hertz = np.linspace(0, sample_rate / 2, _TAPS // 2 + 1)
+    # 0 to 1.
     place = np.log(np.maximum(hertz, _LOWEST_HZ) / _LOWEST_HZ) / np.log(
         sample_rate / 2 / _LOWEST_HZ
-    )  # 0 to 1
+    )
     heights = rng.normal(0, COLOUR_DB, COLOUR_TERMS)
     return sum(h * np.cos(np.pi * (n + 1) * place) for n, h in enumerate(heights))
 

@@ -152,9 +152,8 @@ def train(model: ECAPA_TDNN, speakers: dict, held_out: dict, args: argparse.Name
     started, recent = time.time(), []
     for step in range(args.steps):
         progress = step / args.steps
-        margin = 0.2 * min(
-            1.0, progress / 0.3
-        )  # grows in, because a full margin from the start is hard to fit
+        # Grows in, because a full margin from the start is hard to fit.
+        margin = 0.2 * min(1.0, progress / 0.3)
         criterion = LogSoftmaxWrapper(AdditiveAngularMargin(margin=margin, scale=30))
         factor = min(1.0, (step + 1) / args.warmup) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for settings in optimizer.param_groups:

@@ -92,9 +92,8 @@ def _evaluate(
         for name, folder in options.others
     }
     if options.wavs is not None:
-        existing_seeds(
-            items, options.wavs
-        )  # a folder that is not there is found before the judges load
+        # A folder that is not there is found before the judges load.
+        existing_seeds(items, options.wavs)
     judges = load_judges(options, plan.protocol, world)
     console.print(f"Judges on {describe_device(world.device)}")
     bench = Bench(world, options.cache or out / "cache", batch_size(options, world), console)

@@ -234,9 +234,8 @@ def stoi(reference: Tensor, degraded: Tensor, sample_rate: int) -> float:
     if not reference.any():
         raise UndefinedScoreError("the reference is silent")
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "error", RuntimeWarning
-        )  # pystoi warns and returns 1e-5 where it has too few frames
+        # Pystoi warns and returns 1e-5 where it has too few frames.
+        warnings.simplefilter("error", RuntimeWarning)
         try:
             value = float(
                 pystoi.stoi(reference.double().numpy(), degraded.double().numpy(), sample_rate)

@@ -148,9 +148,8 @@ class EcapaOverWavLM(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Embed 16 kHz waveforms (B, S) of equal length; return (B, E)."""
-        normal = F.layer_norm(
-            waveform, waveform.shape[1:]
-        )  # as s3prl prepares what WavLM-large hears
+        # As s3prl prepares what WavLM-large hears.
+        normal = F.layer_norm(waveform, waveform.shape[1:])
         states = torch.stack(self.wavlm(normal, output_hidden_states=True).hidden_states)
         mixed = torch.einsum("l,lbtc->bct", self.feature_weight.softmax(dim=0), states) + 1e-6
         x = self.layer1(F.instance_norm(mixed))

@@ -203,9 +203,8 @@ def _load(
             local_files_only=local_files_only,
             output_loading_info=True,
         )
-    missing = sorted(
-        key for key in info["missing_keys"] if not key.endswith("masked_spec_embed")
-    )  # training only
+    # Training only.
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith("masked_spec_embed"))
     if missing:
         raise ConfigError(
             f"{where}: weights are missing ({len(missing)}): {', '.join(missing[:4])}"

@@ -60,9 +60,8 @@ def guess(word: str) -> tuple[str, ...] | None:
         state = _step(weights, "enc", letter, state)
     found: list[str] = []
     last = _START
-    for _ in range(
-        2 * len(letters) + 4
-    ):  # no word has more phones; without an end it would not stop
+    # No word has more phones; without an end it would not stop.
+    for _ in range(2 * len(letters) + 4):
         state = _step(weights, "dec", last, state)
         last = int((weights["fc_w"] @ state + weights["fc_b"]).argmax())
         if last == _END:

@@ -33,9 +33,8 @@ def rotary_angles(num_frames: int, head_dim: int, device: torch.device) -> tuple
 def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     """Rotate neighbouring channel pairs of x (..., T, head_dim) by their position's angles."""
     cos, sin = rotary
-    if x.dtype == torch.float32 and without_gradient(
-        x
-    ):  # a product of complex numbers: one pass over the memory
+    # A product of complex numbers: one pass over the memory.
+    if x.dtype == torch.float32 and without_gradient(x):
         turned = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * torch.complex(cos, sin)
         return torch.view_as_real(turned).flatten(-2)
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)

@@ -32,17 +32,15 @@ class DurationPredictor(nn.Module):
 
     def __init__(self, vocab_size: int) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(
-            vocab_size + 1, FEATURES, padding_idx=0
-        )  # id 0 is padding, as in the DiT
+        # Id 0 is padding, as in the DiT.
+        self.embedding = nn.Embedding(vocab_size + 1, FEATURES, padding_idx=0)
         self.convs = nn.ModuleList(nn.Conv1d(FEATURES, FEATURES, 5, padding=2) for _ in range(2))
         self.cost = nn.Linear(FEATURES, 1)
         self.ends = nn.Parameter(torch.tensor(math.log(10.0)))
         self.trust = nn.Parameter(torch.tensor(math.log(40.0)))
         nn.init.zeros_(self.cost.weight)
-        nn.init.constant_(
-            self.cost.bias, math.log(math.expm1(2.5))
-        )  # 2.5 frames a character: 16 a second at 40 Hz
+        # 2.5 frames a character: 16 a second at 40 Hz.
+        nn.init.constant_(self.cost.bias, math.log(math.expm1(2.5)))
 
     def nominal_frames(self, tokens: Tensor) -> Tensor:
         """Return S (B,), float: frames of each text (B, L), -1 = padding, at the average rate."""

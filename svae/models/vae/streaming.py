@@ -162,9 +162,8 @@ class KeyValueCache:
         if self.blocks and self.blocks[-1][0].shape[2] + key.shape[2] <= BLOCK_FRAMES:
             last_key, last_value = self.blocks.pop()  # few large blocks instead of many small ones
             key, value = torch.cat([last_key, key], dim=2), torch.cat([last_value, value], dim=2)
-        self.blocks.append(
-            (key.contiguous(), value.contiguous())
-        )  # a view would keep the queries alive
+        # A view would keep the queries alive.
+        self.blocks.append((key.contiguous(), value.contiguous()))
 
 
 # ----------------------------------------------------------------------------------------------- windows
