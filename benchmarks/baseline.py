@@ -127,10 +127,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.query_bias, self.value_bias = (
-            nn.Parameter(torch.zeros(width)),
-            nn.Parameter(torch.zeros(width)),
-        )
+        self.query_bias = nn.Parameter(torch.zeros(width))
+        self.value_bias = nn.Parameter(torch.zeros(width))
         self.out = nn.Linear(out_width, out_width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,11 +147,9 @@ class GatedMLP(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.gate, self.up, self.down = (
-            nn.Linear(width, hidden),
-            nn.Linear(width, hidden),
-            nn.Linear(hidden, width),
-        )
+        self.gate = nn.Linear(width, hidden)
+        self.up = nn.Linear(width, hidden)
+        self.down = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to (B, T, width)."""
@@ -234,10 +230,8 @@ class BaselineVAE(nn.Module):
         width = cfg.encoder_channels * 2 ** len(cfg.encoder_strides)
         self.encoder = Encoder(cfg)
         self.projection = Projection(cfg, width)
-        self.mean, self.logvar = (
-            nn.Linear(cfg.latent_dim, cfg.latent_dim),
-            nn.Linear(cfg.latent_dim, cfg.latent_dim),
-        )
+        self.mean = nn.Linear(cfg.latent_dim, cfg.latent_dim)
+        self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim)
         self.decoder = Decoder(cfg.decoder, cfg.latent_dim)
 
     def encode(self, waveform: Tensor) -> tuple[Tensor, Tensor]:

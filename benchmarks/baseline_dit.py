@@ -19,10 +19,8 @@ class ResponseNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.gamma, self.beta = (
-            nn.Parameter(torch.zeros(channels)),
-            nn.Parameter(torch.zeros(channels)),
-        )
+        self.gamma = nn.Parameter(torch.zeros(channels))
+        self.beta = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise x (B, T, C)."""

@@ -51,10 +51,8 @@ def tasks(
 ) -> dict[str, dict[str, Callable[[], Tensor]]]:
     """Return what is measured: task → name → call; `fast` is a copy of the model with products in bfloat16."""
     g = torch.Generator().manual_seed(1)
-    x, prompt = (
-        torch.randn(1, LATENT_DIM, FRAMES, generator=g),
-        torch.randn(1, LATENT_DIM, FRAMES, generator=g),
-    )
+    x = torch.randn(1, LATENT_DIM, FRAMES, generator=g)
+    prompt = torch.randn(1, LATENT_DIM, FRAMES, generator=g)
     tokens, t = torch.randint(0, VOCABULARY, (1, CHARACTERS), generator=g), torch.tensor([0.3])
     condition = prompt.masked_fill(torch.arange(FRAMES) >= 120, 0.0)
     guided, guided_fast = (guided_velocity(m, condition, tokens, None, 2.0) for m in (model, fast))

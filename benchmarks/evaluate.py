@@ -211,11 +211,9 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    device, tiny, count = (
-        select_device(options.device),
-        options.tiny,
-        6 if options.tiny else options.clips,
-    )
+    device = select_device(options.device)
+    tiny = options.tiny
+    count = 6 if options.tiny else options.clips
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

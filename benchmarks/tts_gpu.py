@@ -217,13 +217,11 @@ def main() -> None:
     machine = describe(args.device)
     sizes = TINY if args.tiny else SIZES
     if args.tiny:
-        args.seconds, args.batches, args.steps, args.repeats, args.batch_seconds = (
-            0.5,
-            [1, 2],
-            [2, 4],
-            1,
-            1.0,
-        )
+        args.seconds = 0.5
+        args.batches = [1, 2]
+        args.steps = [2, 4]
+        args.repeats = 1
+        args.batch_seconds = 1.0
         args.modes = [mode for mode in args.modes if MODES[mode][1] is None]
     torch.manual_seed(0)
     vae = fold_weight_norm(SpeechVAE(TINY_VAE if args.tiny else VAEConfig())).to(args.device).eval()

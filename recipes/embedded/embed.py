@@ -54,10 +54,8 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
     inner = open_checkpoint(model.folder / "vae", kind="vae")
     shape = inner.config["model"]
     # With the statistics that the TTS was trained with.
-    weights, steps = (
-        inner.model_state(),
-        inner.config["step"],
-    )
+    weights = inner.model_state()
+    steps = inner.config["step"]
     if vae is not None:
         other = open_checkpoint(vae, kind="vae")
         if not same_encoder(inner, other):

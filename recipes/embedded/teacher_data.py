@@ -102,10 +102,8 @@ def batches(items: list, batch_seconds: float, rng: random.Random | None) -> lis
 def collate(group: list) -> tuple[Tensor, Tensor]:
     """Pad a batch with zeros: waveform (B, S) float32 in [-1, 1] and attention mask (B, S) int64."""
     longest = max(len(samples) for samples, *_ in group)
-    waveform, mask = (
-        torch.zeros(len(group), longest),
-        torch.zeros(len(group), longest, dtype=torch.int64),
-    )
+    waveform = torch.zeros(len(group), longest)
+    mask = torch.zeros(len(group), longest, dtype=torch.int64)
     for row, (samples, *_) in enumerate(group):
         waveform[row, : len(samples)] = samples.float() / 32768
         mask[row, : len(samples)] = 1

@@ -294,10 +294,8 @@ def f5_config(
 
     try:
         mel_dim, dim = official["proj_out.weight"].shape
-        depth, blocks = (
-            count(r"transformer_blocks\.(\d+)\."),
-            count(r"text_embed\.text_blocks\.(\d+)\."),
-        )
+        depth = count(r"transformer_blocks\.(\d+)\.")
+        blocks = count(r"text_embed\.text_blocks\.(\d+)\.")
         text_dim = official["text_embed.text_embed.weight"].shape[1]
         position = official["input_embed.conv_pos_embed.conv1d.0.weight"].shape
         sizes = {

@@ -159,10 +159,8 @@ def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple
                 "bias_at_final": decoder.get("use_bias_at_final", True),
             },
         }
-        teacher_dim, width = (
-            dac["distill_hidden_dim"],
-            dac["encoder_dim"] * 2 ** len(dac["encoder_rates"]),
-        )
+        teacher_dim = dac["distill_hidden_dim"]
+        width = dac["encoder_dim"] * 2 ** len(dac["encoder_rates"])
         problems = [
             (
                 decoder["num_mels"] != dac["vae_dim"],

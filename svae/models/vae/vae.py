@@ -77,11 +77,9 @@ class SpeechVAE(nn.Module):
     def __init__(self, cfg: VAEConfig, teacher_dim: int | None = None) -> None:
         super().__init__()
         self.cfg = cfg
-        self.sample_rate, self.latent_dim, self.teacher_dim = (
-            cfg.sample_rate,
-            cfg.latent_dim,
-            teacher_dim,
-        )
+        self.sample_rate = cfg.sample_rate
+        self.latent_dim = cfg.latent_dim
+        self.teacher_dim = teacher_dim
         self.hop_length = cfg.hop_length
         self.encoder = Encoder(cfg)
         self.projection = AttentionProjection(
