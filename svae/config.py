@@ -130,8 +130,38 @@ class BigVGANConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceFilterConfig:
+    """Decoder of pulses and noise through learned filters (neural homomorphic vocoder, svae/models/source_filter.py).
+
+    A small VAE's way to speech that is worth listening to, as harmonics and phases need not be learned.
+    """
+
+    hop: int = 100
+    """Samples between frames of the filters, even."""
+    rate: int = 4
+    """Frames of the filters per latent frame, even; times `hop` = hop length of the VAE."""
+    channels: int = 256
+    blocks: int = 6
+    """ConvNeXt blocks at the frame rate of the filters."""
+    kernel_size: int = 7
+    expansion: int = 3
+    """Width of a block's inner layer, times `channels`."""
+    phase_terms: int = 48
+    """Sine series over frequency by which the pulses' phase may differ from minimum phase."""
+    pitch_range: tuple[float, float] = (50.0, 550.0)
+    """Hz."""
+    pitch_bins: int = 128
+    """Pitch is predicted as one of so many classes, equally spaced on the logarithmic scale."""
+
+    @property
+    def hop_length(self) -> int:
+        """Samples that one latent frame becomes."""
+        return self.hop * self.rate
+
+
+@dataclass(frozen=True, kw_only=True)
 class VAEConfig:
-    """The speech VAE: DAC encoder, causal attention projection, diagonal Gaussian posterior, BigVGAN decoder."""
+    """The speech VAE: DAC encoder, causal attention projection, diagonal Gaussian posterior, BigVGAN (or another) decoder."""
 
     sample_rate: int = 16000
     latent_dim: int = 64
@@ -144,9 +174,15 @@ class VAEConfig:
     hop, with a window of four hops: a tenth of the work, and less to learn, which small models on a CPU need."""
     encoder_mel_bands: int = 80
     """With `encoder_mel_hop`."""
+    encoder_pitch_window: int = 0
+    """With `encoder_mel_hop`: the encoder also reads the spectrum below 1 kHz of a window of this many samples (even), long
+    enough to tell harmonics apart. 0: it does not."""
     encoder_linear_path: bool = False
     """With `encoder_mel_hop` and `decoder.linear_path`: a linear map of a frame's log-mels is added to the posterior's mean.
     It starts as the training data's principal components: the networks learn in minutes what else takes them hours."""
+    encoder_linear_latents: int = 0
+    """With `encoder_linear_path`: so many latents start as principal components. The others are left to the networks from the
+    start, for what log-mels do not say, such as the pitch. 0: all."""
     attention_heads: int = 8
     attention_mlp_ratio: int = 2
     initial_gain: float = 1.0
@@ -160,6 +196,13 @@ class VAEConfig:
     regulator_layers: int = 2
     """Convolution stages of the regulator that projects teacher features; 0 = a single 1x1 convolution."""
     decoder: BigVGANConfig = field(default_factory=BigVGANConfig)
+    source_filter: SourceFilterConfig | None = None
+    """Another decoder in place of `decoder`. null: BigVGAN."""
+
+    @property
+    def linear_path(self) -> bool:
+        """Whether linear maps stand beside encoder and decoder."""
+        return self.encoder_linear_path
 
     @property
     def hop_length(self) -> int:
@@ -175,6 +218,9 @@ class DiscriminatorConfig:
     period_channels: tuple[int, ...] = (32, 128, 512, 1024, 1024)
     fft_sizes: tuple[int, ...] = (2048, 1024, 512)
     spectral_channels: int = 32
+    spectral_input: Literal["complex", "log-magnitude"] = "complex"
+    """What of the short-time spectrum is judged. log-magnitude: no phases, and quiet bands count as much as loud ones, so that
+    small discriminators learn in minutes; for decoders whose phases come from a source."""
     bands: tuple[tuple[float, float], ...] = (
         (0.0, 0.1),
         (0.1, 0.25),
@@ -183,6 +229,8 @@ class DiscriminatorConfig:
         (0.75, 1.0),
     )
     """Each resolution's spectrum is cut at these fractions of the Nyquist frequency."""
+    window_seconds: float | None = None
+    """Judge only so much of every crop, from a random moment on: discriminators cost more than a small VAE. null: all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +238,8 @@ class TeacherConfig:
     """The frozen self-supervised speech model whose features the latents are pulled towards."""
 
     model: str = "microsoft/wavlm-large"
-    """`embedded` (the small CTC model in svae/assets), a local folder, or a Hugging Face hub id."""
+    """`embedded` (the small CTC model in svae/assets), a local folder, or a Hugging Face hub id: WavLM, HuBERT, wav2vec2,
+    w2v-BERT 2.0, or Whisper, whose encoder is taken."""
     layer: int | Literal["average"] = 23
     """Index into transformers' `hidden_states`: 0 is the input of the first layer, n the output of layer n, -1 the last;
     `average`: the mean over the outputs of all layers (1 to n)."""
@@ -207,6 +256,7 @@ class VAELossConfig:
     mel: float = 15.0
     """Multi-scale log-mel L1, summed over 7 scales."""
     feature_matching: float = 2.0
+    """0 is right with `vae.source_filter`: it compares phases, and the pulses' cannot be the original's."""
     adversarial: float = 1.0
     kl: float = 0.01
     """Summed over channels, averaged over frames and batch."""
@@ -214,6 +264,8 @@ class VAELossConfig:
     """Of the distance to the projected teacher features. null: no teacher (the acoustic baseline)."""
     alignment_form: Literal["cosine", "l1", "mse"] = "cosine"
     """cosine: minus the cosine similarity (the paper's). l1, mse: mean absolute or squared difference over channels."""
+    pitch: float = 1.0
+    """With `vae.source_filter`: cross entropy of the predicted pitch, in voiced frames."""
     adversarial_start_step: int = 0
     """Before this step there is no discriminator: neither trained nor felt by the generator."""
 

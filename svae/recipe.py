@@ -12,7 +12,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from svae.config import BigVGANConfig, DiTConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
+from svae.config import (
+    BigVGANConfig,
+    DiTConfig,
+    SourceFilterConfig,
+    TTSTrainConfig,
+    VAEConfig,
+    VAETrainConfig,
+)
 from svae.errors import ConfigError
 
 Config = TypeVar("Config", VAETrainConfig, TTSTrainConfig)
@@ -246,10 +253,15 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
 
 def _vae_problems(vae: VAEConfig) -> Iterator[str]:
     decoder: BigVGANConfig = vae.decoder
-    encoder_hop, decoder_hop = vae.hop_length, decoder.hop_length
+    encoder_hop, decoder_hop = vae.hop_length, (vae.source_filter or decoder).hop_length
     width = vae.encoder_channels * 2 ** len(vae.encoder_strides)
     if encoder_hop != decoder_hop:
-        yield f"vae.decoder: hop {decoder_hop} (product of upsample_rates, times istft_hop) differs from the encoder's, {encoder_hop}"
+        name, product = (
+            ("source_filter", "hop times rate")
+            if vae.source_filter
+            else ("decoder", "product of upsample_rates, times istft_hop")
+        )
+        yield f"vae.{name}: hop {decoder_hop} ({product}) differs from the encoder's, {encoder_hop}"
     if vae.encoder_mel_hop < 0 or vae.encoder_mel_hop % 2:
         yield f"vae.encoder_mel_hop: must be 0 or an even number, got {vae.encoder_mel_hop}"
     if decoder.istft_hop < 0 or decoder.istft_hop % 2:
@@ -260,7 +272,15 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield "vae.decoder.anti_aliasing: only an inverse STFT can do without it; set vae.decoder.istft_hop"
     if vae.encoder_linear_path and not vae.encoder_mel_hop:
         yield "vae.encoder_linear_path: reads log-mel frames; set vae.encoder_mel_hop"
-    if vae.encoder_linear_path != decoder.linear_path:
+    if vae.encoder_pitch_window < 0 or vae.encoder_pitch_window % 2:
+        yield f"vae.encoder_pitch_window: must be 0 or an even number, got {vae.encoder_pitch_window}"
+    if vae.encoder_pitch_window and not vae.encoder_mel_hop:
+        yield "vae.encoder_pitch_window: is read at the hops of log-mel frames; set vae.encoder_mel_hop"
+    if not 0 <= vae.encoder_linear_latents <= vae.latent_dim:
+        yield f"vae.encoder_linear_latents: must lie between 0 and latent_dim ({vae.latent_dim}), got {vae.encoder_linear_latents}"
+    if vae.source_filter is not None:
+        yield from _source_filter_problems(vae.source_filter, vae.sample_rate)
+    elif vae.encoder_linear_path != decoder.linear_path:
         yield "vae.encoder_linear_path and vae.decoder.linear_path: start from the same components; set both or neither"
     if len(decoder.upsample_rates) != len(decoder.upsample_kernel_sizes):
         yield "vae.decoder.upsample_kernel_sizes: needs one size per upsample rate"
@@ -281,6 +301,19 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield f"vae.attention_heads: must divide the encoder's output width {width}, got {vae.attention_heads}"
     if width % vae.latent_dim and vae.latent_dim % width:
         yield f"vae.latent_dim: must divide the encoder's output width {width} (or be a multiple of it), got {vae.latent_dim}"
+
+
+def _source_filter_problems(cfg: SourceFilterConfig, sample_rate: int) -> Iterator[str]:
+    if cfg.hop < 2 or cfg.hop % 2:
+        yield f"vae.source_filter.hop: must be an even number, got {cfg.hop}"
+    if cfg.rate < 2 or cfg.rate % 2:
+        yield f"vae.source_filter.rate: must be an even number, got {cfg.rate}"
+    if cfg.kernel_size < 1 or cfg.kernel_size % 2 == 0:
+        yield f"vae.source_filter.kernel_size: must be odd, got {cfg.kernel_size}"
+    if cfg.pitch_bins < 8:
+        yield f"vae.source_filter.pitch_bins: must be at least 8, got {cfg.pitch_bins}"
+    if not 20 <= cfg.pitch_range[0] < cfg.pitch_range[1] <= sample_rate / 8:
+        yield f"vae.source_filter.pitch_range: must rise between 20 Hz and an eighth of the sample rate, got {list(cfg.pitch_range)}"
 
 
 def _start_problems(config: VAETrainConfig) -> Iterator[str]:

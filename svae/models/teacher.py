@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from svae.assets import asset_path
 from svae.config import TeacherConfig
@@ -15,6 +17,7 @@ from svae.runtime.pretrained import load_pretrained, quiet_transformers
 
 WAVEFORM_TYPES = ("wavlm", "hubert", "wav2vec2")
 FILTERBANK_TYPES = ("wav2vec2-bert",)
+WHISPER_TYPES = ("whisper",)
 FILTERBANK_WINDOW, FILTERBANK_HOP = 400, 160
 """Samples of a log-mel window and between windows in transformers' SeamlessM4T feature extractor (25 and 10 ms)."""
 OFFLINE_ADVICE = "Without a network use `teacher.model: embedded` (with its `layer`), or a local transformers folder."
@@ -23,7 +26,8 @@ OFFLINE_ADVICE = "Without a network use `teacher.model: embedded` (with its `lay
 def frame_geometry(config: Any, stacked: int = 1) -> tuple[int, int]:
     """Return hop and receptive field, in samples, of one frame of a transformers speech encoder.
 
-    Frame k is computed from samples hop * k to hop * k + receptive field - 1 (before attention mixes frames).
+    Frame k is computed from samples hop * k to hop * k + receptive field - 1 (before attention mixes frames). Whisper's
+    frames are centred on sample hop * k itself, by reflection at the ends: as if they saw that sample alone.
 
     Args:
         config: The encoder's configuration.
@@ -31,11 +35,46 @@ def frame_geometry(config: Any, stacked: int = 1) -> tuple[int, int]:
     """
     if config.model_type in FILTERBANK_TYPES:
         return FILTERBANK_HOP * stacked, FILTERBANK_WINDOW + FILTERBANK_HOP * (stacked - 1)
+    if config.model_type in WHISPER_TYPES:
+        # Log-mel frames are centred on every 160th sample; the second convolution takes every second one.
+        return 2 * FILTERBANK_HOP, 1
     hop, receptive_field = 1, 1
     for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
         receptive_field += (kernel - 1) * hop
         hop *= stride
     return hop, receptive_field
+
+
+class WhisperStates(nn.Module):
+    """Whisper's encoder on as many frames as there are, in place of always 30 seconds.
+
+    Padded silence is no speech, and most of the work.
+
+    Args:
+        encoder: transformers' WhisperEncoder, cut off after the chosen layer.
+    """
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder: Any = encoder
+        self.config = encoder.config
+
+    def forward(self, features: Tensor, output_hidden_states: bool = False) -> SimpleNamespace:
+        """Map log-mel frames (B, bands, 2 K) to states (B, K, hidden_size): what enters the layers, then each one's output."""
+        encoder = self.encoder
+        x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(features)))).transpose(1, 2)
+        positions = encoder.embed_positions.weight
+        if x.shape[1] > len(positions):
+            raise ValueError(
+                f"Whisper hears at most {len(positions) / 50:g} seconds at once, got {x.shape[1] / 50:g}"
+            )
+        states = [x + positions[: x.shape[1]]]
+        for layer in encoder.layers:
+            states.append(layer(states[-1], None))
+        last = encoder.layer_norm(states[-1])
+        return SimpleNamespace(
+            last_hidden_state=last, hidden_states=states if output_hidden_states else None
+        )
 
 
 class Teacher:
@@ -66,7 +105,7 @@ class Teacher:
         """Return the layer's features (B, K, feature_dim), float32, of a waveform (B, 1, S) at the teacher's rate.
 
         Each item is normalised over its whole length as the checkpoint's feature extractor does it: to zero mean and
-        unit variance, or not, or (w2v-BERT) per mel band. On a CPU the teacher computes in float32 also within autocast.
+        unit variance, or not, or (w2v-BERT) per mel band, or (Whisper) by its loudest mel frame. On a CPU the teacher computes in float32 also within autocast.
         """
         if waveform.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # oneDNN's bfloat16 convolution is wrong for some widths of groups and kernels (torch 2.11, processors
@@ -88,6 +127,14 @@ class Teacher:
                 sampling_rate=self.sample_rate,
                 return_tensors="pt",
                 return_attention_mask=False,
+            )["input_features"].to(x.device)
+        elif self.model.config.model_type in WHISPER_TYPES:
+            inputs = self.extractor(
+                list(x.cpu().numpy()),
+                sampling_rate=self.sample_rate,
+                return_tensors="pt",
+                padding="longest",
+                truncation=False,
             )["input_features"].to(x.device)
         elif self.extractor.do_normalize:
             variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
@@ -129,7 +176,7 @@ class Teacher:
 def load_teacher(
     cfg: TeacherConfig, device: str | torch.device = "cpu", *, sample_rate: int = 16000
 ) -> Teacher:
-    """Load a teacher: WavLM, HuBERT, wav2vec2 (raw waveform) or w2v-BERT 2.0 (log-mel), without any head.
+    """Load a teacher: WavLM, HuBERT, wav2vec2 (raw waveform), w2v-BERT 2.0 or Whisper's encoder (log-mel), without any head.
 
     `cfg.layer` 0 is what enters the first transformer layer, n the output of layer n, -1 the last, `average` the mean
     of all outputs. Layers above the chosen one are not built.
@@ -178,8 +225,8 @@ def _load(
     from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 
     config = AutoConfig.from_pretrained(source, local_files_only=local_files_only)
-    if config.model_type not in WAVEFORM_TYPES + FILTERBANK_TYPES:
-        known = ", ".join(WAVEFORM_TYPES + FILTERBANK_TYPES)
+    if config.model_type not in (kinds := WAVEFORM_TYPES + FILTERBANK_TYPES + WHISPER_TYPES):
+        known = ", ".join(kinds)
         raise ConfigError(f"{where}: a {config.model_type} model; teachers can be {known}")
     depth = config.num_hidden_layers
     number = depth if isinstance(layer, str) else layer
@@ -192,6 +239,8 @@ def _load(
     # final LayerNorm, while 23 is the raw residual stream. `hidden_states[-1]` is the normalised state in
     # transformers 4 and the raw one in 5, so it is not used.
     config.num_hidden_layers = number if number >= 0 else depth + 1 + number
+    if config.model_type in WHISPER_TYPES:
+        config.decoder_layers = 0
     config.add_adapter = False
     config.use_intermediate_ffn_before_adapter = False
     with quiet_transformers():
@@ -203,6 +252,10 @@ def _load(
             local_files_only=local_files_only,
             output_loading_info=True,
         )
+    if config.model_type in WHISPER_TYPES:
+        if config.num_hidden_layers < depth:
+            model.encoder.layer_norm = nn.Identity()  # normalises the last layer's output only
+        model = WhisperStates(model.encoder)
     # Training only.
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("masked_spec_embed"))
     if missing:

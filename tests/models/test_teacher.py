@@ -18,6 +18,7 @@ from transformers.models.wav2vec2 import (
 )
 from transformers.models.wav2vec2_bert import Wav2Vec2BertConfig, Wav2Vec2BertModel
 from transformers.models.wavlm import WavLMConfig, WavLMForCTC, WavLMModel
+from transformers.models.whisper import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from svae.config import TeacherConfig
 from svae.errors import ConfigError
@@ -121,6 +122,81 @@ def test_w2v_bert_hears_log_mel_frames_without_padding(tmp_path, waveform):
     )  # an odd 21st log-mel frame is left out
     assert (teacher.hop_length, teacher.receptive_field) == (320, 560)
     torch.testing.assert_close(features, expected.hidden_states[2], atol=1e-5, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory) -> tuple[Path, nn.Module]:
+    """Write a small random Whisper as a transformers folder; return it and its encoder."""
+    torch.manual_seed(0)
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 3,
+        "decoder_layers": 1,
+        "encoder_ffn_dim": 24,
+        "decoder_ffn_dim": 24,
+    }
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    model = WhisperModel(
+        WhisperConfig(
+            **sizes, **heads, vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2
+        )
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.encoder.parameters():  # so that no norm is the identity
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    folder = tmp_path_factory.mktemp("whisper")
+    model.save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return folder, model.encoder
+
+
+def test_whisper_of_thirty_seconds_equals_transformers_own_states(whisper):
+    folder, encoder = whisper
+    audio = 0.1 * torch.randn(1, 1, 480_000, generator=torch.Generator().manual_seed(1))
+    inputs = WhisperFeatureExtractor()(
+        audio[0].numpy(), sampling_rate=16000, return_tensors="pt"
+    ).input_features
+    with torch.no_grad():
+        expected = encoder(inputs, output_hidden_states=True)
+    for layer, target in [
+        (0, expected.hidden_states[0]),
+        (2, expected.hidden_states[2]),
+        (-1, expected.last_hidden_state),
+    ]:
+        teacher = load_teacher(TeacherConfig(model=str(folder), layer=layer))
+        assert (teacher.hop_length, teacher.feature_dim) == (320, 16)
+        torch.testing.assert_close(teacher.features(audio), target, atol=2e-5, rtol=1e-4)
+    with pytest.raises(ValueError, match="at most 30 seconds"):
+        teacher.features(torch.cat([audio, audio], dim=-1))
+
+
+def test_whisper_computes_no_more_frames_than_there_are(whisper, waveform):
+    teacher = load_teacher(TeacherConfig(model=str(whisper[0]), layer="average"))
+    assert teacher.features(waveform).shape == (2, 13, 16)  # 4,000 samples are 25 log-mel frames
+    assert "average of 3 layers" in teacher.description
+    assert not any(name.startswith("decoder") for name, _ in teacher.model.named_parameters())
+
+
+@pytest.mark.parametrize("context", [0, 4000])
+def test_a_click_shows_in_whispers_frame_that_contains_it(whisper, context):
+    teacher = load_teacher(TeacherConfig(model=str(whisper[0]), layer=0))
+    frames, hop = 40, 400
+    noise = 1e-3 * torch.randn(
+        1, 1, 2 * context + frames * hop, generator=torch.Generator().manual_seed(0)
+    )
+    quiet = teacher.aligned_features(noise, context, frames, hop)[0]
+    for frame in (5, 17, 18, 31):
+        audio = noise.clone()
+        start = context + frame * hop + hop // 2 - 4  # the middle of the latent frame
+        audio[..., start : start + 8] = (
+            0.01  # quieter than would lower the floor that Whisper takes from the loudest frame
+        )
+        energy = (
+            (teacher.aligned_features(audio, context, frames, hop)[0] - quiet).square().sum(dim=-1)
+        )
+        assert abs(int(energy.argmax()) - frame) <= 1
+        centroid = (energy * torch.arange(frames)).sum() / energy.sum()
+        assert abs(float(centroid) - frame) < 0.6
 
 
 def test_is_frozen_in_eval_mode_and_records_no_gradient(tmp_path, waveform):

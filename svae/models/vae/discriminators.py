@@ -58,10 +58,12 @@ class SpectralDiscriminator(nn.Module):
         bins = fft_size // 2 + 1
         self.bands = [(int(low * bins), int(high * bins)) for low, high in cfg.bands]
         width = cfg.spectral_channels
+        self.log_magnitude = cfg.spectral_input == "log-magnitude"
+        inputs = 1 if self.log_magnitude else 2
         self.band_convs = nn.ModuleList(
             nn.ModuleList(
                 [
-                    conv2d(2, width, (3, 9), padding=(1, 4)),
+                    conv2d(inputs, width, (3, 9), padding=(1, 4)),
                     *(
                         conv2d(width, width, (3, 9), stride=(1, 2), padding=(1, 4))
                         for _ in range(3)
@@ -75,7 +77,7 @@ class SpectralDiscriminator(nn.Module):
         self.register_buffer("window", torch.hann_window(fft_size), persistent=False)
 
     def spectrogram(self, waveform: Tensor) -> Tensor:
-        """Return the STFT of (B, 1, S) as (B, 2, ceil(S / hop), fft_size / 2 + 1), real and imaginary part.
+        """Return the STFT of (B, 1, S) as (B, 2, ceil(S / hop), fft_size / 2 + 1), real and imaginary part, or log magnitude.
 
         As many frames as hops ("match stride"): the signal is extended by reflection on both sides, and the two
         frames that are centred on torch.stft's own padding at each end are dropped. Float32 even under autocast.
@@ -92,7 +94,13 @@ class SpectralDiscriminator(nn.Module):
                 center=True,
                 return_complex=True,
             )
-            return torch.view_as_real(spectrum[..., 2:-2]).permute(0, 3, 2, 1)
+            spectrum = spectrum[..., 2:-2]
+            if (
+                self.log_magnitude
+            ):  # a full-scale sine has magnitude fft_size / 4; 80 dB below it is silence
+                power = (spectrum.abs() / (self.fft_size / 4)).square()
+                return (0.25 * (power + 1e-8).log() + 2.0).mT[:, None]
+            return torch.view_as_real(spectrum).permute(0, 3, 2, 1)
 
     def forward(self, waveform: Tensor) -> list[Tensor]:
         """Return the feature maps of a waveform (B, 1, S), band by band, the verdict last."""

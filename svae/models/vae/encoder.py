@@ -113,6 +113,43 @@ class LogMel(nn.Module):
             return ((self.filters @ magnitude).clamp(min=self.floor).log() + 6.0) / 3.0
 
 
+class LowSpectrum(nn.Module):
+    """Log magnitudes below 1 kHz of a long window, in which harmonics are apart, as a fixed convolution.
+
+    Frame i is the Hann window of `size` samples that is centred on hop i.
+
+    Args:
+        sample_rate: In Hz.
+        hop: Samples between frames, even.
+        size: Samples of the window, even.
+    """
+
+    limit = 1000.0
+    """Hz."""
+    basis: Tensor
+
+    def __init__(self, sample_rate: int, hop: int, size: int) -> None:
+        super().__init__()
+        self.hop, self.size = hop, size
+        self.bins = math.ceil(self.limit * size / sample_rate)
+        """From the second bin on; the first is the offset."""
+        transform = torch.fft.rfft(torch.eye(size, dtype=torch.float64))[:, 1 : self.bins + 1]
+        transform = transform * torch.hann_window(size, dtype=torch.float64)[:, None]
+        # A full-scale sine has magnitude 1.
+        basis = torch.cat([transform.real, transform.imag], dim=1).T / (size / 4)
+        self.register_buffer("basis", basis[:, None].float(), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Map a waveform (B, 1, T * hop) to (B, bins, T)."""
+        with torch.autocast(waveform.device.type, enabled=False):
+            side = (self.size - self.hop) // 2
+            spectrum = F.conv1d(
+                waveform.to(self.basis.dtype), self.basis, stride=self.hop, padding=side
+            )
+            real, imaginary = spectrum.chunk(2, dim=1)
+            return ((real.square() + imaginary.square() + LogMel.floor**2).sqrt().log() + 6.0) / 3.0
+
+
 class Encoder(nn.Module):
     """Strided convolutions from waveform, or from its log-mel frames, to latent frames.
 
@@ -125,7 +162,12 @@ class Encoder(nn.Module):
         self.strides = cfg.encoder_strides
         hop, bands = cfg.encoder_mel_hop, cfg.encoder_mel_bands
         self.log_mel = LogMel(cfg.sample_rate, hop, bands) if hop else None
-        self.conv_pre = conv1d(bands if hop else 1, channels, 7)
+        size = cfg.encoder_pitch_window
+        self.low_spectrum = LowSpectrum(cfg.sample_rate, hop, size) if size else None
+        inputs = (bands if hop else 1) + (
+            0 if self.low_spectrum is None else self.low_spectrum.bins
+        )
+        self.conv_pre = conv1d(inputs, channels, 7)
         self.blocks = nn.ModuleList(
             EncoderBlock(channels * 2**i, s) for i, s in enumerate(cfg.encoder_strides)
         )
@@ -141,6 +183,8 @@ class Encoder(nn.Module):
         """
         hop = math.prod(self.strides)
         x = waveform if self.log_mel is None else self.log_mel(waveform)
+        if self.low_spectrum is not None:
+            x = torch.cat([x, self.low_spectrum(waveform).to(x.dtype)], dim=1)
         if self.log_mel is not None and frames is not None:
             x = x * length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
         x = self.conv_pre(x)

@@ -14,6 +14,7 @@ from torch import nn
 from svae.models.vae.bigvgan import AMPBlock, BigVGAN, InverseSTFT
 from svae.models.vae.encoder import Encoder, EncoderBlock, ResidualUnit
 from svae.models.vae.layers import AntiAliasedActivation, kaiser_sinc_taps
+from svae.models.vae.source_filter import ConvNeXtBlock, SourceFilterDecoder
 
 Span = tuple[int, int]
 """First and last position, both inclusive; negative where it begins before position 0."""
@@ -35,13 +36,25 @@ def encoder_reach(encoder: Encoder) -> tuple[int, int]:
     hop = math.prod(encoder.strides)
     if encoder.log_mel is not None:
         own = encoder.log_mel.hop
-        first, last, hop = first * own - 3 * own // 2, last * own + 5 * own // 2 - 1, hop * own
+        size = max(4 * own, 0 if encoder.low_spectrum is None else encoder.low_spectrum.size)
+        side = (size - own) // 2
+        first, last, hop = first * own - side, last * own + own + side - 1, hop * own
     return -(first // hop), last // hop
 
 
-def decoder_reach(decoder: BigVGAN) -> tuple[int, int]:
-    """Return how many latent frames to the left and to the right a frame of decoded samples depends on."""
+def decoder_reach(decoder: BigVGAN | SourceFilterDecoder) -> tuple[int, int]:
+    """Return how many latent frames to the left and to the right a frame of decoded samples depends on.
+
+    The phase of a source's pulses depends on all frames before; whoever decodes in chunks hands it on.
+    """
     span = (0, decoder.cfg.hop_length - 1)
+    if isinstance(decoder, SourceFilterDecoder):
+        span = _before_source_filter(decoder.cfg.hop, span)
+        for block in reversed(decoder.blocks):
+            assert isinstance(block, ConvNeXtBlock)
+            span = _before(block.depthwise, span)
+        first, last = _before(decoder.conv_pre, _before(decoder.upsample, span))
+        return -first, last
     if decoder.istft is not None:
         span = _before_istft(decoder.istft, span)
     span = _before_activation(decoder.activation_post, _before(decoder.conv_post, span))
@@ -79,6 +92,15 @@ def _before_istft(istft: InverseSTFT, span: Span) -> Span:
     first, last = span
     hop = istft.hop
     return (first - 2 * hop - hop // 2) // hop + 1, (last + hop + hop // 2) // hop
+
+
+def _before_source_filter(hop: int, span: Span) -> Span:
+    """Return the frames whose pieces, from 1.5 hops before their own hop to 4.5 after its beginning, touch these samples.
+
+    And one more to either side, between which the pitch is interpolated.
+    """
+    first, last = span
+    return -((9 * hop // 2 - 1 - first) // hop) - 1, (last + 3 * hop // 2) // hop + 1
 
 
 def _before_activation(activation: nn.Module, span: Span) -> Span:

@@ -7,7 +7,7 @@ so each layer pads there as in one shot. Chunks begin at whole frames, so stride
 The encoder's causal attention sees all frames before. Their keys and values are kept: at the published width 4 KB and,
 pooled to 64 channels a head before they are stored, 2 KB a frame, 0.9 GB an hour (figures:
 docs/architecture.md); that and the quadratic number of products is what is left of its unbounded context.
-Decoding needs no memory that grows.
+Decoding needs no memory that grows; a decoder with a source of pulses hands their phase on.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from svae.models.vae.encoder import CausalAttention
 from svae.models.vae.receptive_field import decoder_reach, encoder_reach
+from svae.models.vae.source_filter import SourceFilterDecoder, SourceState
 from svae.models.vae.vae import Posterior, SpeechVAE
 
 CHUNK_SECONDS = 20.0
@@ -112,12 +113,21 @@ def iter_decode(
     """
     left, right = decoder_reach(vae.decoder)
     pieces, hop = _checked(pieces, vae.latent_dim, "latents"), vae.hop_length
+    phase: Tensor | float = 0.0
+    done = 0
     for window, skip, count in _windows(
         pieces, 1, _chunk_frames(vae, chunk_seconds), left=left, right=right
     ):
-        yield vae.decode(window.to(vae.latent_mean.device))[
-            ..., skip * hop : (skip + count) * hop
-        ].clone()
+        window, start, stop = window.to(vae.latent_mean.device), skip * hop, (skip + count) * hop
+        if isinstance(
+            vae.decoder, SourceFilterDecoder
+        ):  # its pulses go on where those of the last chunk ended
+            state = SourceState(position=done - start, origin=start, phase=phase)
+            waveform, phase = vae.decoder.stretch(window, state, stop)
+        else:
+            waveform = vae.decode(window)
+        yield waveform[..., start:stop].clone()
+        done += stop - start
 
 
 # ----------------------------------------------------------------------------------------------- attention

@@ -18,6 +18,7 @@ from svae.models.vae.bigvgan import BigVGAN
 from svae.models.vae.encoder import AttentionProjection, Encoder
 from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.regulator import Regulator
+from svae.models.vae.source_filter import SourceFilterDecoder
 from svae.recipe import from_tree
 
 LOGVAR_RANGE = (-12.0, 12.0)
@@ -59,6 +60,8 @@ class VAEOutput:
     """(B, 1, S), as long as the input and zero beyond each item's end."""
     projected_features: Tensor | None
     """(B, D, T), teacher features after the regulator; None without those."""
+    pitch_logits: Tensor | None = None
+    """(B, pitch_bins, frames of the source), where the decoder has a source."""
 
 
 class SpeechVAE(nn.Module):
@@ -98,7 +101,16 @@ class SpeechVAE(nn.Module):
         )
         self.linear_path = linear
         """From log-mel frames (B, bands, n T) to (B, D, T), each latent frame by itself."""
-        self.decoder = BigVGAN(cfg.decoder, cfg.latent_dim)
+        self.decoder: BigVGAN | SourceFilterDecoder
+        if cfg.source_filter is None:
+            self.decoder = BigVGAN(cfg.decoder, cfg.latent_dim)
+        else:
+            self.decoder = SourceFilterDecoder(
+                cfg.source_filter,
+                cfg.latent_dim,
+                cfg.sample_rate,
+                linear_path=cfg.encoder_linear_path,
+            )
         self.regulator = (
             None
             if teacher_dim is None
@@ -177,6 +189,7 @@ class SpeechVAE(nn.Module):
         teacher_features: Tensor | None = None,
         generator: torch.Generator | None = None,
         use_mean: bool = False,
+        pitch: tuple[Tensor, Tensor] | None = None,
     ) -> VAEOutput:
         """Encode, sample, decode, and project the teacher's features.
 
@@ -186,10 +199,20 @@ class SpeechVAE(nn.Module):
             teacher_features: (B, K, C); None: no alignment.
             generator: Source of the sampling noise, on the waveform's device.
             use_mean: Decode the posterior's mean instead of a sample, as validation does.
+            pitch: Measured pitch and periodicity, each (B, frames of the source), that a decoder with a source is to use;
+                None: what it predicts.
         """
         posterior = self.encode(waveform, lengths)
         latents = posterior.mean if use_mean else posterior.sample(generator)
-        reconstruction = self.decode(latents)[..., : waveform.shape[-1]]
+        pitch_logits = None
+        if isinstance(self.decoder, SourceFilterDecoder):
+            controls = self.decoder.controls(latents)
+            pitch_logits = controls.pitch_logits
+            if pitch is not None:
+                controls = self.decoder.with_measured_pitch(controls, *pitch)
+            reconstruction = self.decoder.synthesize(controls)[..., : waveform.shape[-1]]
+        else:
+            reconstruction = self.decode(latents)[..., : waveform.shape[-1]]
         projected = None
         if lengths is not None:
             reconstruction = reconstruction * length_mask(lengths, waveform.shape[-1])[:, None]
@@ -201,7 +224,7 @@ class SpeechVAE(nn.Module):
             projected = self.regulator(
                 teacher_features, latents.shape[-1], None if lengths is None else posterior.mask
             )
-        return VAEOutput(posterior, latents, reconstruction, projected)
+        return VAEOutput(posterior, latents, reconstruction, projected, pitch_logits)
 
     def set_latent_statistics(self, mean: Tensor, std: Tensor) -> None:
         """Set what `normalize` subtracts and divides by, per channel: mean (D,) and std (D,) > 0."""

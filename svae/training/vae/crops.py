@@ -1,7 +1,8 @@
-"""What `train-vae` reads: which data, how long a crop is, and the teacher features that belong to it."""
+"""What `train-vae` reads: which data, how long a crop is, and the teacher features and pitch that belong to it."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from svae.config import VAETrainConfig
@@ -10,6 +11,9 @@ from svae.data.features import open_cache
 from svae.data.index import ShardIndex, read_index
 from svae.errors import ConfigError
 from svae.models.teacher import Teacher
+from svae.models.vae.pitch import track_pitch
+from svae.models.vae.source_filter import SourceFilterDecoder
+from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World
 
 
@@ -99,3 +103,21 @@ def teacher_features_of(
     return teacher.aligned_features(
         batch.waveform, context_samples(config), segment_samples(config) // hop, hop
     )
+
+
+def measured_pitch(model: SpeechVAE, crop: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return the pitch of crops (B, 1, S) at the frames of the decoder's source and how periodic they are; None without one."""
+    decoder = model.decoder
+    if not isinstance(decoder, SourceFilterDecoder):
+        return None
+    return track_pitch(crop, model.sample_rate, decoder.cfg.hop, decoder.grid)
+
+
+def judged_stretch(config: VAETrainConfig) -> slice:
+    """Return the samples of all crops that the discriminators hear in this step, drawn from torch's generator."""
+    size = segment_samples(config)
+    if config.discriminator.window_seconds is None:
+        return slice(0, size)
+    length = min(size, round(config.discriminator.window_seconds * config.vae.sample_rate))
+    start = int(torch.randint(size - length + 1, ()))
+    return slice(start, start + length)

@@ -12,6 +12,7 @@ from torch import Tensor
 from svae.data.batches import read_waveform
 from svae.data.index import ShardIndex
 from svae.errors import DataError
+from svae.models.vae.source_filter import SourceFilterDecoder
 from svae.models.vae.vae import SpeechVAE
 from svae.precompute.statistics import spread
 from svae.runtime.distributed import World, copy_from_first_rank
@@ -75,7 +76,9 @@ def _find_components(vae: SpeechVAE, index: ShardIndex, console: Console) -> tup
     values = values.flip(0)  # eigh sorts upwards
     vectors = vectors.flip(1)
     # Directions that do not vary would be scaled up to noise: these latents start with the network's mean alone.
-    kept = min(vae.latent_dim, int((values > 1e-6 * values[0]).sum()))
+    kept = min(
+        vae.cfg.encoder_linear_latents or vae.latent_dim, int((values > 1e-6 * values[0]).sum())
+    )
     project = torch.zeros(vae.latent_dim, inputs, dtype=torch.float64)
     project[:kept] = (vectors[:, :kept] / values[:kept].sqrt()).T
     encoder.weight.copy_(project.reshape(encoder.weight.shape))
@@ -108,15 +111,18 @@ def mel_patches(vae: SpeechVAE, waveform: Tensor) -> Tensor:
 
 def magnitude_patches(vae: SpeechVAE, waveform: Tensor) -> Tensor:
     """Return what the decoder's linear path should add up to, (T, bins * n), of a waveform (1, 1, T * hop)."""
-    istft, linear = vae.decoder.istft, vae.decoder.linear_path
-    assert istft is not None and linear is not None
-    size = 4 * istft.hop
-    padding = 3 * istft.hop // 2
+    decoder = vae.decoder
+    linear = decoder.linear_path
+    part = decoder if isinstance(decoder, SourceFilterDecoder) else decoder.istft
+    assert part is not None and linear is not None
+    hop = decoder.cfg.hop if isinstance(decoder, SourceFilterDecoder) else decoder.cfg.istft_hop
+    size = 4 * hop
+    padding = 3 * hop // 2
     padded = torch.nn.functional.pad(waveform[0].to(vae.latent_mean.device), (padding, padding))
     window = torch.hann_window(size, device=padded.device)
-    spectrum = torch.stft(padded, size, istft.hop, window=window, center=False, return_complex=True)
+    spectrum = torch.stft(padded, size, hop, window=window, center=False, return_complex=True)
     magnitude = spectrum.abs().clamp_min(FLOOR * size / 4)  # a full-scale sine has size / 4
-    return _patches((magnitude / istft.start_magnitude).log(), linear.kernel_size[0])
+    return _patches((magnitude / part.start_magnitude).log(), linear.kernel_size[0])
 
 
 def _patches(frames: Tensor, size: int) -> Tensor:

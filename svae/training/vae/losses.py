@@ -67,6 +67,24 @@ def _masked_mean(per_frame: Tensor, mask: Tensor) -> Tensor:
     return means.mean()
 
 
+def pitch_loss(
+    logits: Tensor, place: Tensor, periodicity: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Return the cross entropy of predicted and measured pitch, averaged over frames by their periodicity squared.
+
+    Args:
+        logits: (B, N, F).
+        place: (B, F), the measured pitch in bins, with fractions; the target is a Gaussian of one bin around it.
+        periodicity: (B, F), 1 where the signal repeats itself, near 0 in noise and silence.
+        mask: (B, F), True where a frame is valid; None: all are.
+    """
+    bins = torch.arange(logits.shape[1], device=logits.device)[None, :, None]
+    target = (-0.5 * (bins - place[:, None]).square()).softmax(dim=1)
+    entropy = -(target * logits.float().log_softmax(dim=1)).sum(dim=1)
+    weight = periodicity.square() if mask is None else periodicity.square() * mask
+    return (entropy * weight).sum() / weight.sum().clamp(min=1e-3)
+
+
 # ----------------------------------------------------------------------------------------------- spectra
 
 

@@ -34,6 +34,8 @@ from svae.training.vae.crops import (
     check_batch,
     context_samples,
     crop_of,
+    judged_stretch,
+    measured_pitch,
     open_data,
     open_teacher_features,
     segment_samples,
@@ -48,6 +50,7 @@ from svae.training.vae.losses import (
     feature_matching_loss,
     generator_adversarial_loss,
     kl_loss,
+    pitch_loss,
 )
 from svae.training.warm_start import open_vae_start, take_vae_weights
 
@@ -196,7 +199,11 @@ def trained(model: SpeechVAE) -> list[nn.Parameter]:
 
 
 def vae_losses(
-    state: VAEState, output: VAEOutput, crop: Tensor, form: AlignmentForm
+    state: VAEState,
+    output: VAEOutput,
+    crop: Tensor,
+    form: AlignmentForm,
+    pitch: tuple[Tensor, Tensor] | None,
 ) -> dict[str, Tensor]:
     """Return the losses that need no discriminator, unweighted, in float32. Padding enters none of them."""
     posterior = output.posterior
@@ -208,6 +215,8 @@ def vae_losses(
         losses["alignment"] = alignment_loss(
             output.latents, output.projected_features, posterior.mask, form
         )
+    if output.pitch_logits is not None and pitch is not None:
+        losses["pitch"] = pitch_loss(output.pitch_logits, *pitch)
     return losses
 
 
@@ -226,16 +235,20 @@ def train_step(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     )
     crop = crop_of(batch, config)
+    pitch = measured_pitch(state.model, crop)
     with precision:
         output = state.network(
-            crop, batch.lengths, teacher_features_of(state.teacher, batch, config)
+            crop, batch.lengths, teacher_features_of(state.teacher, batch, config), pitch=pitch
         )
     norms: dict[str, Tensor | None] = {}
     losses: dict[str, Tensor] = {}
 
+    judged = judged_stretch(config)
     if adversarial:
         with precision:
-            both = state.discriminator_network(torch.cat([output.reconstruction.detach(), crop]))
+            both = state.discriminator_network(
+                torch.cat([output.reconstruction.detach(), crop])[..., judged]
+            )
         fake_maps, real_maps = split_maps(both)
         losses["discriminator"] = discriminator_loss(real_maps, fake_maps)
         norms["discriminator"] = update(
@@ -246,15 +259,16 @@ def train_step(
             rate,
         )
 
-    losses |= vae_losses(state, output, crop, config.loss.alignment_form)
+    losses |= vae_losses(state, output, crop, config.loss.alignment_form, pitch)
     if adversarial:
         state.discriminator.requires_grad_(False)
         with precision:
-            fake_maps = state.discriminator(output.reconstruction)
-            with torch.no_grad():
-                real_maps = state.discriminator(crop)
+            fake_maps = state.discriminator(output.reconstruction[..., judged])
         losses["adversarial"] = generator_adversarial_loss(fake_maps)
-        losses["feature_matching"] = feature_matching_loss(real_maps, fake_maps)
+        if config.loss.feature_matching:
+            with precision, torch.no_grad():
+                real_maps = state.discriminator(crop[..., judged])
+            losses["feature_matching"] = feature_matching_loss(real_maps, fake_maps)
     weights = {name: getattr(config.loss, name) for name in losses if name != "discriminator"}
     total = sum(weights[name] * losses[name] for name in weights)
     norms["generator"] = update(
@@ -297,7 +311,10 @@ def validate(
         output = state.ema.module(
             crop, batch.lengths, teacher_features_of(state.teacher, batch, config), use_mean=True
         )
-        for name, value in vae_losses(state, output, crop, config.loss.alignment_form).items():
+        pitch = measured_pitch(state.model, crop)
+        for name, value in vae_losses(
+            state, output, crop, config.loss.alignment_form, pitch
+        ).items():
             sums[name] = sums.get(name, 0) + value * len(batch.keys)
         count += len(batch.keys)
         for real, fake in zip(crop, output.reconstruction, strict=True):
