@@ -158,7 +158,6 @@ def test_a_new_field_named_like_an_old_one_inherits_no_bound():
         power: float = 1.0
         decay: Annotated[float, Ge(0)] = 0.5
 
-    Louder.__annotations__ = {"power": float, "decay": Annotated[float, Ge(0)]}
     tree = {"data": {"root": "x"}, "trainer": {"steps": 1}, "power": -3.0, "decay": 7.0}
     config = recipe.build(Louder, tree, where="r")
     assert (config.power, config.decay) == (-3.0, 7.0)
