@@ -76,6 +76,9 @@ SpeakingModel = Annotated[
 ReferenceText = Annotated[
     str | None, typer.Option(help="What is said in --ref; default: transcribed and printed.")
 ]
+SpokenLanguage = Annotated[
+    str, typer.Option(help="Spells out numbers and symbols: en, zh, ja; none: leaves them.")
+]
 Recognizer = Annotated[
     str,
     typer.Option(

@@ -16,6 +16,7 @@ from svae.cli.options import (
     Recognizer,
     ReferenceText,
     SpeakingModel,
+    SpokenLanguage,
     Steps,
 )
 from svae.config import Precision
@@ -89,15 +90,17 @@ def synthesize(
             help="bf16: nearly twice as fast where the processor or GPU has it; differs a little."
         ),
     ] = "fp32",
-    language: Annotated[
-        str, typer.Option(help="Spells out numbers and symbols: en, zh, ja; none: leaves them.")
-    ] = "en",
+    language: SpokenLanguage = "en",
     skip_unknown: Annotated[
         bool,
         typer.Option(
             "--skip-unknown", help="Leave out characters the model does not know, and say which."
         ),
     ] = False,
+    lexicon: Annotated[
+        Path | None,
+        typer.Option(help="Your pronunciations: a word and its phones or a respelling a line."),
+    ] = None,
     verify: Annotated[
         int,
         typer.Option(
@@ -144,6 +147,7 @@ def synthesize(
         sampling=sampling,
         language=None if language == "none" else language,
         skip_unknown=skip_unknown,
+        lexicon=lexicon,
         verify=verify,
         verify_wer=verify_wer,
         stream=stream,

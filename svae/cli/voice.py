@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import app, example
-from svae.cli.options import DEFAULT_TTS, Device, Recognizer, ReferenceText, SpeakingModel
+from svae.cli.options import (
+    DEFAULT_TTS,
+    Device,
+    Recognizer,
+    ReferenceText,
+    SpeakingModel,
+    SpokenLanguage,
+)
 
 voice_app = typer.Typer(
     help="Voices that are encoded once and kept.",
@@ -30,13 +37,15 @@ def voice_save(
     ref: Annotated[Path, typer.Option(help="Recording of the voice.")],
     ref_text: ReferenceText = None,
     model: SpeakingModel = DEFAULT_TTS,
+    language: SpokenLanguage = "en",
     asr: Recognizer = "pocketsphinx",
     device: Device = "auto",
 ) -> None:
     """Encode a recording once and keep it with its transcript under a name."""
     from svae.synthesis.voices import keep_voice
 
-    keep_voice(name, ref, ref_text, model, asr=asr, device=device)
+    spelled_in = None if language == "none" else language
+    keep_voice(name, ref, ref_text, model, asr=asr, device=device, language=spelled_in)
 
 
 @voice_app.command("list", epilog=example("svae voice list"))

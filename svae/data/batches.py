@@ -238,7 +238,7 @@ def read_utterances(
     for sample in kept:
         try:
             if timings is None:
-                ids = vocabulary.encode(sample.text)
+                ids = vocabulary.encode(vocabulary.fit(sample.text))
             else:
                 # The recipe takes times of phones with this vocabulary only.
                 assert isinstance(vocabulary, FramePhonemes)

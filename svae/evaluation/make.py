@@ -25,7 +25,6 @@ from svae.runtime.distributed import World, barrier
 from svae.runtime.files import file_sha256, writable_folder, write_text
 from svae.synthesis.model import TTS
 from svae.synthesis.types import WEIGHTS, Sampling
-from svae.text.vocabulary import normalize_text
 
 SEED_FOLDER = "seed-"
 
@@ -169,7 +168,7 @@ def check_items(tts: TTS, items: Sequence[Item]) -> None:
         if item.prompt is None or not item.prompt_text:
             problems.append(f"{item.id}: needs `ref` and `ref_text`")
             continue
-        unknown = tts.vocabulary.unknown(normalize_text(f"{item.prompt_text} {item.text}"))
+        unknown = tts.vocabulary.unknown(tts.vocabulary.fit(f"{item.prompt_text} {item.text}"))
         if unknown:
             problems.append(f"{item.id}: unknown characters {', '.join(map(repr, unknown))}")
     if problems:

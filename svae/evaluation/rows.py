@@ -26,6 +26,7 @@ from svae.evaluation.signals import SIGNAL_SCORES, SignalScores
 from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_counts, spread
 from svae.judges.naturalness import DNSMOS_SCALES, UTMOS
 from svae.judges.wer import WordErrors, word_errors
+from svae.text.phonemes import without_phones
 
 Systems = dict[str, dict[str, Recording]]
 """Name (`originals`, `seed 0`, `wavs`, a codec) → item id → recording."""
@@ -172,6 +173,7 @@ def score(
         answer = heard[recording.name]
         errors = [answer.reason] if isinstance(answer, Failed) else []
         hypothesis = "" if isinstance(answer, Failed) else answer.text
+        written = without_phones(item.text)
         judged: dict[str, float | None] = {}
         for kind, vectors in voices.items():
             voice = vectors[recording.name]
@@ -184,8 +186,8 @@ def score(
             audio=recording.name,
             seconds=0.0 if isinstance(answer, Failed) else answer.seconds,
             hypothesis=hypothesis,
-            word_errors=word_errors(item.text, hypothesis, normalize)
-            if normalize(item.text).strip()
+            word_errors=word_errors(written, hypothesis, normalize)
+            if normalize(written).strip()
             else None,
             judged=judged,
             error=errors[0] if errors else None,
@@ -195,7 +197,7 @@ def score(
         Row(
             id=item.id,
             speaker=item.speaker,
-            text=item.text,
+            text=without_phones(item.text),
             prompt=None if item.prompt is None else item.prompt.name,
             prompt_text=item.prompt_text,
             recordings={

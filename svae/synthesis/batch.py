@@ -23,6 +23,7 @@ from svae.synthesis.command import (
     SynthesizeOptions,
     check_output,
     load_model,
+    open_lexicon,
     open_prompt,
     open_verifier,
     sentences_of,
@@ -33,6 +34,7 @@ from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
+from svae.text.lexicon import Lexicon
 from svae.text.sentences import read_text
 
 FIELDS = {"text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int}
@@ -76,17 +78,18 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     count = len(rows) + len(problems)
     tts = load_model(options, console)
     verifier = open_verifier(options, tts)
+    lexicon = open_lexicon(options)
     made = kept = 0
     opened: dict[Voice, OpenedPrompt] = {}
     for row in track(rows, "Speaking", console=console):
         try:
             check_output(row.options.out)
-            if _speak_row(row, tts, opened, verifier, console):
+            if _speak_row(row, tts, opened, verifier, lexicon, console):
                 made += 1
             else:
                 kept += 1
-        except (SvaeError, OSError) as error:
-            problems.append(Problem(row.number, str(error)))
+        except Exception as error:  # whatever it is, the other rows can still be spoken
+            problems.append(Problem(row.number, _reason(error)))
     console.print(
         f"{made} made, {kept} kept, {len(problems)} failed, in [bold]{escape(str(out))}[/]"
     )
@@ -99,6 +102,13 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
         lines.append("Mend them and run the same command; finished rows are kept.")
         raise DataError("\n".join(lines))
     return made
+
+
+def _reason(error: Exception) -> str:
+    """Return why a row failed; what no one expected is named by its kind too."""
+    if isinstance(error, SvaeError | OSError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[Row], list[Problem]]:
@@ -118,8 +128,8 @@ def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[R
         except json.JSONDecodeError as error:
             problems.append(Problem(number, f"not valid JSON ({error})"))
             continue
-        except DataError as error:
-            problems.append(Problem(number, str(error)))
+        except Exception as error:
+            problems.append(Problem(number, _reason(error)))
             continue
         if row.options.out in seen:
             first = seen[row.options.out]
@@ -166,6 +176,7 @@ def _speak_row(
     tts: TTS,
     opened: dict[Voice, OpenedPrompt],
     verifier: Verifier | None,
+    lexicon: Lexicon | None,
     console: Console,
 ) -> bool:
     """Speak a row, unless its file is there and was made the same way; return whether it was spoken."""
@@ -180,9 +191,9 @@ def _speak_row(
     if voice not in opened:
         if len(opened) >= MAX_OPEN_PROMPTS:
             opened.clear()
-        opened[voice] = open_prompt(options, tts, console)
+        opened[voice] = open_prompt(options, tts, console, lexicon)
     prompt = opened[voice].prompt
-    sentences = sentences_of(read_text(options.text, None), tts, options, console)
+    sentences = sentences_of(read_text(options.text, None), tts, options, console, lexicon)
     chunks = speak_long(
         tts, sentences, prompt, options.sampling, by_sentence=options.stream, verifier=verifier
     )
@@ -212,6 +223,10 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
         "stream": options.stream,
         "device": tts.device.type,
     }
+    if (
+        options.lexicon is not None
+    ):  # without one the hash is that of files made before there were any
+        tree["lexicon"] = file_sha256(options.lexicon)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from svae.audio import FORMATS
-from svae.errors import ConfigError
+from svae.errors import ConfigError, DataError
 from svae.judges.asr import load_asr
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
@@ -34,7 +34,9 @@ from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import load_voice
-from svae.text.sentences import prepare_sentences, read_text
+from svae.text.lexicon import Lexicon
+from svae.text.phonemes import without_phones
+from svae.text.sentences import Sentence, prepare_sentences, read_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,8 @@ class SynthesizeOptions:
     stream: bool = False
     """Speak sentence by sentence, and write each into `out` as soon as it is there."""
     verbose: bool = False
+    lexicon: Path | None = None
+    """Words and how they are said, which override all other pronunciations; see `Lexicon.read`."""
     device: str = "auto"
     asr: str = "pocketsphinx"
     """Recogniser for the reference and for `verify`: pocketsphinx, whisper:ID_OR_PATH or ctc:ID_OR_PATH."""
@@ -90,10 +94,11 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
             "pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)"
         )
     text = read_text(options.text, options.text_file)
+    lexicon = open_lexicon(options)
     tts = load_model(options, console)
-    opened = open_prompt(options, tts, console)
+    opened = open_prompt(options, tts, console, lexicon)
     verifier = open_verifier(options, tts)
-    sentences = sentences_of(text, tts, options, console)
+    sentences = sentences_of(text, tts, options, console, lexicon)
     chunks = speak_long(
         tts,
         sentences,
@@ -136,7 +141,14 @@ def load_model(options: SynthesizeOptions, console: Console) -> TTS:
     return tts
 
 
-def open_prompt(options: SynthesizeOptions, tts: TTS, console: Console) -> OpenedPrompt:
+def open_lexicon(options: SynthesizeOptions) -> Lexicon | None:
+    """Return the reader's own pronunciations, where there are any. Raises as `Lexicon.read`."""
+    return None if options.lexicon is None else Lexicon.read(options.lexicon)
+
+
+def open_prompt(
+    options: SynthesizeOptions, tts: TTS, console: Console, lexicon: Lexicon | None
+) -> OpenedPrompt:
     """Return the voice that the options name.
 
     Raises:
@@ -146,7 +158,15 @@ def open_prompt(options: SynthesizeOptions, tts: TTS, console: Console) -> Opene
     if options.voice is not None:
         return load_voice(options.voice, tts, console)
     assert options.ref is not None
-    return open_reference(tts, options.ref, options.ref_text, asr=options.asr, console=console)
+    return open_reference(
+        tts,
+        options.ref,
+        options.ref_text,
+        asr=options.asr,
+        console=console,
+        language=options.language,
+        lexicon=lexicon,
+    )
 
 
 def open_verifier(options: SynthesizeOptions, tts: TTS) -> Verifier | None:
@@ -156,7 +176,9 @@ def open_verifier(options: SynthesizeOptions, tts: TTS) -> Verifier | None:
     return Verifier(load_asr(options.asr, str(tts.device)), options.verify, options.verify_wer)
 
 
-def sentences_of(text: str, tts: TTS, options: SynthesizeOptions, console: Console) -> list[str]:
+def sentences_of(
+    text: str, tts: TTS, options: SynthesizeOptions, console: Console, lexicon: Lexicon | None
+) -> list[Sentence]:
     """Return a text's sentences as they are spoken.
 
     Prints how every sentence is spoken (`verbose`), and which characters were changed or left out.
@@ -172,6 +194,7 @@ def sentences_of(text: str, tts: TTS, options: SynthesizeOptions, console: Conso
         language=options.language,
         skip_unknown=options.skip_unknown,
         show=show,
+        lexicon=lexicon,
     )
     for note in notes:
         console.print(f"[yellow]{escape(note)}[/]", highlight=False)
@@ -227,7 +250,13 @@ class SpeechReport:
 
     @property
     def real_time_factors(self) -> dict[str, float]:
-        """Seconds of computing per second of new speech: by stage, and `total`."""
+        """Seconds of computing per second of new speech: by stage, and `total`.
+
+        Raises:
+            DataError: nothing was spoken.
+        """
+        if not self.written.seconds:
+            raise DataError(f"{self.options.out}: nothing to say; the text gave no speech")
         factors = {
             stage: seconds / self.written.seconds
             for stage, seconds in self.seconds_by_stage.items()
@@ -243,7 +272,7 @@ class SpeechReport:
             **self.sampling.settings,
             "duration_rule": _duration_rule(self.tts, self.options.sampling),
             "language": self.options.language,
-            "text": " ".join(chunk.text for chunk in self.written.chunks),
+            "text": without_phones(" ".join(chunk.text for chunk in self.written.chunks)),
             "prompt_text": self.opened.prompt.text.rstrip(),
             "prompt_seconds": self.opened.prompt.seconds,
             "sample_rate": self.tts.sample_rate,
@@ -287,7 +316,7 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
             continue
         console.print(
             f"[yellow]{'Understood' if understood else 'Not understood'} after {len(chunk.attempts)} attempt(s), "
-            f"kept seed {best.seed} (WER {best.wer:.2f}): {escape(chunk.text)} (heard: {escape(best.heard)})[/]"
+            f"kept seed {best.seed} (WER {best.wer:.2f}): {escape(without_phones(chunk.text))} (heard: {escape(best.heard)})[/]"
         )
     console.print(f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(path))}")
     console.print(

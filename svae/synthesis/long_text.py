@@ -26,6 +26,8 @@ from svae.synthesis.durations import MAX_TOTAL_SECONDS
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis
+from svae.text.phonemes import without_phones
+from svae.text.sentences import Sentence
 
 CROSSFADE_SECONDS = 0.03
 MAX_MATCH_DB = 6.0
@@ -114,12 +116,17 @@ class ChunkReport:
     seconds_by_stage: dict[str, float]
     attempts: tuple[Attempt, ...] = ()
     """All tries, where the speech was verified; the first of the best ones was kept."""
+    pause_before: float = 0.0
+    """Seconds of silence before it, which the text asks for."""
+    pause_after: float = 0.0
+    """Seconds of silence after it, which the text asks for."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields; `attempts` only where there are some."""
+        """Return the fields; `attempts` and pauses only where there are some."""
         tree = asdict(self)
-        if not self.attempts:
-            del tree["attempts"]
+        for name in ("attempts", "pause_before", "pause_after"):
+            if not tree[name]:
+                del tree[name]
         return tree
 
 
@@ -145,9 +152,10 @@ class Verifier:
     def judge(self, speech: Synthesis) -> Attempt:
         """Return what is heard in some speech and how far it is from its text."""
         heard = self.recognizer.transcribe([speech.waveform[0, 0]], speech.sample_rate)[0]
+        written = without_phones(speech.text)
         # A text without words, "…" for example, cannot be misunderstood.
-        has_words = bool(normalize_for_wer(speech.text))
-        wer = word_errors(speech.text, heard).rate if has_words else 0.0
+        has_words = bool(normalize_for_wer(written))
+        wer = word_errors(written, heard).rate if has_words else 0.0
         return Attempt(speech.sampling.seed, wer, heard)
 
 
@@ -162,43 +170,93 @@ def speak_long(
 ) -> Iterator[SpokenChunk]:
     """Speak sentences in chunks that, beside the prompt, are no longer than what the model was trained on.
 
-    The noise of a chunk depends on (seed, its text) alone, so changing one sentence leaves other chunks as they are.
+    A pause that a text asks for ends a chunk. The noise of a chunk depends on (seed, its text) alone, so changing one
+    sentence leaves other chunks as they are.
 
     Args:
         tts: the model.
-        sentences: in order, as spoken.
+        sentences: in order, as spoken; those that are `Sentence`s say which pauses are around them.
         prompt: the voice.
-        sampling: `duration_seconds` is possible where the text is one chunk.
+        sampling: `duration_seconds` is of the whole, pauses included; without pauses the text is then one chunk.
         by_sentence: every sentence is a chunk of its own, so that the first one is there soon.
         verifier: has chunks that are not understood spoken again; None: all are taken as they are.
 
     Raises:
-        DataError: as `TTS.generate`.
+        DataError: as `TTS.generate`; no sentences; pauses that leave no time for speech.
     """
-    for text in _chunks(tts, sentences, prompt, sampling, by_sentence=by_sentence):
-        yield speak_chunk(tts, text, prompt, sampling, verifier)
+    if not sentences:
+        raise DataError("text: nothing to say; expected at least one sentence")
+    plan = _chunks(tts, list(map(_with_pauses, sentences)), prompt, sampling, by_sentence)
+    return (speak_chunk(tts, text, prompt, settings, verifier) for text, settings in plan)
+
+
+def _with_pauses(sentence: str) -> Sentence:
+    return sentence if isinstance(sentence, Sentence) else Sentence(sentence)
 
 
 def _chunks(
-    tts: TTS, sentences: Sequence[str], prompt: Prompt, sampling: Sampling, *, by_sentence: bool
-) -> Iterator[str]:
-    if sampling.duration_seconds is not None:
-        yield " ".join(sentences)
-        return
-    trained = tts.identity.get("max_seconds")
-    limit = min(TRAINED_SECONDS if trained is None else trained, MAX_TOTAL_SECONDS)
-    room = max(limit - prompt.seconds, MIN_CHUNK_SECONDS)
+    tts: TTS, sentences: Sequence[Sentence], prompt: Prompt, sampling: Sampling, by_sentence: bool
+) -> Iterator[tuple[Sentence, Sampling]]:
+    """Yield the chunks of a text, each with the pauses around it and the settings to speak it with."""
 
     def seconds_of(text: str) -> float:
         return tts.new_seconds(text, prompt, sampling)
 
-    groups = [[sentence] for sentence in sentences] if by_sentence else [sentences]
+    if sampling.duration_seconds is not None:
+        passages = [_around(" ".join(passage), passage) for passage in _passages(sentences)]
+        yield from zip(passages, _share_duration(passages, seconds_of, sampling), strict=True)
+        return
+    trained = tts.identity.get("max_seconds")
+    limit = min(TRAINED_SECONDS if trained is None else trained, MAX_TOTAL_SECONDS)
+    room = max(limit - prompt.seconds, MIN_CHUNK_SECONDS)
+    groups = [[sentence] for sentence in sentences] if by_sentence else _passages(sentences)
     for group in groups:
-        yield from chunk_text(group, seconds_of, room)
+        chunks = chunk_text(group, seconds_of, room)
+        before, last = group[0].pause_before, next(chunks)
+        for chunk in chunks:
+            yield Sentence(last, 0.0, before), sampling
+            before, last = 0.0, chunk
+        yield Sentence(last, group[-1].pause_after, before), sampling
+
+
+def _passages(sentences: Sequence[Sentence]) -> list[list[Sentence]]:
+    """Return runs of sentences that no pause divides."""
+    passages: list[list[Sentence]] = [[]]
+    for sentence in sentences:
+        divided = sentence.pause_before or (passages[-1] and passages[-1][-1].pause_after)
+        if divided and passages[-1]:
+            passages.append([])
+        passages[-1].append(sentence)
+    return passages
+
+
+def _around(text: str, passage: Sequence[Sentence]) -> Sentence:
+    """Return `text` with the pauses around a passage."""
+    return Sentence(text, passage[-1].pause_after, passage[0].pause_before)
+
+
+def _share_duration(
+    passages: Sequence[Sentence], seconds_of: Callable[[str], float], sampling: Sampling
+) -> list[Sampling]:
+    """Return settings for each passage: what pauses leave of the duration, shared as predicted lengths are."""
+    assert sampling.duration_seconds is not None
+    if len(passages) == 1 and not passages[0].pause_before and not passages[0].pause_after:
+        return [sampling]
+    pauses = sum(passage.pause_before + passage.pause_after for passage in passages)
+    left = sampling.duration_seconds - pauses
+    if left <= 0:
+        raise DataError(
+            f"text: its pauses take {pauses:g} s, the duration asked for is {sampling.duration_seconds:g} s; "
+            "use a longer duration or shorter pauses"
+        )
+    predicted = [seconds_of(passage) for passage in passages]
+    return [
+        replace(sampling, duration_seconds=left * seconds / sum(predicted)) for seconds in predicted
+    ]
 
 
 def speak_chunk(
-    tts: TTS, text: str, prompt: Prompt, sampling: Sampling, verifier: Verifier | None
+    tts: TTS, text: Sentence, prompt: Prompt, sampling: Sampling, verifier: Verifier | None
 ) -> SpokenChunk:
     """Speak one chunk; with a verifier, try other seeds while it is misunderstood, and keep the best try."""
     speech = tts.speak([text], [prompt], sampling)[0]
@@ -220,6 +278,8 @@ def speak_chunk(
         speech.generated_seconds,
         speech.timings,
         tuple(attempts),
+        text.pause_before,
+        text.pause_after,
     )
     return SpokenChunk(speech.waveform.reshape(-1), report)
 
@@ -261,6 +321,12 @@ class ChunkJoiner:
         self._tail = waveform[kept:]
         return waveform[:kept]
 
+    def pause(self, seconds: float) -> Tensor:
+        """Return the end of the last chunk and then silence; the next chunk begins after it, not faded in."""
+        ended = torch.cat([self._tail, torch.zeros(round(seconds * self.sample_rate))])
+        self._tail = torch.zeros(0)
+        return ended
+
     def rest(self) -> Tensor:
         """Return the end of the last chunk."""
         return self._tail
@@ -290,30 +356,44 @@ class WrittenSpeech:
 def write_chunks(
     path: Path, chunks: Iterable[SpokenChunk], sample_rate: int, *, stream: bool
 ) -> WrittenSpeech:
-    """Speak chunks into an audio file as they come, joined.
+    """Speak chunks into an audio file as they come, joined, with the pauses around them.
 
     Args:
         path: ends in .wav or .flac.
         chunks: of a text; at least one.
         sample_rate: of the chunks, in Hz.
         stream: the file has its name at once and grows; else it appears when it is complete.
+
+    Raises:
+        DataError: there are no chunks.
     """
     reports: list[ChunkReport] = []
     first_audio_at = 0.0
     joiner = ChunkJoiner(sample_rate)
+
     with (
         nullcontext(path) if stream else atomic_path(path) as target,
         soundfile.SoundFile(
             target, "w", sample_rate, 1, "PCM_16", format=FORMATS[path.suffix.lower()]
         ) as file,
     ):
+
+        def write(waveform: Tensor) -> None:
+            file.write(pcm16(waveform, full_scale=SPEECH_SCALE).numpy())
+
         for chunk in chunks:
-            file.write(pcm16(joiner.add(chunk.waveform), full_scale=SPEECH_SCALE).numpy())
+            if chunk.report.pause_before:
+                write(joiner.pause(chunk.report.pause_before))
+            write(joiner.add(chunk.waveform))
+            if chunk.report.pause_after:
+                write(joiner.pause(chunk.report.pause_after))
             if stream:
                 file.flush()
             if not reports:
                 first_audio_at = time.perf_counter()
             reports.append(chunk.report)
-        file.write(pcm16(joiner.rest(), full_scale=SPEECH_SCALE).numpy())
+        if not reports:
+            raise DataError("text: nothing to say; expected at least one sentence")
+        write(joiner.rest())
         seconds = file.frames / sample_rate
     return WrittenSpeech(seconds, first_audio_at, reports)

@@ -26,7 +26,7 @@ from svae.models.tts.sampler import sample_latents
 from svae.synthesis.durations import DurationRule, Planner, end_sentence, open_rule
 from svae.synthesis.types import DurationChoice, Prompt, Sampling, Synthesis
 from svae.text import phone_aligner
-from svae.text.vocabulary import PADDING_ID, Vocabulary, normalize_text
+from svae.text.vocabulary import PADDING_ID, Vocabulary
 
 MIN_PROMPT_SECONDS = 0.1
 MAX_PROMPT_SECONDS = 30.0
@@ -263,7 +263,7 @@ class TTS:
         return waveform
 
     def _clean(self, text: str, what: str) -> str:
-        plain = normalize_text(text)
+        plain = self.vocabulary.fit(text)
         if not plain:
             raise DataError(
                 f"{what}: empty. Expected at least one character that is not white space."
@@ -274,7 +274,7 @@ class TTS:
     def new_seconds(self, text: str, prompt: Prompt, sampling: Sampling) -> float:
         """Return how long the speech of a text is predicted to be, without the prompt."""
         rule = self.planner.rule(sampling)
-        total = rule.total_frames(prompt, normalize_text(text), sampling.speed)
+        total = rule.total_frames(prompt, self.vocabulary.fit(text), sampling.speed)
         return (total - prompt.frames) * self.hop_length / self.sample_rate
 
     def duration_rule(self, sampling: Sampling) -> DurationChoice:

@@ -18,6 +18,8 @@ from svae.errors import DataError
 from svae.judges.asr import load_asr
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Prompt
+from svae.text.lexicon import Lexicon
+from svae.text.sentences import prepare_prompt_text
 from svae.text.vocabulary import Vocabulary, normalize_text
 
 FRAME_SECONDS = 0.02
@@ -102,9 +104,18 @@ class OpenedPrompt:
 
 
 def open_reference(
-    tts: TTS, ref: Path, ref_text: str | None, *, asr: str, console: Console
+    tts: TTS,
+    ref: Path,
+    ref_text: str | None,
+    *,
+    asr: str,
+    console: Console,
+    language: str | None = "en",
+    lexicon: Lexicon | None = None,
 ) -> OpenedPrompt:
     """Read a recording of any format, rate and number of channels, trim it, transcribe it if need be, and encode it.
+
+    A text that is given is spelled out in `language` as one that is to be spoken is; a transcript is words already.
 
     Raises:
         DataError: it is unusable, or too long to be cut; nothing was recognised in it.
@@ -127,7 +138,9 @@ def open_reference(
     except DataError as error:
         raise DataError(str(error).replace("reference", str(ref), 1)) from None
     recognizer = None
-    if ref_text is None:
+    if ref_text is not None:
+        ref_text = _spelled_out(tts, ref_text, language, lexicon)
+    else:
         ref_text, recognizer = transcribe(tts, waveform, rate, asr, name=str(ref))
         console.print(
             f"Transcript by {asr}: [bold]{escape(ref_text)}[/] (wrong? pass --ref-text)",
@@ -144,6 +157,15 @@ def open_reference(
         "asr": recognizer,
     }
     return OpenedPrompt(prompt, prompt_waveform, description, elapsed)
+
+
+def _spelled_out(tts: TTS, ref_text: str, language: str | None, lexicon: Lexicon | None) -> str:
+    if not normalize_text(ref_text):
+        raise DataError("--ref-text: empty; pass what is said, or leave the option out")
+    try:
+        return prepare_prompt_text(ref_text, tts.vocabulary, language=language, lexicon=lexicon)
+    except DataError as error:
+        raise DataError(f"--ref-text: {error}") from None
 
 
 def transcribe(

@@ -51,14 +51,22 @@ def saved_voices() -> list[str]:
 
 
 def keep_voice(
-    name: str, ref: Path, ref_text: str | None, model: Path, *, asr: str, device: str
+    name: str,
+    ref: Path,
+    ref_text: str | None,
+    model: Path,
+    *,
+    asr: str,
+    device: str,
+    language: str | None = "en",
 ) -> Path:
     """Run `svae voice save`: open a recording with a model and save it; return the file."""
     console = Console()
     path = voice_path(name)
     tts = load_tts(model, select_device(device))
     known = path.is_file()
-    path = save_voice(name, open_reference(tts, ref, ref_text, asr=asr, console=console), tts)
+    opened = open_reference(tts, ref, ref_text, asr=asr, console=console, language=language)
+    path = save_voice(name, opened, tts)
     console.print(
         f"Voice {name} {'replaced' if known else 'saved'}: {escape(str(path))}", soft_wrap=True
     )

@@ -103,6 +103,7 @@ class PhoneAligner:
         return name
 
     def _hear(self, audio: bytes) -> None:
+        self._decoder.reinit_feat()  # else times depend, a little, on what was heard before
         self._decoder.start_utt()
         self._decoder.process_raw(audio, no_search=False, full_utt=True)
         self._decoder.end_utt()

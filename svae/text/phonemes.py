@@ -294,7 +294,12 @@ def open_vocabulary(
 
 
 def without_phones(text: str) -> str:
-    """Return a text without pronunciations in braces, as what is written: `bass{B EY S}` becomes `bass`."""
+    """Return a text without pronunciations in braces, as what is written: `bass{B EY S}` becomes `bass`.
+
+    A text that has none stays as it is.
+    """
+    if PHONES_IN_BRACES.search(text) is None:
+        return text
     return " ".join(PHONES_IN_BRACES.sub("", text).split())
 
 

@@ -93,7 +93,7 @@ def prepare_sentences(
     skip_unknown: bool = False,
     show: Callable[[str], object] | None = None,
     lexicon: Lexicon | None = None,
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[Sentence], list[str]]:
     """Split a text into sentences as they are spoken, in characters a model knows.
 
     Args:
@@ -105,7 +105,7 @@ def prepare_sentences(
         lexicon: pronunciations that override all others.
 
     Returns:
-        The sentences, each a `Sentence`, which says how long a pause follows; and a note for each way in which unknown
+        The sentences, each of which says how long a pause follows; and a note for each way in which unknown
         characters changed them: letters the model knows in the other case only are spoken in that case, and with
         `skip_unknown` others are left out.
 
@@ -136,7 +136,7 @@ def prepare_sentences(
             )
         notes.append(f"Left out: {', '.join(map(repr, unknown))} (the model does not know them)")
     vocabulary.encode(" ".join(folded))  # names unknown characters before anything slow happens
-    return list[str](folded), notes
+    return folded, notes
 
 
 def prepare_prompt_text(
@@ -219,7 +219,7 @@ def _without_empty(sentences: list[Sentence]) -> list[Sentence]:
         elif found:
             found[-1].pause_after = max(found[-1].pause_after, sentence.pause_after)
         else:
-            waiting = max(waiting, sentence.pause_after)
+            waiting = max(waiting, sentence.pause_before, sentence.pause_after)
     return found
 
 

@@ -17,7 +17,7 @@ import torch
 from fake_shards import HOP, corrupt, fake_latents, fake_length, fake_waveform, make_shards
 
 from svae.config import LoaderConfig
-from svae.data.batches import read_waveform
+from svae.data.batches import read_utterances, read_waveform
 from svae.data.index import read_index
 from svae.data.loaders import crop_loader, utterance_loader, validation_batches, validation_crops
 from svae.errors import DataError
@@ -362,3 +362,14 @@ def test_a_folder_read_again_gives_the_same_stream(waveforms):
         take(open_stream("crops", waveforms), 3), take(open_stream("crops", again), 3), strict=True
     ):
         assert equal(a, b)
+
+
+def test_letters_that_a_model_knows_in_the_other_case_only_are_read_in_that(waveforms):
+    index, samples = waveforms, waveforms.train[:3]
+    upper = Vocabulary.from_characters(["ABC 0123456789"])
+    batches = [
+        read_utterances(index, samples, vocabulary=vocabulary, hop_length=HOP)
+        for vocabulary in (VOCABULARY, upper)
+    ]
+    assert torch.equal(batches[0].tokens, batches[1].tokens)
+    assert any(char in "abc" for sample in samples for char in sample.text)

@@ -17,7 +17,8 @@ from svae.errors import ConfigError, DataError
 from svae.synthesis import command, long_text
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import SynthesizeOptions, check_output, synthesize_file
-from svae.synthesis.types import Sampling
+from svae.synthesis.reference import OpenedPrompt
+from svae.synthesis.types import Sampling, Synthesis
 from svae.synthesis.voices import keep_voice, saved_voices, voice_path
 
 LONG = "Hello there, you are here. Here we go on, and on. " * 24
@@ -206,6 +207,78 @@ def test_bad_rows_are_named_and_the_others_done(options, base, tmp_path):
         and (tmp_path / "out" / "k.wav").exists()
         and not (tmp_path / "out" / "b.wav").exists()
     )
+
+
+def test_whatever_goes_wrong_in_a_row_is_that_rows_failure(options, base, tmp_path, monkeypatch):
+    good = {"ref": str(options.ref), "ref_text": PROMPT_TEXT}
+    listed = write_list(
+        tmp_path / "list.jsonl",
+        {**good, "text": "Here.", "out": "0.wav"},
+        {**good, "text": "Hello.", "out": "1.wav"},
+        {**good, "text": "Here you are.", "out": "2.wav"},
+        '{"text": ' + "[" * 100_000,
+    )
+    speak = long_text.speak_chunk
+
+    def failing(tts, text, *more):
+        return 1 / 0 if text == "Hello." else speak(tts, text, *more)
+
+    monkeypatch.setattr(long_text, "speak_chunk", failing)
+    with pytest.raises(DataError) as caught:
+        synthesize_batch(listed, base, tmp_path / "out")
+    message = str(caught.value)
+    assert "2 of 4 rows failed" in message and "row 4: RecursionError" in message
+    assert "row 2: ZeroDivisionError: division by zero" in message
+    assert {path.name for path in (tmp_path / "out").glob("*.json")} == {"0.json", "2.json"}
+
+
+def test_where_nothing_is_spoken_that_is_said(options, tmp_path):
+    with pytest.raises(DataError, match="nothing to say"):
+        long_text.write_chunks(tmp_path / "a.wav", iter(()), 16000, stream=False)
+    assert not (tmp_path / "a.wav").exists()
+    with pytest.raises(DataError, match="nothing to say"):
+        long_text.speak_long(None, [], None, Sampling())
+    silent = long_text.WrittenSpeech(0.0, 0.0, [])
+    opened = OpenedPrompt(None, None, {}, 0.1)
+    with pytest.raises(DataError, match="nothing to say"):
+        _ = command.SpeechReport(options, None, opened, silent, 0.0).real_time_factors
+
+
+def test_a_lexicon_overrides_and_is_part_of_how_a_row_was_made(options, base, tmp_path):
+    lexicon = tmp_path / "names.txt"
+    lexicon.write_text("hello\there\nJoe = you\n")
+    row = report(synthesize_file(changed(options, text="Hello there, Joe.", lexicon=lexicon)))
+    assert row["text"] == "here there, you."
+    listed = write_list(
+        tmp_path / "list.jsonl",
+        {"ref": str(options.ref), "ref_text": PROMPT_TEXT, "text": "Hello.", "out": "0.wav"},
+    )
+    assert synthesize_batch(listed, base, tmp_path / "out") == 1
+    with_lexicon = changed(base, lexicon=lexicon)
+    assert synthesize_batch(listed, with_lexicon, tmp_path / "out") == 1
+    assert report(tmp_path / "out" / "0.wav")["text"] == "here."
+    assert synthesize_batch(listed, with_lexicon, tmp_path / "out") == 0
+    lexicon.write_text("hello\tthere\n")
+    assert synthesize_batch(listed, with_lexicon, tmp_path / "out") == 1
+    lexicon.write_text("hello\n")
+    with pytest.raises(DataError, match="line 1"):
+        synthesize_file(changed(options, lexicon=lexicon))
+
+
+def test_phones_in_a_text_are_no_words_that_must_be_heard():
+    speech = Synthesis(
+        waveform=torch.zeros(1, 1, 16), sample_rate=16000, text="the bass{B EY1 S} line", prompt_text="", sampling=Sampling(),
+        prompt_seconds=1.0, generated_seconds=1.0, timings={},
+    )  # fmt: skip
+    verifier = long_text.Verifier(Transcripts(["the bass line"]), retries=0, max_wer=0.3)
+    assert verifier.judge(speech).wer == 0
+
+
+def test_what_is_said_in_the_reference_is_spelled_out_like_the_text(options, voice):
+    row = report(synthesize_file(changed(options, ref_text="the 2 sentences")))
+    assert row["prompt_text"] == "the two sentences."
+    with pytest.raises(DataError, match="--ref-text: .*'2'"):
+        synthesize_file(changed(options, ref_text="the 2 sentences", language=None))
 
 
 def test_finished_rows_are_not_redone(options, base, tmp_path):

@@ -142,8 +142,14 @@ def test_empty_texts_are_refused(tts: TTS, text: str) -> None:
 def test_unknown_characters_are_named(tts: TTS) -> None:
     with pytest.raises(DataError, match="'7' .*'!'"):
         tts.synthesize("7 up!", speech(), PROMPT_TEXT)
-    with pytest.raises(DataError, match="'Z'"):
-        tts.synthesize(TEXT, speech(), "Zoo")
+    with pytest.raises(DataError, match="'Ö'"):
+        tts.synthesize(TEXT, speech(), "ZÖo")
+
+
+def test_letters_known_in_the_other_case_only_are_spoken_in_that(tts: TTS) -> None:
+    shouted = tts.synthesize("HELLO THERE, YOU.", speech(), PROMPT_TEXT.upper(), num_steps=1)
+    said = tts.synthesize("Hello tHere, you.", speech(), "tHe first sentence", num_steps=1)
+    assert torch.equal(shouted, said)
 
 
 @pytest.mark.parametrize(

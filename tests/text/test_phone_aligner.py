@@ -55,6 +55,12 @@ def test_words_follow_each_other_and_have_an_end_for_each_phone(aligner, clips):
         assert flat[-1] > 0.85 * waveform.numel() / RATE  # both clips are trimmed
 
 
+def test_times_do_not_depend_on_what_was_aligned_before(aligner, clips):
+    first = aligner.align(*clips[0])
+    aligner.align(*clips[1])
+    assert aligner.align(*clips[0]) == first == PhoneAligner().align(*clips[0])
+
+
 def test_what_is_said_later_is_found_later(aligner, clips):
     """Two recordings with a second of silence between: the words of each lie where they lie in it alone."""
     (a, text_a), (b, text_b) = clips

@@ -70,7 +70,7 @@ def fit_duration(
 
 
 def _tokens(samples: Sequence[Sample], vocabulary: Vocabulary) -> Tensor:
-    rows = [torch.tensor(vocabulary.encode(sample.text)) for sample in samples]
+    rows = [torch.tensor(vocabulary.encode(vocabulary.fit(sample.text))) for sample in samples]
     return pad_sequence(rows, batch_first=True, padding_value=PADDING_ID)
 
 

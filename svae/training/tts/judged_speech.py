@@ -19,7 +19,8 @@ from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.synthesis.durations import DurationRule
 from svae.synthesis.model import TTS
-from svae.text.vocabulary import Vocabulary, normalize_text
+from svae.text.phonemes import without_phones
+from svae.text.vocabulary import Vocabulary
 from svae.training.loop import Session
 from svae.training.tts.utterances import waveform_root
 
@@ -61,7 +62,7 @@ class JudgedSpeech:
                 continue
             session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
             heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
-            errors.append(word_errors(item.text, self.asr.transcribe([heard])[0]))
+            errors.append(word_errors(without_phones(item.text), self.asr.transcribe([heard])[0]))
             voices = self.speaker.embed([heard, item.prompt.load(JUDGE_RATE)])
             similarities.append(float(voices[0] @ voices[1]))
         row: dict[str, float] = {"utterances": len(errors), "failed": failed}
@@ -95,7 +96,7 @@ def open_judged_speech(
     items = [
         item
         for item in held_out
-        if not vocabulary.unknown(normalize_text(f"{item.text} {item.prompt_text}"))
+        if not vocabulary.unknown(vocabulary.fit(f"{item.text} {item.prompt_text}"))
     ]
     items = items[: trainer.synthesize_utterances]
     if not items:
