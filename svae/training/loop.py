@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
@@ -102,6 +103,20 @@ class Session:
         workers = self.config.loader.num_workers
         return {"world_size": self.world.world_size, "num_workers": workers}
 
+    @contextmanager
+    def side_work(self, what: str) -> Iterator[None]:
+        """Turn a failure of what the training does not need into a note: listening to a model may not end its run.
+
+        Nothing inside may be a collective, as the other ranks would wait for it.
+        """
+        try:
+            yield
+        except Exception as error:  # of any kind: judges, codecs and plots raise what they like
+            reason = (str(error).splitlines() or [""])[0]
+            self.console.print(
+                f"[yellow]Note: {what} failed, the training goes on: {escape(f'{type(error).__name__}: {reason}')}[/]"
+            )
+
     def describe(self) -> None:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
         if self.world.is_main:
@@ -135,7 +150,11 @@ def open_session(options: TrainOptions[TrainConfig], kind: Kind, world: World) -
     if checkpoint is not None:
         step = checkpoint.step
         console.print(f"Resuming from {checkpoint.folder} (step {step})")
-    tracker = Tracker(run, step=step, enabled=world.is_main)
+
+    def note(text: str) -> None:
+        console.print(f"[yellow]Note: {escape(text)}[/]")
+
+    tracker = Tracker(run, step=step, enabled=world.is_main, note=note)
     try:
         yield Session(run, options.config, world, console, checkpoint, tracker)
     finally:
@@ -260,7 +279,10 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag, so that the step finishes and a checkpoint is written."""
+    """Turns SIGINT, SIGTERM and SIGUSR1 into a flag, so that the step finishes and a checkpoint is written.
+
+    SLURM sends SIGUSR1 some time before the end where it is asked to (`--signal=USR1@300`), and SIGTERM at the end.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -268,12 +290,14 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         self._previous = {
             number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", None))
+            if number is not None  # Windows has no SIGUSR1
         }
         return self
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested:  # a second Ctrl-C means it
+        # A second Ctrl-C means it. A SIGTERM that follows SIGUSR1 must not cut the saving short.
+        if self.requested and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
 
@@ -300,7 +324,7 @@ def run_loop(
         state: changed by `train_step`, which also advances `state.step`.
         batches: endless, starting at `state.step`.
         train_step: one optimizer step.
-        validate: called on every rank; returns the row to log.
+        validate: called on every rank; returns the row to log, an empty one where there is nothing to say.
         save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
         synthesize: called on every rank like `validate`, for rows of its own.
         synthesize_every: steps between these; 0: never.
@@ -339,16 +363,17 @@ def run_loop(
                 _show_row(session, progress, task, state.step, row)
                 meter.reset()
             progress.update(task, completed=state.step)
+            stopping = any_rank(stop.requested, world)
+            # Saved before anything is judged: what ends a process there must not cost what was learned.
+            if state.step % trainer.checkpoint_every == 0 or last or stopping:
+                save(last)
+                meter.reset()
             if state.step % trainer.validate_every == 0 or last:
                 _log_row(session, state, "validation", validate())
                 meter.reset()
             if synthesize_every and (state.step % synthesize_every == 0 or last):
                 assert synthesize is not None
                 _log_row(session, state, "synthesis", synthesize())
-                meter.reset()
-            stopping = any_rank(stop.requested, world)
-            if state.step % trainer.checkpoint_every == 0 or last or stopping:
-                save(last)
                 meter.reset()
             if stopping and not last:
                 session.console.print(
@@ -396,7 +421,17 @@ class _Watch:
 # ----------------------------------------------------------------------------------------------- what is shown
 
 
+def note_no_validation(session: Session, index: ShardIndex) -> None:
+    """Say once that a run has nothing to be validated on."""
+    session.console.print(
+        f"[yellow]Note: {index.root}: no usable utterance is held out, so this run has no validation rows. "
+        "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
+    )
+
+
 def _log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
+    if not row:
+        return
     session.tracker.log(state.step, split, row)
     text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
     session.console.print(f"step {state.step:>7}  [green]{split}[/]  {text}", highlight=False)

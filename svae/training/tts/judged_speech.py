@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.markup import escape
+
 from svae.audio import SPEECH_RATE, resample
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex
@@ -55,15 +57,18 @@ class JudgedSpeech:
                 result = tts.generate(
                     item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps
                 )
-            except DataError as error:
-                session.console.print(f"[yellow]synthesis of {item.id}: {error}[/]")
+                heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
+                words = word_errors(item.text, self.asr.transcribe([heard])[0])
+                voices = self.speaker.embed([heard, item.prompt.load(JUDGE_RATE)])
+                similarity = float(voices[0] @ voices[1])
+            except Exception as error:  # of any kind: a row without this item says more than none
+                session.console.print(f"[yellow]synthesis of {item.id}: {escape(str(error))}[/]")
                 failed += 1
                 continue
-            session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
-            heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
-            errors.append(word_errors(item.text, self.asr.transcribe([heard])[0]))
-            voices = self.speaker.embed([heard, item.prompt.load(JUDGE_RATE)])
-            similarities.append(float(voices[0] @ voices[1]))
+            with session.side_work(f"writing the sample {item.id}"):
+                session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
+            errors.append(words)
+            similarities.append(similarity)
         row: dict[str, float] = {"utterances": len(errors), "failed": failed}
         if errors:
             row["wer"] = sum(e.rate for e in errors) / len(errors)

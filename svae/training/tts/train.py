@@ -33,6 +33,7 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
+    note_no_validation,
     open_session,
     resume_state,
     run_loop,
@@ -112,6 +113,8 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
                 timings=timings,
             )
         )
+        if not held_out:
+            note_no_validation(session, validation)
         weights = None if timings is None else duration_weights(session, state, index, config)
         rule = None
         if weights is not None:
@@ -267,9 +270,12 @@ def train_step(
 def validate(
     session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
-    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it."""
+    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it.
+
+    Without held-out utterances the row is empty: a loss of nothing would be the best of all.
+    """
     row: dict[str, float] = {}
-    if session.world.is_main:
+    if session.world.is_main and batches:
         sums = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64)
         count = torch.zeros((), dtype=torch.float64)
         for batch in batches:
@@ -298,7 +304,8 @@ def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -
     """Return what the judges say of the EMA weights' speech; the first rank does it, the others wait."""
     row: dict[str, float] = {}
     if judged is not None:
-        row = judged.row(session, state.step, state.ema.module)
+        with session.side_work("synthesising and judging"):
+            row = judged.row(session, state.step, state.ema.module)
     barrier(session.world)
     return row
 

@@ -23,6 +23,7 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
+    note_no_validation,
     open_session,
     resume_state,
     run_loop,
@@ -125,6 +126,8 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
                 cached_features=cached,
             )
         )
+        if not held_out:
+            note_no_validation(session, validation)
         finished = run_loop(
             session,
             state,
@@ -302,10 +305,11 @@ def validate(
         count += len(batch.keys)
         for real, fake in zip(crop, output.reconstruction, strict=True):
             if shown < AUDIO_SAMPLES:
-                write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
+                with session.side_work("writing a validation sample"):
+                    write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
                 shown += 1
     barrier(session.world)
-    return {f"loss/{name}": float(total) / max(count, 1) for name, total in sums.items()}
+    return {f"loss/{name}": float(total) / count for name, total in sums.items()}
 
 
 def write_sample(
