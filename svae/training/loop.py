@@ -13,7 +13,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -42,7 +42,7 @@ from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder, write_text
+from svae.runtime.files import folder_lock, writable_folder, write_text
 from svae.runtime.tracking import Tracker
 from svae.training.meter import Meter, StepResult
 from svae.training.optim import ExponentialMovingAverage
@@ -133,16 +133,34 @@ def open_session(options: TrainOptions[TrainConfig], kind: Kind, world: World) -
     """Create or reopen the run folder.
 
     Raises:
-        ConfigError: the folder cannot be written, or holds a run with another recipe.
+        ConfigError: the folder cannot be written, another job works in it, or it holds a run with another recipe.
         CheckpointError: the checkpoint to continue from is unusable.
     """
     console = Console(quiet=not world.is_main)
-    checkpoint = find_resume(options, kind)
+    # Before anything is written: what is refused must not be touched.
+    find_resume(options, kind)
     run = options.out
-    if world.is_main:
-        writable_folder(run, option="--out")
-        (run / "checkpoints").mkdir(exist_ok=True)
-    barrier(world)
+    with ExitStack() as locks:
+        if world.is_main:
+            writable_folder(run, option="--out")
+            locks.enter_context(folder_lock(run))
+            (run / "checkpoints").mkdir(exist_ok=True)
+        barrier(world)
+        # Once more, as the job that held the folder until now may have gone on.
+        checkpoint = find_resume(options, kind)
+        with _opened(options, checkpoint, world, console) as session:
+            yield session
+
+
+@contextmanager
+def _opened(
+    options: TrainOptions[TrainConfig],
+    checkpoint: Checkpoint | None,
+    world: World,
+    console: Console,
+) -> Iterator[Session]:
+    """Open what a run writes to; say where it is and what it continues from."""
+    run = options.out
     console.print(
         f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)"
     )
