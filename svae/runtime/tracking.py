@@ -77,6 +77,13 @@ class Tracker:
             except Exception as error:  # a full disk, or a board that does not fit its libraries
                 self._give_up_board(error)
 
+    def changes(self, step: int, changes: dict[str, dict[str, Any]]) -> None:
+        """Write what a resumed run has otherwise from a step on, as a row of the split `recipe`."""
+        if self._file is not None:
+            now = round(time.time(), 3)
+            row = {"step": step, "split": "recipe", "time": now, "session": self._session}
+            self._append(row | {"changes": changes})
+
     def _append(self, row: dict[str, Any]) -> None:
         """Write a row; one that finds no room stays in the buffer and is written with the next."""
         assert self._file is not None

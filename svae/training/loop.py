@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -44,16 +44,9 @@ from svae.runtime.distributed import World, any_rank, barrier, describe_device, 
 from svae.runtime.environment import environment
 from svae.runtime.files import folder_lock, writable_folder, write_text
 from svae.runtime.tracking import Tracker
+from svae.training.changes import Changes, changes_since, describe
 from svae.training.meter import Meter, StepResult
-from svae.training.optim import ExponentialMovingAverage
-
-MAY_CHANGE = frozenset(
-    "trainer.steps trainer.log_every trainer.validate_every trainer.checkpoint_every trainer.keep_checkpoints "
-    "trainer.max_nonfinite_steps trainer.compile trainer.try_longest_batch trainer.synthesize_every "
-    "trainer.synthesize_utterances trainer.synthesize_steps loader.prefetch loader.num_workers data.root "
-    "data.validation_root data.waveform_root statistics_utterances vae vocoder".split()
-)
-"""Recipe fields that a resumed run may have otherwise; anything else would make it another experiment."""
+from svae.training.optim import ExponentialMovingAverage, take_settings
 
 TrainConfig = VAETrainConfig | TTSTrainConfig
 Config_co = TypeVar("Config_co", bound=TrainConfig, covariant=True)
@@ -96,6 +89,10 @@ class Session:
     """Quiet on all ranks but the first."""
     checkpoint: Checkpoint | None
     tracker: Tracker
+    changes: Changes = field(default_factory=dict)
+    """What the recipe has otherwise than before the run was resumed."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """All such changes, of earlier resumptions too, as recipe.yaml keeps them."""
 
     @property
     def layout(self) -> dict[str, int]:
@@ -121,8 +118,10 @@ class Session:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
         if self.world.is_main:
             facts = environment(self.world.device) | {"world_size": self.world.world_size}
-            write_text(self.run / "recipe.yaml", recipe.dump(self.config))
+            write_text(self.run / "recipe.yaml", recipe.dump(self.config, self.history))
             write_text(self.run / "environment.json", json.dumps(facts, indent=2) + "\n")
+            if self.changes:
+                self.tracker.changes(self.history[-1]["step"], self.changes)
 
 
 # ----------------------------------------------------------------------------------------------- opening a run
@@ -165,16 +164,25 @@ def _opened(
         f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)"
     )
     step = 0
+    changes: Changes = {}
+    history: list[dict[str, Any]] = []
     if checkpoint is not None:
         step = checkpoint.step
         console.print(f"Resuming from {checkpoint.folder} (step {step})")
+        changes = changes_since(options.config, stored_recipe(checkpoint))
+        history = recipe.read_history(stored_recipe(checkpoint))
+    if changes:
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        history = [*history, {"step": step, "date": date, "changes": changes}]
+        for line in describe(changes):
+            console.print(f"[yellow]Changed from step {step} on: {escape(line)}[/]")
 
     def note(text: str) -> None:
         console.print(f"[yellow]Note: {escape(text)}[/]")
 
     tracker = Tracker(run, step=step, enabled=world.is_main, note=note)
     try:
-        yield Session(run, options.config, world, console, checkpoint, tracker)
+        yield Session(run, options.config, world, console, checkpoint, tracker, changes, history)
     finally:
         tracker.close()
 
@@ -196,38 +204,13 @@ def find_resume(options: TrainOptions[TrainConfig], kind: Kind) -> Checkpoint | 
             "Choose another --out, delete the folder, or use --resume auto to continue it."
         )
     checkpoint = open_checkpoint(folder, kind=kind)
-    _check_same_recipe(options.config, checkpoint.folder.parent.parent / "recipe.yaml")
+    changes_since(options.config, stored_recipe(checkpoint))
     return checkpoint
 
 
-def _check_same_recipe(config: TrainConfig, stored: Path) -> None:
-    if not stored.is_file():
-        return
-    kind: type[Any] = type(config)
-    before = _flatten(recipe.to_tree(recipe.load(kind, str(stored))))
-    now = _flatten(recipe.to_tree(config))
-    lines = [
-        f"  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now"
-        for key in sorted((before.keys() | now.keys()) - MAY_CHANGE)
-        if before.get(key) != now.get(key)
-    ]
-    if lines:
-        raise ConfigError(
-            f"{stored.parent}: holds a run with another recipe, so it cannot be continued with this one:\n"
-            + "\n".join(lines)
-            + "\nChoose another --out, or take back the changes."
-        )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested recipe as one level of fields such as `trainer.steps`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def stored_recipe(checkpoint: Checkpoint) -> Path:
+    """Return where the run of a checkpoint keeps its recipe."""
+    return checkpoint.folder.parent.parent / "recipe.yaml"
 
 
 # ----------------------------------------------------------------------------------------------- checkpoints
@@ -277,6 +260,7 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
             load_strict(part, stored[name], checkpoint.folder)
         else:
             part.load_state_dict(stored[name])
+            take_settings(part, session.config.optimizer)
     load_strict(state.ema.module, checkpoint.model_state(), checkpoint.folder)
     state.step = stored["step"]
 
@@ -432,7 +416,9 @@ class _Watch:
         if self.nonfinite_in_a_row > self.session.config.trainer.max_nonfinite_steps:
             raise SvaeError(
                 f"{self.nonfinite_in_a_row} steps in a row were not finite; the last utterances: {keys}.\n"
-                "Lower optimizer.learning_rate, or resume from an earlier checkpoint with --resume PATH."
+                "Continue with the same command and one of: --set optimizer.learning_rate=… (lower), "
+                "--set optimizer.max_grad_norm=… (lower), --set trainer.precision=fp32, --set trainer.seed=… (other "
+                "random numbers and another order of the data); or from an earlier checkpoint with --resume PATH."
             )
 
 

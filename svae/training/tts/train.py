@@ -33,6 +33,7 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
+    find_resume,
     note_no_validation,
     open_session,
     resume_state,
@@ -44,7 +45,7 @@ from svae.training.optim import ExponentialMovingAverage, build_optimizer, learn
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.representation import find_representation, keep_in_run
+from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
@@ -75,9 +76,12 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
     """
     config = options.config
     index, validation, timings = open_data(config)
-    start = open_start(config)
-    found = find_representation(config, index, start)
-    vocabulary = choose_vocabulary(index, config, start)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    resumed = find_resume(options, "tts")
+    start = open_start(config) if resumed is None else None
+    kept = None if resumed is None else kept_vae(options.out, resumed)
+    found = find_representation(config, index, start, kept)
+    vocabulary = choose_vocabulary(index, config, resumed or start)
     with open_world(options.device) as world, open_session(options, "tts", world) as session:
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings)

@@ -23,6 +23,7 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
+    find_resume,
     note_no_validation,
     open_session,
     resume_state,
@@ -88,7 +89,8 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
     """
     config = options.config
     index, validation = open_data(config)
-    start = open_vae_start(config)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    start = open_vae_start(config) if find_resume(options, "vae") is None else None
     with open_world(options.device) as world, open_session(options, "vae", world) as session:
         check_batch(config, world)
         cached = open_teacher_features(config, index)
