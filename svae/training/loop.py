@@ -245,11 +245,7 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     checkpoint = session.checkpoint
     assert checkpoint is not None
     stored = checkpoint.training_state()
-    if stored["data"] != data_fingerprint(index):
-        raise CheckpointError(
-            f"{session.run}: was trained on other shards than those in {index.root}; resume with the same data or "
-            "choose another --out"
-        )
+    check_same_data(stored, index, session.run)
     if stored["layout"] != session.layout:
         session.console.print(
             f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
@@ -263,6 +259,15 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
             take_settings(part, session.config.optimizer)
     load_strict(state.ema.module, checkpoint.model_state(), checkpoint.folder)
     state.step = stored["step"]
+
+
+def check_same_data(stored: dict[str, Any], index: ShardIndex, run: Path) -> None:
+    """Raise CheckpointError where a training state is of other shards than those of an index."""
+    if stored["data"] != data_fingerprint(index):
+        raise CheckpointError(
+            f"{run}: was trained on other shards than those in {index.root}; resume with the same data or "
+            "choose another --out"
+        )
 
 
 def data_fingerprint(index: ShardIndex) -> str:

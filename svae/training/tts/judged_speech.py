@@ -6,6 +6,7 @@ The flow-matching loss hardly tells when a model begins to speak; word error rat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.markup import escape
 
@@ -77,6 +78,25 @@ class JudgedSpeech:
         return row
 
 
+def spoken_items(root: Path, vocabulary: Vocabulary, count: int) -> list[Item]:
+    """Return the first held-out utterances that the run's symbols can spell, with their prompts.
+
+    Raises:
+        DataError: there are none.
+    """
+    held_out = held_out_list(root).items
+    items = [
+        item
+        for item in held_out
+        if not vocabulary.unknown(normalize_text(f"{item.text} {item.prompt_text}"))
+    ]
+    if not items:
+        raise DataError(
+            f"{root}: none of {len(held_out)} held-out utterances is spelled with the run's characters"
+        )
+    return items[:count]
+
+
 def open_judged_speech(
     session: Session,
     config: TTSTrainConfig,
@@ -96,17 +116,7 @@ def open_judged_speech(
         return None
     representation.load_decoder()
     root = waveform_root(config, index)
-    held_out = held_out_list(root).items
-    items = [
-        item
-        for item in held_out
-        if not vocabulary.unknown(normalize_text(f"{item.text} {item.prompt_text}"))
-    ]
-    items = items[: trainer.synthesize_utterances]
-    if not items:
-        raise DataError(
-            f"{root}: none of {len(held_out)} held-out utterances is spelled with the run's characters"
-        )
+    items = spoken_items(root, vocabulary, trainer.synthesize_utterances)
     session.console.print(
         f"Every {trainer.synthesize_every} steps {len(items)} held-out utterances are said and judged by {ASR} and the "
         f"{SPEAKER} speaker model",

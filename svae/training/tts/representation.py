@@ -115,18 +115,37 @@ def keep_in_run(
         return found.load(session.world.device)
     folder = session.run / "vae"
     if session.world.is_main:
-        if folder.is_dir():
-            kept = open_checkpoint(folder, kind="vae")
-            if kept.hash != vae.hash:
-                raise CheckpointError(
-                    f"{session.run}: was trained on VAE {kept.hash[:12]}…, but {vae.folder} is {vae.hash[:12]}….\n"
-                    "Choose another --out, or pass the VAE it started with."
-                )
-        else:
+        if not check_kept(session.run, vae):
             _copy_vae(session, vae, folder, index)
     barrier(session.world)
     own = open_checkpoint(folder, kind="vae")
     return type(found).make(own, config.vocoder).load(session.world.device)
+
+
+def check_kept(run: Path, vae: Checkpoint) -> bool:
+    """Return whether a run already holds a VAE.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    folder = run / "vae"
+    if not folder.is_dir():
+        return False
+    kept = open_checkpoint(folder, kind="vae")
+    if kept.hash != vae.hash:
+        raise CheckpointError(
+            f"{run}: was trained on VAE {kept.hash[:12]}…, but {vae.folder} is {vae.hash[:12]}….\n"
+            "Choose another --out, or pass the VAE it started with."
+        )
+    return True
+
+
+def check_measurable(vae: Checkpoint, index: ShardIndex) -> None:
+    """Raise CheckpointError where the statistics that a VAE lacks cannot be measured on the data."""
+    if index.kind != "waveforms":
+        raise CheckpointError(
+            f"{vae.folder}: has no latent statistics; finish its training before `svae encode`"
+        )
 
 
 def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:
@@ -140,10 +159,7 @@ def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex
 
 
 def _measure(session: Session, vae: Checkpoint, index: ShardIndex) -> dict[str, Any]:
-    if index.kind != "waveforms":
-        raise CheckpointError(
-            f"{vae.folder}: has no latent statistics; finish its training before `svae encode`"
-        )
+    check_measurable(vae, index)
     session.console.print(
         "This VAE comes from an unfinished run: measuring its latents over the training set."
     )

@@ -92,7 +92,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         limits = limits_of(config, representation.hop_length, world.world_size)
-        report_left_out(session, index, limits, timings)
+        report_left_out(session.console, index, limits, timings)
         if wants_trial(config, world):
             try_longest(session, state, index, limits, config)
         batches = utterance_loader(
