@@ -1,18 +1,26 @@
-"""Every recipe field, as frozen dataclasses. This module imports nothing but the standard library.
+"""Every recipe field and its bounds, as frozen dataclasses. This module imports no other of the package.
 
 A recipe (YAML) says only what differs from the defaults below; `svae.recipe.load` turns it into one of
 `VAETrainConfig` or `TTSTrainConfig`. The defaults of the model sections are the published ones
 (Semantic-VAE, arXiv 2509.22167; F5-TTS v1 Small, arXiv 2410.06885).
+
+The bounds of a number stand in its type, as `Annotated[int, Gt(0)]`; pydantic checks them when a recipe or a
+checkpoint's configuration is read. What several fields decide together, `svae.recipe` checks.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
 
 Precision = Literal["fp32", "bf16"]
 """Arithmetic of the networks. Losses, spectra, EMA and master weights stay in float32 either way."""
+
+Fraction = Annotated[float, Ge(0), Le(1)]
+"""A share, a probability, or a factor that makes nothing larger."""
 
 
 # ----------------------------------------------------------------------------------------------- data
@@ -32,11 +40,11 @@ class DataConfig:
 class LoaderConfig:
     """How shards are read."""
 
-    num_workers: int = 2
+    num_workers: Annotated[int, Ge(0)] = 2
     """Reader processes per rank; 0 reads in the training process. Part of what decides the data order."""
-    shuffle_shards: int = 16
+    shuffle_shards: Annotated[int, Gt(0)] = 16
     """Utterances are shuffled within a window of this many shards; the order of the shards is shuffled too."""
-    prefetch: int = 4
+    prefetch: Annotated[int, Gt(0)] = 4
     """Batches that each worker prepares ahead."""
 
 
@@ -47,17 +55,17 @@ class LoaderConfig:
 class OptimizerConfig:
     """AdamW and its schedule. The learning rate is a function of the step alone."""
 
-    learning_rate: float = 1e-4
-    betas: tuple[float, float] = (0.8, 0.99)
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    max_grad_norm: float = 10.0
+    learning_rate: Annotated[float, Gt(0)] = 1e-4
+    betas: tuple[Fraction, Fraction] = (0.8, 0.99)
+    eps: Annotated[float, Gt(0)] = 1e-8
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    max_grad_norm: Annotated[float, Gt(0)] = 10.0
     """Gradients are scaled down to this total 2-norm."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Ge(0)] = 0
     """Steps of linear warm-up from 0."""
     schedule: Literal["constant", "exponential", "linear"] = "exponential"
     """After warm-up: constant, times `decay` a step, or linear down to 0 at the last step."""
-    decay: float = 0.999996
+    decay: Fraction = 0.999996
     """Factor a step of the exponential schedule."""
 
 
@@ -65,11 +73,11 @@ class OptimizerConfig:
 class EMAConfig:
     """Exponential moving average of the weights: decay = min(decay, 1 - (1 + step - start_step) ** -power)."""
 
-    decay: float = 0.9999
-    power: float = 2 / 3
-    start_step: int = 100
+    decay: Fraction = 0.9999
+    power: Fraction = 2 / 3
+    start_step: Annotated[int, Ge(0)] = 100
     """Up to here the average is a copy of the weights."""
-    every: int = 10
+    every: Annotated[int, Gt(0)] = 10
     """Steps between updates; the decay applies once per update."""
 
 
@@ -77,19 +85,19 @@ class EMAConfig:
 class TrainerConfig:
     """What the VAE and the TTS loop have in common."""
 
-    steps: int
+    steps: Annotated[int, Gt(0)]
     """Optimizer steps of the whole run."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     precision: Precision = "fp32"
     compile: bool = False
     """Compile the networks with torch.compile (slow first steps, faster afterwards; meant for GPUs)."""
-    log_every: int = 50
+    log_every: Annotated[int, Gt(0)] = 50
     """Steps between rows of metrics.jsonl."""
-    validate_every: int = 1000
-    checkpoint_every: int = 5000
-    keep_checkpoints: int = 3
+    validate_every: Annotated[int, Gt(0)] = 1000
+    checkpoint_every: Annotated[int, Gt(0)] = 5000
+    keep_checkpoints: Annotated[int, Gt(0)] = 3
     """Newest checkpoints kept with their training state; older ones are deleted."""
-    max_nonfinite_steps: int = 10
+    max_nonfinite_steps: Annotated[int, Ge(0)] = 10
     """Steps with a non-finite loss or gradient are skipped on all ranks; more than this many in a row stop the run."""
 
 
@@ -100,10 +108,10 @@ class TrainerConfig:
 class BigVGANConfig:
     """BigVGAN generator, used as the VAE's decoder (arXiv 2206.04658)."""
 
-    upsample_rates: tuple[int, ...] = (5, 5, 2, 2, 2, 2)
+    upsample_rates: tuple[Annotated[int, Gt(0)], ...] = (5, 5, 2, 2, 2, 2)
     """Product (times `istft_hop`) = hop length of the VAE."""
     upsample_kernel_sizes: tuple[int, ...] = (9, 9, 4, 4, 4, 4)
-    initial_channels: int = 1024
+    initial_channels: Annotated[int, Gt(0)] = 1024
     """Channels before the first upsampling; halved at each stage."""
     resblock: Literal["1", "2"] = "1"
     """AMPBlock1 (pairs of a dilated and a plain convolution) or AMPBlock2 (dilated only)."""
@@ -133,23 +141,23 @@ class BigVGANConfig:
 class VAEConfig:
     """The speech VAE: DAC encoder, causal attention projection, diagonal Gaussian posterior, BigVGAN decoder."""
 
-    sample_rate: int = 16000
-    latent_dim: int = 64
-    encoder_channels: int = 64
+    sample_rate: Annotated[int, Gt(0)] = 16000
+    latent_dim: Annotated[int, Gt(0)] = 64
+    encoder_channels: Annotated[int, Gt(0)] = 64
     """Channels after the first convolution; doubled by each block."""
-    encoder_strides: tuple[int, ...] = (4, 4, 5, 5)
+    encoder_strides: tuple[Annotated[int, Gt(0)], ...] = (4, 4, 5, 5)
     """Product (times `encoder_mel_hop`) = hop length in samples (400 = 40 Hz at 16 kHz)."""
     encoder_mel_hop: int = 0
     """0: DAC's encoder, from the waveform. Otherwise (even) the encoder's first convolution reads log-mel frames of this
     hop, with a window of four hops: a tenth of the work, and less to learn, which small models on a CPU need."""
-    encoder_mel_bands: int = 80
+    encoder_mel_bands: Annotated[int, Gt(0)] = 80
     """With `encoder_mel_hop`."""
     encoder_linear_path: bool = False
     """With `encoder_mel_hop` and `decoder.linear_path`: a linear map of a frame's log-mels is added to the posterior's mean.
     It starts as the training data's principal components: the networks learn in minutes what else takes them hours."""
-    attention_heads: int = 8
-    attention_mlp_ratio: int = 2
-    initial_gain: float = 1.0
+    attention_heads: Annotated[int, Gt(0)] = 8
+    attention_mlp_ratio: Annotated[int, Gt(0)] = 2
+    initial_gain: Annotated[float, Gt(0)] = 1.0
     """Factor on the convolutions' magnitudes before the first step; other than 1 it also zeroes their biases.
 
     PyTorch's default initialisation, which the official code has, shrinks a signal by sqrt(3) in every layer, so that a
@@ -157,7 +165,7 @@ class VAEConfig:
     gets a tenth of it, for an output of speech's loudness."""
     initial_logvar: float = 0.0
     """Where the posterior's log-variance starts. Negative: short runs learn to reconstruct before they meet much noise."""
-    regulator_layers: int = 2
+    regulator_layers: Annotated[int, Ge(0)] = 2
     """Convolution stages of the regulator that projects teacher features; 0 = a single 1x1 convolution."""
     decoder: BigVGANConfig = field(default_factory=BigVGANConfig)
 
@@ -196,7 +204,7 @@ class TeacherConfig:
     `average`: the mean over the outputs of all layers (1 to n)."""
     cache: str | None = None
     """Folder of `svae cache-teacher`: features stored once, instead of the teacher running in training."""
-    context_seconds: float = 0.5
+    context_seconds: Annotated[float, Ge(0)] = 0.5
     """Real audio on both sides of the crop that the teacher hears too, so that its edge frames are not at an edge."""
 
 
@@ -204,17 +212,17 @@ class TeacherConfig:
 class VAELossConfig:
     """Weights of the generator's losses."""
 
-    mel: float = 15.0
+    mel: Annotated[float, Ge(0)] = 15.0
     """Multi-scale log-mel L1, summed over 7 scales."""
-    feature_matching: float = 2.0
-    adversarial: float = 1.0
-    kl: float = 0.01
+    feature_matching: Annotated[float, Ge(0)] = 2.0
+    adversarial: Annotated[float, Ge(0)] = 1.0
+    kl: Annotated[float, Ge(0)] = 0.01
     """Summed over channels, averaged over frames and batch."""
-    alignment: float | None = 1.0
+    alignment: Annotated[float, Ge(0)] | None = 1.0
     """Of the distance to the projected teacher features. null: no teacher (the acoustic baseline)."""
     alignment_form: Literal["cosine", "l1", "mse"] = "cosine"
     """cosine: minus the cosine similarity (the paper's). l1, mse: mean absolute or squared difference over channels."""
-    adversarial_start_step: int = 0
+    adversarial_start_step: Annotated[int, Ge(0)] = 0
     """Before this step there is no discriminator: neither trained nor felt by the generator."""
 
 
@@ -236,13 +244,13 @@ class VAETrainConfig:
     freeze_encoder: bool = False
     """Train the decoder alone, after `init`: the latents keep their meaning, for models that have learned them. The decoder
     may then be another than that of `init`, and starts from nothing."""
-    segment_seconds: float = 3.0
+    segment_seconds: Annotated[float, Gt(0)] = 3.0
     """Length of a training crop."""
-    batch_size: int = 24
+    batch_size: Annotated[int, Gt(0)] = 24
     """Crops per step over all ranks; must be a multiple of the number of ranks."""
-    validation_crops: int = 32
+    validation_crops: Annotated[int, Gt(0)] = 32
     """Fixed crops scored at each validation."""
-    statistics_utterances: int = 5000
+    statistics_utterances: Annotated[int, Gt(0)] = 5000
     """At most this many training utterances, spread over the shards, measure the latents' mean and deviation at the end."""
 
 
@@ -253,18 +261,18 @@ class VAETrainConfig:
 class DiTConfig:
     """F5-TTS v1 diffusion transformer with its text tower, all padding masked."""
 
-    dim: int = 768
-    depth: int = 18
-    heads: int = 12
+    dim: Annotated[int, Gt(0)] = 768
+    depth: Annotated[int, Gt(0)] = 18
+    heads: Annotated[int, Gt(0)] = 12
     """Head dimension = dim / heads."""
-    ff_mult: int = 2
-    dropout: float = 0.1
-    text_dim: int = 512
-    text_conv_layers: int = 4
+    ff_mult: Annotated[int, Gt(0)] = 2
+    dropout: Fraction = 0.1
+    text_dim: Annotated[int, Gt(0)] = 512
+    text_conv_layers: Annotated[int, Ge(0)] = 4
     """ConvNeXt-V2 blocks on the text; 0 = embeddings only, as in E2-TTS: the control that tells what the blocks do."""
-    text_conv_mult: int = 2
-    conv_pos_kernel: int = 31
-    conv_pos_groups: int = 16
+    text_conv_mult: Annotated[int, Gt(0)] = 2
+    conv_pos_kernel: Annotated[int, Gt(0)] = 31
+    conv_pos_groups: Annotated[int, Gt(0)] = 16
     qk_norm: bool = False
     """RMS norm of queries and keys per head."""
     text_length_leak: bool = True
@@ -277,13 +285,13 @@ class DiTConfig:
 class FlowConfig:
     """Conditional flow matching with speech infilling (F5-TTS, sections 3.1 and 3.2)."""
 
-    mask_ratio: tuple[float, float] = (0.7, 1.0)
+    mask_ratio: tuple[Fraction, Fraction] = (0.7, 1.0)
     """Part of each utterance that is hidden and to be generated, uniform in this range."""
-    drop_audio: float = 0.3
+    drop_audio: Fraction = 0.3
     """Probability, per sample, of training without the audio condition."""
-    drop_both: float = 0.2
+    drop_both: Fraction = 0.2
     """Probability, per sample, of training without audio and without text."""
-    drop_text: float = 0.0
+    drop_text: Fraction = 0.0
     """Probability, per sample, of training without text, drawn apart from the others (F5-TTS never drops text alone)."""
     posterior: Literal["mean", "sample"] = "mean"
     """What is learned: posterior means, or one sample per utterance, seeded by its key."""
@@ -293,10 +301,10 @@ class FlowConfig:
 class TTSOptimizerConfig(OptimizerConfig):
     """AdamW with F5-TTS's defaults (section 2 of its recipe: no exponential decay, a long warm-up)."""
 
-    learning_rate: float = 7.5e-5
-    betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float = 1.0
-    warmup_steps: int = 20000
+    learning_rate: Annotated[float, Gt(0)] = 7.5e-5
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    max_grad_norm: Annotated[float, Gt(0)] = 1.0
+    warmup_steps: Annotated[int, Ge(0)] = 20000
     schedule: Literal["constant", "exponential", "linear"] = "linear"
 
 
@@ -316,11 +324,11 @@ class TTSTrainerConfig(TrainerConfig):
 
     try_longest_batch: Literal["cuda", "always", "never"] = "cuda"
     """Compute the worst-case batch once before step 0, so that too little memory shows at once. cuda: only on a GPU."""
-    synthesize_every: int = 0
+    synthesize_every: Annotated[int, Ge(0)] = 0
     """Steps between syntheses of held-out utterances, scored by the offline judges; 0 = never."""
-    synthesize_utterances: int = 8
+    synthesize_utterances: Annotated[int, Gt(0)] = 8
     """The first so many utterances held out of the waveform shards, prompted by others of the speaker."""
-    synthesize_steps: int = 16
+    synthesize_steps: Annotated[int, Gt(0)] = 16
     """Solver steps of these."""
 
 
@@ -335,7 +343,7 @@ class TTSTrainConfig:
     tokens: Literal["characters", "phonemes", "frame-phonemes"] = "characters"
     """What the text becomes: characters, as in F5-TTS; phonemes of English (CMU dictionary); or which of them is spoken
     in each frame, as Voicebox: known from `data.timings`, in synthesis from the prompt and predicted durations."""
-    spelled_words: float = 0.1
+    spelled_words: Fraction = 0.1
     """With phonemes: share of words given in letters in training, so that words not in the dictionary can be read."""
     vae: str | None = None
     """Checkpoint or run folder of the VAE; `--vae` sets it. Needed unless the data are stored latents with a copy of it."""
@@ -348,9 +356,9 @@ class TTSTrainConfig:
     flow: FlowConfig = field(default_factory=FlowConfig)
     optimizer: TTSOptimizerConfig = field(default_factory=TTSOptimizerConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
-    batch_frames: int = 131072
+    batch_frames: Annotated[int, Gt(0)] = 131072
     """Frames of the representation per step over all ranks, padding included."""
-    min_seconds: float = 0.3
-    max_seconds: float = 30.0
+    min_seconds: Annotated[float, Ge(0)] = 0.3
+    max_seconds: Annotated[float, Gt(0)] = 30.0
     """Utterances outside these are left out, counted and printed."""
-    validation_utterances: int = 64
+    validation_utterances: Annotated[int, Gt(0)] = 64

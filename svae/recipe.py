@@ -12,26 +12,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from annotated_types import Ge, Gt, Le
+
 from svae.config import BigVGANConfig, DiTConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
 from svae.errors import ConfigError
 
 Config = TypeVar("Config", VAETrainConfig, TTSTrainConfig)
 
-POSITIVE = frozenset(
-    "steps batch_size batch_frames segment_seconds learning_rate max_grad_norm log_every validate_every checkpoint_every "
-    "keep_checkpoints sample_rate latent_dim encoder_channels attention_heads attention_mlp_ratio initial_channels dim "
-    "depth heads ff_mult text_dim conv_pos_kernel conv_pos_groups prefetch shuffle_shards every max_seconds eps "
-    "encoder_strides encoder_mel_bands upsample_rates validation_crops validation_utterances statistics_utterances text_conv_mult initial_gain "
-    "synthesize_utterances synthesize_steps".split()
-)
-NOT_NEGATIVE = frozenset(
-    "num_workers warmup_steps weight_decay context_seconds min_seconds start_step adversarial_start_step "
-    "max_nonfinite_steps mel feature_matching adversarial kl alignment text_conv_layers regulator_layers seed "
-    "synthesize_every".split()
-)
-FRACTION = frozenset(
-    "spelled_words dropout drop_audio drop_both drop_text mask_ratio betas decay power".split()
-)
+BOUND_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+"""Pydantic's names of the problems that `WORDS` says as a whole; pydantic names only the side that a number is beyond."""
+WORDS = {
+    frozenset({Gt(0)}): "must be greater than 0",
+    frozenset({Ge(0)}): "must not be negative",
+    frozenset({Ge(0), Le(1)}): "must lie between 0 and 1",
+}
+"""What a message says of a field with these bounds; other bounds are said in pydantic's words."""
 
 HISTORY = "history"
 """The field of a run's recipe.yaml that lists what resumptions changed; no setting."""
@@ -96,10 +91,13 @@ def load(cls: type[Config], name: str, overrides: Sequence[str] = ()) -> Config:
 
 def build(cls: type[Config], tree: dict[str, Any], *, where: str) -> Config:
     """Turn a plain tree (as read from YAML or JSON) into the dataclass; `where` starts the error message."""
-    config, problems = _validate(cls, tree)
-    problems = [*_unknown_keys(cls, tree, ""), *problems]
+    field_problems: list[str]
+    config, field_problems = _validate(cls, tree)
+    problems = [*_unknown_keys(cls, tree, ""), *field_problems]
     if config is not None:
-        values = list(_value_problems(config, ""))
+        # No bound refuses infinity, and some let NaN through.
+        infinite = _infinite_numbers(dataclasses.asdict(config), "")
+        values = [f"{place}: {problem}" for place, problem in infinite]
         problems += values or _cross_problems(config)  # the latter would only echo the former
     if problems or config is None:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
@@ -107,9 +105,18 @@ def build(cls: type[Config], tree: dict[str, Any], *, where: str) -> Config:
     return config
 
 
+def bounds_of(hint: Any) -> list[Any]:
+    """Return the bounds (`Gt(0)` and the like) in a field's type, also those of a tuple's elements."""
+    bounds = list(getattr(hint, "__metadata__", ()))
+    for part in typing.get_args(hint):
+        bounds += bounds_of(part)
+    return bounds
+
+
 def to_tree(config: Any) -> dict[str, Any]:
     """Return the resolved configuration as plain dicts, lists and scalars."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    tree: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config)))
+    return tree
 
 
 def dump(config: Any, history: Sequence[dict[str, Any]] = ()) -> str:
@@ -140,7 +147,7 @@ def from_tree(cls: type, tree: dict[str, Any]) -> Any:
 def _yaml() -> Any:
     from ruamel.yaml import YAML
 
-    yaml = YAML(typ="safe", pure=True)  # pure = YAML 1.2: 5e-4 is a number, `no` is text
+    yaml: Any = YAML(typ="safe", pure=True)  # pure = YAML 1.2: 5e-4 is a number, `no` is text
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
     return yaml
@@ -203,32 +210,44 @@ def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, l
     try:
         return TypeAdapter(cls).validate_json(text, strict=True), []
     except ValidationError as error:
+        infinite = dict(_infinite_numbers(tree, ""))
         problems = []
         for item in error.errors():
+            names = [part for part in item["loc"] if isinstance(part, str)]
+            if item["type"] in BOUND_ERRORS and ".".join(names) in infinite:
+                continue
+            infinite.pop(".".join(names), None)
             place = ".".join(str(part) for part in item["loc"])
+            expected = item["msg"].lower()
+            if item["type"] in BOUND_ERRORS:
+                expected = _expected(cls, names) or expected
             got = "" if item["type"] == "missing" else f", got {item['input']!r}"
-            problems.append(f"{place}: {item['msg'].lower()}{got}")
+            problems.append(f"{place}: {expected}{got}")
+        problems += [f"{place}: {problem}" for place, problem in infinite.items()]
         return None, problems
 
 
-def _value_problems(config: Any, prefix: str) -> Iterator[str]:
-    for item in dataclasses.fields(config):
-        value, place = getattr(config, item.name), f"{prefix}{item.name}"
-        if dataclasses.is_dataclass(value):
-            yield from _value_problems(value, f"{place}.")
+def _expected(cls: type, places: list[str]) -> str | None:
+    """Return what the bounds of the field at this place ask for, if there are words for them."""
+    hint: Any = cls
+    for name in places:
+        if dataclasses.is_dataclass(hint):
+            hint = typing.get_type_hints(hint, include_extras=True)[name]
+    return WORDS.get(frozenset(bounds_of(hint)))
+
+
+def _infinite_numbers(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """Yield the place and the problem of every number, alone or in a list, that is infinite or not a number."""
+    for name, value in tree.items():
+        place = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _infinite_numbers(value, f"{place}.")
             continue
-        numbers = value if isinstance(value, tuple) else (value,)
+        numbers = value if isinstance(value, list | tuple) else (value,)
         for number in numbers:
-            if isinstance(number, bool) or not isinstance(number, int | float):
-                continue
-            if not math.isfinite(number):
-                yield f"{place}: must be finite, got {value!r}"
-            elif item.name in POSITIVE and number <= 0:
-                yield f"{place}: must be greater than 0, got {value!r}"
-            elif item.name in NOT_NEGATIVE and number < 0:
-                yield f"{place}: must not be negative, got {value!r}"
-            elif item.name in FRACTION and not 0 <= number <= 1:
-                yield f"{place}: must lie between 0 and 1, got {value!r}"
+            if isinstance(number, float) and not math.isfinite(number):
+                yield place, f"must be finite, got {value!r}"
+                break
 
 
 def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:

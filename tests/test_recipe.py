@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any
+
 import pytest
+from annotated_types import Ge
 
 from svae import recipe
-from svae.config import TTSTrainConfig, VAEConfig, VAETrainConfig
+from svae.config import EMAConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
 from svae.errors import ConfigError
 
 MINIMAL = "data: {root: shards}\ntrainer: {steps: 10}\n"
@@ -105,3 +111,83 @@ def test_an_unknown_name_lists_what_there_is():
 def test_a_mask_ratio_must_be_a_range(write):
     with pytest.raises(ConfigError, match="mask_ratio"):
         recipe.load(TTSTrainConfig, write(MINIMAL), ["flow.mask_ratio=[0.9,0.7]"])
+
+
+ACROSS_FIELDS = "a check across fields in svae/recipe.py refuses what cannot be built"
+ANY_NUMBER = "every finite number means something"
+WITHOUT_BOUNDS = {
+    "vae.encoder_mel_hop": ACROSS_FIELDS,
+    "vae.initial_logvar": ANY_NUMBER,
+    "vae.decoder.upsample_kernel_sizes": ACROSS_FIELDS,
+    "vae.decoder.resblock_kernel_sizes": ACROSS_FIELDS,
+    "vae.decoder.resblock_dilation_sizes": ACROSS_FIELDS + " (as many lists as kernel sizes)",
+    "vae.decoder.istft_hop": ACROSS_FIELDS,
+    "discriminator.periods": ACROSS_FIELDS,
+    "discriminator.period_channels": ACROSS_FIELDS,
+    "discriminator.fft_sizes": ACROSS_FIELDS,
+    "discriminator.spectral_channels": ACROSS_FIELDS,
+    "discriminator.bands": "pairs of fractions that nothing has checked so far",
+    "teacher.layer": ANY_NUMBER + " (-1 is the last layer)",
+}
+
+
+def numbers_in(hint: Any) -> bool:
+    return hint in (int, float) or any(numbers_in(part) for part in typing.get_args(hint))
+
+
+def numeric_fields(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    hints = typing.get_type_hints(cls, include_extras=True)
+    for item in dataclasses.fields(cls):
+        place, hint = f"{prefix}{item.name}", hints[item.name]
+        if dataclasses.is_dataclass(hint):
+            yield from numeric_fields(hint, f"{place}.")
+        elif numbers_in(hint):
+            yield place, hint
+
+
+def test_every_number_of_a_recipe_has_a_bound_or_a_reason_for_none():
+    fields = [pair for cls in (VAETrainConfig, TTSTrainConfig) for pair in numeric_fields(cls)]
+    unbounded = {place for place, hint in fields if not recipe.bounds_of(hint)}
+    assert len(fields) > 90
+    assert unbounded == set(WITHOUT_BOUNDS)
+
+
+def test_a_new_field_named_like_an_old_one_inherits_no_bound():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Louder(TTSTrainConfig):
+        power: float = 1.0
+        decay: Annotated[float, Ge(0)] = 0.5
+
+    tree = {"data": {"root": "x"}, "trainer": {"steps": 1}, "power": -3.0, "decay": 7.0}
+    config = recipe.build(Louder, tree, where="r")
+    assert (config.power, config.decay) == (-3.0, 7.0)
+    with pytest.raises(ConfigError, match="decay: must not be negative, got -1.0"):
+        recipe.build(Louder, {**tree, "decay": -1.0}, where="r")
+    with pytest.raises(ConfigError, match="ema.power: must lie between 0 and 1, got 7.0"):
+        recipe.build(Louder, {**tree, "ema": {"power": 7.0}}, where="r")
+    assert recipe.from_tree(EMAConfig, {"power": 1.0}).power == 1.0
+
+
+def test_wrong_types_and_numbers_beyond_their_bounds_come_in_one_message(write):
+    overrides = [
+        "trainer.steps=ten",
+        "trainer.seed=-1",
+        "ema.power=-0.5",
+        "loss.kl=.inf",
+        "loss.mel=.nan",
+        "segment_seconds=-.inf",
+        "vae.encoder_strides=[4,0,5,5]",
+    ]
+    with pytest.raises(ConfigError) as error:
+        recipe.load(VAETrainConfig, write(MINIMAL), overrides)
+    for part in (
+        "7 problems",
+        "trainer.steps: input should be a valid integer, got 'ten'",
+        "trainer.seed: must not be negative, got -1",
+        "ema.power: must lie between 0 and 1, got -0.5",
+        "loss.kl: must be finite, got inf",
+        "loss.mel: must be finite, got nan",
+        "segment_seconds: must be finite, got -inf",
+        "vae.encoder_strides.1: must be greater than 0, got 0",
+    ):
+        assert part in str(error.value)
