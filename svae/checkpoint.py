@@ -125,7 +125,44 @@ def write_checkpoint(
         training_state: tensors and plain values for resuming.
         vae_folder: a VAE checkpoint to copy in (without its training state).
         more: file name → tensors of further safetensors files.
+
+    Raises:
+        CheckpointError: it cannot be written, as on a full disk. What was written of it is removed.
     """
+    try:
+        return _write_checkpoint(folder, config, model_state, training_state, vae_folder, more)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # safetensors and torch tell a full disk in classes and words of their own.
+        if isinstance(error, RuntimeError) and not _is_write_error(error):
+            raise
+        free = shutil.disk_usage(_existing(folder)).free / 2**30
+        raise CheckpointError(
+            f"{folder}: the checkpoint cannot be written ({(str(error).splitlines() or [''])[0]}); {free:.1f} GiB are "
+            "free there.\nEarlier checkpoints are untouched, and nothing of this one is left. Make room, or lower "
+            "trainer.keep_checkpoints; the same command continues from the latest checkpoint."
+        ) from None
+
+
+def _is_write_error(error: RuntimeError) -> bool:
+    """Return whether torch failed to write a file, which it tells in words only."""
+    return any(
+        sign in str(error) for sign in ("PytorchStreamWriter", "inline_container", "enforce")
+    )
+
+
+def _existing(path: Path) -> Path:
+    """Return the nearest folder above a path, or itself, that exists."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _write_checkpoint(
+    folder: Path,
+    config: dict[str, Any],
+    model_state: dict[str, Tensor],
+    training_state: dict[str, Any] | None,
+    vae_folder: Path | None,
+    more: dict[str, dict[str, Tensor]] | None,
+) -> Checkpoint:
     states = {"model.safetensors": model_state} | (more or {})
     with atomic_folder(folder) as temporary:
         for name, state in states.items():

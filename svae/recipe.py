@@ -35,6 +35,9 @@ WORDS = {
 }
 """What a message says of a field with these bounds; other bounds are said in pydantic's words."""
 
+HISTORY = "history"
+"""The field of a run's recipe.yaml that lists what resumptions changed; no setting."""
+
 
 def recipe_folders() -> list[Path]:
     """Return the folders searched for a recipe given by name: inside the wheel, then the source checkout."""
@@ -87,6 +90,7 @@ def load(cls: type[Config], name: str, overrides: Sequence[str] = ()) -> Config:
     """
     path = find_recipe(name)
     tree = _read_yaml(path)
+    tree.pop(HISTORY, None)
     for override in overrides:
         _apply_override(tree, override)
     return build(cls, tree, where=f"recipe {path}")
@@ -122,11 +126,22 @@ def to_tree(config: Any) -> dict[str, Any]:
     return tree
 
 
-def dump(config: Any) -> str:
-    """Return the resolved configuration as YAML text that `load` reads back unchanged."""
+def dump(config: Any, history: Sequence[dict[str, Any]] = ()) -> str:
+    """Return the resolved configuration as YAML text that `load` reads back unchanged.
+
+    The history of a run, if it has one, is added as the field `history`, which `load` passes over.
+    """
     buffer = io.StringIO()
-    _yaml().dump(to_tree(config), buffer)
+    tree = to_tree(config)
+    if history:
+        tree[HISTORY] = list(history)
+    _yaml().dump(tree, buffer)
     return buffer.getvalue()
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """Return the changes that a run's recipe.yaml lists: step, date and changed fields of each resumption."""
+    return _read_yaml(path).get(HISTORY, []) if path.is_file() else []
 
 
 def from_tree(cls: type, tree: dict[str, Any]) -> Any:

@@ -176,7 +176,9 @@ def _identity(item: Any) -> Any:
 
 
 def _start_worker(_: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the training process, which ends its readers when it has saved what it has."""
+    """Leave Ctrl-C, SIGTERM and SIGUSR1 to the training process, which ends its readers when it has saved what it has."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -22,6 +22,7 @@ from torch import Tensor
 from svae.checkpoint import Checkpoint, write_checkpoint
 from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
+from svae.importing.constants import same_constant
 from svae.models.mel import HOP_LENGTH, N_FFT, SAMPLE_RATE, VOCOS, mel_filters
 from svae.models.tts.dit import DiT
 from svae.recipe import from_tree, to_tree
@@ -109,9 +110,7 @@ def dit_state_from_f5(official: Mapping[str, Tensor], cfg: DiTConfig) -> dict[st
     if _ROTARY in official:
         head_dim = cfg.dim // cfg.heads
         expected = 10000.0 ** (-torch.arange(0, head_dim, 2).float() / head_dim)
-        if official[_ROTARY].shape != expected.shape or not torch.allclose(
-            official[_ROTARY].float(), expected
-        ):
+        if not same_constant(official[_ROTARY], expected, tolerance=1e-8):
             raise CheckpointError(
                 f"F5-TTS weights: {_ROTARY} is not base 10000 over {head_dim} dimensions a head; check dit.heads"
             )
@@ -266,7 +265,7 @@ def _check_mel_constant(name: str, value: Tensor, path: Path) -> None:
     """Compare the mel filters and window that older checkpoints carry with ours."""
     bins = value.shape[-1]
     expected = mel_filters(bins) if name.endswith(".fb") else torch.hann_window(N_FFT)
-    if value.shape != expected.shape or not torch.allclose(value.float(), expected, atol=1e-4):
+    if not same_constant(value, expected, tolerance=1e-4):
         raise CheckpointError(
             f"{path}: {name} is not that of mel frames at 24 kHz with window {N_FFT}"
         )

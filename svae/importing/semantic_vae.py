@@ -19,6 +19,7 @@ from torch import Tensor
 from svae.checkpoint import Checkpoint, write_checkpoint
 from svae.config import VAEConfig, VAETrainConfig
 from svae.errors import CheckpointError, ConfigError
+from svae.importing.constants import same_constant
 from svae.models.vae.layers import AntiAliasedActivation, kaiser_sinc_taps
 from svae.models.vae.vae import SpeechVAE
 from svae.recipe import build, to_tree
@@ -227,8 +228,7 @@ def convert_semantic_vae(
             problems.append(f"{wanted[key]}: NaN or infinite values")
         state[key] = tensor
     for key, expected in constants.items():
-        found = official[key].float()
-        if found.shape != expected.shape or not torch.allclose(found, expected, atol=1e-5):
+        if not same_constant(official[key], expected, tolerance=1e-5):
             problems.append(f"{key}: not the filter or constant that svae computes")
     if problems:
         raise CheckpointError(

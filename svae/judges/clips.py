@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 SHORTEST_SPEECH_SECONDS = 0.1
 """Less than this is transcribed as nothing."""
+SILENCE_RMS = 1e-4
+"""-80 dB: a clip below this root mean square is silence."""
 SHORTEST_VOICE_SECONDS = 0.25
 """Shorter clips are repeated up to this before they are embedded."""
 
@@ -27,6 +29,14 @@ def at_speech_rate(waveform: Tensor, sample_rate: int) -> Tensor:
 def too_short_for_speech(clip: Tensor) -> bool:
     """Tell whether a clip (S,) at 16 kHz is too short to hold a word."""
     return clip.shape[0] < SHORTEST_SPEECH_SECONDS * SPEECH_RATE
+
+
+def holds_no_speech(clip: Tensor) -> bool:
+    """Tell whether a clip (S,) at 16 kHz is too short or too quiet to hold a word.
+
+    Recognisers that have learned to write a text always write one, of digital silence too.
+    """
+    return too_short_for_speech(clip) or bool(clip.square().mean().sqrt() < SILENCE_RMS)
 
 
 def long_enough_for_a_voice(waveform: Tensor, sample_rate: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
-from svae.judges.clips import at_speech_rate, too_short_for_speech
+from svae.judges.clips import at_speech_rate, holds_no_speech
 from svae.runtime.pretrained import split_revision, weights_sha256
 
 
@@ -57,7 +57,7 @@ class Paraformer:
         return [self._transcribe(at_speech_rate(waveform, sample_rate)) for waveform in waveforms]
 
     def _transcribe(self, clip: Tensor) -> str:
-        if too_short_for_speech(clip):
+        if holds_no_speech(clip):
             return ""
         results = self._model.generate(input=clip.numpy(), batch_size_s=300, disable_pbar=True)
         return self._convert(results[0]["text"], "zh-cn")

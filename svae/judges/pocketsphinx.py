@@ -9,10 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from svae.audio import SPEECH_RATE, pcm16
-from svae.judges.clips import at_speech_rate, too_short_for_speech
-
-SILENCE_RMS = 1e-4
-"""-80 dB: PocketSphinx hears words in digital silence."""
+from svae.judges.clips import at_speech_rate, holds_no_speech
 
 
 class PocketSphinx:
@@ -38,7 +35,7 @@ class PocketSphinx:
         return [self._transcribe(at_speech_rate(waveform, sample_rate)) for waveform in waveforms]
 
     def _transcribe(self, clip: Tensor) -> str:
-        if too_short_for_speech(clip) or clip.square().mean().sqrt() < SILENCE_RMS:
+        if holds_no_speech(clip):
             return ""
         pcm = pcm16(clip, full_scale=32767, truncate=True).numpy().tobytes()
         self._decoder.reinit_feat()  # else the transcript depends, a little, on what was heard before

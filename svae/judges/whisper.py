@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from svae.audio import SPEECH_RATE
-from svae.judges.clips import at_speech_rate, batches
+from svae.judges.clips import at_speech_rate, batches, holds_no_speech
 from svae.runtime.pretrained import (
     load_pretrained,
     quiet_transformers,
@@ -70,14 +70,17 @@ class Whisper:
 
     @torch.inference_mode()
     def transcribe(self, waveforms: Sequence[Tensor], sample_rate: int = SPEECH_RATE) -> list[str]:
-        """Return the text of each waveform (S,); beyond 30 s it is cut into windows and the texts are joined."""
+        """Return the text of each waveform (S,); beyond 30 s it is cut into windows and the texts are joined.
+
+        A window shorter than 0.1 s, as the last one may be, or silent is not transcribed: Whisper would make words up.
+        """
         pieces: list[Tensor] = []
         owners: list[int] = []
         for owner, waveform in enumerate(waveforms):
             for piece in at_speech_rate(waveform, sample_rate).split(
                 int(WINDOW_SECONDS * SPEECH_RATE)
             ):
-                if piece.shape[0]:
+                if not holds_no_speech(piece):
                     pieces.append(piece)
                     owners.append(owner)
         heard: list[str] = []

@@ -126,6 +126,21 @@ def writable_folder(path: str | Path, *, option: str) -> Path:
     return folder
 
 
+def check_writable(path: str | Path, *, option: str) -> None:
+    """Tell, without creating anything, whether `writable_folder` would succeed.
+
+    Raises:
+        ConfigError: it would not.
+    """
+    folder = Path(path).absolute()
+    existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        reason = "not writable" if existing.is_dir() else "not a folder"
+        raise ConfigError(
+            f"{option} {path}: cannot write there: {existing} is {reason}. Choose another {option}."
+        )
+
+
 # ----------------------------------------------------------------------------------------------- one job in a folder
 
 
@@ -157,6 +172,13 @@ def folder_lock(path: str | Path) -> Iterator[None]:
         # Not where somebody deleted the lock by hand and another process holds the folder now.
         if _read(lock) == own:
             lock.unlink(missing_ok=True)
+
+
+def check_unlocked(path: str | Path) -> None:
+    """Raise ConfigError where a living process holds the lock of a folder, which need not exist."""
+    lock = Path(path) / LOCK_NAME
+    if lock.exists() and not _is_dead(_read(lock)):
+        raise _in_use(lock)
 
 
 def _create(path: Path, text: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -19,22 +21,29 @@ class Tracker:
         run: the run folder.
         step: rows after this step belong to a continuation that was lost, and are dropped.
         enabled: False on ranks that do not write.
+        note: is told what could not be written; a log that fails does not end a run.
     """
 
-    def __init__(self, run: Path, *, step: int, enabled: bool = True) -> None:
+    def __init__(
+        self, run: Path, *, step: int, enabled: bool = True, note: Callable[[str], None] = print
+    ) -> None:
         self.run = run
+        self._note = note
         self._session = round(time.time(), 3)
         self._file = None
-        self._board = None
+        self._board: Any = None
         if not enabled:
             return
         self._drop_rows_after(step)
         self._file = (run / "metrics.jsonl").open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
+
+            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        except ImportError:  # not installed, which is nobody's mistake
             return
-        self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+        except Exception as error:  # installed and broken: versions that do not fit raise anything
+            self._give_up_board(error)
 
     def _drop_rows_after(self, step: int) -> None:
         path = self.run / "metrics.jsonl"
@@ -60,11 +69,35 @@ class Tracker:
             "session": self._session,
             **values,
         }
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._append(row)
         if self._board is not None:
-            for name, value in values.items():
-                self._board.add_scalar(f"{split}/{name}", value, step)
+            try:
+                for name, value in values.items():
+                    self._board.add_scalar(f"{split}/{name}", value, step)
+            except Exception as error:  # a full disk, or a board that does not fit its libraries
+                self._give_up_board(error)
+
+    def changes(self, step: int, changes: dict[str, dict[str, Any]]) -> None:
+        """Write what a resumed run has otherwise from a step on, as a row of the split `recipe`."""
+        if self._file is not None:
+            now = round(time.time(), 3)
+            row = {"step": step, "split": "recipe", "time": now, "session": self._session}
+            self._append(row | {"changes": changes})
+
+    def _append(self, row: dict[str, Any]) -> None:
+        """Write a row; one that finds no room stays in the buffer and is written with the next."""
+        assert self._file is not None
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._note(f"{self.run / 'metrics.jsonl'}: cannot be written: {error.strerror}")
+
+    def _give_up_board(self, error: Exception) -> None:
+        self._board = None
+        self._note(
+            f"TensorBoard is left out, metrics.jsonl has all rows: {type(error).__name__}: {error}"
+        )
 
     def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
         """Write `samples/step-…/name.wav`; waveform (1, S)."""
@@ -72,7 +105,10 @@ class Tracker:
             return
         save_audio(self._sample_path(step, f"{name}.wav"), waveform.detach().cpu(), sample_rate)
         if self._board is not None:
-            self._board.add_audio(name, waveform.detach().cpu(), step, sample_rate=sample_rate)
+            try:
+                self._board.add_audio(name, waveform.detach().cpu(), step, sample_rate=sample_rate)
+            except Exception as error:
+                self._give_up_board(error)
 
     def mel_picture(self, step: int, name: str, rows: dict[str, Tensor], sample_rate: int) -> None:
         """Write `samples/step-…/name.png`: the log-mel of each waveform (1, S), one above the other, on one scale."""
@@ -87,9 +123,15 @@ class Tracker:
     def close(self) -> None:
         """Flush and close the files."""
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:
+                self._note(f"{self.run / 'metrics.jsonl'}: cannot be written: {error.strerror}")
         if self._board is not None:
-            self._board.close()
+            try:
+                self._board.close()
+            except Exception as error:
+                self._give_up_board(error)
 
 
 def _row_step(row: str) -> float:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -11,20 +13,30 @@ from rich.table import Table
 from torch import nn
 
 from svae import recipe
-from svae.checkpoint import Kind
+from svae.checkpoint import Checkpoint, Kind
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.index import ShardIndex
-from svae.data.select import check_slots, unfit_utterances
-from svae.evaluation.items import held_out_list
+from svae.data.select import check_slots
+from svae.judges.asr import load_asr
+from svae.judges.speaker import load_speaker_model
 from svae.models.teacher import load_teacher
 from svae.models.tts.dit import DiT
 from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, describe_device, open_world
-from svae.training.loop import TrainOptions, find_resume
+from svae.runtime.files import check_unlocked, check_writable
+from svae.training.changes import changes_since, describe
+from svae.training.loop import TrainOptions, check_same_data, find_resume, stored_recipe
 from svae.training.tts import utterances
+from svae.training.tts.judged_speech import ASR, SPEAKER, spoken_items
 from svae.training.tts.memory import GIB, estimate_bytes
-from svae.training.tts.representation import find_representation
+from svae.training.tts.representation import (
+    check_kept,
+    check_measurable,
+    find_representation,
+    kept_vae,
+)
+from svae.training.tts.train import check_vocabulary
 from svae.training.vae import crops
 from svae.training.vae.train import describe_teacher
 from svae.training.warm_start import choose_vocabulary, open_start, open_vae_start
@@ -51,18 +63,23 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
     """
     config = options.config
     console = Console()
+    kind: Kind = "vae" if isinstance(config, VAETrainConfig) else "tts"
+    checkpoint = find_resume(options, kind)
+    check_writable(options.out, option="--out")
+    check_unlocked(options.out)
     console.print(recipe.dump(config), highlight=False, markup=False, end="")
     with open_world(options.device) as world:
         console.print(f"\nDevice: {describe_device(world.device)}; {world.world_size} process(es)")
         if isinstance(config, VAETrainConfig):
-            outlook = _outlook_vae(config, world, console)
+            outlook = _outlook_vae(config, checkpoint, world, console)
         else:
-            outlook = _outlook_tts(config, world, console)
+            outlook = _outlook_tts(options.out, config, checkpoint, world, console)
         index = outlook.index
         check_slots(
             index, index.train, world_size=world.world_size, num_workers=config.loader.num_workers
         )
-        checkpoint = find_resume(options, outlook.kind)
+        if checkpoint is not None:
+            _check_resumable(checkpoint, index, options, console)
     _print_parameters(console, outlook.networks)
     metadata = index.metadata
     console.print(
@@ -82,9 +99,36 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
     )
 
 
-def _outlook_vae(config: VAETrainConfig, world: World, console: Console) -> Outlook:
-    index, _ = crops.open_data(config)
-    open_vae_start(config)
+def _check_resumable(
+    checkpoint: Checkpoint, index: ShardIndex, options: TrainOptions[Any], console: Console
+) -> None:
+    """Read what a resumption reads, and print what it would change.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, lacks its training state, or is of other data.
+    """
+    check_same_data(checkpoint.training_state(), index, options.out)
+    checkpoint.model_state()
+    for line in describe(changes_since(options.config, stored_recipe(checkpoint))):
+        console.print(f"Would change: {line}", highlight=False, markup=False)
+
+
+def _note_no_validation(console: Console, index: ShardIndex, held_out: int) -> None:
+    if not held_out:
+        console.print(f"Note: {index.root}: nothing is held out, so there are no validation rows")
+
+
+def _outlook_vae(
+    config: VAETrainConfig, checkpoint: Checkpoint | None, world: World, console: Console
+) -> Outlook:
+    index, validation = crops.open_data(config)
+    own = config.data.validation_root is not None
+    _note_no_validation(
+        console, validation, len(validation.samples if own else validation.validation)
+    )
+    start = open_vae_start(config) if checkpoint is None else None
+    if start is not None:
+        start.model_state()
     crops.check_batch(config, world)
     cached = crops.open_teacher_features(config, index)
     teacher = None
@@ -112,23 +156,46 @@ def _outlook_vae(config: VAETrainConfig, world: World, console: Console) -> Outl
     return Outlook("vae", index, networks, batch)
 
 
-def _outlook_tts(config: TTSTrainConfig, world: World, console: Console) -> Outlook:
-    index, _, _ = utterances.open_data(config)
-    if config.trainer.synthesize_every:
-        held_out_list(utterances.waveform_root(config, index))
-    start = open_start(config)
-    representation = find_representation(config, index, start)
+def _outlook_tts(
+    out: Path,
+    config: TTSTrainConfig,
+    checkpoint: Checkpoint | None,
+    world: World,
+    console: Console,
+) -> Outlook:
+    index, validation, timings = utterances.open_data(config)
+    own = config.data.validation_root is not None
+    _note_no_validation(
+        console, validation, len(validation.samples if own else validation.validation)
+    )
+    start = open_start(config) if checkpoint is None else None
+    if start is not None:
+        start.model_state()
+    kept = None if checkpoint is None else kept_vae(out, checkpoint)
+    representation = find_representation(config, index, start, kept)
+    if representation.checkpoint is not None:
+        representation.checkpoint.model_state()
+        check_kept(out, representation.checkpoint)
+        if representation.checkpoint.config["latent_mean"] is None:
+            check_measurable(representation.checkpoint, index)
     console.print(representation.describe())
-    vocabulary = choose_vocabulary(index, config, start)
+    vocabulary = choose_vocabulary(index, config, checkpoint or start)
+    if checkpoint is not None:
+        check_vocabulary(checkpoint, vocabulary, index)
+    if config.trainer.synthesize_every and world.is_main:
+        root = utterances.waveform_root(config, index)
+        spoken_items(root, vocabulary, config.trainer.synthesize_utterances)
+        if representation.checkpoint is None:
+            # A vocoder is loaded by name, from elsewhere; a VAE has its decoder with it.
+            representation.load(world.device).load_decoder()
+        load_asr(ASR)
+        load_speaker_model(SPEAKER)
     latent_dim = representation.latent_dim
     with torch.device("meta"):
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
-    reasons = unfit_utterances(index, **limits)
-    if reasons:
-        text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-        console.print(f"Left out of training: {text}")
+    utterances.report_left_out(console, index, limits, timings)
     longest = max((sample.duration_seconds for sample in index.train), default=0.0)
     longest = min(config.max_seconds, longest)
     frames = math.ceil(longest * index.sample_rate / hop)

@@ -13,14 +13,15 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
@@ -41,18 +42,11 @@ from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder, write_text
+from svae.runtime.files import folder_lock, writable_folder, write_text
 from svae.runtime.tracking import Tracker
+from svae.training.changes import Changes, changes_since, describe
 from svae.training.meter import Meter, StepResult
-from svae.training.optim import ExponentialMovingAverage
-
-MAY_CHANGE = frozenset(
-    "trainer.steps trainer.log_every trainer.validate_every trainer.checkpoint_every trainer.keep_checkpoints "
-    "trainer.max_nonfinite_steps trainer.compile trainer.try_longest_batch trainer.synthesize_every "
-    "trainer.synthesize_utterances trainer.synthesize_steps loader.prefetch loader.num_workers data.root "
-    "data.validation_root data.waveform_root statistics_utterances vae vocoder".split()
-)
-"""Recipe fields that a resumed run may have otherwise; anything else would make it another experiment."""
+from svae.training.optim import ExponentialMovingAverage, take_settings
 
 TrainConfig = VAETrainConfig | TTSTrainConfig
 Config_co = TypeVar("Config_co", bound=TrainConfig, covariant=True)
@@ -95,6 +89,10 @@ class Session:
     """Quiet on all ranks but the first."""
     checkpoint: Checkpoint | None
     tracker: Tracker
+    changes: Changes = field(default_factory=dict)
+    """What the recipe has otherwise than before the run was resumed."""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """All such changes, of earlier resumptions too, as recipe.yaml keeps them."""
 
     @property
     def layout(self) -> dict[str, int]:
@@ -102,12 +100,28 @@ class Session:
         workers = self.config.loader.num_workers
         return {"world_size": self.world.world_size, "num_workers": workers}
 
+    @contextmanager
+    def side_work(self, what: str) -> Iterator[None]:
+        """Turn a failure of what the training does not need into a note: listening to a model may not end its run.
+
+        Nothing inside may be a collective, as the other ranks would wait for it.
+        """
+        try:
+            yield
+        except Exception as error:  # of any kind: judges, codecs and plots raise what they like
+            reason = (str(error).splitlines() or [""])[0]
+            self.console.print(
+                f"[yellow]Note: {what} failed, the training goes on: {escape(f'{type(error).__name__}: {reason}')}[/]"
+            )
+
     def describe(self) -> None:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
         if self.world.is_main:
             facts = environment(self.world.device) | {"world_size": self.world.world_size}
-            write_text(self.run / "recipe.yaml", recipe.dump(self.config))
+            write_text(self.run / "recipe.yaml", recipe.dump(self.config, self.history))
             write_text(self.run / "environment.json", json.dumps(facts, indent=2) + "\n")
+            if self.changes:
+                self.tracker.changes(self.history[-1]["step"], self.changes)
 
 
 # ----------------------------------------------------------------------------------------------- opening a run
@@ -118,26 +132,57 @@ def open_session(options: TrainOptions[TrainConfig], kind: Kind, world: World) -
     """Create or reopen the run folder.
 
     Raises:
-        ConfigError: the folder cannot be written, or holds a run with another recipe.
+        ConfigError: the folder cannot be written, another job works in it, or it holds a run with another recipe.
         CheckpointError: the checkpoint to continue from is unusable.
     """
     console = Console(quiet=not world.is_main)
-    checkpoint = find_resume(options, kind)
+    # Before anything is written: what is refused must not be touched.
+    find_resume(options, kind)
     run = options.out
-    if world.is_main:
-        writable_folder(run, option="--out")
-        (run / "checkpoints").mkdir(exist_ok=True)
-    barrier(world)
+    with ExitStack() as locks:
+        if world.is_main:
+            writable_folder(run, option="--out")
+            locks.enter_context(folder_lock(run))
+            (run / "checkpoints").mkdir(exist_ok=True)
+        barrier(world)
+        # Once more, as the job that held the folder until now may have gone on.
+        checkpoint = find_resume(options, kind)
+        with _opened(options, checkpoint, world, console) as session:
+            yield session
+
+
+@contextmanager
+def _opened(
+    options: TrainOptions[TrainConfig],
+    checkpoint: Checkpoint | None,
+    world: World,
+    console: Console,
+) -> Iterator[Session]:
+    """Open what a run writes to; say where it is and what it continues from."""
+    run = options.out
     console.print(
         f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)"
     )
     step = 0
+    changes: Changes = {}
+    history: list[dict[str, Any]] = []
     if checkpoint is not None:
         step = checkpoint.step
         console.print(f"Resuming from {checkpoint.folder} (step {step})")
-    tracker = Tracker(run, step=step, enabled=world.is_main)
+        changes = changes_since(options.config, stored_recipe(checkpoint))
+        history = recipe.read_history(stored_recipe(checkpoint))
+    if changes:
+        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        history = [*history, {"step": step, "date": date, "changes": changes}]
+        for line in describe(changes):
+            console.print(f"[yellow]Changed from step {step} on: {escape(line)}[/]")
+
+    def note(text: str) -> None:
+        console.print(f"[yellow]Note: {escape(text)}[/]")
+
+    tracker = Tracker(run, step=step, enabled=world.is_main, note=note)
     try:
-        yield Session(run, options.config, world, console, checkpoint, tracker)
+        yield Session(run, options.config, world, console, checkpoint, tracker, changes, history)
     finally:
         tracker.close()
 
@@ -159,38 +204,13 @@ def find_resume(options: TrainOptions[TrainConfig], kind: Kind) -> Checkpoint | 
             "Choose another --out, delete the folder, or use --resume auto to continue it."
         )
     checkpoint = open_checkpoint(folder, kind=kind)
-    _check_same_recipe(options.config, checkpoint.folder.parent.parent / "recipe.yaml")
+    changes_since(options.config, stored_recipe(checkpoint))
     return checkpoint
 
 
-def _check_same_recipe(config: TrainConfig, stored: Path) -> None:
-    if not stored.is_file():
-        return
-    kind: type[Any] = type(config)
-    before = _flatten(recipe.to_tree(recipe.load(kind, str(stored))))
-    now = _flatten(recipe.to_tree(config))
-    lines = [
-        f"  {key}: {before.get(key)!r} in the run, {now.get(key)!r} now"
-        for key in sorted((before.keys() | now.keys()) - MAY_CHANGE)
-        if before.get(key) != now.get(key)
-    ]
-    if lines:
-        raise ConfigError(
-            f"{stored.parent}: holds a run with another recipe, so it cannot be continued with this one:\n"
-            + "\n".join(lines)
-            + "\nChoose another --out, or take back the changes."
-        )
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a nested recipe as one level of fields such as `trainer.steps`."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def stored_recipe(checkpoint: Checkpoint) -> Path:
+    """Return where the run of a checkpoint keeps its recipe."""
+    return checkpoint.folder.parent.parent / "recipe.yaml"
 
 
 # ----------------------------------------------------------------------------------------------- checkpoints
@@ -225,11 +245,7 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     checkpoint = session.checkpoint
     assert checkpoint is not None
     stored = checkpoint.training_state()
-    if stored["data"] != data_fingerprint(index):
-        raise CheckpointError(
-            f"{session.run}: was trained on other shards than those in {index.root}; resume with the same data or "
-            "choose another --out"
-        )
+    check_same_data(stored, index, session.run)
     if stored["layout"] != session.layout:
         session.console.print(
             f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
@@ -240,8 +256,18 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
             load_strict(part, stored[name], checkpoint.folder)
         else:
             part.load_state_dict(stored[name])
+            take_settings(part, session.config.optimizer)
     load_strict(state.ema.module, checkpoint.model_state(), checkpoint.folder)
     state.step = stored["step"]
+
+
+def check_same_data(stored: dict[str, Any], index: ShardIndex, run: Path) -> None:
+    """Raise CheckpointError where a training state is of other shards than those of an index."""
+    if stored["data"] != data_fingerprint(index):
+        raise CheckpointError(
+            f"{run}: was trained on other shards than those in {index.root}; resume with the same data or "
+            "choose another --out"
+        )
 
 
 def data_fingerprint(index: ShardIndex) -> str:
@@ -260,7 +286,10 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 
 class StopRequest:
-    """Turns SIGINT and SIGTERM into a flag, so that the step finishes and a checkpoint is written."""
+    """Turns SIGINT, SIGTERM and SIGUSR1 into a flag, so that the step finishes and a checkpoint is written.
+
+    SLURM sends SIGUSR1 some time before the end where it is asked to (`--signal=USR1@300`), and SIGTERM at the end.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -268,12 +297,14 @@ class StopRequest:
     def __enter__(self) -> StopRequest:
         self._previous = {
             number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM)
+            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", None))
+            if number is not None  # Windows has no SIGUSR1
         }
         return self
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if self.requested:  # a second Ctrl-C means it
+        # A second Ctrl-C means it. A SIGTERM that follows SIGUSR1 must not cut the saving short.
+        if self.requested and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
 
@@ -300,7 +331,7 @@ def run_loop(
         state: changed by `train_step`, which also advances `state.step`.
         batches: endless, starting at `state.step`.
         train_step: one optimizer step.
-        validate: called on every rank; returns the row to log.
+        validate: called on every rank; returns the row to log, an empty one where there is nothing to say.
         save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
         synthesize: called on every rank like `validate`, for rows of its own.
         synthesize_every: steps between these; 0: never.
@@ -339,16 +370,17 @@ def run_loop(
                 _show_row(session, progress, task, state.step, row)
                 meter.reset()
             progress.update(task, completed=state.step)
+            stopping = any_rank(stop.requested, world)
+            # Saved before anything is judged: what ends a process there must not cost what was learned.
+            if state.step % trainer.checkpoint_every == 0 or last or stopping:
+                save(last)
+                meter.reset()
             if state.step % trainer.validate_every == 0 or last:
                 _log_row(session, state, "validation", validate())
                 meter.reset()
             if synthesize_every and (state.step % synthesize_every == 0 or last):
                 assert synthesize is not None
                 _log_row(session, state, "synthesis", synthesize())
-                meter.reset()
-            stopping = any_rank(stop.requested, world)
-            if state.step % trainer.checkpoint_every == 0 or last or stopping:
-                save(last)
                 meter.reset()
             if stopping and not last:
                 session.console.print(
@@ -389,14 +421,26 @@ class _Watch:
         if self.nonfinite_in_a_row > self.session.config.trainer.max_nonfinite_steps:
             raise SvaeError(
                 f"{self.nonfinite_in_a_row} steps in a row were not finite; the last utterances: {keys}.\n"
-                "Lower optimizer.learning_rate, or resume from an earlier checkpoint with --resume PATH."
+                "Continue with the same command and one of: --set optimizer.learning_rate=… (lower), "
+                "--set optimizer.max_grad_norm=… (lower), --set trainer.precision=fp32, --set trainer.seed=… (other "
+                "random numbers and another order of the data); or from an earlier checkpoint with --resume PATH."
             )
 
 
 # ----------------------------------------------------------------------------------------------- what is shown
 
 
+def note_no_validation(session: Session, index: ShardIndex) -> None:
+    """Say once that a run has nothing to be validated on."""
+    session.console.print(
+        f"[yellow]Note: {index.root}: no usable utterance is held out, so this run has no validation rows. "
+        "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
+    )
+
+
 def _log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
+    if not row:
+        return
     session.tracker.log(state.step, split, row)
     text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
     session.console.print(f"step {state.step:>7}  [green]{split}[/]  {text}", highlight=False)

@@ -44,6 +44,14 @@ def build_optimizer(
     )
 
 
+def take_settings(optimizer: torch.optim.Optimizer, config: OptimizerConfig) -> None:
+    """Give a resumed optimizer the recipe's settings: its stored state brings those of the time when it was saved."""
+    for group in optimizer.param_groups:
+        group["betas"] = config.betas
+        group["eps"] = config.eps
+        group["weight_decay"] = config.weight_decay
+
+
 def update(
     optimizer: torch.optim.Optimizer,
     loss: Tensor,

@@ -210,3 +210,16 @@ def test_what_is_not_an_f5_checkpoint_is_refused(shared: Path, tmp_path: Path) -
     )
     with pytest.raises(CheckpointError, match="not that of mel frames"):
         import_f5_tts(tmp_path / "w.safetensors", vocab, out)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_imported(shared: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = load_file(shared / "reference" / "f5_dit" / "weights.safetensors")
+    # As the official code has them: width 128 and 2 heads make 64 dimensions a head.
+    weights["rotary_embed.inv_freq"] = 10000.0 ** (-torch.arange(0, 64, 2).float() / 64)
+    source = write_f5(
+        tmp_path / "model", {name: value.to(dtype) for name, value in weights.items()}
+    )
+    vocab = write_vocabulary(tmp_path / "vocab.txt", 78)
+    import_f5_tts(source, vocab, tmp_path / "out", vocoder="griffin-lim")
+    assert load_tts(tmp_path / "out").model.cfg.heads == 2

@@ -236,3 +236,13 @@ def test_variants_map_one_to_one(official, change):
     official_state = {name: ours[key] for key, name in names.items()} | _constants(vae, config)
     converted = convert_semantic_vae(official_state, config, teacher_dim)
     assert all(torch.equal(converted[key], value) for key, value in ours.items())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_imported_and_foreign_filters_are_still_named(copy, dtype):
+    rewrite(copy, lambda state: state.update({k: v.to(dtype) for k, v in state.items()}))
+    read_semantic_vae(copy, ema=False)
+    key = "decoder.activation_post.upsample.filter"
+    rewrite(copy, lambda state: state.update({key: state[key] + 0.02}))
+    with pytest.raises(CheckpointError, match=r"upsample.filter: not the"):
+        read_semantic_vae(copy, ema=False)

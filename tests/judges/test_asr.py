@@ -84,6 +84,22 @@ def test_silence_and_nothing_are_transcribed_as_nothing(sphinx, ctc_folder, whis
         assert load_asr(spec).transcribe([torch.zeros(0)]) == [""]
 
 
+def test_whisper_is_not_asked_about_silence_or_a_sliver(whisper_folder, monkeypatch):
+    recognizer = load_asr(f"whisper:{whisper_folder}")
+    asked = []
+
+    def pieces(batch):
+        asked.extend(batch)
+        return ["word"] * len(batch)
+
+    monkeypatch.setattr(recognizer, "_pieces", pieces)
+    tone = 0.1 * torch.sin(torch.arange(30 * 16000 + 800) / 20)
+    silent = torch.zeros(31 * 16000)
+    # Of the tone, 30.05 s, one window; nothing of the others.
+    assert recognizer.transcribe([tone, silent, tone[:1500]]) == ["word", "", ""]
+    assert [piece.shape[0] for piece in asked] == [30 * 16000]
+
+
 def test_whisper_loads_from_a_folder_and_transcribes_any_length(whisper_folder):
     recognizer = load_asr(f"whisper:{whisper_folder}")
     tone = 0.1 * torch.sin(torch.arange(31 * 16000) / 20)

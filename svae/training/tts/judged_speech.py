@@ -6,6 +6,9 @@ The flow-matching loss hardly tells when a model begins to speak; word error rat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from rich.markup import escape
 
 from svae.audio import SPEECH_RATE, resample
 from svae.config import TTSTrainConfig
@@ -56,21 +59,43 @@ class JudgedSpeech:
                 result = tts.generate(
                     item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps
                 )
-            except DataError as error:
-                session.console.print(f"[yellow]synthesis of {item.id}: {error}[/]")
+                heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
+                words = word_errors(without_phones(item.text), self.asr.transcribe([heard])[0])
+                voices = self.speaker.embed([heard, item.prompt.load(JUDGE_RATE)])
+                similarity = float(voices[0] @ voices[1])
+            except Exception as error:  # of any kind: a row without this item says more than none
+                session.console.print(f"[yellow]synthesis of {item.id}: {escape(str(error))}[/]")
                 failed += 1
                 continue
-            session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
-            heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
-            errors.append(word_errors(without_phones(item.text), self.asr.transcribe([heard])[0]))
-            voices = self.speaker.embed([heard, item.prompt.load(JUDGE_RATE)])
-            similarities.append(float(voices[0] @ voices[1]))
+            with session.side_work(f"writing the sample {item.id}"):
+                session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
+            errors.append(words)
+            similarities.append(similarity)
         row: dict[str, float] = {"utterances": len(errors), "failed": failed}
         if errors:
             row["wer"] = sum(e.rate for e in errors) / len(errors)
             row["wer_corpus"] = sum(e.errors for e in errors) / sum(e.words for e in errors)
             row["similarity"] = sum(similarities) / len(similarities)
         return row
+
+
+def spoken_items(root: Path, vocabulary: Vocabulary, count: int) -> list[Item]:
+    """Return the first held-out utterances that the run's symbols can spell, with their prompts.
+
+    Raises:
+        DataError: there are none.
+    """
+    held_out = held_out_list(root).items
+    items = [
+        item
+        for item in held_out
+        if not vocabulary.unknown(vocabulary.fit(f"{item.text} {item.prompt_text}"))
+    ]
+    if not items:
+        raise DataError(
+            f"{root}: none of {len(held_out)} held-out utterances is spelled with the run's characters"
+        )
+    return items[:count]
 
 
 def open_judged_speech(
@@ -92,17 +117,7 @@ def open_judged_speech(
         return None
     representation.load_decoder()
     root = waveform_root(config, index)
-    held_out = held_out_list(root).items
-    items = [
-        item
-        for item in held_out
-        if not vocabulary.unknown(vocabulary.fit(f"{item.text} {item.prompt_text}"))
-    ]
-    items = items[: trainer.synthesize_utterances]
-    if not items:
-        raise DataError(
-            f"{root}: none of {len(held_out)} held-out utterances is spelled with the run's characters"
-        )
+    items = spoken_items(root, vocabulary, trainer.synthesize_utterances)
     session.console.print(
         f"Every {trainer.synthesize_every} steps {len(items)} held-out utterances are said and judged by {ASR} and the "
         f"{SPEAKER} speaker model",

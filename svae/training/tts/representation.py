@@ -20,9 +20,14 @@ from svae.training.loop import Session
 
 
 def find_representation(
-    config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None = None
+    config: TTSTrainConfig,
+    index: ShardIndex,
+    start: Checkpoint | None = None,
+    kept: Checkpoint | None = None,
 ) -> Representation:
     """Return what the recipe asks for, not loaded yet; check that it fits the data and the checkpoint of `init`.
+
+    A resumed run has kept its VAE (`kept_vae`), and does not need what the recipe names.
 
     Raises:
         ConfigError: no VAE is named, or the shards are of another kind or sample rate.
@@ -38,7 +43,7 @@ def find_representation(
         raise ConfigError(
             f"{index.root}: holds latents; representation: {config.representation} needs waveform shards"
         )
-    found = kind.make(_find_vae(config, index, start), config.vocoder)
+    found = kind.make(_find_vae(config, index, start, kept), config.vocoder)
     if index.sample_rate != found.sample_rate:
         raise ConfigError(
             f"{index.root}: audio at {index.sample_rate} Hz, but {found.plural} are made at {found.sample_rate} Hz.\n"
@@ -47,10 +52,21 @@ def find_representation(
     return found
 
 
+def kept_vae(run: Path, resumed: Checkpoint) -> Checkpoint | None:
+    """Return the VAE that a run, or the checkpoint that it is resumed from, holds; None for a run on mel frames."""
+    for folder in (run / "vae", resumed.folder / "vae"):
+        if folder.is_dir():
+            return open_checkpoint(folder, kind="vae")
+    return None
+
+
 def _find_vae(
-    config: TTSTrainConfig, index: ShardIndex, start: Checkpoint | None
+    config: TTSTrainConfig,
+    index: ShardIndex,
+    start: Checkpoint | None,
+    kept: Checkpoint | None,
 ) -> Checkpoint | None:
-    """Return the VAE of the stored latents, of the recipe or of the start; None where there is none of these."""
+    """Return the VAE of the stored latents, of the recipe, of the start or of the run; None where there is none."""
     given = None
     if index.kind == "latents":
         if index.latent_content == "sample" and config.flow.posterior != "sample":
@@ -58,7 +74,10 @@ def _find_vae(
                 f"{index.root}: holds samples of the posterior, but flow.posterior is {config.flow.posterior}.\n"
                 "Pass --set flow.posterior=sample, or run `svae encode` without --content sample."
             )
-        given = vae_of_latents(index, None if config.vae is None else Path(config.vae))
+        named = None if config.vae is None else Path(config.vae)
+        given = vae_of_latents(index, named if kept is None else kept.folder)
+    elif kept is not None:
+        given = _named_or_kept(config, kept)
     elif config.vae is not None:
         given = open_checkpoint(config.vae, kind="vae")
     if start is None or start.config.get("vae_hash") is None:
@@ -71,6 +90,16 @@ def _find_vae(
         )
     # The same weights, and the statistics that the start was trained with: another copy may have others.
     return inherited
+
+
+def _named_or_kept(config: TTSTrainConfig, kept: Checkpoint) -> Checkpoint:
+    """Return the VAE that the recipe of a resumed run names, where it is still there: it may be the wrong one."""
+    if config.vae is None:
+        return kept
+    try:
+        return open_checkpoint(config.vae, kind="vae")
+    except CheckpointError:
+        return kept
 
 
 def keep_in_run(
@@ -86,18 +115,37 @@ def keep_in_run(
         return found.load(session.world.device)
     folder = session.run / "vae"
     if session.world.is_main:
-        if folder.is_dir():
-            kept = open_checkpoint(folder, kind="vae")
-            if kept.hash != vae.hash:
-                raise CheckpointError(
-                    f"{session.run}: was trained on VAE {kept.hash[:12]}…, but {vae.folder} is {vae.hash[:12]}….\n"
-                    "Choose another --out, or pass the VAE it started with."
-                )
-        else:
+        if not check_kept(session.run, vae):
             _copy_vae(session, vae, folder, index)
     barrier(session.world)
     own = open_checkpoint(folder, kind="vae")
     return type(found).make(own, config.vocoder).load(session.world.device)
+
+
+def check_kept(run: Path, vae: Checkpoint) -> bool:
+    """Return whether a run already holds a VAE.
+
+    Raises:
+        CheckpointError: it is another one.
+    """
+    folder = run / "vae"
+    if not folder.is_dir():
+        return False
+    kept = open_checkpoint(folder, kind="vae")
+    if kept.hash != vae.hash:
+        raise CheckpointError(
+            f"{run}: was trained on VAE {kept.hash[:12]}…, but {vae.folder} is {vae.hash[:12]}….\n"
+            "Choose another --out, or pass the VAE it started with."
+        )
+    return True
+
+
+def check_measurable(vae: Checkpoint, index: ShardIndex) -> None:
+    """Raise CheckpointError where the statistics that a VAE lacks cannot be measured on the data."""
+    if index.kind != "waveforms":
+        raise CheckpointError(
+            f"{vae.folder}: has no latent statistics; finish its training before `svae encode`"
+        )
 
 
 def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:
@@ -111,10 +159,7 @@ def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex
 
 
 def _measure(session: Session, vae: Checkpoint, index: ShardIndex) -> dict[str, Any]:
-    if index.kind != "waveforms":
-        raise CheckpointError(
-            f"{vae.folder}: has no latent statistics; finish its training before `svae encode`"
-        )
+    check_measurable(vae, index)
     session.console.print(
         "This VAE comes from an unfinished run: measuring its latents over the training set."
     )

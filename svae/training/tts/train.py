@@ -33,6 +33,8 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
+    find_resume,
+    note_no_validation,
     open_session,
     resume_state,
     run_loop,
@@ -43,7 +45,7 @@ from svae.training.optim import ExponentialMovingAverage, build_optimizer, learn
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.representation import find_representation, keep_in_run
+from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
@@ -74,9 +76,12 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
     """
     config = options.config
     index, validation, timings = open_data(config)
-    start = open_start(config)
-    found = find_representation(config, index, start)
-    vocabulary = choose_vocabulary(index, config, start)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    resumed = find_resume(options, "tts")
+    start = open_start(config) if resumed is None else None
+    kept = None if resumed is None else kept_vae(options.out, resumed)
+    found = find_representation(config, index, start, kept)
+    vocabulary = choose_vocabulary(index, config, resumed or start)
     with open_world(options.device) as world, open_session(options, "tts", world) as session:
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings)
@@ -87,7 +92,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         limits = limits_of(config, representation.hop_length, world.world_size)
-        report_left_out(session, index, limits, timings)
+        report_left_out(session.console, index, limits, timings)
         if wants_trial(config, world):
             try_longest(session, state, index, limits, config)
         batches = utterance_loader(
@@ -112,6 +117,8 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
                 timings=timings,
             )
         )
+        if not held_out:
+            note_no_validation(session, validation)
         weights = None if timings is None else duration_weights(session, state, index, config)
         rule = None
         if weights is not None:
@@ -267,9 +274,12 @@ def train_step(
 def validate(
     session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
-    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it."""
+    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it.
+
+    Without held-out utterances the row is empty: a loss of nothing would be the best of all.
+    """
     row: dict[str, float] = {}
-    if session.world.is_main:
+    if session.world.is_main and batches:
         sums = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64)
         count = torch.zeros((), dtype=torch.float64)
         for batch in batches:
@@ -298,7 +308,8 @@ def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -
     """Return what the judges say of the EMA weights' speech; the first rank does it, the others wait."""
     row: dict[str, float] = {}
     if judged is not None:
-        row = judged.row(session, state.step, state.ema.module)
+        with session.side_work("synthesising and judging"):
+            row = judged.row(session, state.step, state.ema.module)
     barrier(session.world)
     return row
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TypedDict
 
+from rich.console import Console
+
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex, read_index
 from svae.data.select import unfit_utterances
 from svae.data.timings import Timings
 from svae.errors import ConfigError, DataError
-from svae.training.loop import Session
 
 
 class Limits(TypedDict):
@@ -88,7 +89,7 @@ def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:
 
 
 def report_left_out(
-    session: Session, index: ShardIndex, limits: Limits, timings: Timings | None
+    console: Console, index: ShardIndex, limits: Limits, timings: Timings | None
 ) -> None:
     """Print how many utterances no batch will hold, by reason.
 
@@ -96,7 +97,7 @@ def report_left_out(
         DataError: none is left to train on.
     """
     if timings is not None and timings.left_out:
-        session.console.print(f"Left out: {timings.left_out} utterances without times of phones")
+        console.print(f"Left out: {timings.left_out} utterances without times of phones")
     if not index.train:
         raise DataError(
             f"{index.root}: nothing to train on: all {len(index.samples)} utterances are held out for validation.\n"
@@ -107,7 +108,7 @@ def report_left_out(
         return
     text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
     left = len(index.train) - sum(reasons.values())
-    session.console.print(f"Left out of training: {text}; {left} utterances remain")
+    console.print(f"Left out of training: {text}; {left} utterances remain")
     if left <= 0:
         raise DataError(
             f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds"

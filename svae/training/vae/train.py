@@ -23,6 +23,8 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
+    find_resume,
+    note_no_validation,
     open_session,
     resume_state,
     run_loop,
@@ -90,7 +92,8 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
     """
     config = options.config
     index, validation = open_data(config)
-    start = open_vae_start(config)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    start = open_vae_start(config) if find_resume(options, "vae") is None else None
     with open_world(options.device) as world, open_session(options, "vae", world) as session:
         check_batch(config, world)
         cached = open_teacher_features(config, index)
@@ -128,6 +131,8 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
                 cached_features=cached,
             )
         )
+        if not held_out:
+            note_no_validation(session, validation)
         finished = run_loop(
             session,
             state,
@@ -319,10 +324,11 @@ def validate(
         count += len(batch.keys)
         for real, fake in zip(crop, output.reconstruction, strict=True):
             if shown < AUDIO_SAMPLES:
-                write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
+                with session.side_work("writing a validation sample"):
+                    write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
                 shown += 1
     barrier(session.world)
-    return {f"loss/{name}": float(total) / max(count, 1) for name, total in sums.items()}
+    return {f"loss/{name}": float(total) / count for name, total in sums.items()}
 
 
 def write_sample(

@@ -1,0 +1,104 @@
+"""A resumed run may change what keeps its weights meaningful, and the run remembers that it did."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_runs import TTS, VAE, killed_copy, tts_config, vae_config, vae_of
+
+from svae import recipe
+from svae.checkpoint import checkpoint_folder, open_checkpoint
+from svae.config import VAETrainConfig
+from svae.errors import ConfigError
+from svae.training.loop import TrainOptions
+from svae.training.tts.train import train_tts
+from svae.training.vae.train import train_vae
+
+
+@pytest.fixture(scope="module")
+def vae_run(tone_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("vae") / "run"
+    return train_vae(TrainOptions(vae_config(tone_shards), out, device="cpu"))
+
+
+def test_a_resumed_run_takes_new_settings_and_records_them(
+    vae_run: Path, tone_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = killed_copy(vae_run, 2, tmp_path / "run")
+    changed = vae_config(
+        tone_shards,
+        optimizer={"learning_rate": 1e-5, "max_grad_norm": 1.0, "weight_decay": 0.5},
+        trainer=VAE["trainer"] | {"seed": 7, "precision": "bf16"},
+        batch_size=3,
+    )
+    train_vae(TrainOptions(changed, run, device="cpu"))
+    fields = ["batch_size", "optimizer.learning_rate", "optimizer.max_grad_norm"]
+    fields += ["optimizer.weight_decay", "trainer.precision", "trainer.seed"]
+
+    history = recipe.read_history(run / "recipe.yaml")
+    assert [(entry["step"], sorted(entry["changes"])) for entry in history] == [(2, fields)]
+    assert history[0]["changes"]["trainer.seed"] == {"before": 0, "now": 7}
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    [row] = [row for row in rows if row["split"] == "recipe"]
+    assert row["step"] == 2 and row["changes"] == history[0]["changes"]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "Changed from step 2 on: trainer.seed: 0 became 7" in printed
+
+    # The file is still a recipe, that of the end; and the optimizer has the new settings, not those that it was saved with.
+    assert recipe.load(VAETrainConfig, str(run / "recipe.yaml")) == changed
+    groups = open_checkpoint(run, kind="vae").training_state()["optimizer"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.5]
+
+    # A second resumption adds to the history.
+    again = killed_copy(run, 4, tmp_path / "again")
+    train_vae(TrainOptions(vae_config(tone_shards), again, device="cpu"))
+    steps = [entry["step"] for entry in recipe.read_history(again / "recipe.yaml")]
+    assert steps == [2, 4]
+
+
+def test_a_resumed_run_without_changes_has_no_history(
+    vae_run: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    run = killed_copy(vae_run, 4, tmp_path / "run")
+    train_vae(TrainOptions(vae_config(tone_shards), run, device="cpu"))
+    assert (run / "recipe.yaml").read_bytes() == (vae_run / "recipe.yaml").read_bytes()
+
+
+def test_what_cannot_change_says_why(vae_run: Path, tone_shards: Path) -> None:
+    vae = VAE["vae"] | {"latent_dim": 16}
+    other = vae_config(tone_shards, vae=vae, optimizer={"learning_rate": 1e-5})
+    with pytest.raises(ConfigError) as got:
+        train_vae(TrainOptions(other, vae_run, device="cpu"))
+    assert "vae.latent_dim: 8 in the run, 16 now: it decides which weights" in str(got.value)
+    assert "learning_rate" not in str(got.value)
+
+
+def test_a_vae_run_with_a_checkpoint_does_not_need_its_start(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    start = shutil.copytree(vae_of(toy_tts), tmp_path / "start")
+    config = vae_config(tone_shards, init=str(start))
+    whole = train_vae(TrainOptions(config, tmp_path / "run", device="cpu"))
+    run = killed_copy(whole, 2, tmp_path / "killed")
+    shutil.rmtree(start)
+    train_vae(TrainOptions(config, run, device="cpu"))
+    assert open_checkpoint(run, kind="vae").hash == open_checkpoint(whole, kind="vae").hash
+
+
+def test_a_tts_run_with_a_checkpoint_needs_neither_its_start_nor_its_vae(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    start = shutil.copytree(toy_tts, tmp_path / "start")
+    vae = shutil.copytree(vae_of(toy_tts), tmp_path / "vae")
+    trainer = TTS["trainer"] | {"steps": 4}
+    config = tts_config(tone_shards, vae, init=str(start), trainer=trainer)
+    whole = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
+    run = killed_copy(whole, 2, tmp_path / "killed")
+    shutil.rmtree(start)
+    shutil.rmtree(vae)
+    train_tts(TrainOptions(config, run, device="cpu"))
+    assert checkpoint_folder(run, 4).is_dir()
+    assert open_checkpoint(run, kind="tts").hash == open_checkpoint(whole, kind="tts").hash
