@@ -22,9 +22,9 @@ from svae.models.vae.source_filter import Controls, SourceFilter, SourceState
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World
 from svae.training.loop import TrainOptions
-from svae.training.vae import train_vae
 from svae.training.vae.linear_path import start_linear_path
 from svae.training.vae.losses import pitch_loss
+from svae.training.vae.train import train_vae
 
 HOP, RATE, FRAMES = 100, 16000, 160
 TREE = {key: value for key, value in VAE["vae"].items() if key != "decoder"} | {
