@@ -269,7 +269,7 @@ class VAELossConfig:
     kl: Annotated[float, Ge(0)] = 0.01
     """Summed over channels, averaged over frames and batch."""
     alignment: Annotated[float, Ge(0)] | None = 1.0
-    """Of the distance to the projected teacher features. null: no teacher (the acoustic baseline)."""
+    """The weight of the distance to the projected teacher features. null: no teacher (the acoustic baseline)."""
     alignment_form: Literal["cosine", "l1", "mse"] = "cosine"
     """cosine: minus the cosine similarity (the paper's). l1, mse: mean absolute or squared difference over channels."""
     pitch: Annotated[float, Ge(0)] = 1.0

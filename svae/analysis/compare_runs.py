@@ -117,7 +117,7 @@ class Seeds:
     steps: list[int]
     mean: list[float]
     half_width: list[float]
-    """Of the 95 % interval of the mean over seeds (Student's t): the seeds are taken for draws of a normal distribution."""
+    """Half the 95 % interval of the mean over seeds (Student's t): the seeds are taken for draws of a normal distribution."""
     number: int
 
 

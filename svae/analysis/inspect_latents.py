@@ -57,7 +57,7 @@ class Inspection:
 
     mean: list[float]
     std: list[float]
-    """Of the posterior mean over frames."""
+    """Mean and deviation, over frames, of the posterior's mean."""
     posterior_std: list[float] | None
     """Root mean square of the posterior's own deviation; None where samples are stored."""
     kl: list[float] | None

@@ -21,7 +21,7 @@ def timings_name(number: int) -> str:
 
 
 class Timings:
-    """Of each utterance the start of every word and the ends of its phones, in seconds.
+    """When, in each utterance, every word starts and each of its phones ends, in seconds.
 
     Args:
         root: folder written by `svae align`.

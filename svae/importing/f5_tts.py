@@ -55,7 +55,7 @@ _BLOCK = {
 _ROTARY = "rotary_embed.inv_freq"
 _COUNTERS = frozenset({"initted", "step", "update"})
 HEAD_DIM = 64
-"""Of every published configuration."""
+"""The channels of a head in every published configuration."""
 MAX_SECONDS = 30.0
 """Longest utterance that F5-TTS is trained on."""
 

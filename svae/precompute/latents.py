@@ -52,7 +52,7 @@ class EncodeOptions:
     content: Literal["posterior", "sample"] = "posterior"
     """Mean and log-variance, or one sample of the posterior."""
     seed: int = 0
-    """Of the samples; each utterance's noise is a function of (seed, key) alone."""
+    """The seed of the samples; each utterance's noise is a function of (seed, key) alone."""
     batch_size: int = 16
     """Utterances that a GPU encodes at once. On the CPU each goes alone."""
     workers: int | None = None

@@ -16,7 +16,7 @@ from svae.text.phonemes import Word, pieces
 
 SAMPLE_RATE = SPEECH_RATE
 PADDING_SECONDS = 0.1
-"""Of silence on either side: trimmed recordings begin and end more abruptly than the model expects."""
+"""Silence that is added on either side: trimmed recordings begin and end more abruptly than the model expects."""
 BEAM = 1e-200
 """Wide, so that voices unlike any person's are aligned too."""
 LETTER_SOUNDS = {

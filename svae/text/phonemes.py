@@ -95,7 +95,7 @@ class Word(NamedTuple):
     phones: tuple[str, ...] | None
     """None where no rule pronounces it."""
     number: int
-    """Of the piece of text that it is."""
+    """Which piece of text it is, counted from 0."""
 
 
 def pieces(text: str) -> Iterator[Word | str]:
