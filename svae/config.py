@@ -331,6 +331,9 @@ class DiTConfig:
     """F5's behaviour: without text, the network still sees how many positions the text had. false hides it."""
     average_upsampling: bool = False
     """Spread the text evenly over the frames before the transformer sees it (ZipVoice), instead of left-aligned."""
+    shared_modulation: bool = False
+    """One projection of the time for all blocks and an offset of each (PixArt-α's adaLN-single), instead of one a block,
+    which is a third of a small network's weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
