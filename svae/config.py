@@ -350,6 +350,8 @@ class FlowConfig:
     """Probability, per sample, of training without text, drawn apart from the others (F5-TTS never drops text alone)."""
     posterior: Literal["mean", "sample"] = "mean"
     """What is learned: posterior means, or one sample per utterance, seeded by its key."""
+    weighting: Literal["equal", "variance"] = "equal"
+    """How much an error in a normalised channel counts: alike in all, or as the channel's variance before normalising."""
 
 
 @dataclass(frozen=True, kw_only=True)
