@@ -16,6 +16,7 @@ from svae.errors import DataError
 from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
 from svae.judges.wer import normalize_for_wer
 from svae.runtime.files import file_sha256
+from svae.runtime.text_files import read_utf8
 
 PROMPT_SECONDS = (1.5, 12.0)
 """A prompt taken from shards has a length in this range where the speaker has one."""
@@ -70,11 +71,8 @@ def read_list(
     """
     if not path.is_file():
         raise DataError(f"--list {path}: no such file")
-    try:
-        # Not splitlines(): it also cuts at U+2028 and its like, which may stand inside a text.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
+    # Not splitlines(): it also cuts at U+2028 and its like, which may stand inside a text.
+    lines = read_utf8(path, f"--list {path}").split("\n")
     if form == "auto":
         form = _form_of(path, lines[0])
     folder = audio_root or path.parent

@@ -49,7 +49,7 @@ class Tracker:
         path = self.run / "metrics.jsonl"
         if not path.is_file():
             return
-        rows = path.read_text(encoding="utf-8").splitlines()
+        rows = [row for row in path.read_text(encoding="utf-8").split("\n") if row]
         kept = [row for row in rows if _row_step(row) <= step]
         if len(kept) != len(rows):
             write_text(path, "".join(f"{row}\n" for row in kept))

@@ -118,6 +118,63 @@ def test_the_older_vctk_is_read_too(tmp_path):
     ]
 
 
+def layouts(root):
+    """Write one recording of every corpus; return corpus → the file of its text, and what stands before the text."""
+    put(root / "libritts/dev-clean/7/100/a.wav")
+    put(root / "librispeech/dev-clean/7/100/7-100-0000.flac")
+    put(root / "vctk/wav48/p226/p226_003.wav")
+    return {
+        "libritts": (root / "libritts/dev-clean/7/100/a.normalized.txt", ""),
+        "librispeech": (root / "librispeech/dev-clean/7/100/7-100.trans.txt", "7-100-0000 "),
+        "ljspeech": (root / "ljspeech/metadata.csv", "LJ1|"),
+        "vctk": (root / "vctk/txt/p226/p226_003.txt", ""),
+        "jsonl": (root / "jsonl/metadata.jsonl", '{"audio": "a.wav", "text": "'),
+    }
+
+
+@pytest.mark.parametrize("name", ["libritts", "librispeech", "ljspeech", "vctk", "jsonl"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le"])
+def test_a_text_that_is_not_utf8_is_refused_with_file_byte_and_encoding(tmp_path, name, encoding):
+    path, before = layouts(tmp_path)[name]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    after = '"}' if name == "jsonl" else ""
+    path.write_bytes(f"{before}Das Mädchen{after}\n".encode(encoding))
+    with pytest.raises(DataError) as caught:
+        list_utterances(name, tmp_path / name)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not UTF-8 at byte ") and "line 1" in message
+    assert f"looks like {encoding.replace('-', '_')}" in message and "iconv" in message
+
+
+@pytest.mark.parametrize("name", ["libritts", "librispeech", "ljspeech", "vctk", "jsonl"])
+@pytest.mark.parametrize("char", "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e")
+def test_no_separator_but_a_line_end_ends_a_text(tmp_path, name, char):
+    path, before = layouts(tmp_path)[name]
+    after = '"}' if name == "jsonl" else ""
+    text = f"first half{char}second half"
+    if name == "jsonl" and char < "\x20":  # JSON has no bare control characters
+        char, text = "", text.replace(char, json.dumps(char)[1:-1])
+    put(path, f"\ufeff{before}{text}{after}\r\n")
+    [found] = list_utterances(name, tmp_path / name)
+    assert found.text.split() == ["first", "half", "second", "half"]
+
+
+def test_a_text_that_cannot_be_read_is_an_error_and_not_a_missing_one(tmp_path):
+    path, _ = layouts(tmp_path)["vctk"]
+    path.mkdir(parents=True)
+    with pytest.raises(DataError, match=r"p226_003\.txt: Is a directory"):
+        list_utterances("vctk", tmp_path / "vctk")
+
+
+def test_librispeech_takes_tabs_and_refuses_two_texts_of_an_id(tmp_path):
+    path, _ = layouts(tmp_path)["librispeech"]
+    put(path, "7-100-0000\tONE TWO\n")
+    assert list_utterances("librispeech", tmp_path / "librispeech")[0].text == "ONE TWO"
+    put(path, "7-100-0000 ONE TWO\n7-100-0000 THREE\n")
+    with pytest.raises(DataError, match="line 2: 7-100-0000 has the text 'THREE' here"):
+        list_utterances("librispeech", tmp_path / "librispeech")
+
+
 def write_list(path, *rows) -> None:
     put(
         path, "\n".join(json.dumps(row) if not isinstance(row, str) else row for row in rows) + "\n"

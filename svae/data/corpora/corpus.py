@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from svae.errors import DataError
+from svae.runtime.text_files import read_utf8
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ def possible_folders(root: Path, *names: str) -> list[Path]:
 
 
 def read_text(path: Path) -> str | None:
-    """Read a small text file; None where there is none."""
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return None
+    """Read a UTF-8 text file; None where there is none.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8; a text is never altered to fit.
+    """
+    return read_utf8(path) if path.exists() else None
 
 
 def read_texts(paths: list[Path]) -> list[str | None]:

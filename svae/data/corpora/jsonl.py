@@ -10,6 +10,7 @@ from typing import Any
 
 from svae.data.corpora.corpus import Corpus, Utterance, sanitize_key
 from svae.errors import DataError
+from svae.runtime.text_files import read_utf8
 
 
 class JsonLines(Corpus):
@@ -24,10 +25,8 @@ class JsonLines(Corpus):
     def utterances(self, root: Path, subsets: Sequence[str]) -> list[Utterance]:
         """List the rows of the file, whose paths are relative to its folder."""
         path = self._file(root)
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+        # Not splitlines: it also cuts at U+2028 and its like, which JSON leaves as they are.
+        lines = read_utf8(path).split("\n")
         return [
             _utterance(_row(line, f"{path}, line {number}"), path.parent)
             for number, line in enumerate(lines, 1)

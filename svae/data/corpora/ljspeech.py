@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from svae.data.corpora.corpus import Corpus, Utterance, possible_folders, read_text, sanitize_key
+from svae.data.corpora.corpus import Corpus, Utterance, possible_folders, sanitize_key
 from svae.errors import DataError
+from svae.runtime.text_files import read_utf8
 
 
 class LJSpeech(Corpus):
@@ -32,8 +33,9 @@ class LJSpeech(Corpus):
 def _read_list(base: Path) -> list[Utterance]:
     path = base / "metadata.csv"
     found = []
-    # Not the csv module: the texts hold quotation marks that mean nothing to the format.
-    for number, line in enumerate((read_text(path) or "").splitlines(), 1):
+    # Not the csv module: the texts hold quotation marks that mean nothing to the format. Not splitlines: it also cuts
+    # at U+2028 and its like, and a text would lose its end.
+    for number, line in enumerate(read_utf8(path).split("\n"), 1):
         if not line.strip():
             continue
         fields = line.split("|")
