@@ -88,6 +88,125 @@ def test_ljspeech_takes_the_normalised_text_and_leaves_quotation_marks_alone(tmp
         list_utterances("ljspeech", tmp_path)
 
 
+def metadata(root, *rows):
+    put(root / "metadata.csv", "".join(f"{row}\n" for row in rows))
+    return lambda: list_utterances("ljspeech", root)
+
+
+SPOKEN = ("Printing, in the only sense", "in being comparatively modern.", "Yes.", "He paid £5.")
+
+
+@pytest.mark.parametrize(
+    "third",
+    [
+        lambda i: f"{1.5 + i}",
+        lambda i: f"{i}",
+        lambda i: "0",
+        lambda i: f"00:0{i}.500",
+        lambda i: f"{i}.5s",
+        lambda i: "anna",
+        lambda i: f"p22{i}",
+        lambda i: ["anna", "ben"][i % 2],
+        lambda i: "en",
+        lambda i: f"wavs/LJ{i}.wav",
+        lambda i: ["HH AH0 L OW1", "B EY1 S", "D OW1", "W AH1 N"][i],
+        lambda i: ["pɹɪntɪŋ ɪn", "ɪn biːɪŋ", "jɛs", "hiː peɪd"][i],
+        lambda i: "-",
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_third_field_that_is_no_normalised_text_is_refused_by_its_line(tmp_path, third, count):
+    rows = [f"LJ{i}|{SPOKEN[i]}|{third(i)}" for i in range(count)]
+    with pytest.raises(DataError) as caught:
+        metadata(tmp_path, *rows)()
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/metadata.csv, line ") and "the third field, " in message
+    assert "Expected ID|text|normalised text" in message and "svae prepare jsonl" in message
+
+
+def test_one_such_line_among_good_ones_is_found(tmp_path):
+    good = [f"LJ{i}|{text}|{text}" for i, text in enumerate(SPOKEN)]
+    for bad in ("LJ9|Printing, in the only sense|anna", "LJ9|Yes.|2.5", "LJ9|Yes.|p2"):
+        with pytest.raises(DataError, match="line 5: the third field"):
+            metadata(tmp_path, *good, bad)()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [f"LJ{i}|{12 + i}|{text} {i * 'more '}" for i, text in enumerate([SPOKEN[0] * 2] * 3)],
+        [f"LJ{i}|7|{text} {i * 'more '}" for i, text in enumerate(SPOKEN * 2)],
+        [f"LJ{i}|anna|{text}, and so on {i * 'more '}" for i, text in enumerate(SPOKEN * 2)],
+        ["LJ0|1.52", "LJ1|2.40", "LJ2|Yes."],
+        ["LJ0|1.52|2.0"],
+    ],
+)
+def test_a_second_field_that_is_no_text_is_refused_by_its_line(tmp_path, rows):
+    with pytest.raises(DataError, match=r"metadata\.csv, line \d+: the (second|third) field"):
+        metadata(tmp_path, *rows)()
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("in 1465", "in fourteen sixty-five"),
+        ("1984", "nineteen eighty-four"),
+        ("£5", "five pounds"),
+        ("Mr. & Mrs. Smith, Esq.", "Mister and Missis Smith, Esquire"),
+        ("1,234,567.89", "one million two hundred thirty-four thousand five hundred sixty-seven point eight nine"),
+        ("Voilà, déjà vu", "Voila, deja vu"),
+        ("Straße", "strasse"),
+        ("今日は3時です", "今日は三時です"),
+        ("Ő is м'яко", "Ő is мʼяко"),
+        ("Yes.", "yes"),
+    ],
+)  # fmt: skip
+def test_normalised_texts_are_taken(tmp_path, text, normal):
+    assert metadata(tmp_path, f"LJ1|{text}|{normal}")()[0].text == normal
+
+
+def test_single_words_whose_normalised_form_shares_no_letter_are_taken_among_others(tmp_path):
+    rows = [f"LJ{i}|{text}|{text}" for i, text in enumerate(SPOKEN)]
+    found = metadata(
+        tmp_path, *rows, "LJ8|XIV|fourteen", "LJ9|5 lbs.|five pounds", "LJ91|1984.|1984"
+    )()
+    assert [u.text for u in found][-3:] == ["fourteen", "five pounds", "1984"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("LJ1", "got 1 field in 'LJ1'"),
+        ("LJ1|a|a|3.5", "got 4 fields"),
+        ("LJ1|either | or|either or", "got 4 fields"),
+        ("|a|a", "the id '' is empty"),
+        ("  |a|a", "the id '' is empty"),
+        ("/data/LJ1|a|a", "'/data/LJ1' is an absolute path"),
+        ("/data/wavs/LJ1.wav|a|a", "is an absolute path"),
+        ("C:\\wavs\\LJ1|a|a", "is an absolute path"),
+        ("LJ1.wav|a|a", "'LJ1.wav' ends in .wav"),
+        ("LJ1.WAV|a", "ends in .WAV"),
+        ("sub/LJ1.flac|a", "ends in .flac"),
+        ("wavs/LJ1|a|a", "is a path; it is looked for in wavs/"),
+        ("../LJ1|a|a", "is a path"),
+        ("sub/../../LJ1|a", "is a path"),
+        ("sub/|a", "is a path"),
+    ],
+)
+def test_a_malformed_line_of_ljspeech_is_named(tmp_path, row, message):
+    with pytest.raises(DataError, match=r"metadata\.csv, line 2: ") as caught:
+        metadata(tmp_path, "LJ0|a|a", row)()
+    assert message in str(caught.value) and "Expected ID|text|normalised text" in str(caught.value)
+
+
+def test_ids_of_ljspeech_may_lie_in_folders_and_hold_dots(tmp_path):
+    found = metadata(tmp_path, "sub/LJ1|a|a", "LJ.2|b|b")()
+    assert [(u.key, u.source) for u in found] == [
+        ("LJ1", "wavs/sub/LJ1.wav"),
+        ("LJ_2", "wavs/LJ.2.wav"),
+    ]
+
+
 def test_the_real_ljspeech_is_read(shared):
     utterances = list_utterances("ljspeech", shared / "data" / "LJSpeech-mini")
     assert len(utterances) == 32 and all(u.audio.is_file() and u.text for u in utterances)

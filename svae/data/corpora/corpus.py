@@ -26,6 +26,27 @@ class Utterance:
     language: str
     source: str
     """The audio file relative to the corpus folder, as stored in the shards."""
+    place: str = ""
+    """`FILE, line N` of the list that names it, for messages; empty where there is no list."""
+    offset: float = 0.0
+    """Where in the recording it begins, in seconds."""
+    duration: float | None = None
+    """Seconds of the recording that are meant; None: to its end."""
+    unused: tuple[str, ...] = ()
+    """Fields of its row in the list that mean nothing to svae."""
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether only a part of the recording is meant."""
+        return self.offset > 0 or self.duration is not None
+
+    @property
+    def segment(self) -> str:
+        """What is meant of the recording: its `source`, and the seconds where that is a part."""
+        if not self.is_segment:
+            return self.source
+        end = "the end" if self.duration is None else f"{self.offset + self.duration:.3f} s"
+        return f"{self.source} from {self.offset:.3f} s to {end}"
 
 
 class Corpus(ABC):
