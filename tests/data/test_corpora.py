@@ -348,12 +348,58 @@ def test_different_files_get_different_keys_and_the_same_file_twice_is_refused(t
         ({"audio": ""}, "line 2: `audio` is ''"),
         ({"audio": "a.wav", "text": 5}, "line 2: `text` is 5"),
         ({"audio": "a.wav", "speaker": ["x"]}, r"line 2: `speaker` is \['x'\]"),
+        ("[" * 100_000, "line 2: not JSON"),
+        (
+            '{"audio": "a.wav", "text": "a", "text": "b"}',
+            "line 2: not JSON .the field 'text' occurs",
+        ),
+        ({"audio": "a.wav", "text": "half \ud83d"}, "line 2: `text` is not valid Unicode.*U.D83D"),
+        ({"audio": "\udc80.wav"}, "line 2: `audio` is not valid Unicode"),
+        ({"audio": "a\0.wav"}, "line 2: `audio` is not valid Unicode: a zero"),
+        ({"audio": "a.wav", "speaker": "\udfff"}, "line 2: `speaker` is not valid Unicode"),
+        ({"audio": "a.wav", "language": "\ud800"}, "line 2: `language` is not valid Unicode"),
+        ({"audio": "a.wav", "\ud800": 1}, "line 2: the name of a field is not valid Unicode"),
+        *(
+            ({"audio": "a.wav", name: value}, f"line 2: `{name}` is .*Expected seconds: a number")
+            for name in ("offset", "duration")
+            for value in (-0.1, -3, "1.5", True, False, [1], {}, 10**400, 1e300)
+        ),
+        ({"audio": "a.wav", "duration": 0}, "line 2: `duration` is 0.*more than 0"),
+        ('{"audio": "a.wav", "duration": NaN}', "line 2: `duration` is nan"),
+        ('{"audio": "a.wav", "offset": Infinity}', "line 2: `offset` is inf"),
+        (
+            {"audio": "a.wav", "start": 1, "end": 2},
+            "line 2: `end` is unknown.*`offset`.*`duration`",
+        ),
     ],
 )
 def test_a_malformed_row_is_named_by_its_line(tmp_path, row, message):
     write_list(tmp_path / "x.jsonl", {"audio": "ok.wav"}, row)
     with pytest.raises(DataError, match=message):
         list_utterances("jsonl", tmp_path)
+
+
+def test_parts_of_a_recording_have_keys_and_differ_by_their_seconds(tmp_path):
+    parts = [{}, {"offset": 0, "duration": 1}, {"offset": 1}, {"offset": 1, "duration": 2.5}]
+    rows = [{"audio": "a.wav", "text": str(i)} | part for i, part in enumerate(parts)]
+    write_list(tmp_path / "x.jsonl", *rows, {"audio": "b.wav", "offset": None, "duration": None})
+    found = {u.text: u for u in list_utterances("jsonl", tmp_path)}
+    assert len({u.key for u in found.values()}) == 5 and found[None].key == "b"
+    assert all(found[i].key.startswith("a-") for i in "01") and not found["0"].is_segment
+    assert all(found[i].key.startswith("a-1000") for i in "23")
+    assert [(found[i].offset, found[i].duration) for i in "123"] == [(0, 1), (1, None), (1, 2.5)]
+    write_list(tmp_path / "x.jsonl", *rows, rows[3])
+    with pytest.raises(
+        DataError, match=r"a\.wav from 1.000 s to 3.500 s is listed more.*line 4.*line 5"
+    ):
+        list_utterances("jsonl", tmp_path)
+
+
+def test_a_file_name_that_is_no_unicode_is_an_error(tmp_path):
+    chapter = tmp_path / "dev-clean" / "7" / "100"
+    put(chapter / "\udce9.flac")
+    with pytest.raises(DataError, match="the name of a file or folder is not valid Unicode"):
+        list_utterances("librispeech", tmp_path)
 
 
 def test_which_list_is_meant_must_be_clear(tmp_path):

@@ -172,7 +172,9 @@ def _is_unlike(text: str, normal: str) -> bool:
 
 
 def _figures(text: str) -> Counter[str]:
-    return Counter(char for char in text if unicodedata.category(char)[0] == "N")
+    return Counter(
+        c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c)[0] == "N"
+    )
 
 
 def _letters(text: str) -> list[str]:
