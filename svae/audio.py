@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import torch
+import torchaudio
 import torchaudio.functional as AF
 from torch import Tensor
 
 from svae.errors import DataError
+from svae.frames import ceil_div
 from svae.runtime.files import atomic_path
 
 SPEECH_RATE = 16000
 """Hz; what recognisers, speaker models and the aligner of phones hear."""
+
+FILTER_ZEROS, FILTER_ROLLOFF = 64, 0.9475937167399596
+"""Zero crossings on each side of the resampling filter, and where it begins to close as a share of half the lower rate."""
+MAX_FILTER_VALUES = 1_000_000
+"""4 MB, made in half a second. Of all pairs of usual rates (8 to 192 kHz and 11.025 to 176.4 kHz) none needs more than
+724,000."""
 
 
 class AudioError(DataError):
@@ -142,6 +151,9 @@ def encode_flac(waveform: Tensor, sample_rate: int) -> bytes:
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Change the sample rate of (..., S) with a long Kaiser-windowed sinc (the "kaiser_best" of resampy and librosa).
 
+    Its filter grows with the numbers in the reduced ratio of the rates: 441:160 is small, 44099:16000 takes gigabytes.
+    Such ratios go through soxr at its highest quality, on the CPU and without gradient; that filter is about as steep.
+
     Returns:
         (..., ceil(S * to_rate / from_rate)); the input itself where the rates are equal.
 
@@ -154,15 +166,46 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
         )
     if from_rate == to_rate:
         return waveform
-    return AF.resample(
-        waveform,
-        from_rate,
-        to_rate,
-        lowpass_filter_width=64,
-        rolloff=0.9475937167399596,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.769656459379492,
-    )
+    divisor = math.gcd(from_rate, to_rate)
+    before, after = from_rate // divisor, to_rate // divisor
+    half_width = FILTER_ZEROS * before / (min(before, after) * FILTER_ROLLOFF)
+    if after * (2 * half_width + before) > MAX_FILTER_VALUES:
+        return _resample_any(waveform, from_rate, to_rate)
+    return _resampler(before, after, waveform.dtype, waveform.device)(waveform)
+
+
+@functools.lru_cache(maxsize=16)
+def _resampler(
+    before: int, after: int, dtype: torch.dtype, device: torch.device
+) -> torch.nn.Module:
+    """Return a resampler with its filter; making that takes longer than using it on a sentence."""
+    # Kept beyond the caller's inference mode, whose tensors no gradient can pass.
+    with torch.inference_mode(False), torch.device(device):
+        return torchaudio.transforms.Resample(
+            before,
+            after,
+            resampling_method="sinc_interp_kaiser",
+            lowpass_filter_width=FILTER_ZEROS,
+            rolloff=FILTER_ROLLOFF,
+            beta=14.769656459379492,
+            dtype=dtype,
+        )
+
+
+def _resample_any(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Resample between any rates in time and memory that depend on the length alone."""
+    import soxr
+
+    flat = waveform.detach().cpu().double().reshape(-1, waveform.shape[-1])
+    rows = [soxr.resample(row.numpy(), from_rate, to_rate, quality="VHQ") for row in flat]
+    samples = ceil_div(waveform.shape[-1] * to_rate, from_rate)
+    out = torch.zeros(len(rows), samples, dtype=torch.float64)
+    for line, row in zip(out, rows, strict=True):
+        length = min(
+            samples, len(row)
+        )  # soxr rounds the number of samples, which is one less or more
+        line[:length] = torch.from_numpy(row[:length])
+    return out.reshape(*waveform.shape[:-1], samples).to(waveform)
 
 
 def log_mel(
