@@ -254,7 +254,7 @@ def _check(options: PrepareOptions) -> None:
         )
     if not 0 <= options.min_seconds < options.max_seconds:
         problems.append(
-            f"min_seconds {options.min_seconds} must be at least 0 and less than {options.max_seconds}"
+            f"--min-seconds {options.min_seconds:g}, --max-seconds {options.max_seconds:g}: expected at least 0, and more for the longest than for the shortest"
         )
     if problems:
         raise DataError("svae prepare: " + "; ".join(problems) + ".")
