@@ -20,8 +20,6 @@ from svae.runtime.text_files import read_utf8
 
 PROMPT_SECONDS = (1.5, 12.0)
 """A prompt taken from shards has a length in this range where the speaker has one."""
-MAX_ID_BYTES = 240
-"""File systems take 255, and a suffix follows."""
 LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
 
 
@@ -30,7 +28,7 @@ class Item:
     """One utterance of an evaluation."""
 
     id: str
-    """Names the wav; letters, digits, `-`, `_` and `.`."""
+    """Names the wav (shortened where it is too long for that: `file_stem`); letters, digits, `-`, `_` and `.`."""
     text: str
     prompt: Recording | None
     prompt_text: str | None
@@ -150,10 +148,6 @@ def _check_id(name: str) -> None:
         or name.startswith(".")
     ):
         raise ValueError(f"id {name[:80]!r} cannot name a file")
-    if len(name.encode()) > MAX_ID_BYTES:
-        raise ValueError(
-            f"id {name[:80]!r}… cannot name a file: {len(name.encode())} bytes, at most {MAX_ID_BYTES}"
-        )
 
 
 def _librispeech_item(audio_root: Path | None, line: str) -> Item:

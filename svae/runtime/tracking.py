@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from svae.audio import log_mel, save_audio
-from svae.runtime.files import write_text
+from svae.runtime.files import file_stem, write_text
 
 
 class Tracker:
@@ -118,7 +118,8 @@ class Tracker:
     def _sample_path(self, step: int, name: str) -> Path:
         folder = self.run / "samples" / f"step-{step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / name
+        stem, _, suffix = name.rpartition(".")
+        return folder / f"{file_stem(stem)}.{suffix}"
 
     def close(self) -> None:
         """Flush and close the files."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from svae.data.corpora.corpus import Corpus, Utterance
 from svae.errors import DataError
+from svae.runtime.files import file_stem
 from svae.runtime.text_files import check_characters
 
 _LAYOUTS = ("sample", "libri", "ljspeech", "vctk", "jsonl")
@@ -61,7 +62,9 @@ def list_utterances(name: str, root: Path, subsets: Sequence[str] = ()) -> list[
     for utterance in found:
         for name in (utterance.source, utterance.speaker):
             check_characters(name, f"{utterance.place or root}: the name of a file or folder")
-    return sorted(_unique(found, root), key=lambda utterance: utterance.key)
+    # Files are named after keys where shards are unpacked or decoded.
+    named = [replace(u, key=file_stem(u.key)) for u in _unique(found, root)]
+    return sorted(named, key=lambda utterance: utterance.key)
 
 
 def _unique(utterances: list[Utterance], root: Path) -> list[Utterance]:

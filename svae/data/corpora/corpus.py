@@ -18,7 +18,7 @@ class Utterance:
     """One recording and its transcript."""
 
     key: str
-    """Unique in the corpus; letters, digits, `-` and `_` only."""
+    """Unique in the corpus; letters, digits, `-` and `_` only; short enough to name files."""
     audio: Path
     text: str | None
     """As the corpus has it; None where the corpus has no transcript of it at all."""
