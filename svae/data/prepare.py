@@ -14,10 +14,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from rich.console import Console
 
-from svae.audio import AudioError, encode_flac, load_audio
+from svae.audio import AudioError, audio_seconds, encode_flac, load_audio
 from svae.data.corpora import find_corpus
 from svae.data.corpora.corpus import Utterance
 from svae.data.index import ShardIndex, read_index, write_index
@@ -242,7 +241,7 @@ def _read(
 
     try:
         # The header first: ten hours in one file are not read to be thrown away.
-        header_seconds = _header_seconds(utterance.audio)
+        header_seconds = audio_seconds(utterance.audio)
         if header_seconds > options.max_seconds:
             return rejection("too long", f"{header_seconds:.1f} s, limit {options.max_seconds:g} s")
         waveform, rate = load_audio(
@@ -271,14 +270,6 @@ def _read(
         text=utterance.text or "",
         metadata=metadata,
     )
-
-
-def _header_seconds(path: Path) -> float:
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError):
-        return 0.0  # load_audio says what is wrong
-    return info.frames / info.samplerate
 
 
 def _json_lines(rejections: list[Rejection]) -> str:
