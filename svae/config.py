@@ -94,6 +94,8 @@ class TrainerConfig:
     log_every: Annotated[int, Gt(0)] = 50
     """Steps between rows of metrics.jsonl."""
     validate_every: Annotated[int, Gt(0)] = 1000
+    naturalness: Literal["none", "distillmos"] = "none"
+    """Who predicts how natural the VAE's validation crops, or the TTS's `synthesize_every`, sound (1 to 5; needs svae[mos])."""
     checkpoint_every: Annotated[int, Gt(0)] = 5000
     keep_checkpoints: Annotated[int, Gt(0)] = 3
     """Newest checkpoints kept with their training state; older ones are deleted."""
