@@ -94,6 +94,8 @@ class TrainerConfig:
     log_every: Annotated[int, Gt(0)] = 50
     """Steps between rows of metrics.jsonl."""
     validate_every: Annotated[int, Gt(0)] = 1000
+    naturalness: Literal["none", "distillmos"] = "none"
+    """Who predicts how natural the VAE's validation crops, or the TTS's `synthesize_every`, sound (1 to 5; needs svae[mos])."""
     checkpoint_every: Annotated[int, Gt(0)] = 5000
     keep_checkpoints: Annotated[int, Gt(0)] = 3
     """Newest checkpoints kept with their training state; older ones are deleted."""
@@ -350,6 +352,8 @@ class FlowConfig:
     """Probability, per sample, of training without text, drawn apart from the others (F5-TTS never drops text alone)."""
     posterior: Literal["mean", "sample"] = "mean"
     """What is learned: posterior means, or one sample per utterance, seeded by its key."""
+    weighting: Literal["equal", "variance"] = "equal"
+    """How much an error in a normalised channel counts: alike in all, or as the channel's variance before normalising."""
 
 
 @dataclass(frozen=True, kw_only=True)

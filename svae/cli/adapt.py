@@ -10,6 +10,7 @@ import typer
 from svae.cli.app import app, example
 from svae.cli.options import DEFAULT_TTS, Device, Overrides, SpeakingModel, SpokenLanguage
 from svae.config import JudgesConfig
+from svae.errors import ConfigError
 
 
 @app.command(
@@ -53,6 +54,12 @@ def adapt(
     speaker: Annotated[
         str, typer.Option(help="Judges the voice: embedded, ecapa:ID_OR_FOLDER, wavlm-ecapa:FILE.")
     ] = "embedded",
+    distillmos: Annotated[
+        bool,
+        typer.Option(
+            "--distillmos", help="Judge naturalness, 1 to 5; needs: pip install 'svae[mos]'."
+        ),
+    ] = False,
     utmos: Annotated[
         Path | None,
         typer.Option(help="Judges naturalness: ONNX file, waveform at 16 kHz to one score."),
@@ -72,13 +79,18 @@ def adapt(
     from svae.training.adapt.run import adapt as run
     from svae.training.adapt.run import dry_run as show_plan
 
+    if distillmos and utmos is not None:
+        raise ConfigError(
+            "--distillmos, --utmos: one judge of naturalness chooses the best point; give one"
+        )
+    mos = "distillmos" if distillmos else None if utmos is None else str(utmos)
     options = AdaptOptions(
         recordings=recordings,
         out=out,
         model=model,
         minutes=minutes,
         held_out=held_out,
-        judges=JudgesConfig(asr=asr, speaker=speaker, mos=None if utmos is None else str(utmos)),
+        judges=JudgesConfig(asr=asr, speaker=speaker, mos=mos),
         language=None if language == "none" else language,
         merge=merge,
         device=device,

@@ -37,7 +37,7 @@ def synthesize(
     ref: Annotated[
         Path | None,
         typer.Option(
-            help="Recording of the voice: any format, rate, mono or stereo; at most 30 s are used (embedded model: 13.5 s)."
+            help="Recording of the voice: any format, rate, number of channels; at most 30 s are used (embedded model: 13.5 s)."
         ),
     ] = None,
     text: Annotated[str | None, typer.Option(help="What to say, of any length.")] = None,

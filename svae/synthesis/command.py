@@ -49,7 +49,7 @@ class SynthesizeOptions:
     text_file: Path | None = None
     """UTF-8; `-`: standard input."""
     ref: Path | None = None
-    """Recording of the voice: any format, rate and number of channels that libsndfile reads."""
+    """Recording of the voice: any format, rate and number of channels that libsndfile or FFmpeg reads."""
     ref_text: str | None = None
     """What is said in the recording. None: the recogniser `asr` transcribes it."""
     voice: str | None = None

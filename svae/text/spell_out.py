@@ -16,7 +16,7 @@ from svae.text.phonemes import dictionary, is_spelled_in_dictionary
 from svae.text.readings_en import letters
 from svae.text.rules_en import LEFT_OVER, RULES
 from svae.text.vocabulary import PHONES_IN_BRACES, normalize_text
-from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS
+from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS, SOUNDS
 
 SPOKEN_LANGUAGES = ("en", "zh", "ja")
 """Languages that can be spelled out. None of them: the text stays, and is split into sentences by English rules."""
@@ -86,7 +86,9 @@ def _english(text: str) -> str:
 
 # ----------------------------------------------------------------------------------------------- capitals
 
-_CAPITALS = re.compile(r"(?<![\w'-])([A-Z]{2,})(s|'s)?(?![\w])(?!-[A-Z]\b)")
+_CAPITALS = re.compile(r"(?<![\w'-])([A-Z]{2,})(?:(?=\d)|(s|'s)?(?!\w))")
+_MIXED = re.compile(r"(?<![\w'])([a-z]|[A-Z]?[a-z]{2,}|[MB](?=Sc\b))([A-Z]{2,4}|Sc)\b(?!-[A-Z]\b)")
+"""Words that end in letters that are spelled: `iOS`, `OpenGL`, `MSc`."""
 
 
 def _spell_capitals(text: str) -> str:
@@ -96,9 +98,16 @@ def _spell_capitals(text: str) -> str:
         word, ending = match[1], match[2]
         if not _is_initialism(word, match):
             return match[0]
-        return letters(word) + ("'s" if ending else "")
+        return letters(word) + ("'s" if ending else "") + after_digit(match)
 
-    return _CAPITALS.sub(spell, text)
+    def spell_end(match: re.Match[str]) -> str:
+        start = letters(match[1]) + "-" if len(match[1]) == 1 else match[1] + " "
+        return start + letters(match[2])
+
+    def after_digit(match: re.Match[str]) -> str:
+        return " " if match.string[match.end() : match.end() + 1].isdigit() else ""
+
+    return _MIXED.sub(spell_end, _CAPITALS.sub(spell, text))
 
 
 def _is_initialism(word: str, match: re.Match[str]) -> bool:
@@ -114,6 +123,8 @@ def _is_initialism(word: str, match: re.Match[str]) -> bool:
             r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :]
         )
     if known:
+        if not set(word) & set("AEIOUY") and word not in SOUNDS:
+            return True
         return len(word) == 2 or is_spelled_in_dictionary(word.lower())
     # What no dictionary has is a word if it is long and can be said: no four consonants in a row.
     return len(word) <= 4 or re.search(r"[^AEIOUY]{4}|^[^AEIOUY]+$", word) is not None

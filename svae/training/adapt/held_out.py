@@ -15,7 +15,8 @@ from svae.config import JudgesConfig
 from svae.data.batches import read_waveform
 from svae.data.index import Sample, ShardIndex
 from svae.judges.asr import Recognizer, load_asr
-from svae.judges.naturalness import QualityPredictor
+from svae.judges.distillmos import DISTILLMOS, DistillMOS
+from svae.judges.naturalness import UTMOS, OnnxPredictor, QualityPredictor
 from svae.judges.speaker import SpeakerModel, load_speaker_model
 from svae.judges.wer import WordErrors, word_errors
 from svae.synthesis.model import TTS
@@ -34,7 +35,11 @@ class Judges:
 
 def open_judges(config: JudgesConfig, device: str) -> Judges:
     """Load the judges. Raises ConfigError where one cannot be had."""
-    mos = None if config.mos is None else QualityPredictor("utmos", Path(config.mos))
+    mos: QualityPredictor | None = None
+    if config.mos == DISTILLMOS:
+        mos = DistillMOS(device)
+    elif config.mos is not None:
+        mos = OnnxPredictor(UTMOS, Path(config.mos))
     return Judges(load_asr(config.asr, device), load_speaker_model(config.speaker, device), mos)
 
 

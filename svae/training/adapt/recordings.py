@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import soundfile
 from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from svae.audio import AudioError, load_audio, save_audio
+from svae.audio import AudioError, audio_seconds, save_audio
 from svae.data.corpora import list_utterances
 from svae.data.corpora.corpus import Utterance, read_texts, sanitize_key
+from svae.data.excerpt import read_audio
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer
-from svae.runtime.files import file_sha256, write_text
+from svae.runtime.files import file_sha256, file_stem, write_text
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
 from svae.synthesis.reference import fit_transcript, trim_silence
 from svae.text.sentences import prepare_prompt_text
@@ -29,7 +29,7 @@ from svae.text.vocabulary import Vocabulary, normalize_text
 AUDIO_SUFFIXES = frozenset(
     ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .m4a .mp4 .aac .wma .webm".split()
 )
-"""What is taken for a recording in a folder without a list; the last ones cannot be read, which is then said."""
+"""What is taken for a recording in a folder without a list."""
 MAX_SECONDS, MIN_SECONDS = 20.0, 0.5
 """A recording is one utterance, of a length between these."""
 LEAST_RECORDINGS, LEAST_SECONDS = 6, 20.0
@@ -60,8 +60,8 @@ class Survey:
 class Take:
     """A recording that is ready: cut to the speech in it, at the model's sample rate, with its words."""
 
-    key: str
-    source: str
+    name: str
+    """Of its file."""
     text: str
     seconds: float
 
@@ -93,7 +93,7 @@ def survey(root: Path, out: Path) -> Survey:
         if reason is None:
             found.utterances.append(utterance)
         else:
-            found.left_out[utterance.source] = reason
+            found.left_out[utterance.segment] = reason
     if not found.utterances:
         raise DataError(f"{root}: no usable recording.\n{listed(found.left_out)}")
     _check_texts(root, found.utterances)
@@ -166,13 +166,18 @@ def _beside(root: Path, out: Path) -> list[Utterance]:
 
 def _unusable(utterance: Utterance) -> str | None:
     """Return why a recording cannot be used, as far as its header tells."""
-    try:
-        info = soundfile.info(str(utterance.audio))
-    except (soundfile.SoundFileError, OSError, TypeError, ValueError):
-        if not utterance.audio.is_file():
-            return "no such file"
-        return "cannot be read as audio; convert it to WAV or FLAC"
-    seconds = info.frames / info.samplerate
+    if not utterance.audio.is_file():
+        return "no such file"
+    seconds = utterance.duration
+    if seconds is None:
+        seconds = audio_seconds(utterance.audio)
+        if seconds == 0:
+            return None  # it does not say; reading it will tell
+        seconds -= utterance.offset
+    return _wrong_length(seconds)
+
+
+def _wrong_length(seconds: float) -> str | None:
     if seconds > MAX_SECONDS:
         return f"{seconds:.1f} s long; at most {MAX_SECONDS:g} s, one utterance a file: cut it"
     if seconds < MIN_SECONDS:
@@ -182,7 +187,7 @@ def _unusable(utterance: Utterance) -> str | None:
 
 def _check_texts(root: Path, utterances: Sequence[Utterance]) -> None:
     """Raise DataError where some recordings have a text and others do not: which is a mistake cannot be known."""
-    missing = [u.source for u in utterances if not normalize_text(u.text or "")]
+    missing = [u.segment for u in utterances if not normalize_text(u.text or "")]
     if missing and (len(missing) < len(utterances) or any(u.text is not None for u in utterances)):
         shown = ", ".join(missing[:NAMED]) + (" …" if len(missing) > NAMED else "")
         raise DataError(
@@ -221,7 +226,7 @@ class Studio:
                 try:
                     takes.append(self._take(utterance))
                 except DataError as error:
-                    found.left_out[utterance.source] = str(error)
+                    found.left_out[utterance.segment] = str(error)
         if not takes:
             raise DataError(f"no usable recording.\n{listed(found.left_out)}")
         self._claim(takes)
@@ -229,10 +234,10 @@ class Studio:
 
     def _take(self, utterance: Utterance) -> Take:
         """Make one recording ready, or find that it is. Raises DataError where it cannot be used."""
-        audio = self.folder / f"{utterance.key}.flac"
+        audio = self.folder / f"{file_stem(utterance.key)}.flac"
         report = audio.with_suffix(".json")
         made_of = {
-            "source": utterance.source,
+            "source": utterance.segment,
             "sha256": file_sha256(utterance.audio),
             "given": utterance.text,
             "asr": None if self.recognizer is None else self.recognizer.description,
@@ -243,7 +248,7 @@ class Studio:
         try:
             before = json.loads(report.read_text(encoding="utf-8"))
             if before["made_of"] == made_of and audio.is_file():
-                return Take(utterance.key, utterance.source, before["text"], before["seconds"])
+                return Take(audio.name, before["text"], before["seconds"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not made yet, or not whole
         waveform = self._speech(utterance)
@@ -252,19 +257,21 @@ class Studio:
         seconds = waveform.shape[1] / self.sample_rate
         row = {"text": text, "seconds": seconds, "made_of": made_of}
         write_text(report, json.dumps(row, ensure_ascii=False, indent=1) + "\n")
-        return Take(utterance.key, utterance.source, text, seconds)
+        return Take(audio.name, text, seconds)
 
     def _speech(self, utterance: Utterance) -> Tensor:
         """Return a recording (1, S) without the silence at its ends, as loud as prompts are made."""
         try:
-            waveform, rate = load_audio(utterance.audio, sample_rate=self.sample_rate)
+            waveform = read_audio(utterance, self.sample_rate)
         except AudioError as error:
             raise DataError(f"{error.reason}: {error}") from None
-        waveform = trim_silence(waveform, rate)
+        if problem := _wrong_length(waveform.shape[1] / self.sample_rate):
+            raise DataError(problem)
+        waveform = trim_silence(waveform, self.sample_rate)
         level = float(waveform.square().mean().sqrt())
         if level < SILENT_RMS:
             raise DataError("silent")
-        if waveform.shape[1] / rate < MIN_SECONDS:
+        if waveform.shape[1] / self.sample_rate < MIN_SECONDS:
             raise DataError(f"less than {MIN_SECONDS:g} s of sound in it")
         gain = max(1.0, min(PROMPT_RMS / level, LOUDEST / float(waveform.abs().max())))
         return waveform * gain
@@ -288,7 +295,7 @@ class Studio:
 
     def _claim(self, takes: Sequence[Take]) -> None:
         rows = [
-            {"audio": f"{self.folder.name}/{take.key}.flac", "text": take.text}
+            {"audio": f"{self.folder.name}/{take.name}", "text": take.text}
             | {"speaker": SPEAKER, "language": "en" if self.language == "en" else "unknown"}
             for take in takes
         ]

@@ -69,7 +69,7 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
-from svae.training.tts.train import spelled, train_step, validate
+from svae.training.tts.train import channel_weights, spelled, train_step, validate
 from svae.training.tts.utterances import limits_of, open_data
 from svae.training.warm_start import PHONEMES
 
@@ -331,6 +331,7 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
         vocabulary=base.vocabulary,
         timings=None,
         network=network.train(),
+        channel_weights=channel_weights(base.representation, config, world.device),
         base=weights,
         scale=config.lora.scale,
         speaking=speaking,

@@ -64,6 +64,8 @@ class FlowState(State):
     """When the phones are spoken, with `tokens: frame-phonemes`."""
     network: nn.Module
     """What computes, its gradients averaged over ranks in its backward pass."""
+    channel_weights: Tensor | None
+    """(D, 1), how much an error in a latent's channel counts; None: all alike."""
 
     @abstractmethod
     def averaged(self) -> DiT:
@@ -184,7 +186,24 @@ def build_state(
         vocabulary=vocabulary,
         timings=timings,
         network=data_parallel(model, world),
+        channel_weights=channel_weights(representation, config, world.device),
     )
+
+
+def channel_weights(
+    representation: Representation, config: TTSTrainConfig, device: torch.device
+) -> Tensor | None:
+    """Return what `flow.weighting` says: None, or weights (D, 1) of mean 1 in proportion to the channels' variances.
+
+    What `normalize` does to a channel is undone by its deviation, so the error of the loss becomes that of the frames
+    themselves: a channel that hardly varies does not take as much of the network as one that carries the loudness.
+    """
+    if config.flow.weighting == "equal":
+        return None
+    zero = torch.zeros(1, representation.latent_dim, 1, device=device)
+    deviation = representation.denormalize(zero + 1) - representation.denormalize(zero)
+    variance = deviation[0].square()
+    return variance / variance.mean()
 
 
 def check_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary, index: ShardIndex) -> None:
@@ -264,7 +283,7 @@ def forward(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     ):
         error, count = flow_matching_loss(
-            state.network, latents, lengths, batch.tokens, config.flow
+            state.network, latents, lengths, batch.tokens, config.flow, state.channel_weights
         )
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
     return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]

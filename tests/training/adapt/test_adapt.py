@@ -23,6 +23,7 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import synthesize_file
 from svae.synthesis.load import load_tts
+from svae.training.adapt import data as data_module
 from svae.training.adapt import held_out as held_out_module
 from svae.training.adapt import run as run_module
 from svae.training.adapt.run import AdaptOptions, adapt, dry_run
@@ -79,6 +80,7 @@ def put_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_out_module, "load_asr", lambda spec, device: Ear())
     monkeypatch.setattr(held_out_module, "load_speaker_model", lambda spec, device: Voices())
     monkeypatch.setattr(run_module, "load_asr", lambda spec, device: Ear())
+    monkeypatch.setattr(data_module, "SHARDS", 1)  # each is a process
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +344,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fak
     told = " ".join(capsys.readouterr().out.split())
     assert "Left out: 5 recordings" in told
     for expected in ("long.wav: 20.5 s long", "short.wav: 0.30 s", "silent.wav: silent",
-                     "broken.mp3: cannot be read", "two.wav: "):  # fmt: skip
+                     "broken.mp3: unreadable", "two.wav: "):  # fmt: skip
         assert expected in told
     assert len(read_index(run / "data" / "shards").samples) == len(WORDS) - 1
 
