@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,23 +52,39 @@ from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
 
 @dataclass
-class TTSState(State):
-    """Everything a training step changes, plus what makes its latents."""
+class FlowState(State):
+    """Everything a step of flow matching changes, plus what makes its latents."""
 
-    model: DiT
+    model: nn.Module
+    """What is trained: the network, or what is added to its weights."""
     optimizer: torch.optim.Optimizer
     representation: Representation
     vocabulary: Vocabulary
     timings: Timings | None
     """When the phones are spoken, with `tokens: frame-phonemes`."""
     network: nn.Module
-    """`model`, averaged over ranks in its backward pass."""
-    channel_weights: Tensor | None = None
+    """What computes, its gradients averaged over ranks in its backward pass."""
+    channel_weights: Tensor | None
     """(D, 1), how much an error in a latent's channel counts; None: all alike."""
+
+    @abstractmethod
+    def averaged(self) -> DiT:
+        """Return the network with the averaged weights: what is validated and speaks."""
 
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """See `State`."""
         return {"model": self.model, "optimizer": self.optimizer}
+
+
+@dataclass
+class TTSState(FlowState):
+    """All of the network is trained."""
+
+    model: DiT
+
+    def averaged(self) -> DiT:
+        """See `FlowState`."""
+        return self.ema.module
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -258,7 +275,7 @@ def latents_of(
 
 
 def forward(
-    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> tuple[Tensor, Tensor, int]:
     """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
     latents, lengths = latents_of(state.representation, batch, config)
@@ -273,7 +290,7 @@ def forward(
 
 
 def train_step(
-    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> StepResult:
     """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
@@ -291,7 +308,7 @@ def train_step(
 
 
 def validate(
-    session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
+    session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
     """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it.
 
@@ -305,7 +322,7 @@ def validate(
             batch = batch.to(session.world.device)
             latents, lengths = latents_of(state.representation, batch, config)
             part, elements = validation_error(
-                state.ema.module,
+                state.averaged(),
                 latents,
                 lengths,
                 batch.tokens,
@@ -328,7 +345,7 @@ def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -
     row: dict[str, float] = {}
     if judged is not None:
         with session.side_work("synthesising and judging"):
-            row = judged.row(session, state.step, state.ema.module)
+            row = judged.row(session, state.step, state.averaged())
     barrier(session.world)
     return row
 
