@@ -24,7 +24,7 @@ from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
 from svae.synthesis.model import TTS
-from svae.synthesis.reference import frame_size, silent_frames
+from svae.synthesis.trim import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis
 from svae.text.phonemes import without_phones
 from svae.text.sentences import Sentence
