@@ -101,6 +101,12 @@ def synthesize(
         Path | None,
         typer.Option(help="Your pronunciations: a word and its phones or a respelling a line."),
     ] = None,
+    loudness: Annotated[
+        str,
+        typer.Option(
+            help="Of the speech, in LUFS, whatever the reference's; keep: as loud as the reference."
+        ),
+    ] = "-23",
     verify: Annotated[
         int,
         typer.Option(
@@ -122,6 +128,7 @@ def synthesize(
 ) -> None:
     """Say a text in the voice of a short recording."""
     from svae.synthesis.command import SynthesizeOptions, synthesize_file
+    from svae.synthesis.loudness import parse_loudness
     from svae.synthesis.types import Sampling
 
     sampling = Sampling(
@@ -148,6 +155,7 @@ def synthesize(
         language=None if language == "none" else language,
         skip_unknown=skip_unknown,
         lexicon=lexicon,
+        loudness=parse_loudness(loudness),
         verify=verify,
         verify_wer=verify_wer,
         stream=stream,

@@ -23,6 +23,7 @@ from svae.synthesis.command import (
     SynthesizeOptions,
     check_output,
     load_model,
+    open_leveller,
     open_lexicon,
     open_prompt,
     open_verifier,
@@ -199,7 +200,13 @@ def _speak_row(
     chunks = speak_long(
         tts, sentences, prompt, options.sampling, by_sentence=options.stream, verifier=verifier
     )
-    written = write_chunks(options.out, chunks, tts.sample_rate, stream=options.stream)
+    written = write_chunks(
+        options.out,
+        chunks,
+        tts.sample_rate,
+        stream=options.stream,
+        leveller=open_leveller(options, opened[voice], tts),
+    )
     report = SpeechReport(options, tts, opened[voice], written, started)
     made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
     write_json(path, made | report.to_json())
@@ -230,9 +237,10 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
         "stream": options.stream,
         "device": tts.device.type,
     }
-    if (
-        options.lexicon is not None
-    ):  # without one the hash is that of files made before there were any
+    # Without these the hash is that of files made before there were any.
+    if options.loudness is not None:
+        tree["loudness"] = options.loudness
+    if options.lexicon is not None:
         tree["lexicon"] = file_sha256(options.lexicon)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

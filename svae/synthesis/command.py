@@ -30,6 +30,7 @@ from svae.synthesis.long_text import (
     speak_long,
     write_chunks,
 )
+from svae.synthesis.loudness import TARGET_LUFS, Leveller, check_loudness, measure
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Sampling
@@ -61,6 +62,8 @@ class SynthesizeOptions:
     """Numbers and symbols are spelled out in it; None: not at all."""
     skip_unknown: bool = False
     """Leave out characters the model does not know, and say so, instead of refusing."""
+    loudness: float | None = TARGET_LUFS
+    """Of the speech, in LUFS; None: as loud as the reference is."""
     verify: int = 0
     """Transcribe each chunk and try again with up to so many other seeds where it is not understood."""
     verify_wer: float = 0.3
@@ -110,6 +113,7 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         show_progress(chunks, sentences, console),
         tts.sample_rate,
         stream=options.stream,
+        leveller=open_leveller(options, opened, tts),
     )
     report = SpeechReport(options, tts, opened, written, started)
     path = options.out.with_suffix(".json")
@@ -131,6 +135,7 @@ def check_output(out: Path) -> None:
 def load_model(options: SynthesizeOptions, console: Console) -> TTS:
     """Load the model and print which one it is."""
     options.sampling.check()
+    check_loudness(options.loudness)
     tts = load_tts(options.model, select_device(options.device))
     console.print(
         f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.short_description}) on {describe_device(tts.device)}; "
@@ -166,6 +171,12 @@ def open_prompt(
         language=options.language,
         lexicon=lexicon,
     )
+
+
+def open_leveller(options: SynthesizeOptions, opened: OpenedPrompt, tts: TTS) -> Leveller:
+    """Return what decides the loudness of one file."""
+    reference = measure(opened.waveform.reshape(-1), tts.sample_rate)
+    return Leveller(options.loudness, reference, tts.sample_rate)
 
 
 def open_verifier(options: SynthesizeOptions, tts: TTS) -> Verifier | None:
@@ -274,6 +285,7 @@ class SpeechReport:
             "text": without_phones(" ".join(chunk.text for chunk in self.written.chunks)),
             "prompt_text": self.opened.prompt.text.rstrip(),
             "prompt_seconds": self.opened.prompt.seconds,
+            "loudness": self.written.loudness,
             "sample_rate": self.tts.sample_rate,
             "generated_seconds": self.written.seconds,
             "first_audio_seconds": self.first_audio_seconds,
@@ -293,6 +305,14 @@ def write_json(path: Path, tree: dict[str, Any]) -> None:
     write_text(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
+def _describe_loudness(done: dict[str, Any]) -> str:
+    if done["target_lufs"] is None:
+        return "Loudness: as the reference"
+    limited = done["limited_chunks"]
+    rest = f"; {limited} chunk(s) less, so as not to clip" if limited else ""
+    return f"Loudness: {done['target_lufs']:g} LUFS (gain {done['gain_db']:+.1f} dB){rest}"
+
+
 def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
     options = report.options
     sampling = report.sampling
@@ -306,6 +326,7 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
     factors = report.real_time_factors.items()
     stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in factors)
     console.print(f"Real-time factor: {stages}{first}")
+    console.print(_describe_loudness(report.written.loudness))
     for chunk in chunks:
         if not chunk.attempts:
             continue
