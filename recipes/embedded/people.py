@@ -1,6 +1,6 @@
 """Choose what the embedded voice learns from people's recordings, and list whose recordings these are.
 
-    python recipes/embedded/people.py --root ../shared/data/real-speech --out data/people
+    python recipes/embedded/people.py --root ../shared/data/real-speech --also data/flite/metadata.jsonl --out data/people
 
 `--root` holds `metadata.jsonl`, one object a line: audio (path within the root), text, speaker, corpus, licence, duration
 (seconds), snr_db, and where known check (1: a recogniser picked this text out of others) and uncertain (the text is). Writes
@@ -9,6 +9,8 @@
 - `dev.jsonl`, for `svae evaluate --reconstruction --list`: one clip of each held-out speaker,
 - `dev-tts.jsonl`, for `svae evaluate --list`: each of these voices with the words of the next,
 - `LICENCES.md`: hours, licence and source of each corpus, for the cards of what is trained.
+
+`--also` names metadata.jsonl files of `corpus.py`, whose rows are added to `tts.jsonl` as they are: flite pronounces every word.
 
 What is left out, and why, is printed and counted. The same input gives the same files.
 """
@@ -19,6 +21,7 @@ import argparse
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,10 +113,26 @@ def link(source: Path, target: Path) -> Path:
     return target
 
 
-def choose(root: Path, out: Path) -> None:
+def read_rows(path: Path) -> list[Row]:
+    """Read one JSON object a line."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+
+
+def added(metadata: Path) -> list[Row]:
+    """Return another corpus's rows with absolute paths."""
+    return [
+        {
+            "audio": str((metadata.parent / row["audio"]).absolute()),
+            "text": row["text"],
+            "speaker": row["speaker"],
+        }
+        for row in read_rows(metadata)
+    ]
+
+
+def choose(root: Path, out: Path, also: Sequence[Path] = ()) -> None:
     """Write the lists and the licences; print hours and what was left out."""
-    lines = (root / "metadata.jsonl").read_text(encoding="utf-8").split("\n")
-    rows = [json.loads(line) for line in lines if line]
+    rows = read_rows(root / "metadata.jsonl")
     dev = held_out(rows)
     held = {row["speaker"] for row in dev}
     out.mkdir(parents=True, exist_ok=True)
@@ -147,6 +166,8 @@ def choose(root: Path, out: Path) -> None:
                         "speaker": row["speaker"] or row["corpus"],
                     }
                 )
+    for metadata in also:
+        chosen["tts"] += added(metadata)
     for use, kept in chosen.items():
         write_rows(out / f"{use}.jsonl", kept)
     licences = {row["corpus"]: row["licence"] for row in rows}
@@ -197,9 +218,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", type=Path, required=True, help="folder with metadata.jsonl")
+    parser.add_argument(
+        "--also", type=Path, nargs="*", default=(), help="of corpus.py, for the TTS"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
-    choose(args.root, args.out)
+    choose(args.root, args.out, args.also)
 
 
 if __name__ == "__main__":

@@ -282,6 +282,18 @@ def test_a_corpus_that_weighs_more_has_more_rows_under_names_of_their_own(tmp_pa
     assert len(audio) == len(set(audio)) == 4 * repeats
 
 
+def test_rows_of_another_corpus_are_added_for_the_tts_with_their_own_paths(tmp_path):
+    made_up_people(tmp_path)
+    other = tmp_path / "other" / "metadata.jsonl"
+    other.parent.mkdir()
+    other.write_text(json.dumps({"audio": "audio/a.flac", "text": "a", "speaker": "flite-slt"}))
+    people.choose(tmp_path, tmp_path / "out", [other])
+    rows = [json.loads(line) for line in (tmp_path / "out" / "tts.jsonl").open()]
+    assert rows[-1]["audio"] == str(tmp_path / "other" / "audio" / "a.flac")
+    vae = (tmp_path / "out" / "vae.jsonl").read_text(encoding="utf-8")
+    assert "flite" not in vae
+
+
 def test_licences_name_every_corpus_that_is_learned_from(tmp_path):
     made_up_people(tmp_path)
     people.choose(tmp_path, tmp_path / "out")
