@@ -211,6 +211,8 @@ def _speak_row(
         leveller=open_leveller(options, opened[voice], tts),
     )
     report = SpeechReport(options, tts, opened[voice], written, started)
+    for warning in report.warnings:
+        console.print(f"[yellow]Row {row.number}: {escape(warning)}.[/]", highlight=False)
     made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
     write_report(path, made | report.to_json())
     return True

@@ -5,6 +5,7 @@ The way of a text: options → text → model → prompt → sentences → spoke
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -271,6 +272,26 @@ class SpeechReport:
         }
         return {**factors, "total": sum(factors.values())}
 
+    @property
+    def warnings(self) -> list[str]:
+        """What may be wrong with the speech, and what to do."""
+        hurried = [chunk for chunk in self.written.chunks if chunk.least_seconds]
+        if not hurried:
+            return []
+        worst = max(hurried, key=lambda chunk: chunk.least_seconds / chunk.generated_seconds)
+        needed = worst.least_seconds / worst.generated_seconds
+        asked = self.sampling.duration_seconds
+        advice = (
+            f"--speed {math.floor(20 * self.sampling.speed / needed) / 20:g} or less"
+            if asked is None
+            else f"--duration {math.ceil(10 * asked * needed) / 10:g} or more"
+        )
+        return [
+            f"{len(hurried)} of {len(self.written.chunks)} chunk(s) have less time than their phones need at least, and "
+            f"words may be lost: {worst.generated_seconds:.2f} of {worst.least_seconds:.2f} s for "
+            f"{without_phones(worst.text)[:60]!r}. Use {advice}"
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return what the JSON beside the audio holds."""
         return {
@@ -284,6 +305,7 @@ class SpeechReport:
             "prompt_text": self.opened.prompt.text.rstrip(),
             "prompt_seconds": self.opened.prompt.seconds,
             "loudness": self.written.loudness,
+            "warnings": self.warnings,
             "sample_rate": self.tts.sample_rate,
             "generated_seconds": self.written.seconds,
             "first_audio_seconds": self.first_audio_seconds,
@@ -320,6 +342,8 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
     stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in factors)
     console.print(f"Real-time factor: {stages}{first}")
     console.print(_describe_loudness(report.written.loudness))
+    for warning in report.warnings:
+        console.print(f"[yellow]{escape(warning)}.[/]", highlight=False)
     for chunk in chunks:
         if not chunk.attempts:
             continue

@@ -23,6 +23,7 @@ from svae.judges.asr import Recognizer
 from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
+from svae.synthesis.haste import least_seconds
 from svae.synthesis.loudness import Leveller
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
@@ -121,11 +122,13 @@ class ChunkReport:
     """Seconds of silence before it, which the text asks for."""
     pause_after: float = 0.0
     """Seconds of silence after it, which the text asks for."""
+    least_seconds: float = 0.0
+    """What its phones need at least, where they got less: words may be lost."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields; `attempts` and pauses only where there are some."""
+        """Return the fields; `attempts`, pauses and `least_seconds` only where there are some."""
         tree = asdict(self)
-        for name in ("attempts", "pause_before", "pause_after"):
+        for name in ("attempts", "pause_before", "pause_after", "least_seconds"):
             if not tree[name]:
                 del tree[name]
         return tree
@@ -273,6 +276,7 @@ def speak_chunk(
             if attempts[-1].wer < best.wer:
                 best = attempts[-1]
                 speech = other
+    least = least_seconds(text)
     report = ChunkReport(
         speech.text,
         speech.sampling.seed,
@@ -281,6 +285,7 @@ def speak_chunk(
         tuple(attempts),
         text.pause_before,
         text.pause_after,
+        least if speech.generated_seconds < least else 0.0,
     )
     return SpokenChunk(speech.waveform.reshape(-1), report)
 

@@ -36,7 +36,7 @@ def identities(inputs: Iterable[tuple[str, Path | None]]) -> dict[object, str]:
     }
 
 
-def check_output(out: Path, inputs: Identities) -> None:
+def check_output(out: Path, inputs: Identities | None = None) -> None:
     """Raise ConfigError where `out` is not a .wav or .flac that can be written, or would replace what it must not.
 
     That is anything the command reads, by whatever name, and a JSON beside `out` that is no report of ours.
@@ -47,7 +47,7 @@ def check_output(out: Path, inputs: Identities) -> None:
     for path in (out, report):
         if path.is_dir():
             raise ConfigError(f"--out {out}: {path} is a folder; name a file in it, or another")
-        read = inputs.get(identity(path))
+        read = (inputs or {}).get(identity(path))
         if read is not None:
             raise ConfigError(
                 f"--out {out}: {path} is the same file as {read}, which would be lost; choose another name"
