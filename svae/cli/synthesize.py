@@ -58,10 +58,13 @@ def synthesize(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".wav or .flac, default: out.wav; a .json with all settings goes beside it."
+            help=".wav or .flac, default: out.wav; a .json with all settings goes beside it. Never a file that is read."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes (on the CPU).")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Same seed, same bytes (on the CPU, with the same number of threads)."),
+    ] = 0,
     steps: Steps = None,
     guidance: Guidance = 2.0,
     prompt_guidance: PromptGuidance = None,

@@ -5,7 +5,6 @@ The way of a text: options → text → model → prompt → sentences → spoke
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +15,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from svae.audio import FORMATS
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import load_asr
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder, write_text
 from svae.synthesis.load import load_tts
 from svae.synthesis.long_text import (
     SpokenChunk,
@@ -32,6 +29,7 @@ from svae.synthesis.long_text import (
 )
 from svae.synthesis.loudness import TARGET_LUFS, Leveller, check_loudness, measure
 from svae.synthesis.model import TTS
+from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import load_voice, own_voice
@@ -91,9 +89,18 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     """
     started = time.perf_counter()
     console = Console()
+<<<<<<< HEAD
     check_output(options.out)
     if options.ref is not None and options.voice is not None:
         raise ConfigError("pass either --ref RECORDING or --voice NAME, not both")
+=======
+    check_output(options.out, identities(inputs_of(options)))
+    path = report_path(options.out)
+    if (options.ref is None) == (options.voice is None):
+        raise ConfigError(
+            "pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)"
+        )
+>>>>>>> R
     text = read_text(options.text, options.text_file)
     lexicon = open_lexicon(options)
     tts = load_model(options, console)
@@ -116,20 +123,18 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         leveller=open_leveller(options, opened, tts),
     )
     report = SpeechReport(options, tts, opened, written, started)
-    path = options.out.with_suffix(".json")
-    write_json(path, report.to_json())
+    write_report(path, report.to_json())
     _print_result(report, path, console)
     return options.out
 
 
-def check_output(out: Path) -> None:
-    """Raise ConfigError where `out` is not a .wav or .flac that can be written."""
-    if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out {out}: must end in .wav or .flac")
-    for path in (out, out.with_suffix(".json")):
-        if path.is_dir():
-            raise ConfigError(f"--out {out}: {path} is a folder; name a file in it, or another")
-    writable_folder(out.parent, option="--out")
+def inputs_of(options: SynthesizeOptions) -> list[tuple[str, Path | None]]:
+    """Return the files that a command, or a row of a list, reads, by the options that name them."""
+    return [
+        ("--ref", options.ref),
+        ("--text-file", options.text_file),
+        ("--lexicon", options.lexicon),
+    ]
 
 
 def load_model(options: SynthesizeOptions, console: Console) -> TTS:
@@ -298,11 +303,6 @@ class SpeechReport:
 
 def _duration_rule(tts: TTS, sampling: Sampling) -> str:
     return "given" if sampling.duration_seconds is not None else tts.duration_rule(sampling)
-
-
-def write_json(path: Path, tree: dict[str, Any]) -> None:
-    """Write a report."""
-    write_text(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
 def _describe_loudness(done: dict[str, Any]) -> str:
