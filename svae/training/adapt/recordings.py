@@ -5,6 +5,7 @@ Each recording is finished by itself and kept in the run, so that an interrupted
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -153,14 +154,21 @@ def _beside(root: Path, out: Path) -> list[Utterance]:
             "utterance, with its words in NAME.txt beside it or without."
         )
     names = [path.relative_to(root).as_posix() for path in paths]
-    stems = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    keys = [sanitize_key(path.relative_to(root).with_suffix("").as_posix()) for path in paths]
     texts = read_texts([path.with_suffix(".txt") for path in paths])
     return [
-        # Two files may differ in their suffix alone, or in characters that a key cannot have.
+        # Names may differ in what a key does not tell apart: the suffix, or a blank from an underscore.
         Utterance(
-            sanitize_key(stem if stems.count(stem) == 1 else name), path, text, SPEAKER, "en", name
+            key
+            if keys.count(key) == 1
+            else f"{key}-{hashlib.sha256(name.encode()).hexdigest()[:10]}",
+            path,
+            text,
+            SPEAKER,
+            "en",
+            name,
         )
-        for path, name, stem, text in zip(paths, names, stems, texts, strict=True)
+        for path, name, key, text in zip(paths, names, keys, texts, strict=True)
     ]
 
 
@@ -219,10 +227,9 @@ class Studio:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         takes: list[Take] = []
-        columns = [u for u in found.utterances]
         with console.status("Reading recordings") as status:
-            for number, utterance in enumerate(columns, 1):
-                status.update(f"Reading recordings: {number} of {len(columns)}")
+            for number, utterance in enumerate(found.utterances, 1):
+                status.update(f"Reading recordings: {number} of {len(found.utterances)}")
                 try:
                     takes.append(self._take(utterance))
                 except DataError as error:

@@ -31,9 +31,9 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.judges.asr import load_asr
 from svae.models.representation import KINDS, Representation, kind_of, load_representation
 from svae.models.tts.dit import DiT
-from svae.runtime.distributed import World, open_world
+from svae.runtime.distributed import World, open_world, select_device
 from svae.runtime.files import check_unlocked, check_writable, write_text
-from svae.synthesis.adapter import PROMPT_FILE, open_speaking
+from svae.synthesis.adapter import open_speaking
 from svae.synthesis.durations import DURATION_FILE, DurationRule, open_rule
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
@@ -134,8 +134,18 @@ class Base:
 
 
 def open_base(model: Path, device: str) -> Base:
-    """Load what is around the network of the model that is adapted. Raises CheckpointError where it is unusable."""
+    """Load what is around the network of the model that is adapted.
+
+    Raises:
+        CheckpointError: it is unusable.
+        ConfigError: it is a student, which cannot learn from recordings alone.
+    """
     checkpoint = open_checkpoint(model, kind="tts")
+    if checkpoint.config.get("student") is not None:
+        raise ConfigError(
+            f"--model {model}: a student of `svae distill`, whose steps have the guidance inside; what recordings teach would "
+            "take it out. Adapt its teacher with --merge, and distill the result."
+        )
     named = EMBEDDED if str(model) == EMBEDDED else str(checkpoint.folder.absolute())
     try:
         vocabulary = open_vocabulary(checkpoint.config["vocabulary"], guess=guess)
@@ -541,7 +551,7 @@ def conclude(options: AdaptOptions, base: Base, config: AdaptConfig) -> None:
             "[yellow]No point was better than the start: the model speaks with these recordings as its prompt, and no "
             "weight was changed. More recordings, or more --minutes, may help.[/]"
         )
-    tts = load_tts(run, options.device if options.device != "auto" else "cpu")
+    tts = load_tts(run, select_device(options.device))
     opened = own_voice(tts, console)
     result = tts.speak([greeting(tts, run)], [opened.prompt], Sampling())[0]
     save_audio(run / "hello.wav", result.waveform[0], result.sample_rate)
@@ -640,6 +650,3 @@ def dry_run(options: AdaptOptions) -> None:
         f"Would {'start' if resumed is None else f'resume from {resumed.folder}'} in {options.out}",
         highlight=False,
     )
-
-
-__all__ = ["AdaptOptions", "adapt", "dry_run", "merge", "PROMPT_FILE"]
