@@ -18,8 +18,8 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from torch import Tensor
 
-from speaker_people import SAMPLE_RATE, Clip, people
 from speaker_data import Speakers, load_people, read_ge2e
+from speaker_people import SAMPLE_RATE, Clip, people
 from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, group_numbers, resampling_counts
 
 FEATURES = {

@@ -32,7 +32,6 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor
 
 from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus
-from speaker_people import Clip, people
 from speaker_data import (
     Source,
     Speakers,
@@ -42,6 +41,7 @@ from speaker_data import (
     read_ge2e,
     training_sources,
 )
+from speaker_people import Clip, people
 from speaker_scores import FEATURES, embed_all, equal_error_rate, features, load, score_people
 from voices import select_voices
 

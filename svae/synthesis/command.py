@@ -89,18 +89,10 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     """
     started = time.perf_counter()
     console = Console()
-<<<<<<< HEAD
-    check_output(options.out)
-    if options.ref is not None and options.voice is not None:
-        raise ConfigError("pass either --ref RECORDING or --voice NAME, not both")
-=======
     check_output(options.out, identities(inputs_of(options)))
     path = report_path(options.out)
-    if (options.ref is None) == (options.voice is None):
-        raise ConfigError(
-            "pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)"
-        )
->>>>>>> R
+    if options.ref is not None and options.voice is not None:
+        raise ConfigError("pass either --ref RECORDING or --voice NAME, not both")
     text = read_text(options.text, options.text_file)
     lexicon = open_lexicon(options)
     tts = load_model(options, console)
