@@ -14,6 +14,7 @@ COMMANDS = (
     "train_tts",
     "compare",
     "synthesize",
+    "adapt",
     "evaluate",
     "encode",
     "decode",

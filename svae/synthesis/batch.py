@@ -67,7 +67,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
 
     Args:
         file: one object a line: `text`, `out` (under `out`, unless absolute), `ref` or `voice` (default: those of
-            `options`), optionally `ref_text` and `seed`. Relative `ref` are looked for beside the list.
+            `options`, or the model's own voice), optionally `ref_text` and `seed`. Relative `ref` are looked for beside the list.
         options: for everything that a row does not say.
         out: folder of the results.
 
@@ -172,8 +172,10 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     elif "ref_text" in tree:
         changes["ref_text"] = tree["ref_text"]
     changed = replace(options, **changes)
-    if (changed.ref is None) == (changed.voice is None):
-        raise DataError("needs either `ref` or `voice` (or --ref or --voice for all rows)")
+    if changed.ref is not None and changed.voice is not None:
+        raise DataError(
+            "needs either `ref` or `voice` (or --ref or --voice for all rows), not both"
+        )
     return changed
 
 
@@ -221,7 +223,12 @@ def _speak_row(
 def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     """Return a hash of everything that decides the samples of a row."""
     voice = options.ref if options.voice is None else voice_path(options.voice)
-    assert voice is not None
+    if voice is None:
+        voice = tts.prompt_file
+    if voice is None:
+        raise DataError(
+            "needs either `ref` or `voice` (or --ref or --voice for all rows): this model has no voice of its own"
+        )
     if not voice.is_file():
         raise DataError(f"{voice}: no such file")
     tree = {

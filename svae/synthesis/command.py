@@ -33,7 +33,7 @@ from svae.synthesis.model import TTS
 from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Sampling
-from svae.synthesis.voices import load_voice
+from svae.synthesis.voices import load_voice, own_voice
 from svae.text.lexicon import Lexicon
 from svae.text.phonemes import without_phones
 from svae.text.sentences import Sentence, prepare_sentences, read_text
@@ -53,7 +53,7 @@ class SynthesizeOptions:
     ref_text: str | None = None
     """What is said in the recording. None: the recogniser `asr` transcribes it."""
     voice: str | None = None
-    """A saved voice instead of `ref`."""
+    """A saved voice instead of `ref`; without both, the model's own, which one of `svae adapt` has."""
     out: Path = Path("out.wav")
     """.wav or .flac."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -92,10 +92,8 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     console = Console()
     check_output(options.out, identities(inputs_of(options)))
     path = report_path(options.out)
-    if (options.ref is None) == (options.voice is None):
-        raise ConfigError(
-            "pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)"
-        )
+    if options.ref is not None and options.voice is not None:
+        raise ConfigError("pass either --ref RECORDING or --voice NAME, not both")
     text = read_text(options.text, options.text_file)
     lexicon = open_lexicon(options)
     tts = load_model(options, console)
@@ -155,12 +153,13 @@ def open_prompt(
     """Return the voice that the options name.
 
     Raises:
-        ConfigError: no such saved voice.
+        ConfigError: no such saved voice; none is named, and the model has none of its own.
         DataError: the recording is unusable.
     """
     if options.voice is not None:
         return load_voice(options.voice, tts, console)
-    assert options.ref is not None
+    if options.ref is None:
+        return own_voice(tts, console)
     return open_reference(
         tts,
         options.ref,

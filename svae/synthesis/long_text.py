@@ -206,6 +206,11 @@ def _chunks(
     def seconds_of(text: str) -> float:
         return tts.new_seconds(text, prompt, sampling)
 
+    if not any(sentences):
+        # A text that is a pause alone; asked for a duration, it is silent for so long.
+        silence = sampling.duration_seconds or sentences[0].pause_after
+        yield Sentence("", silence), sampling
+        return
     if sampling.duration_seconds is not None:
         passages = [_around(" ".join(passage), passage) for passage in _passages(sentences)]
         yield from zip(passages, _share_duration(passages, seconds_of, sampling), strict=True)
@@ -262,7 +267,13 @@ def _share_duration(
 def speak_chunk(
     tts: TTS, text: Sentence, prompt: Prompt, sampling: Sampling, verifier: Verifier | None
 ) -> SpokenChunk:
-    """Speak one chunk; with a verifier, try other seeds while it is misunderstood, and keep the best try."""
+    """Speak one chunk; with a verifier, try other seeds while it is misunderstood, and keep the best try.
+
+    A pause alone is not spoken: its waveform is empty, and its pauses are what is heard.
+    """
+    if not text:
+        silent = ChunkReport("", sampling.seed, 0.0, {}, (), text.pause_before, text.pause_after)
+        return SpokenChunk(torch.zeros(0), silent)
     speech = tts.speak([text], [prompt], sampling)[0]
     attempts: list[Attempt] = []
     if verifier is not None:

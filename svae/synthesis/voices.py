@@ -26,6 +26,8 @@ from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Prompt
 
+OWN_VOICE = "the model's own"
+"""What reports call the voice that comes with a model."""
 VOICE_SCALE = 32767
 """What 1.0 is in the recording of a saved voice."""
 
@@ -108,6 +110,12 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
     """
     path = voice_path(name)
     writable_folder(path.parent, option="voices folder")
+    write_voice(path, opened, tts)
+    return path
+
+
+def write_voice(path: Path, opened: OpenedPrompt, tts: TTS) -> None:
+    """Write an opened prompt to a file that `read_voice` reads."""
     tensors = {
         "waveform": pcm16(opened.waveform, full_scale=VOICE_SCALE),
         "mean": tts.representation.denormalize(opened.prompt.latents).float().cpu().contiguous(),
@@ -123,7 +131,6 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
-    return path
 
 
 def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
@@ -133,7 +140,30 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
         ConfigError: there is no such voice.
         DataError: the file is damaged.
     """
-    path = _saved_path(name, "--voice")
+    return read_voice(_saved_path(name, "--voice"), name, tts, console)
+
+
+def own_voice(tts: TTS, console: Console) -> OpenedPrompt:
+    """Return the voice that a model speaks in by itself, as those of `svae adapt` do.
+
+    Raises:
+        ConfigError: it has none.
+        DataError: its file is damaged.
+    """
+    if tts.prompt_file is None:
+        raise ConfigError(
+            "pass --ref RECORDING or --voice NAME (`svae voice save` makes one): this model has no voice of its own, "
+            "as one of `svae adapt` has"
+        )
+    return read_voice(tts.prompt_file, OWN_VOICE, tts, console)
+
+
+def read_voice(path: Path, name: str, tts: TTS, console: Console) -> OpenedPrompt:
+    """Read a voice file for a model; see `load_voice`.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

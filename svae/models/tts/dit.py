@@ -130,23 +130,44 @@ class Attention(nn.Module):
         return self.dropout(self.output(y.transpose(1, 2).flatten(2)))
 
 
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer whose output is zero before training."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Offset(nn.Module):
+    """Adds a learned vector, zero before training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., channels) to the same shape."""
+        return x + self.weight
+
+
 class DiTBlock(nn.Module):
     """Attention and feed-forward, both shifted, scaled and gated by the time (adaLN-zero: starts as the identity)."""
 
     def __init__(self, cfg: DiTConfig) -> None:
         super().__init__()
-        self.modulation = nn.Linear(cfg.dim, 6 * cfg.dim)
+        modulations = 6 * cfg.dim
+        self.modulation = (
+            Offset(modulations) if cfg.shared_modulation else zero_linear(cfg.dim, modulations)
+        )
         self.attention = Attention(cfg)
         self.expand = Linear(cfg.dim, cfg.dim * cfg.ff_mult)
         self.contract = Linear(cfg.dim * cfg.ff_mult, cfg.dim)
         self.dropout = nn.Dropout(cfg.dropout)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
 
     def forward(
         self, x: Tensor, time: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None
     ) -> Tensor:
-        """Map x (B, T, C) with time (B, C) or (1, C), already activated, to (B, T, C)."""
+        """Map x (B, T, C) to (B, T, C); `time` (B, ·) or (1, ·) is what `modulation` takes."""
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(time)[:, None].chunk(
             6, dim=-1
         )
@@ -194,11 +215,11 @@ class DiT(nn.Module):
         )
         self.time = TimeEmbedding(cfg.dim)
         self.blocks = nn.ModuleList(DiTBlock(cfg) for _ in range(cfg.depth))
-        self.output_modulation = nn.Linear(cfg.dim, 2 * cfg.dim)
-        self.output = nn.Linear(cfg.dim, latent_dim)
-        for layer in (self.output_modulation, self.output):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.shared_modulation = (
+            zero_linear(cfg.dim, 6 * cfg.dim) if cfg.shared_modulation else None
+        )
+        self.output_modulation = zero_linear(cfg.dim, 2 * cfg.dim)
+        self.output = zero_linear(cfg.dim, latent_dim)
 
     def encode_text(
         self,
@@ -259,8 +280,9 @@ class DiT(nn.Module):
         x = x + self.conv_position(x, mask)
         time = F.silu(self.time(t))
         rotary = rotary_angles(num_frames, self.cfg.dim // self.cfg.heads, x.device)
+        modulation = time if self.shared_modulation is None else self.shared_modulation(time)
         for block in self.blocks:
-            x = block(x, time, rotary, mask)
+            x = block(x, modulation, rotary, mask)
         scale, shift = self.output_modulation(time)[:, None].chunk(2, dim=-1)
         velocity = self.output(modulated_norm(x, scale, shift)).transpose(1, 2)
         return velocity if mask is None else velocity.masked_fill(~mask[:, None], 0.0)

@@ -122,6 +122,7 @@ def flow_error(
     draw: FlowDraw,
     tokens: Tensor | None = None,
     text_features: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the squared error of the predicted velocity over the hidden spans, and the number of elements.
 
@@ -132,6 +133,7 @@ def flow_error(
         draw: noise, times, spans, drops.
         tokens: (B, L), -1 = padding.
         text_features: instead of tokens, what `DiT.encode_text` returned.
+        weights: (D, 1), of mean 1, how much a channel's error counts; None: all alike.
 
     Returns:
         (sum, count), float32 scalars. The loss is sum / count with both summed over ranks, so that every hidden frame
@@ -152,15 +154,23 @@ def flow_error(
         text_features=text_features,
     )
     error = (velocity.float() - (latents - draw.noise).float()).square()
+    if weights is not None:
+        error = error * weights
     error = error.masked_fill(~draw.span[:, None], 0.0)
     return error.sum(), (draw.span.sum() * latents.shape[1]).float()
 
 
 def flow_matching_loss(
-    model: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor, cfg: FlowConfig
+    model: nn.Module,
+    latents: Tensor,
+    lengths: Tensor,
+    tokens: Tensor,
+    cfg: FlowConfig,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw a training example from the global generator and return `flow_error` of it."""
-    return flow_error(model, latents, lengths, draw_training(latents, lengths, cfg), tokens)
+    draw = draw_training(latents, lengths, cfg)
+    return flow_error(model, latents, lengths, draw, tokens, weights=weights)
 
 
 @torch.no_grad()

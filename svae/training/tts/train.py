@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,21 +52,39 @@ from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
 
 @dataclass
-class TTSState(State):
-    """Everything a training step changes, plus what makes its latents."""
+class FlowState(State):
+    """Everything a step of flow matching changes, plus what makes its latents."""
 
-    model: DiT
+    model: nn.Module
+    """What is trained: the network, or what is added to its weights."""
     optimizer: torch.optim.Optimizer
     representation: Representation
     vocabulary: Vocabulary
     timings: Timings | None
     """When the phones are spoken, with `tokens: frame-phonemes`."""
     network: nn.Module
-    """`model`, averaged over ranks in its backward pass."""
+    """What computes, its gradients averaged over ranks in its backward pass."""
+    channel_weights: Tensor | None
+    """(D, 1), how much an error in a latent's channel counts; None: all alike."""
+
+    @abstractmethod
+    def averaged(self) -> DiT:
+        """Return the network with the averaged weights: what is validated and speaks."""
 
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """See `State`."""
         return {"model": self.model, "optimizer": self.optimizer}
+
+
+@dataclass
+class TTSState(FlowState):
+    """All of the network is trained."""
+
+    model: DiT
+
+    def averaged(self) -> DiT:
+        """See `FlowState`."""
+        return self.ema.module
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -167,7 +186,24 @@ def build_state(
         vocabulary=vocabulary,
         timings=timings,
         network=data_parallel(model, world),
+        channel_weights=channel_weights(representation, config, world.device),
     )
+
+
+def channel_weights(
+    representation: Representation, config: TTSTrainConfig, device: torch.device
+) -> Tensor | None:
+    """Return what `flow.weighting` says: None, or weights (D, 1) of mean 1 in proportion to the channels' variances.
+
+    What `normalize` does to a channel is undone by its deviation, so the error of the loss becomes that of the frames
+    themselves: a channel that hardly varies does not take as much of the network as one that carries the loudness.
+    """
+    if config.flow.weighting == "equal":
+        return None
+    zero = torch.zeros(1, representation.latent_dim, 1, device=device)
+    deviation = representation.denormalize(zero + 1) - representation.denormalize(zero)
+    variance = deviation[0].square()
+    return variance / variance.mean()
 
 
 def check_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary, index: ShardIndex) -> None:
@@ -239,7 +275,7 @@ def latents_of(
 
 
 def forward(
-    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> tuple[Tensor, Tensor, int]:
     """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
     latents, lengths = latents_of(state.representation, batch, config)
@@ -247,14 +283,14 @@ def forward(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     ):
         error, count = flow_matching_loss(
-            state.network, latents, lengths, batch.tokens, config.flow
+            state.network, latents, lengths, batch.tokens, config.flow, state.channel_weights
         )
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
     return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
 
 
 def train_step(
-    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> StepResult:
     """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
@@ -272,7 +308,7 @@ def train_step(
 
 
 def validate(
-    session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
+    session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
     """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it.
 
@@ -286,7 +322,7 @@ def validate(
             batch = batch.to(session.world.device)
             latents, lengths = latents_of(state.representation, batch, config)
             part, elements = validation_error(
-                state.ema.module,
+                state.averaged(),
                 latents,
                 lengths,
                 batch.tokens,
@@ -309,7 +345,7 @@ def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -
     row: dict[str, float] = {}
     if judged is not None:
         with session.side_work("synthesising and judging"):
-            row = judged.row(session, state.step, state.ema.module)
+            row = judged.row(session, state.step, state.averaged())
     barrier(session.world)
     return row
 
