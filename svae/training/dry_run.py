@@ -37,7 +37,7 @@ from svae.training.tts.representation import (
     find_representation,
     kept_vae,
 )
-from svae.training.tts.train import check_vocabulary
+from svae.training.tts.train import check_vocabulary, spelled
 from svae.training.vae import crops
 from svae.training.vae.train import describe_teacher
 from svae.training.warm_start import choose_vocabulary, open_start, open_vae_start
@@ -199,7 +199,7 @@ def _outlook_tts(
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
-    utterances.report_left_out(console, index, limits, timings)
+    utterances.report_left_out(console, index, limits, timings, spelled(vocabulary, config))
     longest = max((sample.duration_seconds for sample in index.train), default=0.0)
     longest = min(config.max_seconds, longest)
     frames = math.ceil(longest * index.sample_rate / hop)

@@ -111,13 +111,14 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         limits = limits_of(config, representation.hop_length, world.world_size)
-        report_left_out(session.console, index, limits, timings)
+        read_as = spelled(vocabulary, config)
+        report_left_out(session.console, index, limits, timings, read_as)
         if wants_trial(config, world):
             try_longest(session, state, index, limits, config)
         batches = utterance_loader(
             index,
             **limits,
-            vocabulary=spelled(vocabulary, config),
+            vocabulary=read_as,
             timings=timings,
             seed=config.trainer.seed,
             start_step=state.step,
