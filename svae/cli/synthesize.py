@@ -63,7 +63,7 @@ def synthesize(
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same bytes (on the CPU).")] = 0,
     steps: Steps = None,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
     solver: Annotated[
         Literal["euler", "midpoint"],
