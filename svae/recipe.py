@@ -203,8 +203,14 @@ def _unknown_keys(cls: type, tree: dict[str, Any], prefix: str) -> Iterator[str]
             close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
             advice = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(names)}"
             yield f"{prefix}{key}: unknown key; {advice}"
-        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
-            yield from _unknown_keys(hints[key], value, f"{prefix}{key}.")
+        elif (section := _section(hints[key])) is not None and isinstance(value, dict):
+            yield from _unknown_keys(section, value, f"{prefix}{key}.")
+
+
+def _section(hint: Any) -> type | None:
+    """Return the dataclass of a field that holds a section, also of one that may be null."""
+    kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+    return typing.cast(type, kinds[0]) if kinds else None
 
 
 def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, list[str]]:
@@ -238,8 +244,8 @@ def _expected(cls: type, places: list[str]) -> str | None:
     """Return what the bounds of the field at this place ask for, if there are words for them."""
     hint: Any = cls
     for name in places:
-        if dataclasses.is_dataclass(hint):
-            hint = typing.get_type_hints(hint, include_extras=True)[name]
+        if (section := _section(hint)) is not None:
+            hint = typing.get_type_hints(section, include_extras=True)[name]
     return WORDS.get(frozenset(bounds_of(hint)))
 
 

@@ -127,8 +127,8 @@ class Distillation:
         low, high = self.config.flow.mask_ratio
         size = low + (high - low) * ratio
         hidden = infilling_span(lengths, size, torch.ones_like(ratio), num_frames)
-        condition = latents.masked_fill(hidden[:, None], 0.0)
         valid = length_mask(lengths, num_frames)[:, None]
+        condition = latents.masked_fill(hidden[:, None] | ~valid, 0.0)
         guidance = self.sampling.guidance_scale, self.sampling.prompt_guidance
         velocity = guided_velocity(self.teacher, condition, tokens, lengths, *guidance)
         times, fine = time_grid(steps), time_grid(self.sampling.num_steps)
