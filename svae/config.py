@@ -94,6 +94,8 @@ class TrainerConfig:
     log_every: Annotated[int, Gt(0)] = 50
     """Steps between rows of metrics.jsonl."""
     validate_every: Annotated[int, Gt(0)] = 1000
+    naturalness: Literal["none", "distillmos"] = "none"
+    """Who predicts how natural the VAE's validation crops, or the TTS's `synthesize_every`, sound (1 to 5; needs svae[mos])."""
     checkpoint_every: Annotated[int, Gt(0)] = 5000
     keep_checkpoints: Annotated[int, Gt(0)] = 3
     """Newest checkpoints kept with their training state; older ones are deleted."""
@@ -440,3 +442,32 @@ class TTSTrainConfig:
     max_seconds: Annotated[float, Gt(0)] = 30.0
     """Utterances outside these are left out, counted and printed."""
     validation_utterances: Annotated[int, Gt(0)] = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank adaptation (arXiv 2106.09685) of the linear layers of the transformer, but those of text and time."""
+
+    rank: Annotated[int, Gt(0)] = 16
+    scale: Annotated[float, Gt(0)] = 1.0
+    """Factor on what is added to a weight: alpha / rank in the paper's words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgesConfig:
+    """Who judges speech while an adaptation is trained; fixed for a run, as scores of different judges do not compare."""
+
+    asr: str = "pocketsphinx"
+    speaker: str = "embedded"
+    mos: str | None = None
+    """Predictor of naturalness: `distillmos`, or an ONNX file as `svae evaluate --utmos` takes it. null: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptConfig(TTSTrainConfig):
+    """What `svae adapt` trains with; sizes, tokens and VAE are those of the model that is adapted."""
+
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+    judges: JudgesConfig = field(default_factory=JudgesConfig)
+    patience: Annotated[int, Gt(0)] = 4
+    """Training ends after so many judgements in a row without a better one."""

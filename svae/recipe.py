@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from annotated_types import Ge, Gt, Le
 
 from svae.config import (
+    AdaptConfig,
     BigVGANConfig,
     DiTConfig,
     SourceFilterConfig,
@@ -24,7 +25,7 @@ from svae.config import (
 )
 from svae.errors import ConfigError
 
-Config = TypeVar("Config", VAETrainConfig, TTSTrainConfig)
+Config = TypeVar("Config", VAETrainConfig, AdaptConfig, TTSTrainConfig)
 
 BOUND_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 """Pydantic's names of the problems that `WORDS` says as a whole; pydantic names only the side that a number is beyond."""
@@ -91,13 +92,15 @@ def load(cls: type[Config], name: str, overrides: Sequence[str] = ()) -> Config:
     path = find_recipe(name)
     tree = _read_yaml(path)
     tree.pop(HISTORY, None)
+    return build(cls, tree, where=f"recipe {path}", overrides=overrides)
+
+
+def build(
+    cls: type[Config], tree: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
+) -> Config:
+    """Turn a plain tree (as read from YAML or JSON) into the dataclass; `where` starts the error message."""
     for override in overrides:
         _apply_override(tree, override)
-    return build(cls, tree, where=f"recipe {path}")
-
-
-def build(cls: type[Config], tree: dict[str, Any], *, where: str) -> Config:
-    """Turn a plain tree (as read from YAML or JSON) into the dataclass; `where` starts the error message."""
     field_problems: list[str]
     config, field_problems = _validate(cls, tree)
     problems = [*_unknown_keys(cls, tree, ""), *field_problems]

@@ -15,6 +15,7 @@ COMMANDS = (
     "distill",
     "compare",
     "synthesize",
+    "adapt",
     "evaluate",
     "encode",
     "decode",

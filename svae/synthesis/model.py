@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ class TTS:
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
         rule: how durations are decided; None is the byte rule, which is not enough for models of frame-level phones.
+        prompt_file: the voice that it speaks in where no other is given, as `svae.synthesis.voices` reads it.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class TTS:
         vocabulary: Vocabulary,
         identity: dict[str, Any] | None = None,
         rule: DurationRule | None = None,
+        prompt_file: Path | None = None,
     ) -> None:
+        self.prompt_file = prompt_file
         self.model = model
         self.representation = representation
         self.vocabulary = vocabulary

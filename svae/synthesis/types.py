@@ -54,7 +54,7 @@ class Sampling:
     """How speech is generated from a text and a prompt."""
 
     seed: int = 0
-    """With the text it decides the noise; on the CPU the same arguments give the same samples."""
+    """With the text it decides the noise; on the CPU the same arguments and number of threads give the same samples."""
     num_steps: int | None = None
     """Solver steps; None: the model's own number, which `TTS.resolve` fills in."""
     guidance_scale: float | None = None

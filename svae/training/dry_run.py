@@ -18,6 +18,7 @@ from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.index import ShardIndex
 from svae.data.select import check_slots
 from svae.judges.asr import load_asr
+from svae.judges.distillmos import load_naturalness
 from svae.judges.speaker import load_speaker_model
 from svae.models.teacher import load_teacher
 from svae.models.tts.dit import DiT
@@ -131,6 +132,8 @@ def _outlook_vae(
     if start is not None:
         start.model_state()
     crops.check_batch(config, world)
+    if world.is_main:
+        load_naturalness(config.trainer.naturalness, "trainer.naturalness")
     cached = crops.open_teacher_features(config, index)
     teacher = None
     teacher_dim = None
@@ -197,6 +200,7 @@ def _outlook_tts(
             # A vocoder is loaded by name, from elsewhere; a VAE has its decoder with it.
             representation.load(world.device).load_decoder()
         load_asr(ASR)
+        load_naturalness(config.trainer.naturalness, "trainer.naturalness")
         load_speaker_model(SPEAKER)
     latent_dim = representation.latent_dim
     with torch.device("meta"):

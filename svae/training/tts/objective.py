@@ -30,6 +30,9 @@ class Known(NamedTuple):
 class Objective(Protocol):
     """What is learned; chosen once, by the recipe's field `distill`."""
 
+    weights: Tensor | None
+    """(D, 1), of mean 1, how much a channel's error counts; None: all alike."""
+
     def error(
         self, network: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor
     ) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,24 +49,40 @@ from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
 
 @dataclass
-class TTSState(State):
-    """Everything a training step changes, plus what makes its latents."""
+class FlowState(State):
+    """Everything a step of flow matching changes, plus what makes its latents."""
 
-    model: DiT
+    model: nn.Module
+    """What is trained: the network, or what is added to its weights."""
     optimizer: torch.optim.Optimizer
     representation: Representation
     vocabulary: Vocabulary
     timings: Timings | None
     """When the phones are spoken, with `tokens: frame-phonemes`."""
     network: nn.Module
-    """`model`, averaged over ranks in its backward pass."""
+    """What computes, its gradients averaged over ranks in its backward pass."""
     objective: Objective
-    teacher: Checkpoint | None = None
-    """Of a student: its durations are the teacher's."""
+
+    @abstractmethod
+    def averaged(self) -> DiT:
+        """Return the network with the averaged weights: what is validated and speaks."""
 
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """See `State`."""
         return {"model": self.model, "optimizer": self.optimizer}
+
+
+@dataclass
+class TTSState(FlowState):
+    """All of the network is trained."""
+
+    model: DiT
+    teacher: Checkpoint | None = None
+    """Of a student: its durations are the teacher's."""
+
+    def averaged(self) -> DiT:
+        """See `FlowState`."""
+        return self.ema.module
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -160,10 +177,9 @@ def build_state(
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
         model.compile()
-    weights = channel_weights(representation, config, world.device)
-    objective: Objective = FlowMatching(config.flow, weights, config.trainer.seed)
+    objective: Objective = flow_matching(representation, config, world.device)
     if teacher is not None:
-        objective = open_distillation(config, teacher, weights, world.device)
+        objective = open_distillation(config, teacher, objective.weights, world.device)
     return TTSState(
         step=0,
         model=model,
@@ -176,6 +192,14 @@ def build_state(
         objective=objective,
         teacher=teacher,
     )
+
+
+def flow_matching(
+    representation: Representation, config: TTSTrainConfig, device: torch.device
+) -> FlowMatching:
+    """Return the objective of a training on data."""
+    weights = channel_weights(representation, config, device)
+    return FlowMatching(config.flow, weights, config.trainer.seed)
 
 
 def channel_weights(
@@ -269,7 +293,7 @@ def latents_of(
 
 
 def forward(
-    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> tuple[Tensor, Tensor, int]:
     """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
     latents, lengths = latents_of(state.representation, batch, config)
@@ -282,7 +306,7 @@ def forward(
 
 
 def train_step(
-    state: TTSState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> StepResult:
     """Take one step: latents, the objective's loss over the global batch, update, EMA."""
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
@@ -300,7 +324,7 @@ def train_step(
 
 
 def validate(
-    session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
+    session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
     """Return what the objective says of the EMA weights on held-out utterances; the first rank does it.
 
@@ -314,7 +338,7 @@ def validate(
             latents, lengths = latents_of(state.representation, batch, config)
             return Known(latents, lengths, batch.tokens, batch.keys)
 
-        row = state.objective.row(state.ema.module, map(known, batches))
+        row = state.objective.row(state.averaged(), map(known, batches))
     barrier(session.world)
     return row
 
@@ -324,7 +348,7 @@ def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -
     row: dict[str, float] = {}
     if judged is not None:
         with session.side_work("synthesising and judging"):
-            row = judged.row(session, state.step, state.ema.module)
+            row = judged.row(session, state.step, state.averaged())
     barrier(session.world)
     return row
 
