@@ -69,7 +69,7 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
-from svae.training.tts.train import channel_weights, spelled, train_step, validate
+from svae.training.tts.train import flow_matching, spelled, train_step, validate
 from svae.training.tts.utterances import limits_of, open_data
 from svae.training.warm_start import PHONEMES
 
@@ -341,7 +341,7 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
         vocabulary=base.vocabulary,
         timings=None,
         network=network.train(),
-        channel_weights=channel_weights(base.representation, config, world.device),
+        objective=flow_matching(base.representation, config, world.device),
         base=weights,
         scale=config.lora.scale,
         speaking=speaking,
