@@ -70,7 +70,7 @@ from svae.training.loop import (
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
 from svae.training.tts.train import flow_matching, spelled, train_step, validate
-from svae.training.tts.utterances import limits_of, open_data
+from svae.training.tts.utterances import limits_of, open_data, report_left_out
 from svae.training.warm_start import PHONEMES
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
@@ -371,10 +371,12 @@ def _train(
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
     limits = limits_of(config, base.representation.hop_length, 1)
+    read_as = spelled(base.vocabulary, config)
+    report_left_out(session.console, index, limits, timings, read_as)
     batches = utterance_loader(
         index,
         **limits,
-        vocabulary=spelled(base.vocabulary, config),
+        vocabulary=read_as,
         timings=timings,
         seed=config.trainer.seed,
         start_step=state.step,
