@@ -70,7 +70,7 @@ from svae.training.loop import (
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
 from svae.training.tts.train import channel_weights, spelled, train_step, validate
-from svae.training.tts.utterances import limits_of, open_data
+from svae.training.tts.utterances import limits_of, open_data, report_left_out
 from svae.training.warm_start import PHONEMES
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
@@ -371,6 +371,7 @@ def _train(
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
     limits = limits_of(config, base.representation.hop_length, 1)
+    report_left_out(session.console, index, limits, None)  # `make_times` has named the others
     batches = utterance_loader(
         index,
         **limits,
@@ -473,10 +474,14 @@ class Speaker:
         )
 
     def judge_now(self, state: AdapterState) -> None:
-        """Judge the point where training begins or goes on, unless that was done."""
+        """Judge the point where training begins or goes on, where that is due and was not done.
+
+        Other points are not: which is the best must not depend on where a run was interrupted.
+        """
         if not self.rows:
             self.session.tracker.log(0, "recordings", self.held_out.originals())
-        if state.step not in self.rows:
+        due = state.step % self.config.trainer.synthesize_every == 0
+        if due and state.step not in self.rows:
             row = self.row(state)
             self.session.tracker.log(state.step, SYNTHESIS, row)
             text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
