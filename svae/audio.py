@@ -114,15 +114,22 @@ def mix_channels(channels: Tensor) -> Tensor:
 
 
 def audio_seconds(path: str | Path) -> float:
-    """Return how long a file says it is, without decoding it; 0 where it does not say, or cannot be read."""
+    """Return how long a file is without decoding it; 0 where that cannot be told, or it cannot be read.
+
+    Where headers only estimate the length, as those of many MP3s do, its pieces are counted, which may give a twentieth
+    of a second more than there is.
+    """
     try:
         info = soundfile.info(str(path))
-        return info.frames / info.samplerate
+        if info.format not in _ESTIMATES_LENGTH and info.frames < UNKNOWN_FRAMES:
+            return info.frames / info.samplerate
     except (soundfile.SoundFileError, OSError, ValueError, TypeError):
         pass
     try:
         with open(path, "rb") as file, _open_ffmpeg(file) as (container, stream):
-            return _stated_seconds(container, stream)
+            if container.format.name in _STATES_LENGTH:
+                return _stated_seconds(container, stream)
+            return _counted_seconds(container, stream)
     except (_NotDecoded, OSError):
         return 0.0
 
@@ -301,15 +308,19 @@ def _decode(source: str | BinaryIO, file: BinaryIO, label: str) -> tuple[np.ndar
     except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
         reason, cause = _reason(error), error
     else:
-        # Never by FFmpeg what libsndfile began to read: it would pass over damage in silence.
+        # By FFmpeg of what libsndfile began to read only what that would not read to its end: FFmpeg passes over damage
+        # in silence.
         try:
             with known:
+                if _is_mistaken(known, file, begin):
+                    file.seek(begin)
+                    return _decode_ffmpeg(file)
                 if known.seekable():
                     known.seek(
                         0
                     )  # as soundfile.read does: MP3s decode a little differently after it
                 return known.read(dtype="float32", always_2d=True), known.samplerate
-        except (soundfile.SoundFileError, OSError, ValueError) as error:
+        except (soundfile.SoundFileError, _NotDecoded, OSError, ValueError) as error:
             raise _unreadable(label, _reason(error)) from error
     try:
         if file.seekable():
@@ -317,6 +328,42 @@ def _decode(source: str | BinaryIO, file: BinaryIO, label: str) -> tuple[np.ndar
         return _decode_ffmpeg(file)
     except (_NotDecoded, OSError) as error:
         raise _unreadable(label, f"libsndfile: {reason}; FFmpeg: {error}") from cause
+
+
+_ESTIMATES_LENGTH = ("MP3",)
+"""Formats of libsndfile whose length may be an estimate: by the bit rate at the beginning where an MP3 has no header of its
+encoder's, or that header is of the first of several files that were joined."""
+UNKNOWN_FRAMES = 2**40
+"""What a FLAC that was written to a pipe has as its length is beyond any recording's."""
+MP3_ENDS = 4 * 1152
+"""Samples that an encoder adds at both ends at most, and libsndfile leaves out."""
+
+
+def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool:
+    """Tell whether libsndfile would stop before the end of a file, since it takes it to be shorter, or to have no end.
+
+    Args:
+        known: as libsndfile opened it.
+        file: the same, maybe the one that libsndfile reads from; its position stays.
+        begin: where the recording begins in `file`.
+    """
+    if known.frames >= UNKNOWN_FRAMES:
+        return True
+    if known.format not in _ESTIMATES_LENGTH or not file.seekable():
+        return False
+    position = file.tell()
+    file.seek(begin)
+    try:
+        with _open_ffmpeg(file) as (container, stream):
+            stated = _stated_seconds(container, stream) * known.samplerate
+            counted = _counted_seconds(container, stream) * known.samplerate
+    except _NotDecoded:
+        return False
+    finally:
+        file.seek(position)
+    # An encoder's header says what it added at both ends, and both libraries leave that out.
+    agree = abs(stated - known.frames) <= 2 and counted - known.frames <= MP3_ENDS
+    return known.frames < round(counted) and not agree
 
 
 def _unreadable(label: str, reason: str) -> AudioError:
@@ -371,6 +418,12 @@ def _stated_seconds(container: Any, stream: Any) -> float:
     if container.duration and len(container.streams) == 1:
         return container.duration / 1e6
     return 0.0
+
+
+def _counted_seconds(container: Any, stream: Any) -> float:
+    """Return how long an audio track is by adding up its pieces, without decoding them; reads to the end."""
+    pieces = sum(packet.duration or 0 for packet in container.demux(stream))
+    return float(pieces * stream.time_base)
 
 
 def _require_file(path: Path, label: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from fake_corpora import run, write_rows
 
 from svae.audio import AudioError, audio_seconds, load_audio
 from svae.errors import DataError
@@ -195,3 +196,86 @@ def test_five_one_in_a_film_keeps_its_level(tmp_path: Path) -> None:
     data[2] = tone()
     got = load_audio(write_av(tmp_path / "a.m4a", data))[0]
     assert level(got[:, 4000:-4000]) == pytest.approx(0.212, rel=0.05)
+
+
+# ------------------------------------------------------------------------------------------- lengths that headers say
+
+
+def write_mp3(path: Path, seconds: float, *, rate: int = 44100, header: bool, variable: bool):
+    """Write a quiet tone that becomes noise, with or without the encoder's header; return how many samples went in."""
+    samples = tone(seconds, rate, 0.1)
+    loud = len(samples) // 2
+    samples[loud:] += 0.2 * np.random.default_rng(0).standard_normal(len(samples) - loud)
+    muxer = {"write_xing": str(int(header)), "id3v2_version": "0"}
+    encoder = {"flags": "+qscale", "global_quality": "472"} if variable else {}
+    with av.open(str(path), "w", format="mp3", options=muxer) as out:
+        stream = out.add_stream("libmp3lame", rate=rate, layout="mono", options=encoder)
+        resampler = av.AudioResampler("fltp", "mono", rate, stream.frame_size)
+        frame = av.AudioFrame.from_ndarray(samples[None].astype("f"), "fltp", "mono")
+        frame.sample_rate = rate
+        for piece in (*resampler.resample(frame), *resampler.resample(None)):
+            out.mux(stream.encode(piece))
+        out.mux(stream.encode(None))
+    return len(samples)
+
+
+TAG = b"TAG" + b"x" * 125
+PICTURE = b"ID3\x03\0\0" + b"\0\x0c\x1c\0" + b"\xff\xfb\x90\x64" * 50_048
+
+
+@pytest.mark.parametrize("rate", [44100, 16000, 8000])
+@pytest.mark.parametrize("variable", [True, False])
+@pytest.mark.parametrize(("before", "after"), [(b"", b""), (b"", TAG), (PICTURE, b"")])
+def test_an_mp3_without_its_encoder_s_header_is_read_to_its_end(
+    tmp_path, rate, variable, before, after
+):
+    path = tmp_path / "a.mp3"
+    samples = write_mp3(path, 3.0, rate=rate, header=False, variable=variable)
+    path.write_bytes(before + path.read_bytes() + after)
+    with open(path, "rb") as file:
+        for source in (path, file):
+            waveform, found = load_audio(source)
+            # What the encoder added at the ends is in it: nothing says how much that is.
+            assert found == rate and 0 <= waveform.shape[1] - samples <= 4 * 1152
+            assert waveform[0, samples - rate // 5 : samples].square().mean().sqrt() > 0.1
+    assert abs(audio_seconds(path) - 3.0) < 0.4
+
+
+def test_joined_mp3s_are_read_to_the_end_of_the_last(tmp_path):
+    path = tmp_path / "a.mp3"
+    samples = write_mp3(path, 2.0, header=True, variable=True)
+    path.write_bytes(path.read_bytes() * 3)
+    assert 0 <= load_audio(path)[0].shape[1] - 3 * samples <= 12 * 1152
+    assert abs(audio_seconds(path) - 6.0) < 0.3
+
+
+@pytest.mark.parametrize("variable", [True, False])
+def test_an_mp3_with_its_encoder_s_header_is_read_to_the_sample_as_ever(tmp_path, variable):
+    path = tmp_path / "a.mp3"
+    samples = write_mp3(path, 2.0, header=True, variable=variable)
+    expected = soundfile.read(path, dtype="float32")[0]
+    assert len(expected) == samples and np.array_equal(load_audio(path)[0][0].numpy(), expected)
+
+
+def test_a_flac_that_does_not_say_its_length_is_read(tmp_path):
+    samples = tone(2.0)
+    soundfile.write(tmp_path / "a.flac", samples, RATE)
+    data = bytearray((tmp_path / "a.flac").read_bytes())
+    data[21] &= 0xF0  # the number of samples, which whoever writes to a pipe does not know: 36 bits
+    data[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(data)
+    assert load_audio(tmp_path / "a.flac")[0].shape == (1, len(samples))
+    assert abs(audio_seconds(tmp_path / "a.flac") - 2.0) < 0.1
+
+
+def test_prepare_neither_cuts_nor_rejects_mp3s_by_what_their_headers_estimate(tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number in range(2):
+        write_mp3(corpus / f"{number}.mp3", 1.0 + number, header=False, variable=True)
+    quiet_first = (corpus / "1.mp3").read_bytes()
+    # Its first frame has the lowest bit rate there is, by which a minute and a half would be expected.
+    (corpus / "1.mp3").write_bytes(b"\xff\xfb\x10\xc4" + bytes(100) + quiet_first)
+    write_rows(corpus, [{"audio": f"{number}.mp3", "text": "t"} for number in range(2)])
+    report, _ = run(corpus, tmp_path / "out", shards=1, max_seconds=2.5)
+    assert report.rejected == {} and abs(report.seconds - 3.0) < 0.4

@@ -60,12 +60,15 @@ def synthesize(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".wav or .flac, default: out.wav; a .json with all settings goes beside it."
+            help=".wav or .flac, default: out.wav; a .json with all settings goes beside it. Never a file that is read."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes (on the CPU).")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Same seed, same bytes (on the CPU, with the same number of threads)."),
+    ] = 0,
     steps: Steps = None,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
     solver: Annotated[
         Literal["euler", "midpoint"],
@@ -103,6 +106,12 @@ def synthesize(
         Path | None,
         typer.Option(help="Your pronunciations: a word and its phones or a respelling a line."),
     ] = None,
+    loudness: Annotated[
+        str,
+        typer.Option(
+            help="Of the speech, in LUFS, whatever the reference's; keep: as loud as the reference."
+        ),
+    ] = "-23",
     verify: Annotated[
         int,
         typer.Option(
@@ -124,6 +133,7 @@ def synthesize(
 ) -> None:
     """Say a text in the voice of a short recording."""
     from svae.synthesis.command import SynthesizeOptions, synthesize_file
+    from svae.synthesis.loudness import parse_loudness
     from svae.synthesis.types import Sampling
 
     sampling = Sampling(
@@ -150,6 +160,7 @@ def synthesize(
         language=None if language == "none" else language,
         skip_unknown=skip_unknown,
         lexicon=lexicon,
+        loudness=parse_loudness(loudness),
         verify=verify,
         verify_wer=verify_wer,
         stream=stream,

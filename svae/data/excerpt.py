@@ -3,43 +3,31 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import BinaryIO
 
 import soundfile
 from torch import Tensor
 
-from svae.audio import load_audio, resample
+from svae.audio import UNKNOWN_FRAMES, audio_seconds, load_audio, resample
 from svae.data.corpora.corpus import Utterance
 from svae.errors import DataError
 
-EXACT_FORMATS = {"WAV", "WAVEX", "RF64", "W64", "FLAC", "AIFF", "AU", "CAF"}
-"""Formats of libsndfile that know how many samples they hold and can be entered anywhere. Of an MP3 without a Xing header
-the length is an estimate."""
+SEEKABLE = {"WAV", "WAVEX", "RF64", "W64", "FLAC", "AIFF", "AU", "CAF"}
+"""Formats of libsndfile that can be entered at any sample; others are decoded from their beginning."""
 END_TOLERANCE = 0.05
 """Seconds that a part may end behind its recording: lists round to hundredths, or to frames. It then ends with it."""
 
 
-def header_seconds(path: Path) -> float | None:
-    """Return how long a recording is, where its header can be believed."""
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError):
-        return None
-    return info.frames / info.samplerate if info.format in EXACT_FORMATS else None
-
-
-def expected_seconds(utterance: Utterance) -> float | None:
-    """Return how long an utterance is as far as can be told without reading it."""
+def expected_seconds(utterance: Utterance) -> float:
+    """Return about how long an utterance is, as can be told without decoding it; 0 where it cannot."""
     if utterance.duration is not None:
         return utterance.duration
-    seconds = header_seconds(utterance.audio)
-    return None if seconds is None else seconds - utterance.offset
+    return max(audio_seconds(utterance.audio) - utterance.offset, 0.0)
 
 
-def segment_problem(utterance: Utterance, seconds: float | None) -> str | None:
-    """Return what is wrong with the part of a recording of so many seconds that is meant; None: nothing, or not known."""
-    if seconds is None or not utterance.is_segment:
+def segment_problem(utterance: Utterance, seconds: float) -> str | None:
+    """Return what is wrong with the part of a recording of so many seconds (0: unknown) that is meant; None: nothing."""
+    if seconds == 0 or not utterance.is_segment:
         return None
     end = utterance.offset + (utterance.duration or 0.0)
     if utterance.offset < seconds and end <= seconds + END_TOLERANCE:
@@ -69,10 +57,10 @@ def read_audio(utterance: Utterance, sample_rate: int) -> Tensor:
 
 def _read_part(utterance: Utterance) -> BinaryIO | None:
     """Return a part of a recording as a file of its own; None where that takes decoding all of it."""
-    if header_seconds(utterance.audio) is None:
-        return None
     try:
         with soundfile.SoundFile(str(utterance.audio)) as file:
+            if file.format not in SEEKABLE or file.frames >= UNKNOWN_FRAMES:
+                return None
             first, last = _bounds(utterance, file.samplerate, file.frames)
             file.seek(first)
             part, rate = file.read(last - first, dtype="float32", always_2d=True), file.samplerate

@@ -242,9 +242,9 @@ def _read(
         return Rejection(utterance.key, utterance.source, reason, detail)
 
     try:
-        # The header first: ten hours in one file are not read to be thrown away.
+        # Headers first: ten hours in one file are not read to be thrown away. What is near the limit is measured.
         expected = expected_seconds(utterance)
-        if expected is not None and expected > options.max_seconds:
+        if expected > options.max_seconds + 0.5:
             return rejection("too long", f"{expected:.1f} s, limit {options.max_seconds:g} s")
         waveform, rate = read_audio(utterance, options.sample_rate), options.sample_rate
     except AudioError as error:

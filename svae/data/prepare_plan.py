@@ -14,9 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from svae.audio import audio_seconds
 from svae.data.corpora import find_corpus, list_utterances
 from svae.data.corpora.corpus import Utterance
-from svae.data.excerpt import header_seconds, segment_problem
+from svae.data.excerpt import segment_problem
 from svae.errors import DataError
 from svae.frames import ceil_div
 from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
@@ -372,7 +373,7 @@ def _check_segments(segments: Sequence[Utterance]) -> None:
     """
     files = dict.fromkeys(segment.audio for segment in segments)
     with ThreadPoolExecutor(16) as pool:
-        seconds = dict(zip(files, pool.map(header_seconds, files), strict=True))
+        seconds = dict(zip(files, pool.map(audio_seconds, files), strict=True))
     wrong = [
         f"{segment.place}: {problem}"
         for segment in segments

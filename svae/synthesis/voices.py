@@ -52,6 +52,28 @@ def saved_voices() -> list[str]:
     return sorted(path.stem for path in voices_folder().glob("*.safetensors"))
 
 
+def delete_voice(name: str) -> Path:
+    """Delete a saved voice and return the file that it was. Raises ConfigError where there is none of that name."""
+    path = _saved_path(name, "voice")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be deleted ({error.strerror})") from None
+    return path
+
+
+def _saved_path(name: str, option: str) -> Path:
+    """Return the file of a saved voice. Raises ConfigError where there is none of that name."""
+    path = voice_path(name)
+    if not path.is_file():
+        known = ", ".join(saved_voices()) or "none yet"
+        raise ConfigError(
+            f"{option} {name}: no such voice in {path.parent} (there: {known}). "
+            f"`svae voice save {name} --ref a.wav --model DIR` makes one."
+        )
+    return path
+
+
 def keep_voice(
     name: str,
     ref: Path,
@@ -118,14 +140,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
         ConfigError: there is no such voice.
         DataError: the file is damaged.
     """
-    path = voice_path(name)
-    if not path.is_file():
-        known = ", ".join(saved_voices()) or "none yet"
-        raise ConfigError(
-            f"--voice {name}: no such voice in {path.parent} (there: {known}). "
-            f"Save it with `svae voice save {name} --ref a.wav --model DIR`."
-        )
-    return read_voice(path, name, tts, console)
+    return read_voice(_saved_path(name, "--voice"), name, tts, console)
 
 
 def own_voice(tts: TTS, console: Console) -> OpenedPrompt:

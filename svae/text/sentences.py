@@ -16,6 +16,7 @@ from svae.text.markup import (
     Paragraph,
     paragraphs,
     plain_paragraphs,
+    without_marks,
 )
 from svae.text.spell_out import check_language, spoken_form
 from svae.text.vocabulary import Vocabulary, normalize_text
@@ -170,6 +171,7 @@ def _spoken_sentences(
             sentences = split_sentences(spoken_form(said, language), language)
         else:
             sentences = [spoken_form(part, language) for part in split_sentences(said, language)]
+        written = without_marks(written)
         if show is not None and written:
             shown = sentences if " ".join(sentences) == normalize_text(written) else [written]
             for line in shown:

@@ -12,6 +12,8 @@ import re
 from typing import Any
 
 from svae.errors import ConfigError
+from svae.text.code_en import read_code_and_formulas
+from svae.text.markup import without_marks
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
 from svae.text.readings_en import letters
 from svae.text.rules_en import LEFT_OVER, RULES
@@ -50,7 +52,7 @@ def spoken_form(text: str, language: str | None) -> str:
         ConfigError: the language has no rules.
     """
     check_language(language)
-    plain = normalize_text(text)
+    plain = normalize_text(without_marks(text))
     if language is None or not plain:
         return plain
     kept: list[str] = []
@@ -60,7 +62,10 @@ def spoken_form(text: str, language: str | None) -> str:
         return chr(_FIRST_STAND_IN + len(kept) - 1)
 
     spoken = PHONES_IN_BRACES.sub(keep, text)
-    spoken = _english(spoken) if language == "en" else _grammar(normalize_text(spoken), language)
+    if language == "en":
+        spoken = _english(spoken)
+    else:
+        spoken = _grammar(normalize_text(without_marks(spoken)), language)
     for number, braces in enumerate(kept):
         spoken = spoken.replace(chr(_FIRST_STAND_IN + number), braces)
     spoken = normalize_text(spoken)
@@ -68,6 +73,7 @@ def spoken_form(text: str, language: str | None) -> str:
 
 
 def _english(text: str) -> str:
+    text = read_code_and_formulas(text)
     plain = normalize_text(_DASH.sub(", ", re.sub(r"(?<=\d)[—―](?=\d)", "-", text)))
     for rule in RULES:
         plain = rule.pattern.sub(rule.reading, plain)

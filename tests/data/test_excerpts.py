@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from fake_corpora import run, speech, write_rows
 
+from svae.data import prepare_plan
 from svae.data.batches import read_waveform
 from svae.data.index import read_index, read_member
 from svae.errors import DataError
@@ -47,19 +48,20 @@ def test_parts_of_compressed_recordings_and_of_other_rates_are_cut_too(tmp_path)
     assert sample.num_samples == 24000
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".mp3", ".ogg"])
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"offset": 3.0}, "`offset` 3, but talk.wav is 3.000 s long"),
+        ({"offset": 3.2}, "`offset` 3.2, but talk."),
         ({"offset": 100}, "`offset` 100"),
         ({"offset": 2.5, "duration": 1}, "`offset` 2.5 and `duration` 1 s end at 3.500 s"),
         ({"duration": 3.2}, "`offset` 0 and `duration` 3.2 s end at 3.200 s"),
     ],
 )
 def test_a_part_beyond_the_end_is_an_error_with_its_line_before_anything_is_made(
-    tmp_path, row, message
+    tmp_path, row, message, suffix
 ):
-    corpus(tmp_path / "corpus", [{"duration": 1}, row])
+    corpus(tmp_path / "corpus", [{"duration": 1}, row], suffix=suffix)
     with pytest.raises(DataError, match=r"metadata\.jsonl, line 2: ") as caught:
         run(tmp_path / "corpus", tmp_path / "out")
     assert message in str(caught.value) and "line 1" not in str(caught.value)
@@ -72,9 +74,11 @@ def test_lengths_that_a_list_rounded_up_are_taken(tmp_path):
     assert report.seconds == 4.0
 
 
-def test_a_part_of_a_compressed_recording_beyond_its_end_is_rejected_with_its_line(tmp_path):
-    rows = [{"duration": 1}, {"offset": 2, "duration": 9}]
-    corpus(tmp_path / "corpus", rows, suffix=".mp3")
+def test_what_shows_only_when_a_recording_is_decoded_is_rejected_with_its_line(
+    tmp_path, monkeypatch
+):
+    corpus(tmp_path / "corpus", [{"duration": 1}, {"offset": 2, "duration": 9}], suffix=".mp3")
+    monkeypatch.setattr(prepare_plan, "audio_seconds", lambda path: 0.0)  # it cannot be told
     report, _ = run(tmp_path / "corpus", tmp_path / "out", shards=1)
     assert report.utterances == 1 and report.rejected == {"beyond the end": 1}
     assert "metadata.jsonl, line 2: `offset` 2" in (tmp_path / "out/rejected.jsonl").read_text()

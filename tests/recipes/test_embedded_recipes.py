@@ -21,7 +21,6 @@ import people  # noqa: E402
 import recording  # noqa: E402
 import score  # noqa: E402
 import teacher_data  # noqa: E402
-import train_speaker  # noqa: E402
 import voices  # noqa: E402
 
 RATE = 16000
@@ -73,25 +72,6 @@ def test_a_share_has_an_interval_even_where_all_hit():
     assert score.share([True] * 100) == {"value": 1.0, "interval": [0.963, 1.0], "of": 100}
     half = score.share([True, False] * 50)  # Wilson's interval of 50 in 100, as in Newcombe (1998)
     assert half["interval"] == pytest.approx([0.4038, 0.5962], abs=1e-4)
-
-
-def test_equal_error_rate_has_an_interval_over_voices():
-    apart = torch.eye(12).repeat_interleave(3, dim=0)  # voices that nobody could confuse
-    numbers = torch.arange(12).repeat_interleave(3)
-    perfect = train_speaker.equal_error_rate(apart, numbers, list("abcdefghijkl"))
-    assert (perfect["eer"], perfect["eer_interval"]) == (0.0, [0.0, 0.0])
-    assert (
-        train_speaker.equal_error_rate(apart, numbers, list("aabbccddeeff"))["eer_interval"] is None
-    )  # six families are too few
-    assert "eer_interval" not in train_speaker.equal_error_rate(apart, numbers)
-
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.nn.functional.normalize(torch.randn(60, 8, generator=generator), dim=1)
-    numbers = torch.arange(20).repeat_interleave(3)
-    low, high = (
-        random := train_speaker.equal_error_rate(noise, numbers, list("abcdefghijklmnopqrst"))
-    )["eer_interval"]
-    assert 0.3 < low < random["eer"] < high < 0.7
 
 
 def test_flites_phones_are_laid_on_the_teachers_frames():
