@@ -22,8 +22,8 @@ from svae.errors import ConfigError, DataError
 from svae.runtime.distributed import select_device
 from svae.runtime.files import atomic_path, writable_folder
 from svae.synthesis.load import load_tts
-from svae.synthesis.model import TTS
-from svae.synthesis.reference import OpenedPrompt, audible, open_reference
+from svae.synthesis.model import TTS, audible
+from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Prompt
 
 OWN_VOICE = "the model's own"

@@ -370,7 +370,9 @@ def test_a_saved_voice_remembers_what_was_done_and_its_own_level(
     monkeypatch.setenv("SVAE_VOICES", str(tmp_path / "voices"))
     voice = in_silence(clips()[0][0][None]) * 2e-3
     soundfile.write(tmp_path / "a.wav", (voice + 2e-4)[0].numpy(), RATE, "FLOAT")
-    keep_voice("a", tmp_path / "a.wav", PROMPT_TEXT, options.model, asr="pocketsphinx", device="cpu")
+    keep_voice(
+        "a", tmp_path / "a.wav", PROMPT_TEXT, options.model, asr="pocketsphinx", device="cpu"
+    )
     opened = load_voice("a", load_tts(options.model), Console())
     assert opened.description["reference_removed"]["offset"] == pytest.approx(2e-4, rel=0.05)
     expected = trim_silence(clean(voice + 2e-4, RATE)[0], RATE)
