@@ -336,6 +336,9 @@ class DiTConfig:
     shared_modulation: bool = False
     """One projection of the time for all blocks and an offset of each (PixArt-α's adaLN-single), instead of one a block,
     which is a third of a small network's weights."""
+    interval: bool = False
+    """The network also knows where a step ends, and predicts the mean velocity on the way: a student of `svae distill`,
+    which sets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,6 +395,22 @@ class TTSTrainerConfig(TrainerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """What a student learns of its teacher: whole steps of a sampler, with the guidance inside (`svae distill`)."""
+
+    teacher: str | None = None
+    """TTS run or checkpoint; the command's argument. Structure, tokens, VAE and durations are its own."""
+    steps: tuple[Annotated[int, Gt(0), Le(8)], ...] = (4,)
+    """Numbers of steps that the student can be asked for; the first is its own. Each more takes some of the training."""
+    teacher_steps: Annotated[int, Gt(0)] | None = None
+    """Euler steps of the teacher. null: its own number."""
+    guidance: Annotated[float, Ge(0)] = 2.0
+    """Guidance of the teacher (docs/architecture.md, Names)."""
+    prompt_guidance: Annotated[float, Ge(-1)] | None = None
+    """A scale for the prompt's part. null: the teacher's own where that is less than `guidance`, else `guidance`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TTSTrainConfig:
     """A recipe of `svae train-tts`."""
 
@@ -410,6 +429,8 @@ class TTSTrainConfig:
     """Turns mel frames into a waveform: hub id or folder of Vocos, or `griffin-lim` (no weights, metallic)."""
     init: str | None = None
     """Run or checkpoint folder of another TTS run whose weights are the start; `--init` sets it."""
+    distill: DistillConfig | None = None
+    """Learn from a teacher, not from the data alone: for `svae distill`. null: flow matching."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)

@@ -68,7 +68,7 @@ def synthesize(
         typer.Option(help="Same seed, same bytes (on the CPU, with the same number of threads)."),
     ] = 0,
     steps: Steps = None,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
     solver: Annotated[
         Literal["euler", "midpoint"],

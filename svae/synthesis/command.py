@@ -333,7 +333,7 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
     chunks = report.written.chunks
     console.print(
         f"Reference {report.opened.prompt.seconds:.2f} s, new speech {report.written.seconds:.2f} s in {len(chunks)} "
-        f"chunk(s), {sampling.num_steps} steps, guidance {sampling.guidance_scale:g} (prompt {sampling.prompt_guidance:g}), "
+        f"chunk(s), {sampling.words(report.tts.identity)}, "
         f"{sampling.precision}, seed {sampling.seed}"
     )
     first = f"; first audio after {report.first_audio_seconds:.1f} s" if options.stream else ""

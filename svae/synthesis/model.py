@@ -134,7 +134,7 @@ class TTS:
         The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
         """
         sampling = self.resolve(sampling)
-        assert sampling.num_steps is not None
+        assert sampling.num_steps is not None and sampling.guidance_scale is not None
         texts = [self._clean(text, "text") for text in texts]
         totals: list[int] = []
         tokens: list[Tensor] = []

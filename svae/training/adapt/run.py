@@ -37,7 +37,7 @@ from svae.synthesis.adapter import open_speaking
 from svae.synthesis.durations import DURATION_FILE, DurationRule, open_rule
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
-from svae.synthesis.types import OWN, Sampling
+from svae.synthesis.types import OWN, STUDENT, Sampling
 from svae.synthesis.voices import own_voice, read_voice
 from svae.text.phonemes import FramePhonemes, open_vocabulary
 from svae.text.sentences import prepare_sentences
@@ -69,9 +69,9 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
-from svae.training.tts.train import channel_weights, spelled, train_step, validate
-from svae.training.tts.utterances import limits_of, open_data
-from svae.training.warm_start import PHONEMES
+from svae.training.tts.train import flow_matching, spelled, train_step, validate
+from svae.training.tts.utterances import limits_of, open_data, report_left_out
+from svae.training.warm_start import tokens_of
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
 BATCH_SECONDS = 30.0
@@ -141,7 +141,7 @@ def open_base(model: Path, device: str) -> Base:
         ConfigError: it is a student, which cannot learn from recordings alone.
     """
     checkpoint = open_checkpoint(model, kind="tts")
-    if checkpoint.config.get("student") is not None:
+    if checkpoint.config.get(STUDENT) is not None:
         raise ConfigError(
             f"--model {model}: a student of `svae distill`, whose steps have the guidance inside; what recordings teach would "
             "take it out. Adapt its teacher with --merge, and distill the result."
@@ -158,9 +158,7 @@ def open_base(model: Path, device: str) -> Base:
 def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
     """Return what is trained how: sizes from the base, the rest for minutes of speech by one person."""
     folders = DataFolders(options.out / "data")
-    tokens = next(
-        (name for name, kind in PHONEMES.items() if type(base.vocabulary) is kind), "characters"
-    )
+    tokens = tokens_of(base.vocabulary)
     frame_rate = base.representation.sample_rate / base.representation.hop_length
     tree: dict[str, Any] = {
         "data": {
@@ -341,7 +339,7 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
         vocabulary=base.vocabulary,
         timings=None,
         network=network.train(),
-        channel_weights=channel_weights(base.representation, config, world.device),
+        objective=flow_matching(base.representation, config, world.device),
         base=weights,
         scale=config.lora.scale,
         speaking=speaking,
@@ -371,6 +369,7 @@ def _train(
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
     limits = limits_of(config, base.representation.hop_length, 1)
+    report_left_out(session.console, index, limits, None)  # `make_times` has named the others
     batches = utterance_loader(
         index,
         **limits,
@@ -473,10 +472,14 @@ class Speaker:
         )
 
     def judge_now(self, state: AdapterState) -> None:
-        """Judge the point where training begins or goes on, unless that was done."""
+        """Judge the point where training begins or goes on, where that is due and was not done.
+
+        Other points are not: which is the best must not depend on where a run was interrupted.
+        """
         if not self.rows:
             self.session.tracker.log(0, "recordings", self.held_out.originals())
-        if state.step not in self.rows:
+        due = state.step % self.config.trainer.synthesize_every == 0
+        if due and state.step not in self.rows:
             row = self.row(state)
             self.session.tracker.log(state.step, SYNTHESIS, row)
             text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())

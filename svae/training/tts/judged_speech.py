@@ -142,6 +142,6 @@ def open_judged_speech(
         representation=representation,
         vocabulary=vocabulary,
         rule=rule,
-        num_steps=trainer.synthesize_steps,
+        num_steps=trainer.synthesize_steps if config.distill is None else config.distill.steps[0],
         seed=trainer.seed,
     )
