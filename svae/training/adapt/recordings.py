@@ -23,7 +23,8 @@ from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer
 from svae.runtime.files import file_sha256, file_stem, write_text
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
-from svae.synthesis.reference import fit_transcript, trim_silence
+from svae.synthesis.reference import fit_transcript
+from svae.synthesis.trim import trim_silence
 from svae.text.sentences import prepare_prompt_text
 from svae.text.vocabulary import Vocabulary, normalize_text
 
