@@ -41,6 +41,10 @@ class AudioError(DataError):
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 """What audio is written as, by the suffix of the file."""
+AUDIO_SUFFIXES = tuple(
+    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .m4a .mp4 .aac .wma .webm .mka .mov .amr".split()
+)
+"""By which recordings are found in a folder; a file that is named is read whatever its suffix."""
 
 
 def load_audio(
