@@ -378,3 +378,14 @@ def test_a_saved_voice_remembers_what_was_done_and_its_own_level(
     expected = trim_silence(clean(voice + 2e-4, RATE)[0], RATE)
     error = (opened.waveform.reshape(1, -1) - expected).square().mean().sqrt()
     assert error < 1e-3 * expected.square().mean().sqrt()
+
+
+def test_a_reference_that_does_not_fit_its_text_is_warned_of_with_what_to_do(
+    options: SynthesizeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from svae.synthesis.model import TTS
+
+    monkeypatch.setattr(TTS, "align_prompt", lambda *_: (None, "reference not aligned"))
+    row = json.loads(synthesize_file(options).with_suffix(".json").read_text())
+    (warning,) = [w for w in row["reference_warnings"] if "not aligned" in w]
+    assert "Check that --ref-text is what is said" in warning and "less noise" in warning
