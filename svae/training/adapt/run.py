@@ -369,11 +369,12 @@ def _train(
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
     limits = limits_of(config, base.representation.hop_length, 1)
-    report_left_out(session.console, index, limits, None)  # `make_times` has named the others
+    read_as = spelled(base.vocabulary, config)
+    report_left_out(session.console, index, limits, None, read_as)  # `make_times` named the others
     batches = utterance_loader(
         index,
         **limits,
-        vocabulary=spelled(base.vocabulary, config),
+        vocabulary=read_as,
         timings=timings,
         seed=config.trainer.seed,
         start_step=state.step,
