@@ -640,7 +640,9 @@ def dry_run(options: AdaptOptions) -> None:
         with torch.device("meta"):
             network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
     layers = adapted_layers(network)
-    added = sum(config.lora.rank * sum(network.get_submodule(name).weight.shape) for name in layers)
+    added = sum(
+        config.lora.rank * sum(network.get_parameter(f"{name}.weight").shape) for name in layers
+    )
     show_left_out(found, console)
     texts = (
         "with texts"
