@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.timings import Timings
-from svae.errors import CheckpointError
+from svae.errors import CheckpointError, DataError
 from svae.frames import length_mask
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
@@ -33,7 +34,7 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
-    find_resume,
+    agreed_resume,
     note_no_validation,
     open_session,
     resume_state,
@@ -75,14 +76,12 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
     """
     config = options.config
-    index, validation, timings = open_data(config)
-    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
-    resumed = find_resume(options, "tts")
-    start = open_start(config) if resumed is None else None
-    kept = None if resumed is None else kept_vae(options.out, resumed)
-    found = find_representation(config, index, start, kept)
-    vocabulary = choose_vocabulary(index, config, resumed or start)
-    with open_world(options.device) as world, open_session(options, "tts", world) as session:
+    with (
+        open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world,
+        nullcontext(_read(options, world)) as (data, start, found, vocabulary),
+        open_session(options, "tts", world) as session,
+    ):
+        index, validation, timings = data
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings)
         if session.checkpoint is not None:
@@ -143,6 +142,22 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
     return options.out
 
 
+def _read(
+    options: TrainOptions[TTSTrainConfig], world: World
+) -> tuple[
+    tuple[ShardIndex, ShardIndex, Timings | None], Checkpoint | None, Representation, Vocabulary
+]:
+    """Return the data, what `init` names where nothing is resumed, what is learned, and its symbols."""
+    config = options.config
+    data = open_data(config)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    resumed = agreed_resume(options, "tts", world)
+    start = open_start(config) if resumed is None else None
+    kept = None if resumed is None else kept_vae(options.out, resumed)
+    found = find_representation(config, data[0], start, kept)
+    return data, start, found, choose_vocabulary(data[0], config, resumed or start)
+
+
 def build_state(
     config: TTSTrainConfig,
     representation: Representation,
@@ -188,21 +203,27 @@ def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
 def duration_weights(
     session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
 ) -> dict[str, Tensor] | None:
-    """Return the weights of the run's duration predictor; only the first rank fits and keeps it, others get None."""
+    """Return the weights of the run's duration predictor; only the first rank fits and keeps it.
+
+    None on other ranks, and where the fit fails, which is a note.
+    """
     if not session.world.is_main:
         return None
     vocabulary = state.vocabulary
     if state.timings is not None:
         vocabulary = spelled(vocabulary, config)
-    return kept_predictor(
-        session.run,
-        index.train,
-        vocabulary,
-        timings=state.timings,
-        sample_rate=index.sample_rate,
-        hop_length=state.representation.hop_length,
-        seed=config.trainer.seed,
-    )
+    # Speech without it is as long as its text in bytes says; a checkpoint without it is better than none.
+    with session.side_work("fitting the duration predictor", but=(DataError,)):
+        return kept_predictor(
+            session.run,
+            index.train,
+            vocabulary,
+            timings=state.timings,
+            sample_rate=index.sample_rate,
+            hop_length=state.representation.hop_length,
+            seed=config.trainer.seed,
+        )
+    return None
 
 
 def try_longest(
@@ -280,27 +301,36 @@ def validate(
     """
     row: dict[str, float] = {}
     if session.world.is_main and batches:
-        sums = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64)
-        count = torch.zeros((), dtype=torch.float64)
-        for batch in batches:
-            batch = batch.to(session.world.device)
-            latents, lengths = latents_of(state.representation, batch, config)
-            part, elements = validation_error(
-                state.ema.module,
-                latents,
-                lengths,
-                batch.tokens,
-                batch.keys,
-                config.flow,
-                seed=config.trainer.seed,
-            )
-            sums += part.cpu()
-            count += elements.cpu()
-        by_time = (sums / count.clamp_min(1)).tolist()
-        row["loss/flow"] = sum(by_time) / len(by_time)
-        for time, value in zip(VALIDATION_TIMES, by_time, strict=True):
-            row[f"loss/t={time:g}"] = value
+        with session.side_work("the validation", but=(DataError,)):
+            row = _validation_row(session, state, batches, config)
     barrier(session.world)
+    return row
+
+
+def _validation_row(
+    session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
+) -> dict[str, float]:
+    row: dict[str, float] = {}
+    sums = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64)
+    count = torch.zeros((), dtype=torch.float64)
+    for batch in batches:
+        batch = batch.to(session.world.device)
+        latents, lengths = latents_of(state.representation, batch, config)
+        part, elements = validation_error(
+            state.ema.module,
+            latents,
+            lengths,
+            batch.tokens,
+            batch.keys,
+            config.flow,
+            seed=config.trainer.seed,
+        )
+        sums += part.cpu()
+        count += elements.cpu()
+    by_time = (sums / count.clamp_min(1)).tolist()
+    row["loss/flow"] = sum(by_time) / len(by_time)
+    for time, value in zip(VALIDATION_TIMES, by_time, strict=True):
+        row[f"loss/t={time:g}"] = value
     return row
 
 
