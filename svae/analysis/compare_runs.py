@@ -19,6 +19,7 @@ from svae.runtime.files import writable_folder, write_text
 CURVES = (
     ("synthesis", "wer", "WER of held-out utterances"),
     ("synthesis", "similarity", "speaker similarity"),
+    ("synthesis", "mos", "naturalness (trainer.naturalness)"),
     ("validation", "loss/flow", "flow loss, held out"),
 )
 """Split, name in its rows, and title of what is drawn; other splits of a run are left alone."""
@@ -83,7 +84,7 @@ def read_run(run: Path) -> RunCurves:
     """
     path = run / "metrics.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror}. Expected a run folder of `svae train-tts`."
@@ -244,12 +245,14 @@ def _print_table(
 
 def _table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     header = ["run", "steps", "hours"]
-    for _, quantity, _ in CURVES:
+    # A judge that no run asked has no columns.
+    shown = [q for _, q, _ in CURVES if q != "mos" or any(entry[q] for entry in entries)]
+    for quantity in shown:
         header += [f"{quantity} last", "best", "at step"]
     lines = []
     for entry in entries:
         line = [entry["name"], str(entry["steps"]), f"{entry['hours']:.2f}"]
-        for _, quantity, _ in CURVES:
+        for quantity in shown:
             found = entry[quantity]
             line += (
                 ["–"] * 3
@@ -266,14 +269,15 @@ def _markdown(header: list[str], lines: list[list[str]]) -> str:
 
 
 def _seed_table(seeds: dict[str, dict[str, Seeds]]) -> tuple[list[str], list[list[str]]]:
-    header = ["runs", "seeds", *(quantity for _, quantity, _ in CURVES)]
+    shown = [q for _, q, _ in CURVES if q != "mos" or any(q in found for found in seeds.values())]
+    header = ["runs", "seeds", *shown]
     lines = []
     for name, found in seeds.items():
         cells = [
             f"{of.mean[-1]:.3f} ± {of.half_width[-1]:.3f} (step {of.steps[-1]})"
             if (of := found.get(q))
             else "–"
-            for _, q, _ in CURVES
+            for q in shown
         ]
         lines.append([name, str(max(of.number for of in found.values())), *cells])
     return header, lines

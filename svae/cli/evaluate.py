@@ -61,6 +61,13 @@ def evaluate(
     sim_o: Annotated[
         Path | None, typer.Option(help="wavlm_large_finetune.pth, for the column sim_o.")
     ] = None,
+    distillmos: Annotated[
+        bool,
+        typer.Option(
+            "--distillmos",
+            help="Predict naturalness, 1 to 5, for the column distillmos; needs: pip install 'svae[mos]'.",
+        ),
+    ] = False,
     utmos: Annotated[
         Path | None,
         typer.Option(help="ONNX file, waveform at 16 kHz to one score, for the column utmos."),
@@ -93,7 +100,7 @@ def evaluate(
         typer.Option(help="Seeds of the synthesis, e.g. 0,1,2; default: the protocol's."),
     ] = None,
     steps: Steps = None,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
     cluster: Annotated[
         bool,
@@ -121,6 +128,7 @@ def evaluate(
     if compare is not None:
         if (
             any(given is not None for given in (model, wavs, list_file, seeds, asr, speaker, limit))
+            or distillmos
             or protocol != "offline"
         ):
             raise ConfigError(
@@ -141,6 +149,7 @@ def evaluate(
             asr=asr,
             speaker=speaker,
             sim_o=sim_o,
+            distillmos=distillmos,
             utmos=utmos,
             dnsmos=dnsmos,
             reconstruction=reconstruction,

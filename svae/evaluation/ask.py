@@ -83,7 +83,7 @@ class Judges:
     speakers: dict[str, SpeakerModel]
     """By column: `sim_ecapa`, `sim_o`. Their scores do not compare with each other."""
     quality: dict[str, QualityPredictor] = field(default_factory=dict)
-    """`utmos`, `dnsmos`, where their files were given."""
+    """`distillmos`, `utmos`, `dnsmos`, where they were asked for."""
 
     @property
     def description(self) -> dict[str, dict[str, Any]]:

@@ -139,7 +139,8 @@ def _comparable(a: Metrics, b: Metrics, where: str) -> tuple[list[str], list[str
         raise DataError(
             f"{where}: the recognisers differ ({names}); their word error rates do not compare"
         )
-    other = [k for k in ("sim_ecapa", "sim_o", "utmos", "dnsmos") if _judge(a, k) != _judge(b, k)]
+    judges = ("sim_ecapa", "sim_o", "distillmos", "utmos", "dnsmos")
+    other = [k for k in judges if _judge(a, k) != _judge(b, k)]
     only = [k for k in other if a["judges"].get(k) is None or b["judges"].get(k) is None]
     words = [f"{k}: {'only one of them has it' if k in only else 'other judges'}" for k in other]
     return [column for column in SCORES if not column.startswith(tuple(other))], words

@@ -14,7 +14,8 @@ from svae.evaluation.items import ItemList, check_recordings, held_out_list, rea
 from svae.evaluation.make import existing_seeds
 from svae.evaluation.protocols import Protocol, load_protocol, modifications
 from svae.judges.asr import load_asr
-from svae.judges.naturalness import DNSMOS, UTMOS, QualityPredictor
+from svae.judges.distillmos import DistillMOS
+from svae.judges.naturalness import DNSMOS, UTMOS, OnnxPredictor, QualityPredictor
 from svae.judges.speaker import load_speaker_model
 from svae.runtime.distributed import World
 from svae.synthesis.types import Sampling
@@ -45,6 +46,8 @@ class EvaluateOptions:
     """None: the protocol's; `none`: no `sim_ecapa`."""
     sim_o: Path | None = None
     """Checkpoint of WavLM-large + ECAPA-TDNN, for the column `sim_o`."""
+    distillmos: bool = False
+    """Predict naturalness by the package distillmos, for the column `distillmos`."""
     utmos: Path | None = None
     """ONNX file from a waveform at 16 kHz to a mean opinion score, for the column `utmos`."""
     dnsmos: Path | None = None
@@ -60,7 +63,8 @@ class EvaluateOptions:
     """What the synthesis starts from; None: the protocol's."""
     steps: int | None = None
     """Steps of the solver; None: the model's own number."""
-    guidance: float = 2.0
+    guidance: float | None = None
+    """None: 2, or what a student has inside."""
     prompt_guidance: float | None = None
     cluster: bool = False
     """Draw whole speakers, not utterances, for the intervals."""
@@ -218,8 +222,9 @@ def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> J
     if options.sim_o is not None:
         speakers["sim_o"] = load_speaker_model(f"wavlm-ecapa:{options.sim_o}", world.device)
     files = {UTMOS: options.utmos, DNSMOS: options.dnsmos}
-    quality = {name: QualityPredictor(name, path) for name, path in files.items() if path}
-    return Judges(asr, speakers, quality)
+    quality: list[QualityPredictor] = [DistillMOS(world.device)] if options.distillmos else []
+    quality += [OnnxPredictor(name, path) for name, path in files.items() if path]
+    return Judges(asr, speakers, {predictor.name: predictor for predictor in quality})
 
 
 def batch_size(options: EvaluateOptions, world: World) -> int:

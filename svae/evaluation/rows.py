@@ -24,6 +24,7 @@ from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
 from svae.evaluation.signals import SIGNAL_SCORES, SignalScores
 from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_counts, spread
+from svae.judges.distillmos import DISTILLMOS
 from svae.judges.naturalness import DNSMOS_SCALES, UTMOS
 from svae.judges.wer import WordErrors, word_errors
 from svae.text.phonemes import as_heard, without_phones
@@ -33,7 +34,7 @@ Systems = dict[str, dict[str, Recording]]
 ORIGINALS = "originals"
 COUNTS = ("substitutions", "deletions", "insertions", "words")
 SIMILARITIES = ("sim_ecapa", "sim_o")
-QUALITY_SCORES = (UTMOS, *DNSMOS_SCALES)
+QUALITY_SCORES = (DISTILLMOS, UTMOS, *DNSMOS_SCALES)
 JUDGED_SCORES = (*SIMILARITIES, *QUALITY_SCORES, *(f"{s}_to_original" for s in SIMILARITIES))
 SCORES = ("wer", "wer_corpus", *JUDGED_SCORES, *SIGNAL_SCORES)
 """All columns, in the order of tables."""

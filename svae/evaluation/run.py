@@ -140,11 +140,12 @@ def _find_or_synthesize(
         return Made("wavs", f"{options.wavs.resolve().name}/", found, {"wavs": str(options.wavs)})
     assert options.model is not None
     tts = load_tts(options.model, world.device)
-    console.print(
-        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True
-    )
     seeds = plan.protocol.seeds
     sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
+    console.print(
+        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description}): {sampling.words(tts.identity)}",
+        soft_wrap=True,
+    )
     sampling = replace(sampling, duration_rule=tts.duration_rule(sampling))
     made, factors = synthesize_items(
         tts,

@@ -1,6 +1,6 @@
-"""Predictors of mean opinion scores, given as ONNX files by path: DNSMOS P.835, and UTMOS or one like it.
+"""Predictors of mean opinion scores: what they have in common, and those given as ONNX files (DNSMOS P.835, UTMOS or one like it).
 
-ONNX runs no code of the file's author, which the TorchScript and pickle files of the published UTMOS would. Nothing here is
+DistillMOS, which needs no file, is in `distillmos`. ONNX runs no code of the file's author, which the TorchScript and pickle files of the published UTMOS would. Nothing here is
 a listening test: predictors of different names, or of different files, do not compare.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import Tensor
@@ -33,7 +33,22 @@ DNSMOS_SCALES = {
 Source: DNS-Challenge, dnsmos_local.py, the polynomials that are not personalised."""
 
 
-class QualityPredictor:
+class QualityPredictor(Protocol):
+    """What predicts how people would rate speech."""
+
+    name: str
+    """Its key under `judges` in results."""
+    columns: tuple[str, ...]
+    """The scores that it gives."""
+    description: dict[str, Any]
+    """Model, version and hash of its weights, as stored with results."""
+
+    def predict(self, waveforms: Sequence[Tensor]) -> list[dict[str, float]]:
+        """Return column → score of each waveform (S,) at 16 kHz, independent of the others."""
+        ...
+
+
+class OnnxPredictor:
     """A network from a waveform at 16 kHz to one score; with the name `dnsmos`, to the three of sig_bak_ovr.onnx.
 
     Args:

@@ -133,16 +133,22 @@ class ShardRun:
 
 @contextmanager
 def open_run(
-    index: ShardIndex, out: Path, *, device: str = "cpu", workers: int | None = None
+    index: ShardIndex,
+    out: Path,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    console: Console | None = None,
 ) -> Iterator[ShardRun]:
-    """Join the ranks and make the output folder.
+    """Join the ranks and make the output folder; without a console, what is printed goes to stdout.
 
     Raises:
         ConfigError: no such device, or the folder cannot be written to.
     """
     with open_world(device, timeout_minutes=PATIENT_MINUTES) as world:
         folder = writable_folder(out, option="--out")
-        yield ShardRun(index, folder, world, Console(quiet=not world.is_main), workers)
+        shown = console if console is not None and world.is_main else None
+        yield ShardRun(index, folder, world, shown or Console(quiet=not world.is_main), workers)
 
 
 def read_waveform_index(root: Path, *, command: str) -> ShardIndex:

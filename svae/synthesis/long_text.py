@@ -23,8 +23,10 @@ from svae.judges.asr import Recognizer
 from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
+from svae.synthesis.haste import least_seconds
+from svae.synthesis.loudness import Leveller
 from svae.synthesis.model import TTS
-from svae.synthesis.reference import frame_size, silent_frames
+from svae.synthesis.trim import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis
 from svae.text.phonemes import as_heard
 from svae.text.sentences import Sentence
@@ -120,11 +122,13 @@ class ChunkReport:
     """Seconds of silence before it, which the text asks for."""
     pause_after: float = 0.0
     """Seconds of silence after it, which the text asks for."""
+    least_seconds: float = 0.0
+    """What its phones need at least, where they got less: words may be lost."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields; `attempts` and pauses only where there are some."""
+        """Return the fields; `attempts`, pauses and `least_seconds` only where there are some."""
         tree = asdict(self)
-        for name in ("attempts", "pause_before", "pause_after"):
+        for name in ("attempts", "pause_before", "pause_after", "least_seconds"):
             if not tree[name]:
                 del tree[name]
         return tree
@@ -283,6 +287,7 @@ def speak_chunk(
             if attempts[-1].wer < best.wer:
                 best = attempts[-1]
                 speech = other
+    least = least_seconds(text)
     report = ChunkReport(
         speech.text,
         speech.sampling.seed,
@@ -291,6 +296,7 @@ def speak_chunk(
         tuple(attempts),
         text.pause_before,
         text.pause_after,
+        least if speech.generated_seconds < least else 0.0,
     )
     return SpokenChunk(speech.waveform.reshape(-1), report)
 
@@ -311,12 +317,13 @@ def speech_level(waveform: Tensor, sample_rate: int) -> float:
 class ChunkJoiner:
     """Joins chunks of speech, piece by piece.
 
-    Every chunk is brought to the loudness of the first one (by at most `MAX_MATCH_DB`) and cross-faded into the one
+    Every chunk is brought to the level of the first one (by at most `MAX_MATCH_DB`), all to one loudness, and cross-faded into the one
     before over `CROSSFADE_SECONDS`, linearly: amplitudes of two unrelated quiet ends, not of one signal.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, leveller: Leveller | None = None) -> None:
         self.sample_rate = sample_rate
+        self.leveller = leveller or Leveller(None, None, sample_rate)
         self._overlap = round(CROSSFADE_SECONDS * sample_rate)
         self._level: float | None = None
         self._tail = torch.zeros(0)
@@ -346,12 +353,11 @@ class ChunkJoiner:
         own = speech_level(waveform, self.sample_rate)
         if own == 0.0:
             return waveform
-        if self._level is None:
+        if self._level is None and self.leveller.hear(waveform):
             self._level = own
-            return waveform
         bound = 10 ** (MAX_MATCH_DB / 20)
-        peak = max(float(waveform.abs().max()), 1e-9)
-        return waveform * min(max(self._level / own, 1 / bound), bound, max(1.0, 0.99 / peak))
+        factor = min(max((self._level or own) / own, 1 / bound), bound)
+        return waveform * self.leveller.within(factor, max(float(waveform.abs().max()), 1e-9))
 
 
 @dataclass(frozen=True)
@@ -362,10 +368,17 @@ class WrittenSpeech:
     first_audio_at: float
     """When the first piece was written, by `time.perf_counter`."""
     chunks: list[ChunkReport]
+    loudness: dict[str, Any]
+    """What was done about it: see `Leveller.to_json`."""
 
 
 def write_chunks(
-    path: Path, chunks: Iterable[SpokenChunk], sample_rate: int, *, stream: bool
+    path: Path,
+    chunks: Iterable[SpokenChunk],
+    sample_rate: int,
+    *,
+    stream: bool,
+    leveller: Leveller | None = None,
 ) -> WrittenSpeech:
     """Speak chunks into an audio file as they come, joined, with the pauses around them.
 
@@ -374,13 +387,14 @@ def write_chunks(
         chunks: of a text; at least one.
         sample_rate: of the chunks, in Hz.
         stream: the file has its name at once and grows; else it appears when it is complete.
+        leveller: decides the loudness; None: that of the chunks.
 
     Raises:
         DataError: there are no chunks.
     """
     reports: list[ChunkReport] = []
     first_audio_at = 0.0
-    joiner = ChunkJoiner(sample_rate)
+    joiner = ChunkJoiner(sample_rate, leveller)
 
     with (
         nullcontext(path) if stream else atomic_path(path) as target,
@@ -407,4 +421,4 @@ def write_chunks(
             raise DataError("text: nothing to say; expected at least one sentence")
         write(joiner.rest())
         seconds = file.frames / sample_rate
-    return WrittenSpeech(seconds, first_audio_at, reports)
+    return WrittenSpeech(seconds, first_audio_at, reports, joiner.leveller.to_json())

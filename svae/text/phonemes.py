@@ -180,6 +180,13 @@ class PhonemeVocabulary(Vocabulary):
         """Return one id per symbol; see `read`."""
         return self.ids(self.read(text))
 
+    def fits(self, text: str, frames: int) -> bool:
+        """Return whether so many frames have room for a text; one that no rule reads is refused where it is read."""
+        # Words have about as many phones as letters, initialisms up to seven a letter; few texts are near the limit.
+        if 2 * len(text) + 6 * sum(map(str.isupper, text)) <= frames:
+            return True
+        return bool(self.unknown(text)) or len(self.read(text)) <= frames
+
     def ids(self, symbols: Sequence[str]) -> list[int]:
         """Return the id of each symbol."""
         return [self._ids[symbol] for symbol in symbols]
@@ -214,6 +221,10 @@ class FramePhonemes(PhonemeVocabulary):
 
     Source: Voicebox (arXiv 2306.15687) learns on frame-level phones; the model need not find the alignment itself.
     """
+
+    def fits(self, text: str, frames: int) -> bool:
+        """Return True: whatever is said, there is one symbol a frame."""
+        return True
 
     def timeline(
         self, text: str, words: Sequence[Sequence[float]] | None = None

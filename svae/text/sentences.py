@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from svae.errors import ConfigError, DataError
+from svae.runtime.text_files import check_characters, decode_utf8, read_utf8
 from svae.text.lexicon import Lexicon
 from svae.text.markup import (
     PARAGRAPH_SECONDS,
@@ -78,18 +79,9 @@ def read_text(text: str | None, file: Path | None) -> str:
     name = "--text"
     if file is not None:
         name = "standard input" if str(file) == "-" else str(file)
-        try:
-            data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-            text = data.decode("utf-8-sig")
-        except OSError as error:
-            raise DataError(f"{name}: {error.strerror}. Expected a UTF-8 text file.") from None
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{name}: not UTF-8 at byte {error.start}; convert it to UTF-8."
-            ) from None
+        text = decode_utf8(sys.stdin.buffer.read(), name) if str(file) == "-" else read_utf8(file)
     assert text is not None
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise DataError(f"{name}: not valid Unicode (half a character); write it in UTF-8.")
+    check_characters(text, name)
     if not normalize_text(text):
         raise DataError(f"{name}: empty. Expected at least one character that is not white space.")
     return text

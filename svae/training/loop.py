@@ -366,6 +366,7 @@ def run_loop(
     save: Callable[[bool], None],
     synthesize: Callable[[], dict[str, float]] | None = None,
     synthesize_every: int = 0,
+    enough: Callable[[], bool] = lambda: False,
 ) -> bool:
     """Train to the last step: step, log, validate, checkpoint; stop cleanly when asked to.
 
@@ -378,9 +379,10 @@ def run_loop(
         save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
         synthesize: called on every rank like `validate`, for rows of its own.
         synthesize_every: steps between these; 0: never.
+        enough: whether the run is finished although steps are left; never taken back, asked on every rank alike.
 
     Returns:
-        True if the last step was reached, False if the run was stopped by a signal (a checkpoint was written).
+        True if the last step was reached, or enough was done, False if the run was stopped by a signal (a checkpoint was written).
 
     Raises:
         DataError: more than 1 % of the utterances asked for cannot be read.
@@ -396,7 +398,7 @@ def run_loop(
     with StopRequest() as stop, progress_bar(session) as progress:
         task = progress.add_task("", total=trainer.steps, completed=state.step)
         meter.reset()
-        while state.step < trainer.steps:
+        while state.step < trainer.steps and not enough():
             waiting = time.perf_counter()
             batch = next(stream)
             waited = time.perf_counter() - waiting
@@ -404,7 +406,7 @@ def run_loop(
             result = train_step(batch)
             meter.add(result, waited)
             watch.check(result, state.step)
-            last = state.step == trainer.steps
+            last = state.step == trainer.steps or enough()
 
             # After what takes long the meter starts anew, so that throughput is that of the steps alone.
             if state.step % trainer.log_every == 0 or last:

@@ -13,7 +13,7 @@ import torch
 from svae.errors import ConfigError, DataError
 from svae.evaluation.options import EvaluateOptions
 from svae.evaluation.run import evaluate
-from svae.judges.naturalness import DNSMOS_WINDOW, QualityPredictor, dnsmos_windows
+from svae.judges.naturalness import DNSMOS_WINDOW, OnnxPredictor, dnsmos_windows
 
 onnx = pytest.importorskip("onnx", reason="make install brings it")
 pytest.importorskip("onnxruntime", reason="pip install 'svae[mos]'")
@@ -39,10 +39,10 @@ def save(path: Path, *reductions: str, shape=(1, "samples"), numbers: str = "FLO
 
 
 def test_one_number_of_each_waveform_whatever_its_neighbours(tmp_path):
-    predictor = QualityPredictor("utmos", save(tmp_path / "mos.onnx", "ReduceMax"))
+    predictor = OnnxPredictor("utmos", save(tmp_path / "mos.onnx", "ReduceMax"))
     waveforms = [torch.tensor([0.1, 0.5, -0.7]), torch.tensor([0.25])]
     assert predictor.predict(waveforms) == [{"utmos": pytest.approx(0.5)}, {"utmos": 0.25}]
-    flat = QualityPredictor("utmos", save(tmp_path / "flat.onnx", "ReduceMax", shape=("samples",)))
+    flat = OnnxPredictor("utmos", save(tmp_path / "flat.onnx", "ReduceMax", shape=("samples",)))
     assert flat.predict(waveforms) == predictor.predict(waveforms)
 
 
@@ -62,7 +62,7 @@ def test_dnsmos_hears_as_many_windows_as_its_authors_script(seconds, windows):
 
 
 def test_dnsmos_scores_are_the_polynomials_of_each_window_averaged(tmp_path):
-    predictor = QualityPredictor(
+    predictor = OnnxPredictor(
         "dnsmos", save(tmp_path / "sig_bak_ovr.onnx", "ReduceMax", "ReduceMin", "ReduceMean")
     )
     samples = np.full(11 * 16000, 2.0, dtype=np.float32)
@@ -90,16 +90,16 @@ def test_dnsmos_scores_are_the_polynomials_of_each_window_averaged(tmp_path):
 )
 def test_a_file_that_is_no_predictor_is_refused_with_its_reason(tmp_path, make, message):
     with pytest.raises(ConfigError, match=message):
-        QualityPredictor("utmos", make(tmp_path / "mos.onnx"))
+        OnnxPredictor("utmos", make(tmp_path / "mos.onnx"))
 
 
 def test_answers_that_are_no_scores_are_errors(tmp_path):
-    three = QualityPredictor(
+    three = OnnxPredictor(
         "utmos", save(tmp_path / "three.onnx", "ReduceMax", "ReduceMin", "ReduceMean")
     )
     with pytest.raises(DataError, match="expected 1 finite"):
         three.predict([torch.ones(100)])
-    fixed = QualityPredictor("utmos", save(tmp_path / "fixed.onnx", "ReduceMax", shape=(1, 50)))
+    fixed = OnnxPredictor("utmos", save(tmp_path / "fixed.onnx", "ReduceMax", shape=(1, 50)))
     with pytest.raises(DataError, match=r"--utmos .*fixed.onnx"):
         fixed.predict([torch.ones(100)])
 

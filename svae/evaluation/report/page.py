@@ -40,6 +40,7 @@ FACTS = (
     ("wer", "WER", 100, 1, " %"),
     ("sim_ecapa", "sim_ecapa", 1, 3, ""),
     ("sim_o", "sim_o", 1, 3, ""),
+    ("distillmos", "DistillMOS", 1, 2, ""),
     ("pesq_wb", "PESQ WB", 1, 2, ""),
     ("stoi", "STOI", 1, 3, ""),
     ("mcd", "MCD", 1, 2, " dB"),

@@ -19,6 +19,7 @@ COLUMNS: dict[str, tuple[str, str]] = {
     "wer_corpus": ("WER %, corpus", "percent"),
     "sim_ecapa": ("sim_ecapa", "number"),
     "sim_o": ("sim_o", "number"),
+    "distillmos": ("DistillMOS", "number"),
     "utmos": ("UTMOS", "number"),
     "dnsmos_sig": ("DNSMOS SIG", "number"),
     "dnsmos_bak": ("DNSMOS BAK", "number"),
@@ -122,7 +123,8 @@ def describe_judges(judges: dict[str, dict[str, Any]]) -> list[str]:
         if rate is not None:
             notes.append(f"equal error rate on held-out voices {100 * rate:.1f} %")
         name = description.get("asr", description.get("speaker"))
-        lines.append(f"{kind}: {name} ({'; '.join(notes)})")
+        said = "; ".join(notes)
+        lines.append(f"{kind}: {said}" if name is None else f"{kind}: {name} ({said})")
     return lines
 
 

@@ -16,6 +16,7 @@ from svae.data.index import ShardIndex
 from svae.errors import DataError
 from svae.evaluation.items import Item, held_out_list
 from svae.judges.asr import Recognizer, load_asr
+from svae.judges.distillmos import DISTILLMOS, DistillMOS, load_naturalness
 from svae.judges.speaker import SpeakerModel, load_speaker_model
 from svae.judges.wer import WordErrors, word_errors
 from svae.models.representation import Representation
@@ -38,6 +39,8 @@ class JudgedSpeech:
     items: list[Item]
     asr: Recognizer
     speaker: SpeakerModel
+    naturalness: DistillMOS | None
+    """None: not asked for."""
     representation: Representation
     vocabulary: Vocabulary
     rule: DurationRule | None
@@ -51,6 +54,7 @@ class JudgedSpeech:
         tts = TTS(model, self.representation, self.vocabulary, rule=self.rule)
         errors: list[WordErrors] = []
         similarities: list[float] = []
+        opinions: list[float] = []
         failed = 0
         for item in self.items:
             assert item.prompt is not None and item.prompt_text is not None
@@ -72,11 +76,17 @@ class JudgedSpeech:
                 session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
             errors.append(words)
             similarities.append(similarity)
+            if self.naturalness is not None:
+                with session.side_work("predicting naturalness"):
+                    (scores,) = self.naturalness.predict([heard])
+                    opinions.append(scores[DISTILLMOS])
         row: dict[str, float] = {"utterances": len(errors), "failed": failed}
         if errors:
             row["wer"] = sum(e.rate for e in errors) / len(errors)
             row["wer_corpus"] = sum(e.errors for e in errors) / sum(e.words for e in errors)
             row["similarity"] = sum(similarities) / len(similarities)
+        if opinions:
+            row["mos"] = sum(opinions) / len(opinions)
         return row
 
 
@@ -110,27 +120,29 @@ def open_judged_speech(
     """Open the list and the judges; None where `trainer.synthesize_every` is 0 or on ranks that only wait.
 
     Raises:
-        ConfigError: the vocoder cannot be loaded.
+        ConfigError: the vocoder or a judge cannot be loaded.
         DataError: nothing is held out that can be prompted and spelled.
     """
     trainer = config.trainer
     if trainer.synthesize_every == 0 or not session.world.is_main:
         return None
     representation.load_decoder()
+    naturalness = load_naturalness(trainer.naturalness, "trainer.naturalness")
     root = waveform_root(config, index)
     items = spoken_items(root, vocabulary, trainer.synthesize_utterances)
     session.console.print(
         f"Every {trainer.synthesize_every} steps {len(items)} held-out utterances are said and judged by {ASR} and the "
-        f"{SPEAKER} speaker model",
+        f"{SPEAKER} speaker model{f' and {trainer.naturalness}' if naturalness else ''}",
         highlight=False,
     )
     return JudgedSpeech(
         items=items,
         asr=load_asr(ASR),
         speaker=load_speaker_model(SPEAKER),
+        naturalness=naturalness,
         representation=representation,
         vocabulary=vocabulary,
         rule=rule,
-        num_steps=trainer.synthesize_steps,
+        num_steps=trainer.synthesize_steps if config.distill is None else config.distill.steps[0],
         seed=trainer.seed,
     )

@@ -17,6 +17,8 @@ from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import crop_loader, validation_crops
 from svae.errors import DataError
+from svae.judges.clips import at_speech_rate
+from svae.judges.distillmos import DISTILLMOS, DistillMOS, load_naturalness
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE, VAEOutput
@@ -100,6 +102,13 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
         open_session(options, "vae", world) as session,
     ):
         check_batch(config, world)
+        naturalness = None
+        if world.is_main:
+            naturalness = load_naturalness(config.trainer.naturalness, "trainer.naturalness")
+        if naturalness is not None:
+            session.console.print(
+                f"Validation crops are judged by {naturalness.description['model']}"
+            )
         cached = open_teacher_features(config, index)
         state = build_state(config, cached, world)
         session.console.print(f"Teacher: {describe_teacher(state.teacher, cached)}")
@@ -142,7 +151,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             state,
             batches,
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
-            validate=lambda: validate(session, state, held_out, config),
+            validate=lambda: validate(session, state, held_out, config, naturalness),
             save=lambda last: save(session, state, index, config, with_statistics=last),
         )
         if finished:
@@ -321,20 +330,29 @@ def split_maps(maps: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[list[
 
 @torch.inference_mode()
 def validate(
-    session: Session, state: VAEState, batches: list[CropBatch], config: VAETrainConfig
+    session: Session,
+    state: VAEState,
+    batches: list[CropBatch],
+    config: VAETrainConfig,
+    naturalness: DistillMOS | None,
 ) -> dict[str, float]:
     """Score the EMA weights on fixed crops with the posterior mean; the first rank does it, the others wait."""
     row: dict[str, float] = {}
     if session.world.is_main:
         with session.side_work("the validation", but=(DataError,)):
-            row = _validation_row(session, state, batches, config)
+            row = _validation_row(session, state, batches, config, naturalness)
     barrier(session.world)
     return row
 
 
 def _validation_row(
-    session: Session, state: VAEState, batches: list[CropBatch], config: VAETrainConfig
+    session: Session,
+    state: VAEState,
+    batches: list[CropBatch],
+    config: VAETrainConfig,
+    naturalness: DistillMOS | None,
 ) -> dict[str, float]:
+    opinions: list[tuple[float, float]] = []
     sums: dict[str, Tensor] = {}
     count = shown = 0
     for batch in batches:
@@ -349,12 +367,25 @@ def _validation_row(
         ).items():
             sums[name] = sums.get(name, 0) + value * len(batch.keys)
         count += len(batch.keys)
-        for real, fake in zip(crop, output.reconstruction, strict=True):
+        for real, fake, length in zip(crop, output.reconstruction, batch.lengths, strict=True):
+            if naturalness is not None:
+                with session.side_work("predicting naturalness"):
+                    pair = [
+                        at_speech_rate(clip[..., :length], config.vae.sample_rate)
+                        for clip in (fake, real)
+                    ]
+                    said, original = naturalness.predict(pair)
+                    opinions.append((said[DISTILLMOS], original[DISTILLMOS]))
             if shown < AUDIO_SAMPLES:
                 with session.side_work("writing a validation sample"):
                     write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
                 shown += 1
-    return {f"loss/{name}": float(total) / count for name, total in sums.items()}
+    row = {f"loss/{name}": float(total) / count for name, total in sums.items()}
+    if opinions:
+        row["mos"], row["mos_input"] = (
+            sum(each) / len(opinions) for each in zip(*opinions, strict=True)
+        )
+    return row
 
 
 def write_sample(
