@@ -99,6 +99,8 @@ class TrainerConfig:
     checkpoint_every: Annotated[int, Gt(0)] = 5000
     keep_checkpoints: Annotated[int, Gt(0)] = 3
     """Newest checkpoints kept with their training state; older ones are deleted."""
+    collective_minutes: Annotated[float, Gt(0)] = 30.0
+    """A rank that waits longer than this for the others ends the job: longer than validation and judging take on rank 0."""
     max_nonfinite_steps: Annotated[int, Ge(0)] = 10
     """Steps with a non-finite loss or gradient are skipped on all ranks; more than this many in a row stop the run."""
 
@@ -301,7 +303,7 @@ class VAETrainConfig:
     segment_seconds: Annotated[float, Gt(0)] = 3.0
     """Length of a training crop."""
     batch_size: Annotated[int, Gt(0)] = 24
-    """Crops per step over all ranks; must be a multiple of the number of ranks."""
+    """Crops per step over all ranks, dealt as evenly as can be; every crop weighs the same. At least the number of ranks."""
     validation_crops: Annotated[int, Gt(0)] = 32
     """Fixed crops scored at each validation."""
     statistics_utterances: Annotated[int, Gt(0)] = 5000
