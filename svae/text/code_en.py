@@ -7,6 +7,7 @@ and operators with a relation in it. What is returned still has its numbers in d
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from svae.text.markup import CODE, FORMULA, MARK_END
 from svae.text.numbers_en import quantity
@@ -119,7 +120,7 @@ def read_formula(formula: str) -> str:
     for sign, name in (("∑", "the sum"), ("∏", "the product"), ("∫", "the integral")):
         text = re.sub(
             rf"{sign}\s*(?:_{bound})?\s*(?:\^{bound})?",
-            lambda m, name=name: f" {name} {_limits(m)}of ",
+            partial(_named_sum, name),
             text,
         )
     text = re.sub(r"\(([^()]*=[^()]*)\)", r"（\1）", text)  # a remark: its brackets stay
@@ -145,6 +146,10 @@ def read_formula(formula: str) -> str:
     text = re.sub("|".join(map(re.escape, _SIGNS)), lambda m: f" {_SIGNS[m[0]]} ", text)
     text = text.replace("ˆ", " to the power of ").replace("（", " (").replace("）", ") ")
     return " ".join(text.split()).replace("( ", "(").replace(" )", ")")
+
+
+def _named_sum(name: str, match: re.Match[str]) -> str:
+    return f" {name} {_limits(match)}of "
 
 
 def _limits(match: re.Match[str]) -> str:
