@@ -269,9 +269,10 @@ def duration_weights(
     vocabulary = state.vocabulary
     if state.timings is not None:
         vocabulary = spelled(vocabulary, config)
+    weights: dict[str, Tensor] | None = None
     # Speech without it is as long as its text in bytes says; a checkpoint without it is better than none.
     with session.side_work("fitting the duration predictor", but=(DataError,)):
-        return kept_predictor(
+        weights = kept_predictor(
             session.run,
             index.train,
             vocabulary,
@@ -280,7 +281,7 @@ def duration_weights(
             hop_length=state.representation.hop_length,
             seed=config.trainer.seed,
         )
-    return None
+    return weights
 
 
 def try_longest(
