@@ -218,8 +218,9 @@ def _resampler(
     before: int, after: int, dtype: torch.dtype, device: torch.device
 ) -> torch.nn.Module:
     """Return a resampler with its filter; making that takes longer than using it on a sentence."""
-    # Kept beyond the caller's inference mode, whose tensors no gradient can pass.
-    with torch.inference_mode(False), torch.device(device):
+    # Kept beyond the caller's inference mode, whose tensors no gradient can pass. Made on the CPU, so that all devices
+    # have the same filter.
+    with torch.inference_mode(False):
         return torchaudio.transforms.Resample(
             before,
             after,
@@ -228,7 +229,7 @@ def _resampler(
             rolloff=FILTER_ROLLOFF,
             beta=14.769656459379492,
             dtype=dtype,
-        )
+        ).to(device)
 
 
 def _resample_any(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:

@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -368,7 +368,7 @@ class WrittenSpeech:
     first_audio_at: float
     """When the first piece was written, by `time.perf_counter`."""
     chunks: list[ChunkReport]
-    loudness: dict[str, Any]
+    loudness: dict[str, Any] = field(default_factory=dict)
     """What was done about it: see `Leveller.to_json`."""
 
 
