@@ -22,6 +22,7 @@ from svae.data.excerpt import read_audio
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer
 from svae.runtime.files import file_sha256, file_stem, write_text
+from svae.synthesis.clean import clean
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
 from svae.synthesis.reference import fit_transcript
 from svae.synthesis.trim import trim_silence
@@ -62,6 +63,8 @@ class Take:
     """Of its file."""
     text: str
     seconds: float
+    removed: str | None
+    """Hum and the like that was taken out of it, in words."""
 
 
 # ----------------------------------------------------------------------------------------------- what is there
@@ -234,6 +237,11 @@ class Studio:
         if not takes:
             raise DataError(f"no usable recording.\n{listed(found.left_out)}")
         self._claim(takes)
+        if cleaned := [take for take in takes if take.removed]:
+            console.print(
+                f"Cleaned: {len(cleaned)} recordings, e.g. {escape(cleaned[0].name)}: {cleaned[0].removed}",
+                highlight=False,
+            )
         return takes
 
     def _take(self, utterance: Utterance) -> Take:
@@ -252,25 +260,26 @@ class Studio:
         try:
             before = json.loads(report.read_text(encoding="utf-8"))
             if before["made_of"] == made_of and audio.is_file():
-                return Take(audio.name, before["text"], before["seconds"])
+                return Take(audio.name, before["text"], before["seconds"], before["removed"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not made yet, or not whole
-        waveform = self._speech(utterance)
+        waveform, removed = self._speech(utterance)
         text = self._text(utterance, waveform)
         save_audio(audio, waveform, self.sample_rate)
         seconds = waveform.shape[1] / self.sample_rate
-        row = {"text": text, "seconds": seconds, "made_of": made_of}
+        row = {"text": text, "seconds": seconds, "removed": removed, "made_of": made_of}
         write_text(report, json.dumps(row, ensure_ascii=False, indent=1) + "\n")
-        return Take(audio.name, text, seconds)
+        return Take(audio.name, text, seconds, removed)
 
-    def _speech(self, utterance: Utterance) -> Tensor:
-        """Return a recording (1, S) without the silence at its ends, as loud as prompts are made."""
+    def _speech(self, utterance: Utterance) -> tuple[Tensor, str | None]:
+        """Return a recording (1, S) as references are made ready, raised to their level, and what was removed, in words."""
         try:
             waveform = read_audio(utterance, self.sample_rate)
         except AudioError as error:
             raise DataError(f"{error.reason}: {error}") from None
         if problem := _wrong_length(waveform.shape[1] / self.sample_rate):
             raise DataError(problem)
+        waveform, removed = clean(waveform, self.sample_rate)
         waveform = trim_silence(waveform, self.sample_rate)
         level = float(waveform.square().mean().sqrt())
         if level < SILENT_RMS:
@@ -278,7 +287,7 @@ class Studio:
         if waveform.shape[1] / self.sample_rate < MIN_SECONDS:
             raise DataError(f"less than {MIN_SECONDS:g} s of sound in it")
         gain = max(1.0, min(PROMPT_RMS / level, LOUDEST / float(waveform.abs().max())))
-        return waveform * gain
+        return waveform * gain, str(removed) if removed else None
 
     def _text(self, utterance: Utterance, waveform: Tensor) -> str:
         """Return what is said, spelled as the model reads it."""

@@ -344,6 +344,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fak
     for name in ("long", "short", "silent", "broken"):
         (source / f"{name}.txt").write_text("tone one")
     (source / "two.txt").write_text("tone два")
+    save_audio(source / "five.wav", speech(2.0, 0.05) + 0.2, 16000)
     run = adapt(options_of(source, folder, tmp_path / "run", overrides=(*QUICK, "trainer.steps=1")))
     told = " ".join(capsys.readouterr().out.split())
     assert "Left out: 5 recordings" in told
@@ -351,6 +352,8 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fak
                      "broken.mp3: unreadable", "two.wav: "):  # fmt: skip
         assert expected in told
     assert len(read_index(run / "data" / "shards").samples) == len(WORDS) - 1
+    assert "Cleaned:" in told and "an offset of" in told
+    assert load_audio(run / "data" / "audio" / "five.flac")[0].mean().abs() < 0.01
 
 
 def too_long(source: Path) -> None:
