@@ -117,7 +117,7 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Available:
+class Resource:
     """One line of the list of what can be used."""
 
     kind: str
@@ -126,7 +126,7 @@ class Available:
     note: str = ""
 
 
-def embedded_items() -> Iterator[Available]:
+def embedded_items() -> Iterator[Resource]:
     """Yield what travels in the package, and the offline recogniser."""
     for kind, folder, name in (
         ("sample corpus", "sample", "svae prepare sample"),
@@ -134,43 +134,46 @@ def embedded_items() -> Iterator[Available]:
         ("teacher", "teacher", "teacher.model: embedded"),
         ("speaker judge", "speaker", "--speaker embedded"),
     ):
-        yield Available(kind, name, asset_path(folder).is_dir(), "small, synthetic speech")
-    yield Available(
-        "ASR judge", "--asr pocketsphinx", find_spec("pocketsphinx") is not None, "weak"
-    )
+        yield Resource(kind, name, asset_path(folder).is_dir(), "small, synthetic speech")
+    for name, formats in (
+        ("soundfile", "WAV, FLAC, MP3, Ogg, AIFF"),
+        ("av", "M4A, MP4, WebM, WMA"),
+    ):
+        yield Resource("audio", name, find_spec(name) is not None, f"reads {formats}")
+    yield Resource("ASR judge", "--asr pocketsphinx", find_spec("pocketsphinx") is not None, "weak")
 
 
-def hub_items() -> Iterator[Available]:
+def hub_items() -> Iterator[Resource]:
     """Yield the models of the paper's scale, whether they lie in the local hub cache."""
     for kind, names in HUB_MODELS.items():
         for name in names:
             file = "hyperparams.yaml" if name.startswith("speechbrain/") else "config.json"
             found = revision(name, file)
             note = f"revision {found[:12]}" if found else "not cached"
-            yield Available(kind, name, found is not None, note)
+            yield Resource(kind, name, found is not None, note)
 
 
-def optional_items() -> Iterator[Available]:
+def optional_items() -> Iterator[Resource]:
     """Yield what makes svae faster or more comfortable."""
-    yield Available(
+    yield Resource(
         "curves",
         "tensorboard",
         find_spec("tensorboard") is not None,
         "pip install 'svae[tensorboard]'",
     )
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    yield Available(
+    yield Resource(
         "trainer.compile", "C compiler", compiler is not None, compiler or "apt-get install gcc"
     )
-    yield Available(
+    yield Resource(
         "trainer.compile", "triton", find_spec("triton") is not None, "of torch's CUDA build"
     )
     why_not = private_ops.missing()
     packed = "faster linear layers on a CPU by private operators of torch"
-    yield Available("CPU inference", "packed weights", why_not is None, why_not or packed)
+    yield Resource("CPU inference", "packed weights", why_not is None, why_not or packed)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
-    yield Available(
+    yield Resource(
         "GPU", f"{count} x CUDA", count > 0, names or f"torch {torch.__version__} sees none"
     )
 
@@ -214,7 +217,7 @@ def doctor(device_name: str) -> None:
     console.print("Everything needed is there. Next: svae prepare sample")
 
 
-def _show_items(console: Console, title: str, items: list[Available]) -> None:
+def _show_items(console: Console, title: str, items: list[Resource]) -> None:
     console.print(f"\n[bold]{title}[/]")
     width = max(len(item.name) for item in items)
     for item in items:

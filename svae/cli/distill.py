@@ -52,10 +52,15 @@ def distill(
     fields = [f"{place}={json.dumps(value)}" for place, value in decided.items()]
     fields += with_paths(overrides, {"data.root": data})
     config = recipe.load(TTSTrainConfig, name, fields)
-    options = TrainOptions(
-        config, out or Path("runs") / f"{teacher.resolve().name}-student", resume, device
-    )
+    options = TrainOptions(config, out or _default_run_folder(teacher), resume, device)
     if dry_run:
         show_plan(options)
     else:
         train(options)
+
+
+def _default_run_folder(teacher: Path) -> Path:
+    """Return where a student goes without `--out`: beside other runs, named after the run of its teacher."""
+    folder = teacher.resolve()
+    run = folder.parents[1] if folder.parent.name == "checkpoints" else folder
+    return Path("runs") / f"{run.name}-student"

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from svae.audio import save_audio
+from svae.audio import AUDIO_SUFFIXES, save_audio
 from svae.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint
 from svae.errors import CheckpointError, DataError
 from svae.evaluation.ask import own_share
@@ -32,7 +32,7 @@ SEED_FOLDER = "seed-"
 def existing_wavs(
     items: Sequence[Item], folder: Path, *, option: str = "--wavs"
 ) -> dict[str, Recording]:
-    """Return the recordings ID.wav (or ID.flac) of a folder; a missing one is in it and fails when it is read.
+    """Return the recordings ID.wav (or another of `AUDIO_SUFFIXES`) of a folder; a missing one is in it and fails when it is read.
 
     Raises:
         DataError: no such folder, or nothing of the list is in it.
@@ -42,7 +42,7 @@ def existing_wavs(
     found: dict[str, Recording] = {}
     for item in items:
         stem = file_stem(item.id)
-        candidates = [folder / f"{stem}{suffix}" for suffix in (".wav", ".flac")]
+        candidates = [folder / f"{stem}{suffix}" for suffix in AUDIO_SUFFIXES]
         found[item.id] = recording_from_file(
             next((p for p in candidates if p.is_file()), candidates[0])
         )

@@ -41,7 +41,7 @@ from svae.evaluation.rows import (
 )
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import World, describe_device, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, describe_device, open_world
 from svae.runtime.environment import environment
 from svae.runtime.files import writable_folder
 from svae.synthesis.load import load_tts
@@ -70,7 +70,7 @@ def evaluate(options: EvaluateOptions) -> Metrics:
     """
     checkpoint = find_vae(options.model) if options.reconstruction and options.model else None
     plan = make_plan(options)
-    with open_world(options.device) as world:
+    with open_world(options.device, timeout_minutes=PATIENT_MINUTES) as world:
         console = Console(quiet=not world.is_main)
         return _evaluate(options, plan, checkpoint, world, console)
 

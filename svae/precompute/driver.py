@@ -22,7 +22,7 @@ from svae.data.index import Sample, ShardIndex, read_index, write_index
 from svae.data.shard_writer import ShardItem, describe_shard, shard_name
 from svae.errors import DataError
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import World, barrier, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, open_world
 from svae.runtime.files import writable_folder, write_text
 from svae.runtime.jobs import Tick, cores, progress_bar, run_jobs
 
@@ -142,7 +142,7 @@ def open_run(
     Raises:
         ConfigError: no such device, or the folder cannot be written to.
     """
-    with open_world(device) as world:
+    with open_world(device, timeout_minutes=PATIENT_MINUTES) as world:
         folder = writable_folder(out, option="--out")
         shown = console if console is not None and world.is_main else None
         yield ShardRun(index, folder, world, shown or Console(quiet=not world.is_main), workers)

@@ -248,8 +248,11 @@ def _in_use(lock: Path) -> ConfigError:
         if holder
         else "another process"
     )
+    unseen = ""
+    if holder and holder["host"] != socket.gethostname():
+        unseen = f" Whether it still runs cannot be seen from {socket.gethostname()}: look there."
     return ConfigError(
-        f"{lock.parent}: {who} is working in this folder. "
+        f"{lock.parent}: {who} is working in this folder.{unseen} "
         f"Wait for it or choose another folder; if it no longer runs, delete {lock}."
     )
 

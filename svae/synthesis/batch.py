@@ -231,7 +231,7 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
         )
     if not voice.is_file():
         raise DataError(f"{voice}: no such file")
-    tree = {
+    tree: dict[str, Any] = {
         "weights": {name: tts.identity.get(name) for name in WEIGHTS},
         "voice": file_sha256(voice),
         "text": options.text,

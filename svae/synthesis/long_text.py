@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from svae.synthesis.loudness import Leveller
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis
-from svae.text.phonemes import without_phones
+from svae.text.phonemes import as_heard
 from svae.text.sentences import Sentence
 
 CROSSFADE_SECONDS = 0.03
@@ -156,7 +156,7 @@ class Verifier:
     def judge(self, speech: Synthesis) -> Attempt:
         """Return what is heard in some speech and how far it is from its text."""
         heard = self.recognizer.transcribe([speech.waveform[0, 0]], speech.sample_rate)[0]
-        written = without_phones(speech.text)
+        written = as_heard(speech.text, heard)
         # A text without words, "…" for example, cannot be misunderstood.
         has_words = bool(normalize_for_wer(written))
         wer = word_errors(written, heard).rate if has_words else 0.0
@@ -368,7 +368,7 @@ class WrittenSpeech:
     first_audio_at: float
     """When the first piece was written, by `time.perf_counter`."""
     chunks: list[ChunkReport]
-    loudness: dict[str, Any]
+    loudness: dict[str, Any] = field(default_factory=dict)
     """What was done about it: see `Leveller.to_json`."""
 
 

@@ -70,7 +70,7 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
     check_writable(options.out, option="--out")
     check_unlocked(options.out)
     console.print(recipe.dump(config), highlight=False, markup=False, end="")
-    with open_world(options.device) as world:
+    with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
         console.print(f"\nDevice: {describe_device(world.device)}; {world.world_size} process(es)")
         if isinstance(config, VAETrainConfig):
             outlook = _outlook_vae(config, checkpoint, world, console)
@@ -151,7 +151,7 @@ def _outlook_vae(
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
     rate = config.vae.sample_rate
-    count = config.batch_size // world.world_size
+    count = math.ceil(config.batch_size / world.world_size)
     samples = crops.segment_samples(config)
     batch = (
         f"{count} crops of {samples / rate:g} s ({samples} samples, {samples // config.vae.hop_length} latent frames), "

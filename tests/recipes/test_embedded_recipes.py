@@ -105,6 +105,19 @@ def test_embedding_halves_the_weights_and_keeps_both_cards(toy_tts, tmp_path, mo
         torch.testing.assert_close(a.half().float(), b, rtol=0, atol=0)
 
 
+def test_an_embedded_student_keeps_its_own_steps_and_guidance(toy_tts, tmp_path):
+    import embed
+    from svae.checkpoint import latest_checkpoint
+
+    model = shutil.copytree(latest_checkpoint(toy_tts), tmp_path / "student")
+    config = json.loads((model / "config.json").read_text())
+    own = {"student": {"steps": [4], "guidance": 2.0, "prompt_guidance": 0.3}, "num_steps": 4}
+    (model / "config.json").write_text(json.dumps(config | own))
+    embed.embed(model, None, tmp_path / "tts")
+    embedded = json.loads((tmp_path / "tts" / "config.json").read_text())
+    assert own.items() <= embedded.items() and "prompt_guidance" not in embedded
+
+
 def test_a_recording_is_in_time_and_has_a_floor_of_noise():
     speech = np.concatenate(
         [

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from svae.audio import AudioError, audio_seconds, save_audio
+from svae.audio import AUDIO_SUFFIXES, AudioError, audio_seconds, save_audio
 from svae.data.corpora import list_utterances
 from svae.data.corpora.corpus import Utterance, read_texts, sanitize_key
 from svae.data.excerpt import read_audio
@@ -23,14 +23,11 @@ from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer
 from svae.runtime.files import file_sha256, file_stem, write_text
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
-from svae.synthesis.reference import fit_transcript, trim_silence
+from svae.synthesis.reference import fit_transcript
+from svae.synthesis.trim import trim_silence
 from svae.text.sentences import prepare_prompt_text
 from svae.text.vocabulary import Vocabulary, normalize_text
 
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .m4a .mp4 .aac .wma .webm".split()
-)
-"""What is taken for a recording in a folder without a list."""
 MAX_SECONDS, MIN_SECONDS = 20.0, 0.5
 """A recording is one utterance, of a length between these."""
 LEAST_RECORDINGS, LEAST_SECONDS = 6, 20.0

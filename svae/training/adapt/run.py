@@ -369,11 +369,13 @@ def _train(
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
     limits = limits_of(config, base.representation.hop_length, 1)
-    report_left_out(session.console, index, limits, None)  # `make_times` has named the others
+    read_as = spelled(base.vocabulary, config)
+    # `make_times` has named those without times.
+    report_left_out(session.console, index, limits, None, read_as)
     batches = utterance_loader(
         index,
         **limits,
-        vocabulary=spelled(base.vocabulary, config),
+        vocabulary=read_as,
         timings=timings,
         seed=config.trainer.seed,
         start_step=state.step,
@@ -638,7 +640,9 @@ def dry_run(options: AdaptOptions) -> None:
         with torch.device("meta"):
             network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
     layers = adapted_layers(network)
-    added = sum(config.lora.rank * sum(network.get_submodule(name).weight.shape) for name in layers)
+    added = sum(
+        config.lora.rank * sum(network.get_parameter(f"{name}.weight").shape) for name in layers
+    )
     show_left_out(found, console)
     texts = (
         "with texts"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.timings import Timings
-from svae.errors import CheckpointError
+from svae.errors import CheckpointError, DataError
 from svae.frames import length_mask
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
@@ -29,7 +30,7 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
-    find_resume,
+    agreed_resume,
     note_no_validation,
     open_session,
     resume_state,
@@ -92,15 +93,12 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
     """
     config = options.config
-    index, validation, timings = open_data(config)
-    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
-    resumed = find_resume(options, "tts")
-    start = open_start(config) if resumed is None else None
-    teacher = open_teacher(config, resumed)
-    kept = None if resumed is None else kept_vae(options.out, resumed)
-    found = find_representation(config, index, start, kept)
-    vocabulary = choose_vocabulary(index, config, resumed or start)
-    with open_world(options.device) as world, open_session(options, "tts", world) as session:
+    with (
+        open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world,
+        nullcontext(_read(options, world)) as (data, start, teacher, found, vocabulary),
+        open_session(options, "tts", world) as session,
+    ):
+        index, validation, timings = data
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings, teacher)
         if session.checkpoint is not None:
@@ -160,6 +158,28 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
                 f'Next: svae synthesize --model {session.run} --ref REF.wav --text "…"'
             )
     return options.out
+
+
+def _read(
+    options: TrainOptions[TTSTrainConfig], world: World
+) -> tuple[
+    tuple[ShardIndex, ShardIndex, Timings | None],
+    Checkpoint | None,
+    Checkpoint | None,
+    Representation,
+    Vocabulary,
+]:
+    """Return the data, what `init` names where nothing is resumed, the teacher, what is learned, and its symbols."""
+    config = options.config
+    data = open_data(config)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    resumed = agreed_resume(options, "tts", world)
+    start = open_start(config) if resumed is None else None
+    teacher = open_teacher(config, resumed)
+    kept = None if resumed is None else kept_vae(options.out, resumed)
+    found = find_representation(config, data[0], start, kept)
+    vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    return data, start, teacher, found, vocabulary
 
 
 def build_state(
@@ -239,7 +259,7 @@ def duration_weights(
 ) -> dict[str, Tensor] | None:
     """Return the weights of the run's duration predictor, a teacher's where there is one.
 
-    Only the first rank fits and keeps it, others get None.
+    Only the first rank fits and keeps it. None on others, and where the fit fails, which is a note.
     """
     if not session.world.is_main:
         return None
@@ -249,15 +269,18 @@ def duration_weights(
     vocabulary = state.vocabulary
     if state.timings is not None:
         vocabulary = spelled(vocabulary, config)
-    return kept_predictor(
-        session.run,
-        index.train,
-        vocabulary,
-        timings=state.timings,
-        sample_rate=index.sample_rate,
-        hop_length=state.representation.hop_length,
-        seed=config.trainer.seed,
-    )
+    # Speech without it is as long as its text in bytes says; a checkpoint without it is better than none.
+    with session.side_work("fitting the duration predictor", but=(DataError,)):
+        return kept_predictor(
+            session.run,
+            index.train,
+            vocabulary,
+            timings=state.timings,
+            sample_rate=index.sample_rate,
+            hop_length=state.representation.hop_length,
+            seed=config.trainer.seed,
+        )
+    return None
 
 
 def try_longest(
@@ -333,15 +356,21 @@ def validate(
     """
     row: dict[str, float] = {}
     if session.world.is_main and batches:
-
-        def known(batch: UtteranceBatch) -> Known:
-            batch = batch.to(session.world.device)
-            latents, lengths = latents_of(state.representation, batch, config)
-            return Known(latents, lengths, batch.tokens, batch.keys)
-
-        row = state.objective.row(state.averaged(), map(known, batches))
+        with session.side_work("the validation", but=(DataError,)):
+            row = _validation_row(session, state, batches, config)
     barrier(session.world)
     return row
+
+
+def _validation_row(
+    session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
+) -> dict[str, float]:
+    def known(batch: UtteranceBatch) -> Known:
+        batch = batch.to(session.world.device)
+        latents, lengths = latents_of(state.representation, batch, config)
+        return Known(latents, lengths, batch.tokens, batch.keys)
+
+    return state.objective.row(state.averaged(), map(known, batches))
 
 
 def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -> dict[str, float]:
