@@ -23,7 +23,7 @@ from svae.config import (
     VAEConfig,
     VAETrainConfig,
 )
-from svae.errors import ConfigError
+from svae.errors import CheckpointError, ConfigError
 
 Config = TypeVar("Config", VAETrainConfig, AdaptConfig, TTSTrainConfig)
 
@@ -147,11 +147,22 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return _read_yaml(path).get(HISTORY, []) if path.is_file() else []
 
 
-def from_tree(cls: type, tree: dict[str, Any]) -> Any:
-    """Rebuild a model section (e.g. `VAEConfig`) from a checkpoint's config.json."""
-    from pydantic import TypeAdapter
+def from_tree(cls: type, tree: Any, *, where: str | Path = "config.json") -> Any:
+    """Rebuild a section (e.g. `VAEConfig`) from a checkpoint's config.json.
 
-    return TypeAdapter(cls).validate_json(json.dumps(tree))
+    Raises:
+        CheckpointError: `where` is damaged: something is missing, of another type, or out of bounds.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(cls).validate_json(json.dumps(tree))
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg'].lower()}, got {item['input']!r}"
+            for item in error.errors()
+        ]
+        raise CheckpointError(f"{where}: damaged: {'; '.join(problems)[:300]}") from None
 
 
 def _yaml() -> Any:
@@ -277,7 +288,7 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
         if config.segment_seconds * config.vae.sample_rate <= longest_fft // 2:
             yield f"segment_seconds: the mel loss needs more than {longest_fft // 2} samples"
         return
-    yield from _dit_problems(config.dit)
+    yield from dit_problems(config.dit)
     low, high = config.flow.mask_ratio
     if low > high:
         yield f"flow.mask_ratio: the lower bound {low} is above the upper bound {high}"
@@ -395,10 +406,13 @@ def _discriminator_problems(config: VAETrainConfig) -> Iterator[str]:
         yield f"discriminator.spectral_channels: must be at least 1, got {cfg.spectral_channels}"
 
 
-def _dit_problems(dit: DiTConfig) -> Iterator[str]:
+def dit_problems(dit: DiTConfig) -> Iterator[str]:
+    """Yield which sizes of a DiT do not fit together."""
     if dit.dim % dit.heads or (dit.dim // dit.heads) % 2:
         yield f"dit.heads: dim / heads must be a whole even number, got {dit.dim} / {dit.heads}"
     if dit.dim % dit.conv_pos_groups:
         yield f"dit.conv_pos_groups: must divide dim {dit.dim}, got {dit.conv_pos_groups}"
     if dit.conv_pos_kernel % 2 == 0:
         yield f"dit.conv_pos_kernel: must be odd, got {dit.conv_pos_kernel}"
+    if dit.text_dim % 2:
+        yield f"dit.text_dim: must be even, got {dit.text_dim}"

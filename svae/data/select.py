@@ -45,26 +45,6 @@ def select_utterances(
     return usable, dict(sorted(reasons.items()))
 
 
-def unfit_utterances(
-    index: ShardIndex,
-    *,
-    batch_frames: int,
-    hop_length: int,
-    min_seconds: float,
-    max_seconds: float,
-    vocabulary: Vocabulary | None = None,
-) -> dict[str, int]:
-    """Count the training utterances that `utterance_loader` leaves out, by reason, for printing. Empty: none."""
-    return select_utterances(
-        index.train,
-        batch_frames=batch_frames,
-        hop_length=hop_length,
-        min_seconds=min_seconds,
-        max_seconds=max_seconds,
-        vocabulary=vocabulary,
-    )[1]
-
-
 def check_slots(
     index: ShardIndex, samples: Sequence[Sample], *, world_size: int, num_workers: int
 ) -> None:

@@ -12,6 +12,7 @@ from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
 from svae.evaluation.codec import codec_notes, with_codec_scores
 from svae.evaluation.make import (
+    described,
     existing_seeds,
     existing_wavs,
     find_vae,
@@ -109,11 +110,11 @@ def _evaluate(
         if options.reconstruction:
             rows = with_codec_scores(rows, items, systems, judges, bench)
     metrics = _metrics(options, plan, made, list(others), judges, rows)
-    described = environment(world.device)
-    metrics["environment"] = {key: value for key, value in described.items() if key != "date"}
+    machine = environment(world.device)
+    metrics["environment"] = {key: value for key, value in machine.items() if key != "date"}
     if world.is_main:
         timings = {
-            "date": described["date"],
+            "date": machine["date"],
             "world_size": world.world_size,
             "stages": bench.stages.description,
         }
@@ -156,18 +157,10 @@ def _find_or_synthesize(
         world=world,
         console=console,
     )
-    settings = {
-        "model": tts.identity,
-        "seeds": list(seeds),
-        "steps": sampling.num_steps,
-        "guidance": sampling.guidance_scale,
-        "prompt_guidance": sampling.prompt_guidance,
-        "duration_rule": sampling.duration_rule,
-    }
+    settings = {"model": tts.identity, "seeds": list(seeds), **described(sampling)}
     noun = "seed" if len(seeds) == 1 else "seeds"
-    return Made(
-        "synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors
-    )
+    title = f"synthesised, {noun} {', '.join(map(str, seeds))}"
+    return Made("synthesis", title, made, settings, factors)
 
 
 def _reconstruct(

@@ -79,10 +79,7 @@ class ShardRun:
     def make(self, job: ShardJob, *, finished: Callable[[int], bool], label: str) -> None:
         """Do the job for this rank's unfinished shards, and wait for the other ranks.
 
-        Args:
-            job: a function of a module, or a `functools.partial` of one, so that other processes can be given it.
-            finished: whether what belongs to a shard is there already.
-            label: beside the progress bar.
+        The job is a function of a module, or a `functools.partial` of one, so that other processes can be given it.
         """
         sizes = {
             number: shard["utterances"]

@@ -128,9 +128,7 @@ def file_sha256(path: str | Path) -> str:
 def writable_folder(path: str | Path, *, option: str) -> Path:
     """Create an output folder and prove that it can be written to.
 
-    Args:
-        path: The folder.
-        option: The option or field that named it, for the message.
+    `option` is what named it, for the message.
 
     Raises:
         ConfigError: It cannot be created or written to.

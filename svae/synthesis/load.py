@@ -11,7 +11,6 @@ from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.representation import load_representation
 from svae.models.tts.dit import DiT
-from svae.recipe import from_tree
 from svae.synthesis.adapter import open_speaking
 from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.synthesis.model import TTS
@@ -40,7 +39,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         ).check()
         representation = load_representation(checkpoint, device)
         vocabulary = open_vocabulary(config["vocabulary"], guess=guess)
-        model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
+        model = DiT(checkpoint.section(DiTConfig), len(vocabulary), config["latent_dim"])
         if STUDENT in config:
             Sampling().filled(config)
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:

@@ -15,7 +15,7 @@ from svae.data.index import ShardIndex
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.dit import DiT
 from svae.models.vae.vae import SpeechVAE
-from svae.recipe import from_tree, to_tree
+from svae.recipe import to_tree
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary, open_vocabulary
 from svae.text.vocabulary import Vocabulary
 
@@ -72,7 +72,7 @@ def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
 
 def structure(checkpoint: Checkpoint, kind: type) -> dict[str, Any]:
     """Return a checkpoint's structure, options that were added since it was written at their defaults."""
-    return to_tree(from_tree(kind, checkpoint.config["model"]))
+    return to_tree(checkpoint.section(kind))
 
 
 def _check_sizes(

@@ -17,7 +17,7 @@ from svae.data.order import (
     position_of,
     utterance_batches,
 )
-from svae.data.select import check_slots, select_utterances, unfit_utterances
+from svae.data.select import check_slots, select_utterances
 from svae.errors import DataError
 from svae.frames import num_frames
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary
@@ -214,7 +214,8 @@ def test_utterances_that_fit_no_batch_are_counted_by_reason():
         "shorter than 0.3 s": 1,
         "without text": 1,
     }
-    assert unfit_utterances(make_index(samples, ("long",)), **limits) == {
+    kept = make_index(samples, ("long",)).train
+    assert select_utterances(kept, **limits)[1] == {
         key: count for key, count in reasons.items() if key != "longer than 30 s"
     }
 
@@ -245,8 +246,6 @@ def test_utterances_with_more_text_than_frames_are_left_out_and_counted(
     usable, reasons = select_utterances(samples, **limits, vocabulary=vocabulary)
     assert [sample.text for sample in usable] == texts[1:]
     assert reasons == {"with more text than frames": 1}
-    found = unfit_utterances(make_index(samples, ()), **limits, vocabulary=vocabulary)
-    assert found == reasons
 
 
 def test_one_symbol_a_frame_always_fits_and_unknown_characters_are_refused_where_they_are_read():

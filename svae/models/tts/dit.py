@@ -18,6 +18,7 @@ from svae.frames import length_mask
 from svae.models.cpu.convolution import without_gradient
 from svae.models.cpu.linear import Linear, attend_bf16
 from svae.models.tts.text_tower import TextTower
+from svae.recipe import dit_problems
 
 TIME_CHANNELS = 256
 NORM_EPS = 1e-6
@@ -181,10 +182,7 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """The velocity network.
 
-    Args:
-        cfg: sizes and options.
-        vocab_size: number of symbols; ids 0 … vocab_size - 1, padding -1.
-        latent_dim: D.
+    The ids of symbols are 0 … vocab_size - 1, padding -1; latents have `latent_dim` channels.
 
     Raises:
         ConfigError: sizes that do not divide.
@@ -192,19 +190,9 @@ class DiT(nn.Module):
 
     def __init__(self, cfg: DiTConfig, vocab_size: int, latent_dim: int) -> None:
         super().__init__()
-        if cfg.dim % cfg.heads != 0 or (cfg.dim // cfg.heads) % 2 != 0:
-            raise ConfigError(
-                f"dit: dim {cfg.dim} / heads {cfg.heads} must be an even whole number (rotary pairs)"
-            )
-        if (
-            cfg.dim % cfg.conv_pos_groups != 0
-            or cfg.conv_pos_kernel % 2 == 0
-            or cfg.text_dim % 2 != 0
-        ):
-            raise ConfigError(
-                f"dit: dim {cfg.dim} must be a multiple of conv_pos_groups {cfg.conv_pos_groups}, "
-                f"conv_pos_kernel {cfg.conv_pos_kernel} odd and text_dim {cfg.text_dim} even"
-            )
+        problems = list(dit_problems(cfg))
+        if problems:
+            raise ConfigError("; ".join(problems))
         self.cfg = cfg
         self.vocab_size = vocab_size
         self.latent_dim = latent_dim
@@ -232,11 +220,7 @@ class DiT(nn.Module):
     ) -> Tensor:
         """Return the text tower's output (B, T, text_dim), which does not depend on t: compute once, use at every step.
 
-        Args:
-            tokens: (B, L), -1 = padding.
-            num_frames: T.
-            lengths: (B,) valid frames; None = all T.
-            drop_text: (B,) bool, True = without text.
+        Tokens (B, L), -1 = padding; `lengths` (B,), None: all frames are valid; `drop_text` (B,), True = without text.
         """
         mask = None if lengths is None else length_mask(lengths, num_frames)
         return self.text_tower(tokens, num_frames, mask, drop_text)

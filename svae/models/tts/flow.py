@@ -79,11 +79,8 @@ class FlowDraw:
 def infilling_span(lengths: Tensor, ratio: Tensor, position: Tensor, num_frames: int) -> Tensor:
     """Return the hidden frames (B, T), True = hidden.
 
-    Args:
-        lengths: (B,) valid frames.
-        ratio: (B,) part of the utterance to hide; at least one frame is.
-        position: (B,) in [0, 1), where the span lies between the utterance's start and end.
-        num_frames: T.
+    `ratio` (B,) is the part of the `lengths` (B,) to hide, at least one frame; `position` (B,) in [0, 1) is where the
+    span lies between the utterance's start and end.
     """
     size = (ratio * lengths).long().clamp(min=1)
     start = (position * (lengths - size)).long()

@@ -60,11 +60,7 @@ def integrate(
 ) -> Tensor:
     """Follow dx/dt = velocity(x, t) along `times` and return the last x; nothing in between is kept.
 
-    Args:
-        velocity: field at (x, t).
-        x: start.
-        times: grid, as from `time_grid`.
-        solver: `euler`, one evaluation a step, or `midpoint`, two.
+    `euler` evaluates the field once a step, `midpoint` twice.
     """
     for t, following in zip(times[:-1], times[1:], strict=True):
         step = following - t
@@ -119,13 +115,8 @@ def guided_velocity(
     v_text has the text but not the prompt, v_uncond neither. Those whose weights are not 0 go through the network as one
     batch: one with g = h = 0, two with g = h (then v = v_cond + g·(v_cond - v_uncond)), at most three.
 
-    Args:
-        model: the network.
-        condition: (B, D, T), the prompt.
-        tokens: (B, L), -1 = padding.
-        lengths: (B,) valid frames; None: all.
-        guidance_scale: g.
-        prompt_guidance: h; None: g, as F5-TTS does.
+    The prompt is `condition` (B, D, T); g is `guidance_scale`, and h `prompt_guidance`: None is g, as F5-TTS does.
+    Tokens (B, L) have -1 as padding; `lengths` (B,) None: all frames are valid.
 
     Source: multi-condition guidance of MegaTTS 3, arXiv 2502.18924; F5-TTS's training, which drops the prompt alone or both
         prompt and text, makes all three velocities.

@@ -180,7 +180,7 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
         "tokens": tokens,
         "init": base.named,
         "loader": {"num_workers": 0},
-        "dit": recipe.to_tree(recipe.from_tree(DiTConfig, base.checkpoint.config["model"])),
+        "dit": recipe.to_tree(base.checkpoint.section(DiTConfig)),
         "flow": {"drop_audio": 0.2, "drop_both": 0.1},
         "optimizer": {
             "learning_rate": 1e-3,

@@ -24,7 +24,6 @@ from svae.models.representation import kind_of
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import infilling_span, keyed_draws
 from svae.models.tts.sampler import guided_velocity, integrate, jump, student_velocity, time_grid
-from svae.recipe import from_tree
 from svae.synthesis.types import STUDENT, Sampling
 from svae.text.phonemes import open_vocabulary
 from svae.training.tts.objective import Known
@@ -222,7 +221,7 @@ def open_distillation(
     """
     assert config.distill is not None
     symbols = len(open_vocabulary(checkpoint.config["vocabulary"]))
-    cfg = from_tree(DiTConfig, checkpoint.config["model"])
+    cfg = checkpoint.section(DiTConfig)
     teacher = DiT(cfg, symbols, checkpoint.config["latent_dim"])
     load_strict(teacher, checkpoint.model_state(), checkpoint.folder)
     teacher = teacher.to(device).eval().requires_grad_(False)

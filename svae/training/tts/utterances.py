@@ -9,7 +9,7 @@ from rich.console import Console
 
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex, read_index
-from svae.data.select import unfit_utterances
+from svae.data.select import select_utterances
 from svae.data.timings import Timings
 from svae.errors import ConfigError, DataError
 from svae.text.vocabulary import Vocabulary
@@ -108,7 +108,7 @@ def report_left_out(
             f"{index.root}: nothing to train on: all {len(index.samples)} utterances are held out for validation.\n"
             "Run `svae prepare` with a smaller --validation, or on more data."
         )
-    reasons = unfit_utterances(index, **limits, vocabulary=vocabulary)
+    _, reasons = select_utterances(index.train, **limits, vocabulary=vocabulary)
     if not reasons:
         return
     text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
