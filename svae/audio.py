@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
+import math
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import soundfile
 import torch
+import torchaudio
 import torchaudio.functional as AF
 from torch import Tensor
 
 from svae.errors import DataError
+from svae.frames import ceil_div
 from svae.runtime.files import atomic_path
 
 SPEECH_RATE = 16000
 """Hz; what recognisers, speaker models and the aligner of phones hear."""
+
+FILTER_ZEROS, FILTER_ROLLOFF = 64, 0.9475937167399596
+"""Zero crossings on each side of the resampling filter, and where it begins to close as a share of half the lower rate."""
+MAX_FILTER_VALUES = 1_000_000
+"""4 MB, made in half a second. Of all pairs of usual rates (8 to 192 kHz and 11.025 to 176.4 kHz) none needs more than
+724,000."""
 
 
 class AudioError(DataError):
@@ -30,12 +41,16 @@ class AudioError(DataError):
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 """What audio is written as, by the suffix of the file."""
+AUDIO_SUFFIXES = tuple(
+    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .m4a .mp4 .aac .wma .webm .mka .mov .amr".split()
+)
+"""By which recordings are found in a folder; a file that is named is read whatever its suffix."""
 
 
 def load_audio(
     source: str | Path | BinaryIO, *, sample_rate: int | None = None, name: str | None = None
 ) -> tuple[Tensor, int]:
-    """Read an audio file of any format libsndfile knows as one channel.
+    """Read an audio file as one channel: by libsndfile, and what that does not know by FFmpeg (m4a, mp4, webm, wma, …).
 
     Args:
         source: a path, or an open binary file.
@@ -43,51 +58,84 @@ def load_audio(
         name: what error messages call the source; the path where None.
 
     Returns:
-        The waveform (1, S), float32, the mean of the channels, and its sample rate in Hz.
+        The waveform (1, S), float32, its channels mixed as `mix_channels` says, and its sample rate in Hz.
 
     Raises:
-        AudioError: (a DataError) missing, a folder, not audio, without samples, with NaN or infinite samples, or with
-            channels that cancel each other.
+        AudioError: (a DataError) missing, a folder, not audio, damaged, without samples, with NaN or infinite samples,
+            or with channels that cancel each other.
     """
     if isinstance(source, (str, Path)):
         label = str(source) if name is None else name
         _require_file(Path(source), label)
-        source = str(source)
+        with open(source, "rb") as file:
+            data, rate = _decode(str(source), file, label)
     else:
         label = "audio stream" if name is None else name
-    try:
-        data, rate = soundfile.read(source, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
-        raise AudioError(
-            f"{label}: cannot be read as audio ({_reason(error)}). Expected a file that libsndfile reads: "
-            "WAV, FLAC, Ogg/Opus, Ogg/Vorbis, MP3, AIFF, …",
-            "unreadable",
-        ) from error
+        data, rate = _decode(source, source, label)
     if data.shape[0] == 0:
         raise AudioError(
             f"{label}: the file holds zero samples. Expected at least one; record or export it again.",
             "empty",
         )
-    waveform = torch.from_numpy(np.ascontiguousarray(data.T)).mean(dim=0, keepdim=True)
-    broken = int((~torch.isfinite(waveform)).sum())
+    channels = torch.from_numpy(np.ascontiguousarray(data.T))
+    mean = channels.mean(dim=0, keepdim=True)
+    broken = int((~torch.isfinite(mean)).sum())
     if broken:
         raise AudioError(
-            f"{label}: {broken} of {waveform.shape[-1]} samples are NaN or infinite. Expected finite numbers "
+            f"{label}: {broken} of {mean.shape[-1]} samples are NaN or infinite. Expected finite numbers "
             "in [-1, 1]; export the file again, as 16-bit PCM for example.",
             "non-finite",
         )
-    if (
-        data.shape[1] > 1
-        and np.abs(data).max() > 1e-3
-        and float(waveform.abs().max()) < 1e-3 * np.abs(data).max()
-    ):
+    peak = float(channels.abs().max())
+    if len(channels) > 1 and peak > 1e-3 and float(mean.abs().max()) < 1e-3 * peak:
         raise AudioError(
-            f"{label}: its {data.shape[1]} channels cancel each other (opposite phases). Export one channel alone.",
+            f"{label}: its {len(channels)} channels cancel each other (opposite phases). Export one channel alone.",
             "cancelled",
         )
+    waveform = mix_channels(channels)
     if sample_rate is not None and rate != sample_rate:
         return resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
+
+
+def mix_channels(channels: Tensor) -> Tensor:
+    """Return (1, S), the channels (C, S) of a recording weighted by their energy, without their offsets.
+
+    A voice that is in one channel of two or six keeps its level, where the mean would lose 6 or 15 dB; channels that
+    are alike give their mean, to the bit. Where channels work against each other, so that the mixture is less than half
+    as strong as the strongest one, that one is taken alone.
+    """
+    mean = channels.mean(dim=0, keepdim=True)
+    energies = channels.double().var(dim=1, correction=0)
+    strongest = int(energies.argmax())
+    if len(channels) == 1 or energies[strongest] == 0 or bool((channels == channels[0]).all()):
+        return mean
+    weights = (energies / energies.sum()).float()
+    mixed = (weights[:, None] * channels).sum(dim=0, keepdim=True)
+    if float(mixed.double().var(correction=0)) < 0.25 * float(energies[strongest]):
+        return channels[strongest : strongest + 1]
+    return mixed
+
+
+def audio_seconds(path: str | Path) -> float:
+    """Return how long a file is without decoding it; 0 where that cannot be told, or it cannot be read.
+
+    Where headers only estimate the length, as those of many MP3s do, its pieces are counted, which may give a twentieth
+    of a second more than there is.
+    """
+    try:
+        info = soundfile.info(str(path))
+        if info.format not in _ESTIMATES_LENGTH and info.frames < UNKNOWN_FRAMES:
+            return info.frames / info.samplerate
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError):
+        pass
+    try:
+        with open(path, "rb") as file, _open_ffmpeg(file) as (container, stream):
+            if container.format.name in _STATES_LENGTH:
+                return _stated_seconds(container, stream)
+            return _counted_seconds(container, stream)
+    except (_NotDecoded, OSError):
+        return 0.0
 
 
 def save_audio(path: str | Path, waveform: Tensor, sample_rate: int) -> None:
@@ -142,6 +190,9 @@ def encode_flac(waveform: Tensor, sample_rate: int) -> bytes:
 def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
     """Change the sample rate of (..., S) with a long Kaiser-windowed sinc (the "kaiser_best" of resampy and librosa).
 
+    Its filter grows with the numbers in the reduced ratio of the rates: 441:160 is small, 44099:16000 takes gigabytes.
+    Such ratios go through soxr at its highest quality, on the CPU and without gradient; that filter is about as steep.
+
     Returns:
         (..., ceil(S * to_rate / from_rate)); the input itself where the rates are equal.
 
@@ -154,15 +205,47 @@ def resample(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
         )
     if from_rate == to_rate:
         return waveform
-    return AF.resample(
-        waveform,
-        from_rate,
-        to_rate,
-        lowpass_filter_width=64,
-        rolloff=0.9475937167399596,
-        resampling_method="sinc_interp_kaiser",
-        beta=14.769656459379492,
-    )
+    divisor = math.gcd(from_rate, to_rate)
+    before, after = from_rate // divisor, to_rate // divisor
+    half_width = FILTER_ZEROS * before / (min(before, after) * FILTER_ROLLOFF)
+    if after * (2 * half_width + before) > MAX_FILTER_VALUES:
+        return _resample_any(waveform, from_rate, to_rate)
+    return _resampler(before, after, waveform.dtype, waveform.device)(waveform)
+
+
+@functools.lru_cache(maxsize=16)
+def _resampler(
+    before: int, after: int, dtype: torch.dtype, device: torch.device
+) -> torch.nn.Module:
+    """Return a resampler with its filter; making that takes longer than using it on a sentence."""
+    # Kept beyond the caller's inference mode, whose tensors no gradient can pass. Made on the CPU, so that all devices
+    # have the same filter.
+    with torch.inference_mode(False):
+        return torchaudio.transforms.Resample(
+            before,
+            after,
+            resampling_method="sinc_interp_kaiser",
+            lowpass_filter_width=FILTER_ZEROS,
+            rolloff=FILTER_ROLLOFF,
+            beta=14.769656459379492,
+            dtype=dtype,
+        ).to(device)
+
+
+def _resample_any(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
+    """Resample between any rates in time and memory that depend on the length alone."""
+    import soxr
+
+    flat = waveform.detach().cpu().double().reshape(-1, waveform.shape[-1])
+    rows = [soxr.resample(row.numpy(), from_rate, to_rate, quality="VHQ") for row in flat]
+    samples = ceil_div(waveform.shape[-1] * to_rate, from_rate)
+    out = torch.zeros(len(rows), samples, dtype=torch.float64)
+    for line, row in zip(out, rows, strict=True):
+        length = min(
+            samples, len(row)
+        )  # soxr rounds the number of samples, which is one less or more
+        line[:length] = torch.from_numpy(row[:length])
+    return out.reshape(*waveform.shape[:-1], samples).to(waveform)
 
 
 def log_mel(
@@ -212,6 +295,144 @@ def _mel_filters(sample_rate: int, n_fft: int, n_mels: int) -> Tensor:
     return bank.T.contiguous()
 
 
+class _NotDecoded(Exception):
+    """FFmpeg cannot decode something; the message says why."""
+
+
+def _decode(source: str | BinaryIO, file: BinaryIO, label: str) -> tuple[np.ndarray, int]:
+    """Return the samples (S, C), float32, of a file and its sample rate in Hz.
+
+    Args:
+        source: what libsndfile opens, which for a path is faster than through Python.
+        file: the same, open, for FFmpeg.
+        label: what messages call it.
+    """
+    begin = file.tell() if file.seekable() else 0
+    try:
+        known = soundfile.SoundFile(source)
+    except (soundfile.SoundFileError, OSError, ValueError, TypeError) as error:
+        reason, cause = _reason(error), error
+    else:
+        # By FFmpeg of what libsndfile began to read only what that would not read to its end: FFmpeg passes over damage
+        # in silence.
+        try:
+            with known:
+                if _is_mistaken(known, file, begin):
+                    file.seek(begin)
+                    return _decode_ffmpeg(file)
+                if known.seekable():
+                    known.seek(
+                        0
+                    )  # as soundfile.read does: MP3s decode a little differently after it
+                return known.read(dtype="float32", always_2d=True), known.samplerate
+        except (soundfile.SoundFileError, _NotDecoded, OSError, ValueError) as error:
+            raise _unreadable(label, _reason(error)) from error
+    try:
+        if file.seekable():
+            file.seek(begin)
+        return _decode_ffmpeg(file)
+    except (_NotDecoded, OSError) as error:
+        raise _unreadable(label, f"libsndfile: {reason}; FFmpeg: {error}") from cause
+
+
+_ESTIMATES_LENGTH = ("MP3",)
+"""Formats of libsndfile whose length may be an estimate: by the bit rate at the beginning where an MP3 has no header of its
+encoder's, or that header is of the first of several files that were joined."""
+UNKNOWN_FRAMES = 2**40
+"""What a FLAC that was written to a pipe has as its length is beyond any recording's."""
+MP3_ENDS = 4 * 1152
+"""Samples that an encoder adds at both ends at most, and libsndfile leaves out."""
+
+
+def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool:
+    """Tell whether libsndfile would stop before the end of a file, since it takes it to be shorter, or to have no end.
+
+    Args:
+        known: as libsndfile opened it.
+        file: the same, maybe the one that libsndfile reads from; its position stays.
+        begin: where the recording begins in `file`.
+    """
+    if known.frames >= UNKNOWN_FRAMES:
+        return True
+    if known.format not in _ESTIMATES_LENGTH or not file.seekable():
+        return False
+    position = file.tell()
+    file.seek(begin)
+    try:
+        with _open_ffmpeg(file) as (container, stream):
+            stated = _stated_seconds(container, stream) * known.samplerate
+            counted = _counted_seconds(container, stream) * known.samplerate
+    except _NotDecoded:
+        return False
+    finally:
+        file.seek(position)
+    # An encoder's header says what it added at both ends, and both libraries leave that out.
+    agree = abs(stated - known.frames) <= 2 and counted - known.frames <= MP3_ENDS
+    return known.frames < round(counted) and not agree
+
+
+def _unreadable(label: str, reason: str) -> AudioError:
+    return AudioError(
+        f"{label}: cannot be read as audio ({reason}). Expected a whole file that libsndfile or FFmpeg reads: "
+        "WAV, FLAC, MP3, Ogg, AIFF, M4A, MP4, WebM, WMA, …",
+        "unreadable",
+    )
+
+
+def _decode_ffmpeg(file: BinaryIO) -> tuple[np.ndarray, int]:
+    """Return the samples (S, C) of the first audio track, and its rate. Raises _NotDecoded."""
+    with _open_ffmpeg(file) as (container, stream):
+        from av import AudioResampler
+
+        resampler = AudioResampler(format="fltp")  # only the type of the samples changes
+        pieces, rate = [], stream.rate
+        for frame in container.decode(stream):
+            rate = frame.sample_rate
+            pieces += [piece.to_ndarray() for piece in resampler.resample(frame)]
+        samples = np.concatenate(pieces, axis=1).T if pieces else np.zeros((0, 1), np.float32)
+        stated, found = _stated_seconds(container, stream), len(samples) / rate
+        # Such files end in whole frames, and some writers count what is played only.
+        if container.format.name in _STATES_LENGTH and found < 0.98 * stated - 0.2:
+            raise _NotDecoded(f"it breaks off after {found:.2f} of {stated:.2f} s")
+        return samples, rate
+
+
+_STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf")
+"""FFmpeg's names of containers whose header says how long they are; the length of others is an estimate."""
+
+
+@contextlib.contextmanager
+def _open_ffmpeg(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
+    """Give the container that a file is, for FFmpeg, and its first audio track. Raises _NotDecoded, in the block too."""
+    try:
+        import av  # its libraries are large, and most recordings do without them
+    except ImportError as error:
+        raise _NotDecoded(f"PyAV cannot be loaded ({error}): pip install av") from error
+    try:
+        # No protocols: a playlist could otherwise open any other file or address.
+        with av.open(file, container_options={"protocol_whitelist": "none"}) as container:
+            if not container.streams.audio:
+                raise _NotDecoded("it holds no audio track")
+            yield container, container.streams.audio[0]
+    except (av.FFmpegError, ValueError, IndexError, UnicodeError) as error:
+        raise _NotDecoded(_reason(error)) from error
+
+
+def _stated_seconds(container: Any, stream: Any) -> float:
+    """Return how long an audio track says it is; 0 where it does not."""
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if container.duration and len(container.streams) == 1:
+        return container.duration / 1e6
+    return 0.0
+
+
+def _counted_seconds(container: Any, stream: Any) -> float:
+    """Return how long an audio track is by adding up its pieces, without decoding them; reads to the end."""
+    pieces = sum(packet.duration or 0 for packet in container.demux(stream))
+    return float(pieces * stream.time_base)
+
+
 def _require_file(path: Path, label: str) -> None:
     if path.is_dir():
         raise AudioError(f"{label}: is a folder. Expected an audio file.", "unreadable")
@@ -222,7 +443,7 @@ def _require_file(path: Path, label: str) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Reduce an error of soundfile to what is not the file's name."""
+    """Reduce an error of soundfile or FFmpeg to what is not the file's name."""
     text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
     return text.strip().rstrip(".") or type(error).__name__
 

@@ -7,12 +7,16 @@ Layout (docs/checkpoint.md):
       model.safetensors    EMA weights: what synthesis and evaluation load
       training/state.pt    raw weights, discriminator, optimizers: only for resuming, may be deleted
       vae/                 (kind `tts`) the VAE checkpoint whose latents were learned
+      prompt.safetensors   (where the model has a voice of its own) the recording it speaks like
+
+An `adapter` holds in model.safetensors only what is added to the weights of a `tts` checkpoint, which it names as `base`.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,9 +34,12 @@ FORMAT = 1
 REQUIRED = {
     "vae": ("teacher_dim", "sample_rate", "hop_length", "latent_mean"),
     "tts": ("vocabulary", "latent_dim", "sample_rate", "hop_length"),
+    "adapter": ("base", "scale"),
 }
 """Fields of config.json, by kind, beside those that every checkpoint has."""
-Kind = Literal["vae", "tts"]
+Kind = Literal["vae", "tts", "adapter"]
+OPTIONS = {"vae": "--vae", "tts": "--model", "adapter": "--model"}
+"""The option that takes a checkpoint, by kind."""
 EMBEDDED = "embedded"
 """In place of a path: the small model that travels in the package."""
 
@@ -46,7 +53,7 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """`vae` or `tts`."""
+        """`vae`, `tts` or `adapter`."""
         return self.config["kind"]
 
     @property
@@ -115,6 +122,7 @@ def write_checkpoint(
     training_state: dict[str, Any] | None = None,
     vae_folder: Path | None = None,
     more: dict[str, dict[str, Tensor]] | None = None,
+    copied: Sequence[Path] = (),
 ) -> Checkpoint:
     """Write a checkpoint, whole or not at all.
 
@@ -125,12 +133,14 @@ def write_checkpoint(
         training_state: tensors and plain values for resuming.
         vae_folder: a VAE checkpoint to copy in (without its training state).
         more: file name → tensors of further safetensors files.
+        copied: further files that it gets a copy of.
 
     Raises:
         CheckpointError: it cannot be written, as on a full disk. What was written of it is removed.
     """
     try:
-        return _write_checkpoint(folder, config, model_state, training_state, vae_folder, more)
+        states = {"model.safetensors": model_state} | (more or {})
+        return _write_checkpoint(folder, config, states, training_state, vae_folder, copied)
     except (OSError, SafetensorError, RuntimeError) as error:
         # safetensors and torch tell a full disk in classes and words of their own.
         if isinstance(error, RuntimeError) and not _is_write_error(error):
@@ -158,12 +168,11 @@ def _existing(path: Path) -> Path:
 def _write_checkpoint(
     folder: Path,
     config: dict[str, Any],
-    model_state: dict[str, Tensor],
+    states: dict[str, dict[str, Tensor]],
     training_state: dict[str, Any] | None,
     vae_folder: Path | None,
-    more: dict[str, dict[str, Tensor]] | None,
+    copied: Sequence[Path],
 ) -> Checkpoint:
-    states = {"model.safetensors": model_state} | (more or {})
     with atomic_folder(folder) as temporary:
         for name, state in states.items():
             tensors = {k: v.detach().cpu().contiguous() for k, v in state.items()}
@@ -173,7 +182,10 @@ def _write_checkpoint(
             torch.save(training_state, temporary / "training" / "state.pt")
         if vae_folder is not None:
             copy_weights(vae_folder, temporary / "vae")
-        files = {name: file_sha256(temporary / name) for name in states}
+        for path in copied:
+            shutil.copyfile(path, temporary / path.name)
+        names = (*states, *(path.name for path in copied))
+        files = {name: file_sha256(temporary / name) for name in names}
         config = {"format": FORMAT, **config, "files": files}
         write_text(temporary / "config.json", json.dumps(config, indent=2) + "\n")
     return Checkpoint(folder, config)
@@ -185,19 +197,22 @@ def copy_weights(checkpoint: Path, folder: Path) -> None:
     shutil.copytree(checkpoint, folder, ignore=without_training, dirs_exist_ok=True)
 
 
-def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
-    """Open a checkpoint folder, the latest checkpoint of a run folder, or the small model in the package (`embedded`).
+def open_checkpoint(path: str | Path, *, kind: Kind, or_adapter: bool = False) -> Checkpoint:
+    """Open a checkpoint folder, the best or latest checkpoint of a run folder, or the small model in the package (`embedded`).
+
+    Args:
+        path: the folder.
+        kind: what is expected there.
+        or_adapter: whether an adapter, which needs its base, will do too.
 
     Raises:
         CheckpointError: nothing there, another kind, another format, or files missing.
     """
-    folder = (
-        {"tts": asset_path("tts"), "vae": asset_path("tts", "vae")}[kind]
-        if str(path) == EMBEDDED
-        else Path(path)
-    )
+    folder = Path(path)
+    if str(path) == EMBEDDED:
+        folder = asset_path("tts", "vae") if kind == "vae" else asset_path("tts")
     if not (folder / "config.json").is_file():
-        latest = latest_checkpoint(folder)
+        latest = best_checkpoint(folder) or latest_checkpoint(folder)
         if latest is None:
             raise CheckpointError(
                 f"{folder}: no {kind} checkpoint here: expected a folder with config.json and model.safetensors, or a "
@@ -221,10 +236,10 @@ def open_checkpoint(path: str | Path, *, kind: Kind) -> Checkpoint:
         raise CheckpointError(
             f"{folder}: checkpoint format {version}, but this svae reads format {FORMAT}"
         )
-    if found != kind:
-        option = {"vae": "--vae", "tts": "--model"}[found]
+    if found != kind and not (or_adapter and found == "adapter"):
+        whole = "; `svae adapt … --merge` makes a whole model of it" if found == "adapter" else ""
         raise CheckpointError(
-            f"{folder}: this is a {found} checkpoint ({option}), but a {kind} checkpoint is needed here"
+            f"{folder}: this is a {found} checkpoint ({OPTIONS[found]}), but a {kind} checkpoint is needed here{whole}"
         )
     if not (folder / "model.safetensors").is_file():
         raise CheckpointError(f"{folder}: model.safetensors is missing; copy the checkpoint again")
@@ -237,7 +252,16 @@ def latest_checkpoint(run: Path) -> Path | None:
     Raises:
         CheckpointError: it names no checkpoint. Taken for none, the run would be begun anew, over what is there.
     """
-    pointer = run / "checkpoints" / "latest"
+    return _named_checkpoint(run, "latest")
+
+
+def best_checkpoint(run: Path) -> Path | None:
+    """Return the folder that `checkpoints/best` of a run names, or None where there is no such file; raises as above."""
+    return _named_checkpoint(run, "best")
+
+
+def _named_checkpoint(run: Path, name_of: str) -> Path | None:
+    pointer = run / "checkpoints" / name_of
     if not pointer.is_file():
         return None
     name = pointer.read_bytes().decode("utf-8", errors="replace").strip()
@@ -261,12 +285,17 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:08d}"
 
 
+def mark_best(run: Path, step: int) -> None:
+    """Point `checkpoints/best` at a step: who opens the run gets that checkpoint, and `publish` keeps it."""
+    write_text(run / "checkpoints" / "best", checkpoint_folder(run, step).name + "\n")
+
+
 def publish(run: Path, step: int, *, keep: int) -> None:
-    """Point `checkpoints/latest` at a step and delete all but the newest `keep` checkpoints."""
+    """Point `checkpoints/latest` at a step and delete all but the newest `keep` checkpoints and the best one."""
     checkpoints = run / "checkpoints"
     write_text(checkpoints / "latest", checkpoint_folder(run, step).name + "\n")
     for old in sorted(checkpoints.glob("step-*"))[: -max(keep, 1)]:
-        if old != checkpoint_folder(run, step):
+        if old not in (checkpoint_folder(run, step), best_checkpoint(run)):
             shutil.rmtree(old)
     remove_leftovers(checkpoints)
     for leftover in checkpoints.glob(".step-*.tmp"):  # of a killed write, as named until 2026-11

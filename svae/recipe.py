@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from annotated_types import Ge, Gt, Le
 
 from svae.config import (
+    AdaptConfig,
     BigVGANConfig,
     DiTConfig,
     SourceFilterConfig,
@@ -24,7 +25,7 @@ from svae.config import (
 )
 from svae.errors import ConfigError
 
-Config = TypeVar("Config", VAETrainConfig, TTSTrainConfig)
+Config = TypeVar("Config", VAETrainConfig, AdaptConfig, TTSTrainConfig)
 
 BOUND_ERRORS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 """Pydantic's names of the problems that `WORDS` says as a whole; pydantic names only the side that a number is beyond."""
@@ -91,13 +92,15 @@ def load(cls: type[Config], name: str, overrides: Sequence[str] = ()) -> Config:
     path = find_recipe(name)
     tree = _read_yaml(path)
     tree.pop(HISTORY, None)
+    return build(cls, tree, where=f"recipe {path}", overrides=overrides)
+
+
+def build(
+    cls: type[Config], tree: dict[str, Any], *, where: str, overrides: Sequence[str] = ()
+) -> Config:
+    """Turn a plain tree (as read from YAML or JSON) into the dataclass; `where` starts the error message."""
     for override in overrides:
         _apply_override(tree, override)
-    return build(cls, tree, where=f"recipe {path}")
-
-
-def build(cls: type[Config], tree: dict[str, Any], *, where: str) -> Config:
-    """Turn a plain tree (as read from YAML or JSON) into the dataclass; `where` starts the error message."""
     field_problems: list[str]
     config, field_problems = _validate(cls, tree)
     problems = [*_unknown_keys(cls, tree, ""), *field_problems]
@@ -203,8 +206,14 @@ def _unknown_keys(cls: type, tree: dict[str, Any], prefix: str) -> Iterator[str]
             close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
             advice = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(names)}"
             yield f"{prefix}{key}: unknown key; {advice}"
-        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
-            yield from _unknown_keys(hints[key], value, f"{prefix}{key}.")
+        elif (section := _section(hints[key])) is not None and isinstance(value, dict):
+            yield from _unknown_keys(section, value, f"{prefix}{key}.")
+
+
+def _section(hint: Any) -> type | None:
+    """Return the dataclass of a field that holds a section, also of one that may be null."""
+    kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+    return typing.cast(type, kinds[0]) if kinds else None
 
 
 def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, list[str]]:
@@ -238,8 +247,8 @@ def _expected(cls: type, places: list[str]) -> str | None:
     """Return what the bounds of the field at this place ask for, if there are words for them."""
     hint: Any = cls
     for name in places:
-        if dataclasses.is_dataclass(hint):
-            hint = typing.get_type_hints(hint, include_extras=True)[name]
+        if (section := _section(hint)) is not None:
+            hint = typing.get_type_hints(section, include_extras=True)[name]
     return WORDS.get(frozenset(bounds_of(hint)))
 
 
@@ -281,8 +290,23 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
             "a folder of `svae align`" if config.data.timings is None else "tokens: frame-phonemes"
         )
         yield f"data.timings: {config.data.timings!r} with tokens: {config.tokens}; expected {wanted}"
+    yield from _student_problems(config)
     if config.min_seconds >= config.max_seconds:
         yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"
+
+
+def _student_problems(config: TTSTrainConfig) -> Iterator[str]:
+    if config.distill is None:
+        if config.dit.interval:
+            yield "dit.interval: is for students; `svae distill RUN` sets it"
+        return
+    steps = config.distill.steps
+    if not steps or len(set(steps)) < len(steps):
+        yield f"distill.steps: needs different numbers of steps, at least one, got {list(steps)}"
+    if config.distill.teacher is not None and not config.dit.interval:
+        yield "dit.interval: a student needs it; `svae distill RUN` sets it"
+    if config.init is not None:
+        yield f"init: a student starts from its teacher; leave out {config.init!r}"
 
 
 def _vae_problems(vae: VAEConfig) -> Iterator[str]:

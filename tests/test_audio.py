@@ -11,6 +11,7 @@ import soundfile
 import torch
 import torchaudio
 
+from svae import audio
 from svae.audio import encode_flac, load_audio, log_mel, pcm16, resample, save_audio
 from svae.errors import DataError
 
@@ -84,6 +85,67 @@ def test_resampling_keeps_a_tone(tmp_path, from_rate, to_rate):
 
 def test_resampling_removes_what_the_new_rate_cannot_hold():
     assert resample(tone(10000, 24000), 24000, 16000)[0, 1000:-1000].abs().max() < 1e-3
+
+
+ODD_RATES = (7999, 11111, 22254, 22255, 37799, 44099, 44101, 47999, 95999, 191999, 1_000_003)
+
+
+@pytest.mark.parametrize("rate", ODD_RATES)
+def test_any_rate_is_resampled_with_a_small_filter(rate, monkeypatch):
+    # The filter that grows with the rates would take gigabytes: it must not even be begun.
+    monkeypatch.setattr(audio, "_resampler", None)
+    for wanted in (16000, 24000):
+        source = tone(1000, rate)
+        got, expected = resample(source, rate, wanted), tone(1000, wanted)
+        assert got.dtype == torch.float32
+        assert got.shape == (1, -(-source.shape[1] * wanted // rate))
+        middle = slice(wanted // 10, -wanted // 10 - 10)
+        assert (got[:, : expected.shape[1]] - expected[:, : got.shape[1]])[
+            0, middle
+        ].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("rate", [rate for rate in ODD_RATES if rate > 20000])
+@pytest.mark.parametrize("hertz", [8400, 9000, 10000])
+def test_no_rate_lets_through_what_the_new_one_cannot_hold(rate, hertz):
+    assert resample(tone(hertz, rate), rate, 16000)[0, 1000:-1000].abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 100, 101])
+@pytest.mark.parametrize("rate", [7, 997, 44099, 44100])
+def test_lengths_round_up_and_the_other_dimensions_stay(rate, samples):
+    got = resample(torch.rand(2, 3, samples), rate, 16000)
+    assert got.shape == (2, 3, -(-samples * 16000 // rate))
+
+
+USUAL_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 88200, 96000, 176400, 192000)  # fmt: skip
+
+
+def test_usual_rates_keep_the_filter_they_had(monkeypatch):
+    monkeypatch.setattr(audio, "_resample_any", None)
+    for before in USUAL_RATES:
+        for after in (16000, 24000):
+            if before != after:
+                waveform = torch.randn(1, 400, generator=torch.Generator().manual_seed(before))
+                expected = torchaudio.functional.resample(
+                    waveform, before, after, lowpass_filter_width=64, rolloff=0.9475937167399596,
+                    resampling_method="sinc_interp_kaiser", beta=14.769656459379492,
+                )  # fmt: skip
+                assert torch.equal(resample(waveform, before, after), expected)
+
+
+def test_the_filter_goes_where_the_waveform_is():
+    waveform = torch.empty(1, 2400, device="meta")  # any device but the CPU
+    assert resample(waveform, 24000, 16000).device == waveform.device
+
+
+def test_a_filter_made_without_gradients_lets_them_pass_later():
+    audio._resampler.cache_clear()
+    with torch.inference_mode():
+        resample(tone(440, 24000), 24000, 16000)
+    waveform = tone(440, 24000).requires_grad_()
+    resample(waveform, 24000, 16000).square().sum().backward()
+    assert waveform.grad.abs().sum() > 0
 
 
 def test_resampling_to_the_same_rate_returns_the_input():

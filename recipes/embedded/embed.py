@@ -18,6 +18,7 @@ import torch
 from svae.assets import asset_path
 from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
+from svae.synthesis.types import STUDENT
 from svae.training.warm_start import structure
 
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
@@ -80,11 +81,9 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
         }
         small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(weights))
         config = {k: v for k, v in model.config.items() if k not in ("files", "format")}
-        own = {
-            "description": DESCRIPTION,
-            "num_steps": NUM_STEPS,
-            "prompt_guidance": PROMPT_GUIDANCE,
-        }
+        own: dict[str, object] = {"description": DESCRIPTION}
+        if STUDENT not in config:  # which has steps and guidance of its own
+            own |= {"num_steps": NUM_STEPS, "prompt_guidance": PROMPT_GUIDANCE}
         config |= own | {"vae_hash": small.hash}
         more = (
             {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None

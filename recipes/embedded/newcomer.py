@@ -26,7 +26,7 @@ from svae.judges.wer import word_errors
 from svae.judges.wer import zipvoice_english as plain
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import SynthesizeOptions
-from svae.synthesis.reference import FRAME_SECONDS, silent_frames
+from svae.synthesis.trim import FRAME_SECONDS, silent_frames
 from texts import lines
 
 END_SECONDS = 0.01

@@ -1,16 +1,16 @@
-"""Which recorded people the embedded models learn from, and which only judge them.
+"""Choose what the embedded voice learns from people's recordings, and list whose recordings these are.
 
-A folder of recordings with `metadata.jsonl` (audio, speaker, corpus, duration): LibriSpeech, speechocean762 and Picovoice's
-commands, all under licences that allow models to be made and passed on.
+    python recipes/embedded/people.py --root ../shared/data/real-speech --out data/people
 
-    python recipes/embedded/people.py DIR data/people/list.jsonl        # the list that ge2e.py reads
+`--root` holds `metadata.jsonl`, one object a line: audio (path within the root), text, speaker, corpus, licence, duration
+(seconds), snr_db, and where known check (1: a recogniser picked this text out of others) and uncertain (the text is). Writes
 
-Parts:
+- `vae.jsonl` and `tts.jsonl` for `svae prepare jsonl`: rows of a corpus that weighs more are repeated, each with its own link,
+- `dev.jsonl`, for `svae evaluate --reconstruction --list`: one clip of each held-out speaker,
+- `dev-tts.jsonl`, for `svae evaluate --list`: each of these voices with the words of the next,
+- `LICENCES.md`: hours, licence and source of each corpus, for the cards of what is trained.
 
-    train       LibriSpeech train-clean-100 and speechocean762 but for those below; Picovoice's speakers have no names
-    dev         20 readers of LibriSpeech train-clean-100, chosen by a hash, one clip each; `dev-halves`: its two halves
-    held-out    about 15 % of speechocean762's adults and children, chosen by a hash
-    judge       LibriSpeech test-other, for judging alone
+What is left out, and why, is printed and counted. The same input gives the same files.
 """
 
 from __future__ import annotations
@@ -18,112 +18,188 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import soundfile
-import torch
-from torch import Tensor
 
-SAMPLE_RATE = 16000
-DEV_READERS = 20
-DEV_SECONDS = (4, 12)
-HELD_OUT_PERCENT = 15
-_TRAIN, _JUDGE = "librispeech-train-clean-100", "librispeech-test-other"
-_NAMED = ("speechocean762-adult", "speechocean762-child")
+Row = dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Clip:
-    """One recording, or a piece of one."""
+@dataclass(frozen=True)
+class Corpus:
+    """How a corpus is used, and whose it is."""
 
-    audio: str
-    """Path, and `#START-END` in seconds for a piece: a name in the list for ge2e.py."""
-    speaker: str
-    """Empty where the corpus does not say who speaks."""
-    corpus: str
-    part: str
-    """`train`, `dev`, `dev-halves`, `held-out`, `judge`."""
-
-    def load(self) -> Tensor:
-        """Read the samples (S,), int16 at 16 kHz. Raises ValueError for another rate."""
-        path, _, piece = self.audio.partition("#")
-        samples, rate = soundfile.read(path, dtype="int16")
-        if rate != SAMPLE_RATE:
-            raise ValueError(f"{path}: {rate} Hz, expected {SAMPLE_RATE}")
-        if piece:
-            start, end = (round(float(second) * rate) for second in piece.split("-"))
-            samples = samples[start:end]
-        return torch.from_numpy(samples)
+    source: str
+    vae_repeats: int
+    """Rows an utterance has in `vae.jsonl`, of which training takes a crop of about a second each."""
+    tts_repeats: int
+    """Rows in `tts.jsonl`, each a whole utterance an epoch."""
+    vae_snr: float
+    """Least ratio in dB of loud to quiet frames (90th and 10th percentile) for the VAE, which copies noise too."""
+    tts_snr: float
 
 
-def people(root: Path) -> list[Clip]:
-    """List every recording below `root`; the dev clips come whole and as two halves, so that each reader has a pair."""
-    rows = [
-        json.loads(line)
-        for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    dev = dev_readers(rows)
-    clips = []
+CORPORA = {
+    "librispeech-train-clean-100": Corpus(
+        "LibriSpeech, V. Panayotov et al. 2015, openslr.org/12", 16, 4, 20.0, 20.0
+    ),
+    "picovoice-speech-to-intent": Corpus(
+        "Picovoice, github.com/Picovoice/speech-to-intent-benchmark", 2, 1, 30.0, 28.0
+    ),
+    "speechocean762-adult": Corpus(
+        "speechocean762, J. Zhang et al. 2021, openslr.org/101", 1, 1, 34.0, 30.0
+    ),
+}
+"""What is learned from. Children and wake words did not sound like anyone's voice in trials; test sets only judge."""
+HELD_OUT_FROM = "librispeech-train-clean-100"
+HELD_OUT_SPEAKERS = 20
+HELD_OUT_SECONDS = (4.0, 12.0)
+CLIPPED = 0.985
+"""Of full scale: samples above count as clipped."""
+MAX_CLIPPED = 1e-4
+MIN_SECONDS = {"vae": 1.2, "tts": 0.8}
+
+
+def held_out(rows: list[Row]) -> list[Row]:
+    """Return the development clips: those speakers' whose names have the least hashes."""
+    low, high = HELD_OUT_SECONDS
+    of_corpus = [row for row in rows if row["corpus"] == HELD_OUT_FROM]
+    of_corpus.sort(key=lambda row: hashlib.sha256(f"dev {row['speaker']}".encode()).hexdigest())
+    return [row for row in of_corpus if low <= row["duration"] <= high][:HELD_OUT_SPEAKERS]
+
+
+def reason_against(row: Row, use: str, corpus: Corpus, clipped: float) -> str | None:
+    """Say why `use` (vae or tts) leaves a recording out, or None.
+
+    Args:
+        row: Of metadata.jsonl.
+        use: The VAE needs clean sound, the TTS also a text that is surely what is said.
+        corpus: Its rules.
+        clipped: Share of clipped samples.
+    """
+    if row["duration"] < MIN_SECONDS[use]:
+        return "too short"
+    if row["snr_db"] < (corpus.vae_snr if use == "vae" else corpus.tts_snr):
+        return "noisy"
+    if clipped > MAX_CLIPPED:
+        return "clipped"
+    if use == "vae":
+        return None
+    if not row["text"] or row.get("uncertain"):
+        return "text uncertain"
+    if row.get("check") != 1 and row["corpus"].startswith("speechocean"):
+        return "text uncertain"  # prompts that were not always read
+    return None
+
+
+def share_clipped(path: Path) -> float:
+    """Return the share of clipped samples of a recording."""
+    samples, _ = soundfile.read(path, dtype="float32")
+    return float((np.abs(samples) > CLIPPED).mean())
+
+
+def link(source: Path, target: Path) -> Path:
+    """Make `target` a link to a recording and return it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    target.symlink_to(source.resolve())
+    return target
+
+
+def choose(root: Path, out: Path) -> None:
+    """Write the lists and the licences; print hours and what was left out."""
+    lines = (root / "metadata.jsonl").read_text(encoding="utf-8").split("\n")
+    rows = [json.loads(line) for line in lines if line]
+    dev = held_out(rows)
+    held = {row["speaker"] for row in dev}
+    out.mkdir(parents=True, exist_ok=True)
+    write_rows(out / "dev.jsonl", [reconstruction(row, root) for row in dev])
+    write_rows(
+        out / "dev-tts.jsonl",
+        [cloning(row, other, root) for row, other in zip(dev, dev[1:] + dev[:1], strict=True)],
+    )
+    hours: Counter[tuple[str, str]] = Counter()
+    left_out: Counter[tuple[str, str, str]] = Counter()
+    chosen: dict[str, list[Row]] = {"vae": [], "tts": []}
     for row in rows:
-        part = _part(row, dev)
-        whole = Clip(
-            audio=str(root / row["audio"]),
-            speaker=row["speaker"],
-            corpus=row["corpus"],
-            part=part,
+        corpus = CORPORA.get(row["corpus"])
+        if corpus is None or row["speaker"] in held:
+            continue
+        source = root / row["audio"]
+        clipped = share_clipped(source)
+        for use, kept in chosen.items():
+            reason = reason_against(row, use, corpus, clipped)
+            if reason is not None:
+                left_out[row["corpus"], use, reason] += 1
+                continue
+            hours[row["corpus"], use] += row["duration"] / 3600
+            for copy in range(corpus.vae_repeats if use == "vae" else corpus.tts_repeats):
+                name = f"{source.stem}-{copy}{source.suffix}"
+                audio = link(source, out / "audio" / row["corpus"] / name)
+                kept.append(
+                    {
+                        "audio": str(audio.absolute()),
+                        "text": row["text"] or "none",
+                        "speaker": row["speaker"] or row["corpus"],
+                    }
+                )
+    for use, kept in chosen.items():
+        write_rows(out / f"{use}.jsonl", kept)
+    licences = {row["corpus"]: row["licence"] for row in rows}
+    table = ["| corpus | hours (VAE, TTS) | licence | source |", "|---|---|---|---|"]
+    for name, corpus in CORPORA.items():
+        amounts = ", ".join(f"{hours[name, use]:.2f}" for use in chosen)
+        table.append(
+            f"| {name} | {amounts} | {licences.get(name, 'not there')} | {corpus.source} |"
         )
-        clips.append(whole)
-        if part == "dev":
-            half, end = row["duration"] / 2, row["duration"]
-            clips += [
-                replace(whole, audio=f"{whole.audio}#{piece}", part="dev-halves")
-                for piece in (f"0.000-{half:.3f}", f"{half:.3f}-{end:.3f}")
-            ]
-    return clips
+    (out / "LICENCES.md").write_text("\n".join(table) + "\n", encoding="utf-8")
+    print("\n".join(table))
+    for (name, use, reason), count in sorted(left_out.items()):
+        print(f"left out of {use}: {count} of {name}, {reason}")
+    print(f"{len(dev)} speakers held out: {out / 'dev.jsonl'}")
 
 
-def dev_readers(rows: Iterable[dict]) -> set[str]:
-    """Return the readers of train-clean-100 on whom choices are made."""
-    low, high = DEV_SECONDS
-    fitting = [r for r in rows if r["corpus"] == _TRAIN and low <= r["duration"] <= high]
+def reconstruction(row: Row, root: Path) -> Row:
+    """Return a row of a list whose recording is to be reconstructed."""
+    audio = str((root / row["audio"]).resolve())
     return {
-        row["speaker"]
-        for row in sorted(fitting, key=lambda row: _digest(f"dev {row['speaker']}"))[:DEV_READERS]
+        "id": Path(audio).stem,
+        "text": row["text"],
+        "target": audio,
+        "speaker": row["speaker"],
     }
 
 
-def write_list(clips: Iterable[Clip], path: Path) -> None:
-    """Write the list that ge2e.py reads."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines = "".join(json.dumps({"audio": str(Path(c.audio).absolute())}) + "\n" for c in clips)
-    path.write_text(lines, encoding="utf-8")
+def cloning(prompt: Row, other: Row, root: Path) -> Row:
+    """Return a row of a list in which one speaker's voice says another's words."""
+    audio = str((root / prompt["audio"]).resolve())
+    return {
+        "id": Path(audio).stem,
+        "text": other["text"],
+        "ref": audio,
+        "ref_text": prompt["text"],
+        "speaker": prompt["speaker"],
+    }
 
 
-def _part(row: dict, dev: set[str]) -> str:
-    if row["corpus"] == _JUDGE:
-        return "judge"
-    if row["corpus"] == _TRAIN and row["speaker"] in dev:
-        # A reader has one clip here; of one with several, all are left out of training.
-        return "dev"
-    number = int(_digest(f"person:{row['speaker']}"), 16)
-    return "held-out" if row["corpus"] in _NAMED and number % 100 < HELD_OUT_PERCENT else "train"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def write_rows(path: Path, rows: list[Row]) -> None:
+    """Write one JSON object a line."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
 def main() -> None:
-    """Read the command line and write the list."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", type=Path)
-    parser.add_argument("list", type=Path)
+    parser.add_argument("--root", type=Path, required=True, help="folder with metadata.jsonl")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
     args = parser.parse_args()
-    write_list(people(args.root), args.list)
+    choose(args.root, args.out)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import torch
 import torchaudio.functional
 from torch import Tensor
 
-from people import SAMPLE_RATE, Clip, people
 from recording import COLOUR_DB, COLOUR_TERMS
+from speaker_people import SAMPLE_RATE, Clip, people
 
 # ----------------------------------------------------------------------------------------------- in memory
 

@@ -18,8 +18,8 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import ECAPA_TDNN
 from torch import Tensor
 
-from people import SAMPLE_RATE, Clip, people
 from speaker_data import Speakers, load_people, read_ge2e
+from speaker_people import SAMPLE_RATE, Clip, people
 from svae.evaluation.statistics import CONFIDENCE, FEW_UNITS, group_numbers, resampling_counts
 
 FEATURES = {
@@ -199,7 +199,7 @@ def main() -> None:
     )
     parser.add_argument("model", help="folder of a stored network, or ge2e")
     parser.add_argument(
-        "--people", type=Path, required=True, help="recordings of people (people.py)"
+        "--people", type=Path, required=True, help="recordings of people (speaker_people.py)"
     )
     parser.add_argument("--ge2e", type=Path, required=True, help="what ge2e.py says of them")
     args = parser.parse_args()

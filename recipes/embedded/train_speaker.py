@@ -4,7 +4,7 @@
     python recipes/embedded/train_speaker.py --people DIR --ge2e data/people/ge2e.npz --init out/speaker-synthetic
     python recipes/embedded/train_speaker.py --people DIR --ge2e data/people/ge2e.npz --score      # what is in --out, again
 
-DIR is what people.py describes, and ge2e.npz what ge2e.py makes of its list. Writes `embedding_model.safetensors` (float16) and
+DIR is what speaker_people.py describes, and ge2e.npz what ge2e.py makes of its list. Writes `embedding_model.safetensors` (float16) and
 `config.json` with everything needed to rebuild the network and its features. The scores of speaker_scores.py are measured on
 the stored weights and written there.
 """
@@ -33,7 +33,6 @@ from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from torch import Tensor
 
 from corpus import ASSETS, SAMPLE_RATE, deal, make_corpus
-from people import Clip, people
 from speaker_data import (
     Source,
     Speakers,
@@ -43,6 +42,7 @@ from speaker_data import (
     read_ge2e,
     training_sources,
 )
+from speaker_people import Clip, people
 from speaker_scores import FEATURES, embed_all, equal_error_rate, features, load, score_people
 from voices import select_voices
 
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument(
         "--people",
         type=Path,
-        help="recordings of people (people.py); without: synthetic voices alone",
+        help="recordings of people (speaker_people.py); without: synthetic voices alone",
     )
     parser.add_argument("--ge2e", type=Path, help="what ge2e.py says of them")
     parser.add_argument("--init", type=Path, help="folder of a stored network to begin with")

@@ -84,7 +84,7 @@ def read_run(run: Path) -> RunCurves:
     """
     path = run / "metrics.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror}. Expected a run folder of `svae train-tts`."

@@ -149,6 +149,11 @@ def embedded_items() -> Iterator[Item]:
         ("speaker judge", "speaker", "--speaker embedded"),
     ):
         yield Item(kind, name, asset_path(folder).is_dir(), "small, synthetic speech")
+    for name, formats in (
+        ("soundfile", "WAV, FLAC, MP3, Ogg, AIFF"),
+        ("av", "M4A, MP4, WebM, WMA"),
+    ):
+        yield Item("audio", name, find_spec(name) is not None, f"reads {formats}")
     yield Item("ASR judge", "--asr pocketsphinx", find_spec("pocketsphinx") is not None, "weak")
 
 

@@ -28,6 +28,11 @@ class Commands(TyperGroup):
         except SvaeError as error:
             _fail(str(error))
         except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                _fail(
+                    f"{str(error.filename)[:100]}…: {error.strerror}. Expected at most 255 bytes a name and 4095 a path; "
+                    "choose a shorter one."
+                )
             if error.errno not in DISK_ERRORS:
                 raise
             _fail(

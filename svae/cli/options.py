@@ -92,8 +92,11 @@ Steps = Annotated[
     ),
 ]
 Guidance = Annotated[
-    float,
-    typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0: none, two to three times as fast."),
+    float | None,
+    typer.Option(
+        help="v = v_cond + g (v_cond - v_uncond); 0: none, two to three times as fast; default: 2, or what a student "
+        "of `svae distill` has inside.",
+    ),
 ]
 PromptGuidance = Annotated[
     float | None,

@@ -20,12 +20,15 @@ else:  # typer makes the choices of it
     epilog=example("""
         svae prepare sample
         svae prepare libritts --root data/LibriTTS --subset train-clean-100 --subset dev-clean --workers 16
-        svae prepare jsonl --root my/metadata.jsonl --out data/shards/mine
+        svae prepare jsonl --root my/metadata.jsonl --out data/shards/mine --max-seconds 20
     """)
 )
 def prepare(
     corpus: Annotated[
-        CorpusName, typer.Argument(help="Which corpus, or jsonl: lines of {audio, text, speaker}.")
+        CorpusName,
+        typer.Argument(
+            help="Which corpus, or jsonl: lines of {audio, text, speaker, language, offset, duration}."
+        ),
     ],
     root: Annotated[
         Path | None, typer.Option(help="Where the corpus is; default: data/LibriTTS and so on.")
@@ -43,6 +46,12 @@ def prepare(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per core.")
     ] = None,
+    min_seconds: Annotated[
+        float, typer.Option(min=0, help="Shorter utterances are rejected.")
+    ] = 0.3,
+    max_seconds: Annotated[
+        float, typer.Option(min=0, help="Longer utterances are rejected.")
+    ] = 35.0,
     validation: Annotated[
         float, typer.Option(min=0, max=0.5, help="Share of utterances held out of training.")
     ] = 0.05,
@@ -60,6 +69,8 @@ def prepare(
             sample_rate=sample_rate,
             shards=shards,
             workers=workers,
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
             validation=validation,
         )
     )

@@ -94,6 +94,7 @@ def utterance_loader(
         hop_length=hop_length,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
+        vocabulary=vocabulary,
     )
     if reasons and not samples:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
@@ -176,6 +177,7 @@ def validation_batches(
         hop_length=hop_length,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
+        vocabulary=vocabulary,
     )
     mine = sorted(usable[:count], key=lambda sample: (sample.num_samples, sample.key))[
         rank::world_size

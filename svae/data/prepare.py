@@ -14,12 +14,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import soundfile
 from rich.console import Console
 
-from svae.audio import AudioError, encode_flac, load_audio
+from svae.audio import AudioError, encode_flac
 from svae.data.corpora import find_corpus
 from svae.data.corpora.corpus import Utterance
+from svae.data.excerpt import expected_seconds, read_audio
 from svae.data.index import ShardIndex, read_index, write_index
 from svae.data.prepare_plan import (
     PrepareOptions,
@@ -155,6 +155,7 @@ def _finish(plan: PreparePlan, entries: list[dict[str, Any]]) -> ShardIndex:
 
 
 def _warnings(plan: PreparePlan) -> Iterator[str]:
+    yield from plan.notes
     if not plan.transcripts and any(plan.shards):
         yield (
             f"{plan.root} has no transcripts: its utterances are prepared without text. "
@@ -241,15 +242,15 @@ def _read(
         return Rejection(utterance.key, utterance.source, reason, detail)
 
     try:
-        # The header first: ten hours in one file are not read to be thrown away.
-        header_seconds = _header_seconds(utterance.audio)
-        if header_seconds > options.max_seconds:
-            return rejection("too long", f"{header_seconds:.1f} s, limit {options.max_seconds:g} s")
-        waveform, rate = load_audio(
-            utterance.audio, sample_rate=options.sample_rate, name=utterance.source
-        )
+        # Headers first: ten hours in one file are not read to be thrown away. What is near the limit is measured.
+        expected = expected_seconds(utterance)
+        if expected > options.max_seconds + 0.5:
+            return rejection("too long", f"{expected:.1f} s, limit {options.max_seconds:g} s")
+        waveform, rate = read_audio(utterance, options.sample_rate), options.sample_rate
     except AudioError as error:
         return rejection(error.reason, str(error))
+    except DataError as error:
+        return rejection("beyond the end", str(error))
     seconds = waveform.shape[-1] / rate
     if seconds < options.min_seconds:
         return rejection("too short", f"{seconds:.3f} s, limit {options.min_seconds:g} s")
@@ -258,7 +259,9 @@ def _read(
     peak, rms = float(waveform.abs().max()), float(waveform.square().mean().sqrt())
     if peak < SILENT_PEAK or rms < SILENT_RMS:
         return rejection("silent", f"peak {peak:.2g}, rms {rms:.2g}; full scale is 1")
-    metadata = {"source": utterance.source}
+    metadata: dict[str, Any] = {"source": utterance.source}
+    if utterance.is_segment:
+        metadata |= {"offset": utterance.offset, "duration": utterance.duration}
     if raw_text is not None:
         metadata["raw_text"] = raw_text
     return ShardItem(
@@ -271,14 +274,6 @@ def _read(
         text=utterance.text or "",
         metadata=metadata,
     )
-
-
-def _header_seconds(path: Path) -> float:
-    try:
-        info = soundfile.info(str(path))
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError):
-        return 0.0  # load_audio says what is wrong
-    return info.frames / info.samplerate
 
 
 def _json_lines(rejections: list[Rejection]) -> str:

@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from svae.audio import audio_seconds
 from svae.data.corpora import find_corpus, list_utterances
 from svae.data.corpora.corpus import Utterance
+from svae.data.excerpt import segment_problem
 from svae.errors import DataError
 from svae.frames import ceil_div
 from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
@@ -64,7 +66,7 @@ class Rejection:
     key: str
     path: str
     reason: str
-    """missing, unreadable, empty, non-finite, silent, too short, too long or without text."""
+    """missing, unreadable, empty, non-finite, silent, too short, too long, beyond the end or without text."""
     detail: str
 
 
@@ -99,6 +101,8 @@ class PreparePlan:
     """What is known to be unusable without reading audio."""
     transcripts: bool
     """False: the corpus has no text at all and is prepared without."""
+    notes: list[str]
+    """What of the corpus is not used, for printing."""
     identity: dict[str, Any]
     """Content of plan.json."""
 
@@ -115,6 +119,7 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
     transcripts = any(utterance.text is not None for utterance in utterances)
     require_text = transcripts if options.require_text is None else options.require_text
     sizes = _sizes(utterances)
+    _check_segments([u for u in utterances if u.is_segment and sizes[u.key] > 0])
     accepted: list[Utterance] = []
     raw_texts: dict[str, str] = {}
     rejections: list[Rejection] = []
@@ -122,7 +127,7 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
         text = normalize_text(utterance.text or "")
         problem = None
         if sizes[utterance.key] < 0:
-            problem = ("missing", "no such file")
+            problem = ("missing", _absence(utterance.audio))
         elif sizes[utterance.key] == 0:
             problem = ("empty", "the file has 0 bytes")
         elif require_text and not text:
@@ -133,7 +138,8 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
         if utterance.text is not None and utterance.text != text:
             raw_texts[utterance.key] = utterance.text
         accepted.append(replace(utterance, text=text))
-    shards = assign(accepted, sizes, _number_of_shards(options, len(accepted))) if accepted else []
+    number = _number_of_shards(options, len(accepted)) if accepted else 0
+    shards = assign(accepted, _loads(accepted, sizes), number) if accepted else []
     return PreparePlan(
         root=root,
         out=out,
@@ -142,6 +148,7 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
         raw_texts=raw_texts,
         rejections=rejections,
         transcripts=transcripts,
+        notes=_unused_fields(utterances),
         identity=_identity(options, require_text, utterances, sizes, len(shards)),
     )
 
@@ -248,7 +255,7 @@ def _check(options: PrepareOptions) -> None:
         )
     if not 0 <= options.min_seconds < options.max_seconds:
         problems.append(
-            f"min_seconds {options.min_seconds} must be at least 0 and less than {options.max_seconds}"
+            f"--min-seconds {options.min_seconds:g}, --max-seconds {options.max_seconds:g}: expected at least 0, and more for the longest than for the shortest"
         )
     if problems:
         raise DataError("svae prepare: " + "; ".join(problems) + ".")
@@ -278,6 +285,8 @@ def _identity(
     content = hashlib.sha256()
     for u in utterances:
         row = [u.key, u.source, sizes[u.key], u.text, u.speaker, u.language]
+        if u.is_segment:
+            row += [u.offset, u.duration]
         content.update(json.dumps(row).encode() + b"\n")
     fixed = {
         name: value
@@ -321,6 +330,60 @@ def _sizes(utterances: Sequence[Utterance]) -> dict[str, int]:
     with ThreadPoolExecutor(16) as pool:
         keys = [utterance.key for utterance in utterances]
         return dict(zip(keys, pool.map(size, utterances), strict=True))
+
+
+def _loads(utterances: Sequence[Utterance], sizes: dict[str, int]) -> dict[str, int]:
+    """Return about how many bytes each utterance has of its file: of a part, those of 16-bit audio at 16 kHz."""
+    return {
+        u.key: sizes[u.key] if u.duration is None else min(round(32000 * u.duration), sizes[u.key])
+        for u in utterances
+    }
+
+
+def _absence(path: Path) -> str:
+    """Return why a file cannot be looked at."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return "no such file"
+    except OSError as error:
+        return error.strerror or str(error)
+    return "the file came only now"
+
+
+def _unused_fields(utterances: Sequence[Utterance]) -> list[str]:
+    """Say once which fields of a list mean nothing here, and where each is first."""
+    first: dict[str, str] = {}
+    for utterance in utterances:
+        for name in utterance.unused:
+            first.setdefault(name, utterance.place)
+    return [f"fields that are not used: {_placed(first)}."] if first else []
+
+
+def _placed(first: dict[str, str]) -> str:
+    shown = [f"{name!r} ({place})" for name, place in sorted(first.items())[:20]]
+    return ", ".join(shown) + (f" and {len(first) - 20} more" if len(first) > 20 else "")
+
+
+def _check_segments(segments: Sequence[Utterance]) -> None:
+    """Check that the parts of recordings that a list names lie inside them, as far as headers say.
+
+    Raises:
+        DataError: parts that do not; names the lines.
+    """
+    files = dict.fromkeys(segment.audio for segment in segments)
+    with ThreadPoolExecutor(16) as pool:
+        seconds = dict(zip(files, pool.map(audio_seconds, files), strict=True))
+    wrong = [
+        f"{segment.place}: {problem}"
+        for segment in segments
+        if (problem := segment_problem(segment, seconds[segment.audio]))
+    ]
+    if wrong:
+        more = f"\n  … and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        raise DataError(
+            "\n".join(wrong[:5]) + more + "\nExpected seconds inside the recording; mend the lines."
+        )
 
 
 def _hash(purpose: str, key: str) -> bytes:

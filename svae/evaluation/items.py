@@ -16,11 +16,10 @@ from svae.errors import DataError
 from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
 from svae.judges.wer import normalize_for_wer
 from svae.runtime.files import file_sha256
+from svae.runtime.text_files import read_utf8
 
 PROMPT_SECONDS = (1.5, 12.0)
 """A prompt taken from shards has a length in this range where the speaker has one."""
-MAX_ID_BYTES = 240
-"""File systems take 255, and a suffix follows."""
 LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
 
 
@@ -29,7 +28,7 @@ class Item:
     """One utterance of an evaluation."""
 
     id: str
-    """Names the wav; letters, digits, `-`, `_` and `.`."""
+    """Names the wav (shortened where it is too long for that: `file_stem`); letters, digits, `-`, `_` and `.`."""
     text: str
     prompt: Recording | None
     prompt_text: str | None
@@ -70,11 +69,8 @@ def read_list(
     """
     if not path.is_file():
         raise DataError(f"--list {path}: no such file")
-    try:
-        # Not splitlines(): it also cuts at U+2028 and its like, which may stand inside a text.
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise DataError(f"--list {path}: not a text file (UTF-8 expected)") from None
+    # Not splitlines(): it also cuts at U+2028 and its like, which may stand inside a text.
+    lines = read_utf8(path, f"--list {path}").split("\n")
     if form == "auto":
         form = _form_of(path, lines[0])
     folder = audio_root or path.parent
@@ -152,10 +148,6 @@ def _check_id(name: str) -> None:
         or name.startswith(".")
     ):
         raise ValueError(f"id {name[:80]!r} cannot name a file")
-    if len(name.encode()) > MAX_ID_BYTES:
-        raise ValueError(
-            f"id {name[:80]!r}… cannot name a file: {len(name.encode())} bytes, at most {MAX_ID_BYTES}"
-        )
 
 
 def _librispeech_item(audio_root: Path | None, line: str) -> Item:

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from svae.audio import save_audio
+from svae.audio import AUDIO_SUFFIXES, save_audio
 from svae.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint
 from svae.errors import CheckpointError, DataError
 from svae.evaluation.ask import own_share
@@ -22,7 +22,7 @@ from svae.evaluation.recordings import Recording, recording_from_file
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier
-from svae.runtime.files import file_sha256, writable_folder, write_text
+from svae.runtime.files import file_sha256, file_stem, writable_folder, write_text
 from svae.synthesis.model import TTS
 from svae.synthesis.types import WEIGHTS, Sampling
 
@@ -32,7 +32,7 @@ SEED_FOLDER = "seed-"
 def existing_wavs(
     items: Sequence[Item], folder: Path, *, option: str = "--wavs"
 ) -> dict[str, Recording]:
-    """Return the recordings ID.wav (or ID.flac) of a folder; a missing one is in it and fails when it is read.
+    """Return the recordings ID.wav (or another of `AUDIO_SUFFIXES`) of a folder; a missing one is in it and fails when it is read.
 
     Raises:
         DataError: no such folder, or nothing of the list is in it.
@@ -41,13 +41,14 @@ def existing_wavs(
         raise DataError(f"{option} {folder}: no such folder")
     found: dict[str, Recording] = {}
     for item in items:
-        candidates = [folder / f"{item.id}{suffix}" for suffix in (".wav", ".flac")]
+        stem = file_stem(item.id)
+        candidates = [folder / f"{stem}{suffix}" for suffix in AUDIO_SUFFIXES]
         found[item.id] = recording_from_file(
             next((p for p in candidates if p.is_file()), candidates[0])
         )
     if not any(recording.path.is_file() for recording in found.values()):
         raise DataError(
-            f"{option} {folder}: none of the {len(items)} recordings is here, e.g. {items[0].id}.wav"
+            f"{option} {folder}: none of the {len(items)} recordings is here, e.g. {file_stem(items[0].id)}.wav"
         )
     return found
 
@@ -111,7 +112,10 @@ def synthesize_items(
             "prompt_text": item.prompt_text,
             "device": tts.device.type,
         }
-        wav = writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out") / f"{item.id}.wav"
+        wav = (
+            writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out")
+            / f"{file_stem(item.id)}.wav"
+        )
         if _is_made(wav, made_with):
             continue
         settings = asdict(replace(sampling, seed=seed))
@@ -125,7 +129,9 @@ def synthesize_items(
     made: dict[str, dict[str, Recording]] = {}
     factors = []
     for seed in seeds:
-        wavs = {item.id: folder / f"{SEED_FOLDER}{seed}" / f"{item.id}.wav" for item in items}
+        wavs = {
+            item.id: folder / f"{SEED_FOLDER}{seed}" / f"{file_stem(item.id)}.wav" for item in items
+        }
         made[f"seed {seed}"] = {name: recording_from_file(wav) for name, wav in wavs.items()}
         factors += [_read_sidecar(wav)["real_time_factors"]["total"] for wav in wavs.values()]
     return made, factors
@@ -206,7 +212,7 @@ def reconstruct_items(
 ) -> dict[str, Recording]:
     """Encode and decode every original with the posterior's mean into FOLDER/ID.wav, at the VAE's rate."""
     writable_folder(folder, option="--out")
-    wavs = {item.id: folder / f"{item.id}.wav" for item in items}
+    wavs = {item.id: folder / f"{file_stem(item.id)}.wav" for item in items}
     for item in own_share(items, "Reconstructing", world, console):
         assert item.target is not None
         wav = wavs[item.id]

@@ -63,7 +63,8 @@ class EvaluateOptions:
     """What the synthesis starts from; None: the protocol's."""
     steps: int | None = None
     """Steps of the solver; None: the model's own number."""
-    guidance: float = 2.0
+    guidance: float | None = None
+    """None: 2, or what a student has inside."""
     prompt_guidance: float | None = None
     cluster: bool = False
     """Draw whole speakers, not utterances, for the intervals."""

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from svae.errors import ConfigError
 from svae.judges.wer import NORMALIZERS
+from svae.runtime.text_files import read_utf8
 from svae.synthesis.types import DurationChoice
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
@@ -143,8 +144,8 @@ def _read_protocol(path: Path) -> Protocol:
 
     where = f"--protocol {path}"
     try:
-        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        values = YAML(typ="safe").load(read_utf8(path, where))
+    except YAMLError as error:
         raise ConfigError(f"{where}: cannot be read: {str(error).splitlines()[0]}") from None
     fields = {field.name for field in dataclasses.fields(Protocol)}
     if not isinstance(values, dict):

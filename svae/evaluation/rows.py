@@ -27,7 +27,7 @@ from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_co
 from svae.judges.distillmos import DISTILLMOS
 from svae.judges.naturalness import DNSMOS_SCALES, UTMOS
 from svae.judges.wer import WordErrors, word_errors
-from svae.text.phonemes import without_phones
+from svae.text.phonemes import as_heard, without_phones
 
 Systems = dict[str, dict[str, Recording]]
 """Name (`originals`, `seed 0`, `wavs`, a codec) → item id → recording."""
@@ -174,7 +174,7 @@ def score(
         answer = heard[recording.name]
         errors = [answer.reason] if isinstance(answer, Failed) else []
         hypothesis = "" if isinstance(answer, Failed) else answer.text
-        written = without_phones(item.text)
+        written = as_heard(item.text, hypothesis)
         judged: dict[str, float | None] = {}
         for kind, vectors in voices.items():
             voice = vectors[recording.name]

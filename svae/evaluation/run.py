@@ -40,7 +40,7 @@ from svae.evaluation.rows import (
 )
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import World, describe_device, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, describe_device, open_world
 from svae.runtime.environment import environment
 from svae.runtime.files import writable_folder
 from svae.synthesis.load import load_tts
@@ -69,7 +69,7 @@ def evaluate(options: EvaluateOptions) -> Metrics:
     """
     checkpoint = find_vae(options.model) if options.reconstruction and options.model else None
     plan = make_plan(options)
-    with open_world(options.device) as world:
+    with open_world(options.device, timeout_minutes=PATIENT_MINUTES) as world:
         console = Console(quiet=not world.is_main)
         return _evaluate(options, plan, checkpoint, world, console)
 
@@ -140,11 +140,12 @@ def _find_or_synthesize(
         return Made("wavs", f"{options.wavs.resolve().name}/", found, {"wavs": str(options.wavs)})
     assert options.model is not None
     tts = load_tts(options.model, world.device)
-    console.print(
-        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True
-    )
     seeds = plan.protocol.seeds
     sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
+    console.print(
+        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description}): {sampling.words(tts.identity)}",
+        soft_wrap=True,
+    )
     sampling = replace(sampling, duration_rule=tts.duration_rule(sampling))
     made, factors = synthesize_items(
         tts,

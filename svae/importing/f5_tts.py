@@ -28,6 +28,7 @@ from svae.models.tts.dit import DiT
 from svae.recipe import from_tree, to_tree
 from svae.runtime.files import file_sha256, writable_folder
 from svae.runtime.pretrained import first_line
+from svae.runtime.text_files import read_utf8
 from svae.text.vocabulary import Vocabulary
 
 _PLAIN = {
@@ -357,12 +358,7 @@ def read_f5_vocabulary(path: Path) -> Vocabulary:
     Raises:
         DataError: no such file, not UTF-8, a symbol twice, or not the space first.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"--vocab {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"--vocab {path}: not a text file (UTF-8 expected)") from None
+    text = read_utf8(path, f"--vocab {path}", as_is=True)
     lines = text.removesuffix("\n").split("\n")  # not splitlines(), which cuts at more characters
     try:
         return Vocabulary([line.removesuffix("\r") for line in lines])

@@ -16,6 +16,7 @@ from svae.models.vae import streaming
 from svae.precompute.driver import cached_index, cached_vae, open_run
 from svae.precompute.latents import vae_of_latents
 from svae.runtime.distributed import describe_device
+from svae.runtime.files import file_stem
 from svae.runtime.jobs import Tick
 
 
@@ -34,11 +35,13 @@ class DecodeOptions:
 
     def path(self, sample: Sample) -> Path:
         """Return where the waveform of an utterance goes."""
-        return self.out / f"{sample.key}.{self.format}"
+        return self.out / f"{file_stem(sample.key)}.{self.format}"
 
 
 def decode_shards(options: DecodeOptions) -> Path:
     """Write the waveform of every utterance in latent shards as OUT/KEY.wav, as long as the original was.
+
+    Keys that are too long for a file's name are shortened (`file_stem`).
 
     Stored means are decoded as they are, and so are stored samples. Files that are there already are kept.
 

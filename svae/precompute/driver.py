@@ -22,7 +22,7 @@ from svae.data.index import Sample, ShardIndex, read_index, write_index
 from svae.data.shard_writer import ShardItem, describe_shard, shard_name
 from svae.errors import DataError
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import World, barrier, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, open_world
 from svae.runtime.files import writable_folder, write_text
 from svae.runtime.jobs import Tick, cores, progress_bar, run_jobs
 
@@ -133,16 +133,22 @@ class ShardRun:
 
 @contextmanager
 def open_run(
-    index: ShardIndex, out: Path, *, device: str = "cpu", workers: int | None = None
+    index: ShardIndex,
+    out: Path,
+    *,
+    device: str = "cpu",
+    workers: int | None = None,
+    console: Console | None = None,
 ) -> Iterator[ShardRun]:
-    """Join the ranks and make the output folder.
+    """Join the ranks and make the output folder; without a console, what is printed goes to stdout.
 
     Raises:
         ConfigError: no such device, or the folder cannot be written to.
     """
-    with open_world(device) as world:
+    with open_world(device, timeout_minutes=PATIENT_MINUTES) as world:
         folder = writable_folder(out, option="--out")
-        yield ShardRun(index, folder, world, Console(quiet=not world.is_main), workers)
+        shown = console if console is not None and world.is_main else None
+        yield ShardRun(index, folder, world, shown or Console(quiet=not world.is_main), workers)
 
 
 def read_waveform_index(root: Path, *, command: str) -> ShardIndex:

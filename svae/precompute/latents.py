@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
@@ -60,7 +61,7 @@ class EncodeOptions:
     device: str = "auto"
 
 
-def encode_shards(options: EncodeOptions) -> Path:
+def encode_shards(options: EncodeOptions, console: Console | None = None) -> Path:
     """Write latent shards beside the text: the same shards, utterances and held-out set as the waveform shards.
 
     On the CPU the bytes depend on data, VAE, dtype, content and seed alone: every utterance is encoded by itself with
@@ -76,7 +77,9 @@ def encode_shards(options: EncodeOptions) -> Path:
     _check_rate(index, checkpoint)
     # A folder of checkpoints would be looked up again in every process, and may have a newer one by then.
     options = replace(options, vae=checkpoint.folder)
-    with open_run(index, options.out, device=options.device, workers=options.workers) as run:
+    with open_run(
+        index, options.out, device=options.device, workers=options.workers, console=console
+    ) as run:
         description = {
             "vae_hash": checkpoint.hash,
             "dtype": options.dtype,

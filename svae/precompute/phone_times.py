@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from svae.audio import SPEECH_RATE, resample
 from svae.data.batches import read_waveform
 from svae.data.timings import DESCRIPTION, timings_name
@@ -30,7 +32,7 @@ class AlignOptions:
     """Processes; None: one per core."""
 
 
-def align_shards(options: AlignOptions) -> Path:
+def align_shards(options: AlignOptions, console: Console | None = None) -> Path:
     """Write the times of every utterance's phones, a JSONL file for each shard; finished shards are kept.
 
     An utterance whose text does not fit its recording is stored with the reason, counted and printed.
@@ -39,7 +41,7 @@ def align_shards(options: AlignOptions) -> Path:
         DataError: no waveform shards, no texts, or the folder holds the times of other shards.
     """
     index = read_waveform_index(options.data, command="svae align")
-    with open_run(index, options.out, workers=options.workers) as run:
+    with open_run(index, options.out, workers=options.workers, console=console) as run:
         description = {
             "format": 1,
             "aligner": f"pocketsphinx {version('pocketsphinx')} en-us",

@@ -26,6 +26,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "jiwer",
         "numpy",
         "soundfile",
+        "av",
+        "pyloudnorm",
     )
     return {
         "svae": svae.__version__,

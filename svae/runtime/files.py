@@ -16,6 +16,10 @@ from typing import Any
 
 from svae.errors import ConfigError
 
+MAX_NAME_BYTES = 255
+"""Of a file's name on ext4, XFS, APFS, NTFS (in characters there) and network file systems; bytes, not characters."""
+MAX_STEM_BYTES = 240
+"""Of a name without its suffix: room for `.normalized.txt` and the like."""
 LOCK_NAME = ".lock"
 """The file in a folder that says which process works there."""
 
@@ -85,7 +89,25 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    ending = f".tmp-{os.getpid()}"
+    name = f".{path.name}{ending}"
+    if len(os.fsencode(name)) > MAX_NAME_BYTES >= len(os.fsencode(path.name)):
+        # The name itself fits, and so must this one.
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:32]}{ending}"
+    return path.with_name(name)
+
+
+def file_stem(key: str) -> str:
+    """Return what files of a key are called, before a suffix like `.flac`: the key itself wherever that fits.
+
+    A longer one is cut at a whole character and gets a hash of all of it, so that different keys stay different.
+    """
+    data = key.encode()
+    if len(data) <= MAX_STEM_BYTES:
+        return key
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    head = data[: MAX_STEM_BYTES - len(digest) - 1].decode(errors="ignore")
+    return f"{head}-{digest}"
 
 
 def sync(path: Path) -> None:
@@ -228,8 +250,11 @@ def _in_use(lock: Path) -> ConfigError:
         if holder
         else "another process"
     )
+    unseen = ""
+    if holder and holder["host"] != socket.gethostname():
+        unseen = f" Whether it still runs cannot be seen from {socket.gethostname()}: look there."
     return ConfigError(
-        f"{lock.parent}: {who} is working in this folder. "
+        f"{lock.parent}: {who} is working in this folder.{unseen} "
         f"Wait for it or choose another folder; if it no longer runs, delete {lock}."
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from svae.audio import log_mel, save_audio
-from svae.runtime.files import write_text
+from svae.runtime.files import file_stem, write_text
 
 
 class Tracker:
@@ -49,7 +49,7 @@ class Tracker:
         path = self.run / "metrics.jsonl"
         if not path.is_file():
             return
-        rows = path.read_text(encoding="utf-8").splitlines()
+        rows = [row for row in path.read_text(encoding="utf-8").split("\n") if row]
         kept = [row for row in rows if _row_step(row) <= step]
         if len(kept) != len(rows):
             write_text(path, "".join(f"{row}\n" for row in kept))
@@ -118,7 +118,8 @@ class Tracker:
     def _sample_path(self, step: int, name: str) -> Path:
         folder = self.run / "samples" / f"step-{step:08d}"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / name
+        stem, _, suffix = name.rpartition(".")
+        return folder / f"{file_stem(stem)}.{suffix}"
 
     def close(self) -> None:
         """Flush and close the files."""

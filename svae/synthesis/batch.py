@@ -21,16 +21,17 @@ from svae.runtime.files import file_sha256
 from svae.synthesis.command import (
     SpeechReport,
     SynthesizeOptions,
-    check_output,
+    inputs_of,
     load_model,
+    open_leveller,
     open_lexicon,
     open_prompt,
     open_verifier,
     sentences_of,
-    write_json,
 )
 from svae.synthesis.long_text import Verifier, speak_long, write_chunks
 from svae.synthesis.model import TTS
+from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
@@ -66,7 +67,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
 
     Args:
         file: one object a line: `text`, `out` (under `out`, unless absolute), `ref` or `voice` (default: those of
-            `options`), optionally `ref_text` and `seed`. Relative `ref` are looked for beside the list.
+            `options`, or the model's own voice), optionally `ref_text` and `seed`. Relative `ref` are looked for beside the list.
         options: for everything that a row does not say.
         out: folder of the results.
 
@@ -81,9 +82,13 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     lexicon = open_lexicon(options)
     made = kept = 0
     opened: dict[Voice, OpenedPrompt] = {}
+    # A row must not replace what another one reads either.
+    inputs = identities(
+        [("--batch", file), *(each for row in rows for each in inputs_of(row.options))]
+    )
     for row in track(rows, "Speaking", console=console):
         try:
-            check_output(row.options.out)
+            check_output(row.options.out, inputs)
             if _speak_row(row, tts, opened, verifier, lexicon, console):
                 made += 1
             else:
@@ -131,11 +136,12 @@ def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[R
         except Exception as error:
             problems.append(Problem(number, _reason(error)))
             continue
-        if row.options.out in seen:
-            first = seen[row.options.out]
+        out_file = row.options.out.resolve()
+        if out_file in seen:
+            first = seen[out_file]
             problems.append(Problem(number, f"out {row.options.out}: row {first} writes it too"))
             continue
-        seen[row.options.out] = number
+        seen[out_file] = number
         rows.append(row)
     if not rows:
         raise DataError(f"{file}: no usable row. Row {problems[0].row}: {problems[0].message}")
@@ -166,8 +172,10 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     elif "ref_text" in tree:
         changes["ref_text"] = tree["ref_text"]
     changed = replace(options, **changes)
-    if (changed.ref is None) == (changed.voice is None):
-        raise DataError("needs either `ref` or `voice` (or --ref or --voice for all rows)")
+    if changed.ref is not None and changed.voice is not None:
+        raise DataError(
+            "needs either `ref` or `voice` (or --ref or --voice for all rows), not both"
+        )
     return changed
 
 
@@ -183,7 +191,7 @@ def _speak_row(
     started = time.perf_counter()
     options = row.options
     made_with = _made_with(options, tts)
-    path = options.out.with_suffix(".json")
+    path = report_path(options.out)
     if _is_done(options.out, path, made_with):
         return False
     path.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
@@ -197,20 +205,33 @@ def _speak_row(
     chunks = speak_long(
         tts, sentences, prompt, options.sampling, by_sentence=options.stream, verifier=verifier
     )
-    written = write_chunks(options.out, chunks, tts.sample_rate, stream=options.stream)
+    written = write_chunks(
+        options.out,
+        chunks,
+        tts.sample_rate,
+        stream=options.stream,
+        leveller=open_leveller(options, opened[voice], tts),
+    )
     report = SpeechReport(options, tts, opened[voice], written, started)
+    for warning in report.warnings:
+        console.print(f"[yellow]Row {row.number}: {escape(warning)}.[/]", highlight=False)
     made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
-    write_json(path, made | report.to_json())
+    write_report(path, made | report.to_json())
     return True
 
 
 def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     """Return a hash of everything that decides the samples of a row."""
     voice = options.ref if options.voice is None else voice_path(options.voice)
-    assert voice is not None
+    if voice is None:
+        voice = tts.prompt_file
+    if voice is None:
+        raise DataError(
+            "needs either `ref` or `voice` (or --ref or --voice for all rows): this model has no voice of its own"
+        )
     if not voice.is_file():
         raise DataError(f"{voice}: no such file")
-    tree = {
+    tree: dict[str, Any] = {
         "weights": {name: tts.identity.get(name) for name in WEIGHTS},
         "voice": file_sha256(voice),
         "text": options.text,
@@ -223,9 +244,10 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
         "stream": options.stream,
         "device": tts.device.type,
     }
-    if (
-        options.lexicon is not None
-    ):  # without one the hash is that of files made before there were any
+    # Without these the hash is that of files made before there were any.
+    if options.loudness is not None:
+        tree["loudness"] = options.loudness
+    if options.lexicon is not None:
         tree["lexicon"] = file_sha256(options.lexicon)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 

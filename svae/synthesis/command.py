@@ -5,7 +5,7 @@ The way of a text: options → text → model → prompt → sentences → spoke
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from svae.audio import FORMATS
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import load_asr
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder, write_text
 from svae.synthesis.load import load_tts
 from svae.synthesis.long_text import (
     SpokenChunk,
@@ -30,10 +28,12 @@ from svae.synthesis.long_text import (
     speak_long,
     write_chunks,
 )
+from svae.synthesis.loudness import TARGET_LUFS, Leveller, check_loudness, measure
 from svae.synthesis.model import TTS
+from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Sampling
-from svae.synthesis.voices import load_voice
+from svae.synthesis.voices import load_voice, own_voice
 from svae.text.lexicon import Lexicon
 from svae.text.phonemes import without_phones
 from svae.text.sentences import Sentence, prepare_sentences, read_text
@@ -49,11 +49,11 @@ class SynthesizeOptions:
     text_file: Path | None = None
     """UTF-8; `-`: standard input."""
     ref: Path | None = None
-    """Recording of the voice: any format, rate and number of channels that libsndfile reads."""
+    """Recording of the voice: any format, rate and number of channels that libsndfile or FFmpeg reads."""
     ref_text: str | None = None
     """What is said in the recording. None: the recogniser `asr` transcribes it."""
     voice: str | None = None
-    """A saved voice instead of `ref`."""
+    """A saved voice instead of `ref`; without both, the model's own, which one of `svae adapt` has."""
     out: Path = Path("out.wav")
     """.wav or .flac."""
     sampling: Sampling = field(default_factory=Sampling)
@@ -61,6 +61,8 @@ class SynthesizeOptions:
     """Numbers and symbols are spelled out in it; None: not at all."""
     skip_unknown: bool = False
     """Leave out characters the model does not know, and say so, instead of refusing."""
+    loudness: float | None = TARGET_LUFS
+    """Of the speech, in LUFS; None: as loud as the reference is."""
     verify: int = 0
     """Transcribe each chunk and try again with up to so many other seeds where it is not understood."""
     verify_wer: float = 0.3
@@ -88,11 +90,10 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     """
     started = time.perf_counter()
     console = Console()
-    check_output(options.out)
-    if (options.ref is None) == (options.voice is None):
-        raise ConfigError(
-            "pass either --ref RECORDING or --voice NAME (`svae voice save` makes one)"
-        )
+    check_output(options.out, identities(inputs_of(options)))
+    path = report_path(options.out)
+    if options.ref is not None and options.voice is not None:
+        raise ConfigError("pass either --ref RECORDING or --voice NAME, not both")
     text = read_text(options.text, options.text_file)
     lexicon = open_lexicon(options)
     tts = load_model(options, console)
@@ -112,27 +113,27 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         show_progress(chunks, sentences, console),
         tts.sample_rate,
         stream=options.stream,
+        leveller=open_leveller(options, opened, tts),
     )
     report = SpeechReport(options, tts, opened, written, started)
-    path = options.out.with_suffix(".json")
-    write_json(path, report.to_json())
+    write_report(path, report.to_json())
     _print_result(report, path, console)
     return options.out
 
 
-def check_output(out: Path) -> None:
-    """Raise ConfigError where `out` is not a .wav or .flac that can be written."""
-    if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out {out}: must end in .wav or .flac")
-    for path in (out, out.with_suffix(".json")):
-        if path.is_dir():
-            raise ConfigError(f"--out {out}: {path} is a folder; name a file in it, or another")
-    writable_folder(out.parent, option="--out")
+def inputs_of(options: SynthesizeOptions) -> list[tuple[str, Path | None]]:
+    """Return the files that a command, or a row of a list, reads, by the options that name them."""
+    return [
+        ("--ref", options.ref),
+        ("--text-file", options.text_file),
+        ("--lexicon", options.lexicon),
+    ]
 
 
 def load_model(options: SynthesizeOptions, console: Console) -> TTS:
     """Load the model and print which one it is."""
     options.sampling.check()
+    check_loudness(options.loudness)
     tts = load_tts(options.model, select_device(options.device))
     console.print(
         f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.short_description}) on {describe_device(tts.device)}; "
@@ -152,12 +153,13 @@ def open_prompt(
     """Return the voice that the options name.
 
     Raises:
-        ConfigError: no such saved voice.
+        ConfigError: no such saved voice; none is named, and the model has none of its own.
         DataError: the recording is unusable.
     """
     if options.voice is not None:
         return load_voice(options.voice, tts, console)
-    assert options.ref is not None
+    if options.ref is None:
+        return own_voice(tts, console)
     return open_reference(
         tts,
         options.ref,
@@ -167,6 +169,12 @@ def open_prompt(
         language=options.language,
         lexicon=lexicon,
     )
+
+
+def open_leveller(options: SynthesizeOptions, opened: OpenedPrompt, tts: TTS) -> Leveller:
+    """Return what decides the loudness of one file."""
+    reference = measure(opened.waveform.reshape(-1), tts.sample_rate)
+    return Leveller(options.loudness, reference, tts.sample_rate)
 
 
 def open_verifier(options: SynthesizeOptions, tts: TTS) -> Verifier | None:
@@ -263,6 +271,26 @@ class SpeechReport:
         }
         return {**factors, "total": sum(factors.values())}
 
+    @property
+    def warnings(self) -> list[str]:
+        """What may be wrong with the speech, and what to do."""
+        hurried = [chunk for chunk in self.written.chunks if chunk.least_seconds]
+        if not hurried:
+            return []
+        worst = max(hurried, key=lambda chunk: chunk.least_seconds / chunk.generated_seconds)
+        needed = worst.least_seconds / worst.generated_seconds
+        asked = self.sampling.duration_seconds
+        advice = (
+            f"--speed {math.floor(20 * self.sampling.speed / needed) / 20:g} or less"
+            if asked is None
+            else f"--duration {math.ceil(10 * asked * needed) / 10:g} or more"
+        )
+        return [
+            f"{len(hurried)} of {len(self.written.chunks)} chunk(s) have less time than their phones need at least, and "
+            f"words may be lost: {worst.generated_seconds:.2f} of {worst.least_seconds:.2f} s for "
+            f"{without_phones(worst.text)[:60]!r}. Use {advice}"
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return what the JSON beside the audio holds."""
         return {
@@ -275,6 +303,8 @@ class SpeechReport:
             "text": without_phones(" ".join(chunk.text for chunk in self.written.chunks)),
             "prompt_text": self.opened.prompt.text.rstrip(),
             "prompt_seconds": self.opened.prompt.seconds,
+            "loudness": self.written.loudness,
+            "warnings": self.warnings,
             "sample_rate": self.tts.sample_rate,
             "generated_seconds": self.written.seconds,
             "first_audio_seconds": self.first_audio_seconds,
@@ -289,9 +319,12 @@ def _duration_rule(tts: TTS, sampling: Sampling) -> str:
     return "given" if sampling.duration_seconds is not None else tts.duration_rule(sampling)
 
 
-def write_json(path: Path, tree: dict[str, Any]) -> None:
-    """Write a report."""
-    write_text(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
+def _describe_loudness(done: dict[str, Any]) -> str:
+    if done["target_lufs"] is None:
+        return "Loudness: as the reference"
+    limited = done["limited_chunks"]
+    rest = f"; {limited} chunk(s) less, so as not to clip" if limited else ""
+    return f"Loudness: {done['target_lufs']:g} LUFS (gain {done['gain_db']:+.1f} dB){rest}"
 
 
 def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
@@ -300,13 +333,16 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
     chunks = report.written.chunks
     console.print(
         f"Reference {report.opened.prompt.seconds:.2f} s, new speech {report.written.seconds:.2f} s in {len(chunks)} "
-        f"chunk(s), {sampling.num_steps} steps, guidance {sampling.guidance_scale:g} (prompt {sampling.prompt_guidance:g}), "
+        f"chunk(s), {sampling.words(report.tts.identity)}, "
         f"{sampling.precision}, seed {sampling.seed}"
     )
     first = f"; first audio after {report.first_audio_seconds:.1f} s" if options.stream else ""
     factors = report.real_time_factors.items()
     stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in factors)
     console.print(f"Real-time factor: {stages}{first}")
+    console.print(_describe_loudness(report.written.loudness))
+    for warning in report.warnings:
+        console.print(f"[yellow]{escape(warning)}.[/]", highlight=False)
     for chunk in chunks:
         if not chunk.attempts:
             continue

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import torch
 
-from svae.checkpoint import load_strict, open_checkpoint
+from svae.checkpoint import load_strict
 from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.representation import load_representation
 from svae.models.tts.dit import DiT
 from svae.recipe import from_tree
+from svae.synthesis.adapter import open_speaking
 from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.synthesis.model import TTS
-from svae.synthesis.types import OWN, Sampling
+from svae.synthesis.types import OWN, STUDENT, Sampling
 from svae.text.phonemes import open_vocabulary
 from svae.text.unknown_words import guess
 
@@ -23,13 +24,14 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     """Load a TTS checkpoint with the VAE inside it, ready for synthesis.
 
     Args:
-        path: checkpoint folder, or run folder (its latest checkpoint).
+        path: checkpoint folder, or run folder (its latest checkpoint); those of an adapter too, which names its base.
         device: where to compute.
 
     Raises:
         CheckpointError: missing, damaged, of another kind, or with another VAE than it was trained on.
     """
-    checkpoint = open_checkpoint(path, kind="tts")
+    opened = open_speaking(path)
+    checkpoint = opened.checkpoint
     config = checkpoint.config
     folder = checkpoint.folder
     try:
@@ -39,24 +41,27 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         representation = load_representation(checkpoint, device)
         vocabulary = open_vocabulary(config["vocabulary"], guess=guess)
         model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
+        if STUDENT in config:
+            Sampling().filled(config)
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None
     if config["latent_dim"] != representation.latent_dim:
         raise CheckpointError(
             f"{folder}: generates {config['latent_dim']} channels, its VAE has {representation.latent_dim}"
         )
-    load_strict(model, checkpoint.model_state(), folder)
+    load_strict(model, opened.weights(), folder)
     identity = {
-        "path": str(folder),
-        "hash": checkpoint.hash,
+        "path": str(opened.folder),
+        "hash": opened.hash,
         "vae_hash": representation.identity,
         "step": checkpoint.step,
         "max_seconds": config.get("max_seconds"),
         "duration_hash": config["files"].get(DURATION_FILE),
     }
-    for name in (*OWN, "description"):
+    for name in (*OWN, STUDENT, "description"):
         if config.get(name) is not None:
             identity[name] = config[name]
+    identity |= opened.description
     rule = open_rule(
         vocabulary,
         representation.sample_rate / representation.hop_length,
@@ -65,4 +70,4 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         device=device,
     )
     network = model.to(device).eval().requires_grad_(False)
-    return TTS(network, representation, vocabulary, identity, rule)
+    return TTS(network, representation, vocabulary, identity, rule, opened.prompt_file)

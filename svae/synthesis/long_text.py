@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from svae.judges.asr import Recognizer
 from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
+from svae.synthesis.haste import least_seconds
+from svae.synthesis.loudness import Leveller
 from svae.synthesis.model import TTS
-from svae.synthesis.reference import frame_size, silent_frames
+from svae.synthesis.trim import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis
-from svae.text.phonemes import without_phones
+from svae.text.phonemes import as_heard
 from svae.text.sentences import Sentence
 
 CROSSFADE_SECONDS = 0.03
@@ -120,11 +122,13 @@ class ChunkReport:
     """Seconds of silence before it, which the text asks for."""
     pause_after: float = 0.0
     """Seconds of silence after it, which the text asks for."""
+    least_seconds: float = 0.0
+    """What its phones need at least, where they got less: words may be lost."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields; `attempts` and pauses only where there are some."""
+        """Return the fields; `attempts`, pauses and `least_seconds` only where there are some."""
         tree = asdict(self)
-        for name in ("attempts", "pause_before", "pause_after"):
+        for name in ("attempts", "pause_before", "pause_after", "least_seconds"):
             if not tree[name]:
                 del tree[name]
         return tree
@@ -152,7 +156,7 @@ class Verifier:
     def judge(self, speech: Synthesis) -> Attempt:
         """Return what is heard in some speech and how far it is from its text."""
         heard = self.recognizer.transcribe([speech.waveform[0, 0]], speech.sample_rate)[0]
-        written = without_phones(speech.text)
+        written = as_heard(speech.text, heard)
         # A text without words, "…" for example, cannot be misunderstood.
         has_words = bool(normalize_for_wer(written))
         wer = word_errors(written, heard).rate if has_words else 0.0
@@ -202,6 +206,11 @@ def _chunks(
     def seconds_of(text: str) -> float:
         return tts.new_seconds(text, prompt, sampling)
 
+    if not any(sentences):
+        # A text that is a pause alone; asked for a duration, it is silent for so long.
+        silence = sampling.duration_seconds or sentences[0].pause_after
+        yield Sentence("", silence), sampling
+        return
     if sampling.duration_seconds is not None:
         passages = [_around(" ".join(passage), passage) for passage in _passages(sentences)]
         yield from zip(passages, _share_duration(passages, seconds_of, sampling), strict=True)
@@ -258,7 +267,13 @@ def _share_duration(
 def speak_chunk(
     tts: TTS, text: Sentence, prompt: Prompt, sampling: Sampling, verifier: Verifier | None
 ) -> SpokenChunk:
-    """Speak one chunk; with a verifier, try other seeds while it is misunderstood, and keep the best try."""
+    """Speak one chunk; with a verifier, try other seeds while it is misunderstood, and keep the best try.
+
+    A pause alone is not spoken: its waveform is empty, and its pauses are what is heard.
+    """
+    if not text:
+        silent = ChunkReport("", sampling.seed, 0.0, {}, (), text.pause_before, text.pause_after)
+        return SpokenChunk(torch.zeros(0), silent)
     speech = tts.speak([text], [prompt], sampling)[0]
     attempts: list[Attempt] = []
     if verifier is not None:
@@ -272,6 +287,7 @@ def speak_chunk(
             if attempts[-1].wer < best.wer:
                 best = attempts[-1]
                 speech = other
+    least = least_seconds(text)
     report = ChunkReport(
         speech.text,
         speech.sampling.seed,
@@ -280,6 +296,7 @@ def speak_chunk(
         tuple(attempts),
         text.pause_before,
         text.pause_after,
+        least if speech.generated_seconds < least else 0.0,
     )
     return SpokenChunk(speech.waveform.reshape(-1), report)
 
@@ -300,12 +317,13 @@ def speech_level(waveform: Tensor, sample_rate: int) -> float:
 class ChunkJoiner:
     """Joins chunks of speech, piece by piece.
 
-    Every chunk is brought to the loudness of the first one (by at most `MAX_MATCH_DB`) and cross-faded into the one
+    Every chunk is brought to the level of the first one (by at most `MAX_MATCH_DB`), all to one loudness, and cross-faded into the one
     before over `CROSSFADE_SECONDS`, linearly: amplitudes of two unrelated quiet ends, not of one signal.
     """
 
-    def __init__(self, sample_rate: int) -> None:
+    def __init__(self, sample_rate: int, leveller: Leveller | None = None) -> None:
         self.sample_rate = sample_rate
+        self.leveller = leveller or Leveller(None, None, sample_rate)
         self._overlap = round(CROSSFADE_SECONDS * sample_rate)
         self._level: float | None = None
         self._tail = torch.zeros(0)
@@ -335,12 +353,11 @@ class ChunkJoiner:
         own = speech_level(waveform, self.sample_rate)
         if own == 0.0:
             return waveform
-        if self._level is None:
+        if self._level is None and self.leveller.hear(waveform):
             self._level = own
-            return waveform
         bound = 10 ** (MAX_MATCH_DB / 20)
-        peak = max(float(waveform.abs().max()), 1e-9)
-        return waveform * min(max(self._level / own, 1 / bound), bound, max(1.0, 0.99 / peak))
+        factor = min(max((self._level or own) / own, 1 / bound), bound)
+        return waveform * self.leveller.within(factor, max(float(waveform.abs().max()), 1e-9))
 
 
 @dataclass(frozen=True)
@@ -351,10 +368,17 @@ class WrittenSpeech:
     first_audio_at: float
     """When the first piece was written, by `time.perf_counter`."""
     chunks: list[ChunkReport]
+    loudness: dict[str, Any] = field(default_factory=dict)
+    """What was done about it: see `Leveller.to_json`."""
 
 
 def write_chunks(
-    path: Path, chunks: Iterable[SpokenChunk], sample_rate: int, *, stream: bool
+    path: Path,
+    chunks: Iterable[SpokenChunk],
+    sample_rate: int,
+    *,
+    stream: bool,
+    leveller: Leveller | None = None,
 ) -> WrittenSpeech:
     """Speak chunks into an audio file as they come, joined, with the pauses around them.
 
@@ -363,13 +387,14 @@ def write_chunks(
         chunks: of a text; at least one.
         sample_rate: of the chunks, in Hz.
         stream: the file has its name at once and grows; else it appears when it is complete.
+        leveller: decides the loudness; None: that of the chunks.
 
     Raises:
         DataError: there are no chunks.
     """
     reports: list[ChunkReport] = []
     first_audio_at = 0.0
-    joiner = ChunkJoiner(sample_rate)
+    joiner = ChunkJoiner(sample_rate, leveller)
 
     with (
         nullcontext(path) if stream else atomic_path(path) as target,
@@ -396,4 +421,4 @@ def write_chunks(
             raise DataError("text: nothing to say; expected at least one sentence")
         write(joiner.rest())
         seconds = file.frames / sample_rate
-    return WrittenSpeech(seconds, first_audio_at, reports)
+    return WrittenSpeech(seconds, first_audio_at, reports, joiner.leveller.to_json())

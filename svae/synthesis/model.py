@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ MAX_PROMPT_SECONDS = 30.0
 """Shorter and longer references are refused; see also `TTS.prompt_limit`."""
 PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
+QUIET_RMS = 0.01
+"""Recordings below this are raised to `PROMPT_RMS` for recogniser and aligner, which hear in 16 bits."""
 SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
 
@@ -46,6 +49,7 @@ class TTS:
         vocabulary: of the text it was trained on.
         identity: what results should say about the checkpoint.
         rule: how durations are decided; None is the byte rule, which is not enough for models of frame-level phones.
+        prompt_file: the voice that it speaks in where no other is given, as `svae.synthesis.voices` reads it.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class TTS:
         vocabulary: Vocabulary,
         identity: dict[str, Any] | None = None,
         rule: DurationRule | None = None,
+        prompt_file: Path | None = None,
     ) -> None:
+        self.prompt_file = prompt_file
         self.model = model
         self.representation = representation
         self.vocabulary = vocabulary
@@ -128,7 +134,7 @@ class TTS:
         The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
         """
         sampling = self.resolve(sampling)
-        assert sampling.num_steps is not None
+        assert sampling.num_steps is not None and sampling.guidance_scale is not None
         texts = [self._clean(text, "text") for text in texts]
         totals: list[int] = []
         tokens: list[Tensor] = []
@@ -214,7 +220,7 @@ class TTS:
             return None, None
         try:
             heard = resample(
-                waveform.reshape(1, -1).cpu(), self.sample_rate, phone_aligner.SAMPLE_RATE
+                audible(waveform.reshape(1, -1).cpu()), self.sample_rate, phone_aligner.SAMPLE_RATE
             )
             return aligner().align(heard[0], text), None
         except phone_aligner.AlignmentError as error:
@@ -296,6 +302,12 @@ class TTS:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         timings[stage] = time.perf_counter() - start
+
+
+def audible(waveform: Tensor) -> Tensor:
+    """Return a recording, raised where it is so quiet that 16 bits would tell little of it."""
+    rms = float(waveform.square().mean().sqrt())
+    return waveform * (PROMPT_RMS / rms) if 0.0 < rms < QUIET_RMS else waveform
 
 
 @lru_cache(maxsize=1)

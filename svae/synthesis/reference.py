@@ -1,93 +1,46 @@
-"""Opening a reference recording: silence at its ends goes, too long a one is cut at a pause, its words are transcribed."""
+"""Opening a reference recording: hum and silence at its ends go, too long a one is cut, its words are transcribed."""
 
 from __future__ import annotations
 
 import time
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from svae.audio import load_audio, resample
+from svae.audio import SPEECH_RATE, load_audio, resample
 from svae.errors import DataError
 from svae.judges.asr import load_asr
-from svae.synthesis.model import TTS
+from svae.synthesis.clean import clean
+from svae.synthesis.model import TTS, aligner, audible
+from svae.synthesis.trim import (
+    FRAME_SECONDS,
+    Cut,
+    find_cut,
+    find_cut_between_words,
+    frame_levels,
+    parts_by_proportion,
+    parts_by_words,
+    trim_silence,
+    with_nearest_text,
+)
 from svae.synthesis.types import Prompt
 from svae.text.lexicon import Lexicon
+from svae.text.phone_aligner import AlignmentError
 from svae.text.sentences import prepare_prompt_text
 from svae.text.vocabulary import Vocabulary, normalize_text
 
-FRAME_SECONDS = 0.02
-SILENCE_DB = 40.0
-"""A frame this far below the loudest one is silent."""
-MARGIN_SECONDS = 0.1
-"""Silence that stays at both ends."""
-PAUSE_SECONDS = 0.15
-"""Silence that is long enough to cut in."""
-MIN_CUT_SECONDS = 2.0
-"""A reference is not cut to less than this."""
-
-
-def frame_size(sample_rate: int) -> int:
-    """Return the samples of a frame of `FRAME_SECONDS`."""
-    return max(1, round(FRAME_SECONDS * sample_rate))
-
-
-def silent_frames(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Return (frames,) bool, True where a frame of `FRAME_SECONDS` of a waveform (S,) is silent."""
-    size = frame_size(sample_rate)
-    padded = torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % size))
-    level = padded.view(-1, size).square().mean(dim=1)
-    return level <= level.max() * 10 ** (-SILENCE_DB / 10)
-
-
-def trim_silence(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Return a waveform (1, S) without the silence at its ends, but for a margin; as it is where all is silent."""
-    loud = (~silent_frames(waveform[0], sample_rate)).nonzero()
-    if not len(loud):
-        return waveform
-    size = frame_size(sample_rate)
-    margin = round(MARGIN_SECONDS * sample_rate)
-    first = max(int(loud[0]) * size - margin, 0)
-    last = (int(loud[-1]) + 1) * size + margin
-    return waveform[:, first:last]
-
-
-def cut_at_pause(
-    waveform: Tensor, sample_rate: int, limit_seconds: float, *, has_transcript: bool, name: str
-) -> Tensor:
-    """Return a waveform (1, S) of at most `limit_seconds`, cut in the middle of the last pause before the limit.
-
-    Raises:
-        DataError: it is longer and a transcript was given, which a cut would make wrong; or there is no pause.
-    """
-    seconds = waveform.shape[1] / sample_rate
-    if seconds <= limit_seconds:
-        return waveform
-    if has_transcript:
-        raise DataError(
-            f"{name}: {seconds:.1f} s of speech, at most {limit_seconds:g} s are possible, and it cannot be cut because "
-            "its transcript was given. Shorten both, or leave --ref-text out: then it is cut at a pause and transcribed."
-        )
-    silent = silent_frames(waveform[0, : int(limit_seconds * sample_rate)], sample_rate).tolist()
-    least = round(PAUSE_SECONDS / FRAME_SECONDS)
-    run = 0
-    cut = None
-    for frame, is_silent in enumerate(silent):
-        run = run + 1 if is_silent else 0
-        if run >= least and (frame - run / 2) * FRAME_SECONDS >= MIN_CUT_SECONDS:
-            cut = frame - run // 2
-    if cut is None:
-        raise DataError(
-            f"{name}: {seconds:.1f} s long, at most {limit_seconds:g} s are possible, and there is no pause to cut at "
-            f"between {MIN_CUT_SECONDS:g} and {limit_seconds:g} s. Cut out 3 to 12 s yourself."
-        )
-    return waveform[:, : round(cut * FRAME_SECONDS * sample_rate)]
+SHORT_SECONDS = 1.0
+"""Less tells little of a voice."""
+EDGE_SECONDS = 0.06
+EDGE_DB = 15.0
+"""A recording that is within this of its speech at an end was cut off there."""
+NOISE_DB = 12.0
+"""A recording whose quiet parts are within this of its loud ones is noisy."""
 
 
 @dataclass(frozen=True)
@@ -113,35 +66,39 @@ def open_reference(
     language: str | None = "en",
     lexicon: Lexicon | None = None,
 ) -> OpenedPrompt:
-    """Read a recording of any format, rate and number of channels, trim it, transcribe it if need be, and encode it.
+    """Read a recording of any format, rate and number of channels; clean, trim, cut, transcribe if need be, encode it.
 
     A text that is given is spelled out in `language` as one that is to be spoken is; a transcript is words already.
+    What was removed and cut, and what is wrong with the recording, is printed and in the description.
 
     Raises:
-        DataError: it is unusable, or too long to be cut; nothing was recognised in it.
+        DataError: it is unusable; nothing was recognised in it.
     """
-    waveform, rate = load_audio(ref)
-    found = waveform.shape[1] / rate
-    waveform = cut_at_pause(
-        trim_silence(waveform, rate),
-        rate,
-        tts.prompt_limit,
-        has_transcript=ref_text is not None,
-        name=str(ref),
-    )
-    used = waveform.shape[1] / rate
-    if found > tts.prompt_limit:
-        console.print(f"[yellow]Reference cut at a pause: {used:.1f} of {found:.1f} s are used.[/]")
+    loaded, rate = load_audio(ref)
+    if ref_text is not None:
+        ref_text = _spelled_out(tts, ref_text, language, lexicon)
+    cleaned, removed = clean(loaded, rate)
+    if removed:
+        console.print(f"Removed from the reference: {removed}.", highlight=False)
+    waveform = trim_silence(cleaned, rate)
+    cut = find_reference_cut(waveform, rate, tts.prompt_limit, ref_text, language)
+    if cut is not None:
+        waveform, ref_text = waveform[:, : int(cut.seconds * rate)], cut.text
+        console.print(f"[yellow]{escape(_describe_cut(cut))}[/]", highlight=False)
     prompt_waveform = resample(waveform, rate, tts.sample_rate)
     try:
         tts.check_prompt(prompt_waveform)
     except DataError as error:
         raise DataError(str(error).replace("reference", str(ref), 1)) from None
+    warnings = recording_warnings(cleaned, waveform, rate, was_cut=cut is not None)
+    if cut is not None and not cut.aligned:
+        warnings.append(
+            "its text was not found in the recording and is cut by its length; read `prompt_text` in the result, and if "
+            "it is not what is said in what is kept, shorten recording and --ref-text yourself"
+        )
     recognizer = None
-    if ref_text is not None:
-        ref_text = _spelled_out(tts, ref_text, language, lexicon)
-    else:
-        ref_text, recognizer = transcribe(tts, waveform, rate, asr, name=str(ref))
+    if ref_text is None:
+        ref_text, recognizer = transcribe(tts, audible(waveform), rate, asr, name=str(ref))
         console.print(
             f"Transcript by {asr}: [bold]{escape(ref_text)}[/] (wrong? pass --ref-text)",
             highlight=False,
@@ -150,13 +107,104 @@ def open_reference(
     prompt = tts.encode_prompt(prompt_waveform, ref_text)
     elapsed = time.perf_counter() - started
     if prompt.note is not None:
-        console.print(f"[yellow]{escape(prompt.note)}[/]")
+        warnings.append(f"{prompt.note}. {_NOT_ALIGNED}")
+    for warning in warnings:
+        console.print(
+            f"[yellow]Reference {escape(str(ref))}: {escape(warning)}.[/]", highlight=False
+        )
     description = {
         "reference": str(ref),
+        "reference_seconds": loaded.shape[1] / rate,
+        "reference_removed": asdict(removed) if removed else None,
+        "reference_cut": None if cut is None else asdict(cut),
+        "reference_warnings": warnings,
         "prompt_text_from": "given" if recognizer is None else "asr",
         "asr": recognizer,
     }
     return OpenedPrompt(prompt, prompt_waveform, description, elapsed)
+
+
+_NOT_ALIGNED = "Check that --ref-text is what is said, or record again with less noise and no music; 3 to 12 s are best"
+
+
+def find_reference_cut(
+    waveform: Tensor, sample_rate: int, limit_seconds: float, text: str | None, language: str | None
+) -> Cut | None:
+    """Return where a reference (1, S) is cut, with its text where one is given; None where it is short enough.
+
+    A text is cut where the aligner of phones finds its words. Where it finds none, as in another language or under
+    loud music, the sound is cut in a pause and the text in proportion.
+    """
+    cut = find_cut(waveform, sample_rate, limit_seconds)
+    if cut is None or text is None:
+        return cut
+    by_proportion = parts_by_proportion(text, waveform, sample_rate)
+    if language in ("en", None):
+        # Of a chapter only the beginning is aligned: what the text of a stretch is need only be known roughly at its end.
+        stretch, beginning = waveform, text
+        far = [n for n, gap in enumerate(by_proportion.gaps, 1) if gap[0] > 3 * limit_seconds]
+        if far:
+            stretch = waveform[:, : int(3 * limit_seconds * sample_rate)]
+            beginning = by_proportion.first(far[0])
+        try:
+            heard = resample(audible(stretch), sample_rate, SPEECH_RATE)
+            words = aligner().align(heard[0], beginning)
+        except AlignmentError:
+            words = []
+        parts = parts_by_words(beginning, words)
+        found = find_cut_between_words(stretch, sample_rate, limit_seconds, parts)
+        if found is not None:
+            return replace(found, of_seconds=cut.of_seconds)
+    return with_nearest_text(cut, by_proportion)
+
+
+def _describe_cut(cut: Cut) -> str:
+    where = {
+        "pause": "in a pause",
+        "quietest place": "at its quietest place, since there is no pause",
+        "between words": "between two words, since there is no pause",
+    }[cut.place]
+    text = "" if cut.text is None else f" Its text is cut with it: {cut.text}"
+    return f"Reference cut {where}: {cut.seconds:.1f} of {cut.of_seconds:.1f} s are used.{text}"
+
+
+def recording_warnings(
+    recording: Tensor, used: Tensor, sample_rate: int, *, was_cut: bool
+) -> list[str]:
+    """Return what is wrong with a reference that can be used, and what to do about each.
+
+    Args:
+        recording: (1, S), cleaned.
+        used: (1, S'), what is left of it.
+        sample_rate: of both, in Hz.
+        was_cut: whether its end is not the recording's.
+    """
+    warnings = []
+    seconds = used.shape[1] / sample_rate
+    if seconds < SHORT_SECONDS:
+        warnings.append(
+            f"only {seconds:.1f} s of speech, which tell little of a voice and its speed. Record 3 to 12 s"
+        )
+    decibels = 10 * frame_levels(recording[0], sample_rate).clamp_min(1e-12).log10()
+    quiet, loud = (float(decibels.quantile(share)) for share in (0.1, 0.95))
+    if loud - quiet < NOISE_DB:
+        warnings.append(
+            f"noise or music under the voice, at most {loud - quiet:.0f} dB below it, will be in the new speech too. "
+            "Record again in a quiet room, or clean the recording"
+        )
+    edge = round(EDGE_SECONDS / FRAME_SECONDS)
+    threshold = max(loud - EDGE_DB, quiet + NOISE_DB)
+    # The last frame is filled up with zeros.
+    ends = {"begins": decibels[:edge], "ends": decibels[-edge - 1 : -1]}
+    cut_off = [end for end, part in ends.items() if len(part) and float(part.mean()) > threshold]
+    if was_cut and "ends" in cut_off:
+        cut_off.remove("ends")
+    if cut_off:
+        warnings.append(
+            f"it {' and '.join(cut_off)} in the middle of a sound. Cut it in a pause, with some silence at both ends, "
+            "and let --ref-text hold whole words only"
+        )
+    return warnings
 
 
 def _spelled_out(tts: TTS, ref_text: str, language: str | None, lexicon: Lexicon | None) -> str:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from svae.errors import DataError
+from svae.runtime.text_files import read_utf8
 from svae.text.phonemes import PHONES, with_s
 from svae.text.vocabulary import Vocabulary, normalize_text
 
@@ -33,14 +34,7 @@ class Lexicon:
         Raises:
             DataError: it cannot be read, or lines are wrong; the message names each of them.
         """
-        try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except OSError as error:
-            raise DataError(f"{path}: {error.strerror}. Expected a lexicon in UTF-8.") from None
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8."
-            ) from None
+        text = read_utf8(path)
         entries: dict[str, str] = {}
         problems: list[str] = []
         for number, line in enumerate(text.split("\n"), 1):

@@ -70,12 +70,18 @@ def year(number: int) -> str:
     return f"{cardinal(century)} {'oh ' if rest < 10 else ''}{cardinal(rest)}"
 
 
+def plural(words: str) -> str:
+    """Return a number in words as a plural: eighties, sixes, seventeens."""
+    if words.endswith("y"):
+        return words[:-1] + "ies"
+    return words + ("es" if words.endswith("x") else "s")
+
+
 def decade(number: int) -> str:
     """Return the decade that begins with a year, or with two digits of one, in words: nineteen eighties, nineties."""
     if number % 100 == 0:
         return f"{cardinal(number // 100)} hundreds" if number % 1000 else f"{cardinal(number)}s"
-    *start, last = (year(number) if number > 99 else cardinal(number)).split()
-    return " ".join([*start, last[:-1] + "ies" if last.endswith("y") else last + "s"])
+    return plural(year(number) if number > 99 else cardinal(number))
 
 
 def quantity(written: str) -> str:

@@ -80,6 +80,16 @@ def read_address(match: Match) -> str:
     return read_web_part(written[: len(written) - len(end)].rstrip("/")) + end
 
 
+def read_host_and_port(match: Match) -> str:
+    """Read a machine's name, the port by its digits, and a path."""
+    stop = re.search(r"[.,;:!?)]*$", match[3])
+    end = stop[0] if stop else ""
+    path = match[3][: len(match[3]) - len(end)].rstrip("/")
+    return (
+        f"{read_web_part(match[1])} colon {digits(match[2])} {read_web_part(path)}".rstrip() + end
+    )
+
+
 def read_hashtag(match: Match) -> str:
     """Read a hashtag in its words: `#MondayMood`."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", match[1].replace("_", " "))
@@ -171,11 +181,21 @@ def read_time_range(match: Match) -> str:
     )
 
 
+def read_verse(match: Match) -> str:
+    """Read chapter and verse: John three sixteen."""
+    first = int(match[3])
+    verse = cardinal(first) if first > 9 and not match[4] else f"verse {cardinal(first)}"
+    if match[4]:
+        verse = f"verses {cardinal(first)} to {cardinal(int(match[4]))}"
+    comma = "" if first > 9 and not match[4] else ","
+    return f"{match[1]} {cardinal(int(match[2]))}{comma} {verse}"
+
+
 # ----------------------------------------------------------------------------------------------- numbers
 
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 SIGNED = rf"(?:(?<![\w)])[-\N{{MINUS SIGN}}])?(?:{NUMBER})"
-SCALE = r"(?:\s?(?:(thousand|million|billion|trillion)\b|(k|K|mn?|M|MM|bn?|B|tn|T)\b))?"
+SCALE = r"(?:[\s-]?(thousand|million|billion|trillion)\b|\s?(k|K|mn?|M|MM|bn?|B|tn|T)\b)?"
 COIN = "[" + re.escape("".join(CURRENCIES)) + "]"
 
 
@@ -262,6 +282,11 @@ def read_dotted_number(written: str, dot: str = " point ") -> str:
     )
 
 
+def digits_or_letters(text: str) -> str:
+    """Return digits in words and letters as they are: one A."""
+    return " ".join(digits(char) if char.isdigit() else char for char in text)
+
+
 def read_count(written: str, name: str) -> str:
     """Read a number of things, in the singular for one."""
     number = int(written)
@@ -305,13 +330,25 @@ NOT_COUNTED = frozenset(
 )
 
 
+def read_inches(match: Match) -> str:
+    """Read a number and the sign of inches, unless it closes a quotation."""
+    # Signs of inches stand behind digits; what else stands before is a quotation that has begun.
+    if len(re.findall(r"(?<!\d)\"", match.string[: match.start()])) % 2:
+        return match[0]
+    alone = match.string[match.end() : match.end() + 1] in (" ", "-") and not re.match(
+        r"\s?[x×]", match.string[match.end() :]
+    )
+    return f"{quantity(match[1])} {'inch' if alone or match[1] == '1' else 'inches'}"
+
+
 def read_with_unit(match: Match) -> str:
     """A number and a unit; the unit in the singular after one, or before a noun after `a`."""
     article, number, gap, unit = match[1] or "", match[2], match[3], match[4]
     names = read_unit_name(unit)
     if names is None or not read_is_unit(match, unit, gap):
         return match[0]
-    following = re.match(r"\s+([a-z]{3,})", match.string[match.end() :])
+    noun = r"[a-z]{3,}|[A-Z]{2,}" if article.lower() in ("a ", "an ") else r"[a-z]{3,}"
+    following = re.match(rf"\s+({noun})", match.string[match.end() :])
     before_noun = bool(article) and following is not None and following[1] not in NOT_COUNTED
     single = number == "1" or before_noun or gap == "-"
     return f"{article}{quantity(number)} {names[0] if single else names[1]}"
@@ -382,6 +419,15 @@ def read_street(match: Match) -> str:
     return f"{match[1]} {STREETS[match[2]]}{stop}"
 
 
+def read_direction(match: Match) -> str:
+    """`N. State St.` and `W. 8th St.`, but not the initial of a name."""
+    rest = match.string[match.end() :]
+    names = "|".join([*STREETS, *STREETS.values()])
+    if not re.match(rf"\d+(?:st|nd|rd|th)\b|[A-Z][a-z]+ (?:{names})\b", rest):
+        return match[0]
+    return {"N": "North", "S": "South", "E": "East", "W": "West"}[match[1]] + " "
+
+
 def read_abbreviation(match: Match) -> str:
     """Read an abbreviation in full, with the stop of a sentence that ends in it."""
     written = match[0]
@@ -409,6 +455,12 @@ def read_numbered(match: Match) -> str:
     )
 
 
+COUNTED = (
+    "people|users|views|viewers|followers|subscribers|customers|households|homes|jobs|copies|tons|tonnes|barrels|children|"
+    "students|workers|votes|voters|downloads|units|residents|inhabitants|visitors|members|players|fans|years|dollars|euros|"
+    "pounds|steps|miles|Americans|Britons|cars|cases|doses|acres|hectares|tokens|parameters|hours|lines|words|new|active|"
+    "more|other|passengers|tourists|refugees|patients|readers|listeners|likes|comments|shares|times"
+)
 KINGS = (
     "Henry|Elizabeth|Charles|George|Edward|William|James|Richard|Louis|Philip|Francis|John Paul|Benedict|Pius|Leo|Gregory|"
     "Alexander|Nicholas|Catherine|Peter|Frederick|Ferdinand|Napoleon|Ramses|Ramesses|Mary|Margaret|Harald|Olaf|Gustav|"
@@ -425,6 +477,11 @@ AFTER_PART = frozenset(
     "is was begins began ends ended of and or to in has had covers tells shows describes deals opens starts by for on".split()
 )
 """What follows the numeral of `Part I` rather than the pronoun."""
+BIBLE = (
+    "Genesis|Exodus|Leviticus|Deuteronomy|Joshua|Judges|Ruth|Samuel|Kings|Chronicles|Ezra|Nehemiah|Esther|Job|Psalms?|"
+    "Proverbs|Ecclesiastes|Isaiah|Jeremiah|Lamentations|Ezekiel|Daniel|Hosea|Joel|Amos|Jonah|Micah|Matthew|Mark|Luke|John|"
+    "Acts|Romans|Corinthians|Galatians|Ephesians|Philippians|Colossians|Timothy|Titus|Hebrews|James|Peter|Revelation|Surah"
+)
 PHONE_WORDS = r"(?:[Cc]all|[Dd]ial|[Rr]ing|[Tt]ext|[Pp]hone|[Tt]elephone|[Tt]el\.?|[Ff]ax)"
 PER = {
     "month": "month", "mo": "month", "year": "year", "yr": "year", "day": "day", "week": "week", "wk": "week",

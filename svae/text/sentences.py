@@ -8,8 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from svae.errors import ConfigError, DataError
+from svae.runtime.text_files import check_characters, decode_utf8, read_utf8
 from svae.text.lexicon import Lexicon
-from svae.text.markup import PARAGRAPH_SECONDS, Paragraph, paragraphs, plain_paragraphs
+from svae.text.markup import (
+    PARAGRAPH_SECONDS,
+    RULE_SECONDS,
+    Paragraph,
+    paragraphs,
+    plain_paragraphs,
+    without_marks,
+)
 from svae.text.spell_out import check_language, spoken_form
 from svae.text.vocabulary import Vocabulary, normalize_text
 
@@ -19,12 +27,15 @@ PAUSE = re.compile(
 )
 """A pause that is asked for in a text: `[pause]`, `[pause 0.5s]`, `[pause 300 ms]`."""
 MAX_PAUSE_SECONDS = 60.0
+_SILENT = re.compile(r"[\s\"'()\[\],;:]*(?:-|\.{2,})[\s\"'()\[\],;:.?!-]*")
+"""Dots or dashes, in quotes perhaps: what somebody says who says nothing."""
+_EXPECTED = "expected at least one word, number or pause (`[pause 0.5s]`)"
 
 
 class Sentence(str):
     """A sentence as it is spoken, with the silence around it that its text asks for.
 
-    It is a string in every respect. Whoever joins sentences into audio must end a chunk after one whose
+    It is a string in every respect; an empty one is a text that is a pause and nothing else. Whoever joins sentences into audio must end a chunk after one whose
     `pause_after` is not 0, and put so much silence there.
     """
 
@@ -68,18 +79,9 @@ def read_text(text: str | None, file: Path | None) -> str:
     name = "--text"
     if file is not None:
         name = "standard input" if str(file) == "-" else str(file)
-        try:
-            data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-            text = data.decode("utf-8-sig")
-        except OSError as error:
-            raise DataError(f"{name}: {error.strerror}. Expected a UTF-8 text file.") from None
-        except UnicodeDecodeError as error:
-            raise DataError(
-                f"{name}: not UTF-8 at byte {error.start}; convert it to UTF-8."
-            ) from None
+        text = decode_utf8(sys.stdin.buffer.read(), name) if str(file) == "-" else read_utf8(file)
     assert text is not None
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise DataError(f"{name}: not valid Unicode (half a character); write it in UTF-8.")
+    check_characters(text, name)
     if not normalize_text(text):
         raise DataError(f"{name}: empty. Expected at least one character that is not white space.")
     return text
@@ -107,7 +109,7 @@ def prepare_sentences(
     Returns:
         The sentences, each of which says how long a pause follows; and a note for each way in which unknown
         characters changed them: letters the model knows in the other case only are spoken in that case, and with
-        `skip_unknown` others are left out.
+        `skip_unknown` others are left out. A text that is a pause alone is one empty sentence, which a note names.
 
     Raises:
         DataError: unknown characters that are not to be skipped, or nothing else is left; phones for a model of
@@ -125,6 +127,8 @@ def prepare_sentences(
         }
         names = ", ".join(map(repr, sorted(changed)))
         notes.append(f"In the other case, since the model knows only that: {names}")
+    if not any(folded):
+        notes.append(f"The text is a pause alone: {folded[0].pause_after:g} s of silence")
     unknown = vocabulary.unknown(" ".join(folded))
     if unknown and skip_unknown:
         gone = str.maketrans(dict.fromkeys(unknown, " "))
@@ -145,9 +149,12 @@ def prepare_prompt_text(
     """Return what is said in a reference as a model reads it: spelled out as the text that is to be spoken is.
 
     Raises:
-        DataError: as `prepare_sentences`.
+        DataError: as `prepare_sentences`; or nothing is said.
     """
-    return " ".join(prepare_sentences(text, vocabulary, language=language, lexicon=lexicon)[0])
+    said = " ".join(prepare_sentences(text, vocabulary, language=language, lexicon=lexicon)[0])
+    if not said:
+        raise DataError(f"text {text.strip()[:80]!r}: nothing in it is spoken; {_EXPECTED}")
+    return said
 
 
 def _spoken_sentences(
@@ -164,6 +171,7 @@ def _spoken_sentences(
             sentences = split_sentences(spoken_form(said, language), language)
         else:
             sentences = [spoken_form(part, language) for part in split_sentences(said, language)]
+        written = without_marks(written)
         if show is not None and written:
             shown = sentences if " ".join(sentences) == normalize_text(written) else [written]
             for line in shown:
@@ -174,12 +182,25 @@ def _spoken_sentences(
         found.append(Sentence(sentences[-1] if sentences else "", pause_seconds))
     found = _without_empty(found)
     if not found:
-        raise DataError(
-            "text: nothing in it is spoken; expected at least one word or number beside pauses and marks"
-        )
+        return [_silence(text, language)]
     if re.search(PAUSE.pattern + r"\s*$", text, re.IGNORECASE) is None:
         found[-1].pause_after = 0.0  # the end of a text needs no silence that nobody asked for
     return found
+
+
+def _silence(text: str, language: str | None) -> Sentence:
+    """Return the pause that a text is which says nothing.
+
+    Raises:
+        DataError: nor is there a pause in it.
+    """
+    rules = [part.pause_seconds for part in _parts(text, language) if not part.text]
+    seconds = max([*rules, *map(_seconds, PAUSE.finditer(text))], default=0.0)
+    if not seconds and _SILENT.fullmatch(normalize_text(text)):
+        seconds = RULE_SECONDS
+    if not seconds:
+        raise DataError(f"text {text.strip()[:80]!r}: nothing in it is spoken; {_EXPECTED}")
+    return Sentence("", seconds)
 
 
 def _parts(text: str, language: str | None) -> list[Paragraph]:

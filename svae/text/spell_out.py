@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from svae.errors import ConfigError
+from svae.text.code_en import read_code_and_formulas
+from svae.text.markup import without_marks
+from svae.text.numbers_en import digits
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
 from svae.text.readings_en import letters
 from svae.text.rules_en import LEFT_OVER, RULES
 from svae.text.vocabulary import PHONES_IN_BRACES, normalize_text
-from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS
+from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS, SOUNDS
 
 SPOKEN_LANGUAGES = ("en", "zh", "ja")
 """Languages that can be spelled out. None of them: the text stays, and is split into sentences by English rules."""
@@ -26,6 +30,11 @@ _FIRST_STAND_IN = 0xF0000
 """From here on private characters stand for what no rule may touch."""
 _STRETCH = re.compile(r"(?:\S+\s*){1,40}|\s+")
 """What the grammar is given at a time: its time grows with the square of the length."""
+_LONGEST = 2000
+"""Characters that are read at a time."""
+_SENTENCE_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[A-Z][a-z])")
+_LONG_NUMBER = re.compile(r"(?<![\w.,])\d{31,}(?![\w.,]\d)")
+"""No one says these otherwise than digit by digit."""
 _DASH = re.compile(r"\s*[—―]+\s*(?=\S)|(?<=[A-Za-z,.!?])\s+–\s+(?=\S)")
 
 
@@ -50,7 +59,7 @@ def spoken_form(text: str, language: str | None) -> str:
         ConfigError: the language has no rules.
     """
     check_language(language)
-    plain = normalize_text(text)
+    plain = normalize_text(without_marks(text))
     if language is None or not plain:
         return plain
     kept: list[str] = []
@@ -60,7 +69,10 @@ def spoken_form(text: str, language: str | None) -> str:
         return chr(_FIRST_STAND_IN + len(kept) - 1)
 
     spoken = PHONES_IN_BRACES.sub(keep, text)
-    spoken = _english(spoken) if language == "en" else _grammar(normalize_text(spoken), language)
+    if language == "en":
+        spoken = _english(spoken)
+    else:
+        spoken = _grammar(normalize_text(without_marks(spoken)), language)
     for number, braces in enumerate(kept):
         spoken = spoken.replace(chr(_FIRST_STAND_IN + number), braces)
     spoken = normalize_text(spoken)
@@ -68,6 +80,26 @@ def spoken_form(text: str, language: str | None) -> str:
 
 
 def _english(text: str) -> str:
+    """Read a text stretch by stretch, as the time of some patterns grows with the square of the length."""
+    return normalize_text(" ".join(map(_english_stretch, _stretches(text))))
+
+
+def _stretches(text: str) -> Iterator[str]:
+    """Yield a text in pieces of at most `_LONGEST` characters, between sentences where possible, else between words."""
+    text = _LONG_NUMBER.sub(lambda m: f" {digits(m[0])} ", text)
+    start = 0
+    while len(text) - start > _LONGEST:
+        window = text[start : start + _LONGEST]
+        ends = [match.end() for match in _SENTENCE_END.finditer(window)]
+        end = ends[-1] if ends else window.rfind(" ") + 1
+        end = end or max(window.rfind(sign) for sign in ",;:-/.") + 1 or _LONGEST
+        yield text[start : start + end]
+        start += end
+    yield text[start:]
+
+
+def _english_stretch(text: str) -> str:
+    text = read_code_and_formulas(text)
     plain = normalize_text(_DASH.sub(", ", re.sub(r"(?<=\d)[—―](?=\d)", "-", text)))
     for rule in RULES:
         plain = rule.pattern.sub(rule.reading, plain)
@@ -86,7 +118,9 @@ def _english(text: str) -> str:
 
 # ----------------------------------------------------------------------------------------------- capitals
 
-_CAPITALS = re.compile(r"(?<![\w'-])([A-Z]{2,})(s|'s)?(?![\w])(?!-[A-Z]\b)")
+_CAPITALS = re.compile(r"(?<![\w'-])([A-Z]{2,})(?:(?=\d)|(s|'s)?(?!\w))")
+_MIXED = re.compile(r"(?<![\w'])([a-z]|[A-Z]?[a-z]{2,}|[MB](?=Sc\b))([A-Z]{2,4}|Sc)\b(?!-[A-Z]\b)")
+"""Words that end in letters that are spelled: `iOS`, `OpenGL`, `MSc`."""
 
 
 def _spell_capitals(text: str) -> str:
@@ -96,9 +130,16 @@ def _spell_capitals(text: str) -> str:
         word, ending = match[1], match[2]
         if not _is_initialism(word, match):
             return match[0]
-        return letters(word) + ("'s" if ending else "")
+        return letters(word) + ("'s" if ending else "") + after_digit(match)
 
-    return _CAPITALS.sub(spell, text)
+    def spell_end(match: re.Match[str]) -> str:
+        start = letters(match[1]) + "-" if len(match[1]) == 1 else match[1] + " "
+        return start + letters(match[2])
+
+    def after_digit(match: re.Match[str]) -> str:
+        return " " if match.string[match.end() : match.end() + 1].isdigit() else ""
+
+    return _MIXED.sub(spell_end, _CAPITALS.sub(spell, text))
 
 
 def _is_initialism(word: str, match: re.Match[str]) -> bool:
@@ -114,6 +155,8 @@ def _is_initialism(word: str, match: re.Match[str]) -> bool:
             r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :]
         )
     if known:
+        if not set(word) & set("AEIOUY") and word not in SOUNDS:
+            return True
         return len(word) == 2 or is_spelled_in_dictionary(word.lower())
     # What no dictionary has is a word if it is long and can be said: no four consonants in a row.
     return len(word) <= 4 or re.search(r"[^AEIOUY]{4}|^[^AEIOUY]+$", word) is not None

@@ -57,7 +57,7 @@ NUMBERED = {
     "p": "page", "pp": "pages", "pg": "page", "sec": "section", "sect": "section", "eq": "equation", "eqs": "equations",
     "ed": "edition", "art": "article", "app": "appendix", "tab": "table", "ex": "example", "pt": "part", "ver": "version",
     "para": "paragraph", "ref": "reference", "apt": "apartment", "ste": "suite", "rm": "room", "ext": "extension",
-    "tel": "telephone", "op": "opus", "ep": "episode",
+    "tel": "telephone", "op": "opus", "ep": "episode", "rt": "route", "rte": "route", "bldg": "building", "fl": "floor",
 }  # fmt: skip
 """Abbreviations before a number."""
 
@@ -140,6 +140,8 @@ TOP_DOMAINS = (
     "com|org|net|edu|gov|mil|info|biz|dev|app|io|ai|tv|co|uk|eu|de|fr|ca|au|nz|jp|cn|ru|ch|nl|se|dk|fi|pl|es|br|"
     "museum|xyz|online|shop|blog|ie|at"
 )
+SHORT_DOMAINS = "me|ly|gl|gg|be|it|us|in|to|cc|fm|is|so|sh|se|no|id|gd|cn"
+"""Ends of addresses that are words as well: only with a path after them."""
 EXTENSIONS = (
     "pdf|py|txt|docx?|xlsx?|pptx?|jpe?g|png|gif|svg|html?|css|js|ts|json|jsonl|ya?ml|xml|csv|tsv|zip|tar|gz|exe|mp3|"
     "mp4|wav|flac|ogg|md|ini|cfg|toml|sh|cpp|rs|java|log|mov|avi|epub|dmg|bat|dll|sql"
@@ -152,7 +154,7 @@ LETTERED = frozenset(
 """Parts of addresses that are read letter by letter."""
 
 INITIALISMS = frozenset(
-    "US UN UK EU AI AM PM ID TV PC CD DVD VIP WHO PR HR ER AC DC LA NY DJ MC IQ EQ UV AP CEO CFO CTO COO ETA FAQ ATM GPS "
+    "SEC VP SSN US UN UK EU AI AM PM ID TV PC CD DVD VIP WHO PR HR ER AC DC LA NY DJ MC IQ EQ UV AP CEO CFO CTO COO ETA FAQ ATM GPS "
     "USA USB SAT LED IPO DIY VPN URL API CPU GPU UFO MIT IRS IOU EPA NBA NFL MLB NHL FBI CIA BBC CNN NBC ABC CBS DNA RNA "
     "HIV GDP IMF WTO NHS MP MPs PhD BA MA MBA BSc MSc NYPD LAPD NSA DEA FDA CDC IT ICU MRI CT EKG ECG PS QA UI UX IP DOS "
     "ADHD OCD PTSD SUV ACL ACLU AOL ISP HTML HTTP HTTPS SQL CSS PDF XML UPS USPS ASAP FYI BTW OMG LOL RSVP TBA TBD AKA "
@@ -166,6 +168,9 @@ ACRONYMS = frozenset(
     "DARPA HIPAA LEGO ASAP CUDA ICANN NASA NATO RAM ROM SIM PIN AIDS LASER SCUBA SWAT TED YOLO FOMO BAFTA CERN INTERPOL EBITDA".split()
 )
 """Capitals that are said as a word although a dictionary may not have it."""
+
+SOUNDS = frozenset("SHH SH HMM HM MM BRR GRR PSST PFFT TSK NTH MR MRS MS DR ST VS MT FT LT".split())
+"""Capitals without a vowel that are said as a word."""
 
 COMMON_CAPITALS = frozenset(
     "A I AN AND ANY ARE AS AT BE BUT BY CAN DO FOR GO GOT HAD HAS HE HER HIM HIS HOW IF IN IS ITS ME MY NEW NO NOT NOW OF "

@@ -75,6 +75,34 @@ def test_the_version_is_printed(call):
     assert call("--version").stdout.strip() == f"svae {svae.__version__}"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("prepare", "jsonl", "--root", "x" * 300),
+        ("prepare", "vctk", "--root", "é" * 150),
+        ("evaluate", "--list", "x" * 300, "--wavs", "."),
+        ("synthesize", "--text", "hi", "--ref", "x" * 300 + ".wav"),
+        ("inspect", "/a" * 3000),
+    ],
+)
+def test_a_name_that_no_file_system_takes_is_an_error(fails, arguments):
+    assert "255 bytes" in fails(*arguments, match="File name too long")
+
+
+def test_the_limits_of_prepared_utterances_are_options(call, fails, tmp_path):
+    from fake_corpora import make_corpus
+
+    corpus = make_corpus(tmp_path / "corpus", 5)  # 0.4, 0.45, … 0.6 s
+    limits = ("--min-seconds", 0.42, "--max-seconds", 0.52, "--shards", 1, "--workers", 1)
+    result = call("prepare", "jsonl", "--root", corpus, "--out", "out", *limits)
+    assert result.exit_code == 0 and "Rejected: 3 (2 too long, 1 too short)" in result.output
+    prepare = ("prepare", "jsonl", "--root", corpus)
+    fails(*prepare, "--out", "out", "--shards", 1, match="min_seconds 0.42 there, 0.3 now")
+    wrong = ("--min-seconds", 2, "--max-seconds", 1)
+    fails(*prepare, *wrong, match="--min-seconds 2, --max-seconds 1: expected")
+    fails(*prepare, "--max-seconds", "nan", match="--max-seconds")
+
+
 def test_a_missing_corpus_says_how_to_get_it(fails):
     text = fails("prepare", "libritts", match="data/LibriTTS")
     assert "openslr" in text and "CC BY 4.0" in text and "normalized.txt" in text

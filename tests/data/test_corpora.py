@@ -88,6 +88,125 @@ def test_ljspeech_takes_the_normalised_text_and_leaves_quotation_marks_alone(tmp
         list_utterances("ljspeech", tmp_path)
 
 
+def metadata(root, *rows):
+    put(root / "metadata.csv", "".join(f"{row}\n" for row in rows))
+    return lambda: list_utterances("ljspeech", root)
+
+
+SPOKEN = ("Printing, in the only sense", "in being comparatively modern.", "Yes.", "He paid £5.")
+
+
+@pytest.mark.parametrize(
+    "third",
+    [
+        lambda i: f"{1.5 + i}",
+        lambda i: f"{i}",
+        lambda i: "0",
+        lambda i: f"00:0{i}.500",
+        lambda i: f"{i}.5s",
+        lambda i: "anna",
+        lambda i: f"p22{i}",
+        lambda i: ["anna", "ben"][i % 2],
+        lambda i: "en",
+        lambda i: f"wavs/LJ{i}.wav",
+        lambda i: ["HH AH0 L OW1", "B EY1 S", "D OW1", "W AH1 N"][i],
+        lambda i: ["pɹɪntɪŋ ɪn", "ɪn biːɪŋ", "jɛs", "hiː peɪd"][i],
+        lambda i: "-",
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_third_field_that_is_no_normalised_text_is_refused_by_its_line(tmp_path, third, count):
+    rows = [f"LJ{i}|{SPOKEN[i]}|{third(i)}" for i in range(count)]
+    with pytest.raises(DataError) as caught:
+        metadata(tmp_path, *rows)()
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path}/metadata.csv, line ") and "the third field, " in message
+    assert "Expected ID|text|normalised text" in message and "svae prepare jsonl" in message
+
+
+def test_one_such_line_among_good_ones_is_found(tmp_path):
+    good = [f"LJ{i}|{text}|{text}" for i, text in enumerate(SPOKEN)]
+    for bad in ("LJ9|Printing, in the only sense|anna", "LJ9|Yes.|2.5", "LJ9|Yes.|p2"):
+        with pytest.raises(DataError, match="line 5: the third field"):
+            metadata(tmp_path, *good, bad)()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [f"LJ{i}|{12 + i}|{text} {i * 'more '}" for i, text in enumerate([SPOKEN[0] * 2] * 3)],
+        [f"LJ{i}|7|{text} {i * 'more '}" for i, text in enumerate(SPOKEN * 2)],
+        [f"LJ{i}|anna|{text}, and so on {i * 'more '}" for i, text in enumerate(SPOKEN * 2)],
+        ["LJ0|1.52", "LJ1|2.40", "LJ2|Yes."],
+        ["LJ0|1.52|2.0"],
+    ],
+)
+def test_a_second_field_that_is_no_text_is_refused_by_its_line(tmp_path, rows):
+    with pytest.raises(DataError, match=r"metadata\.csv, line \d+: the (second|third) field"):
+        metadata(tmp_path, *rows)()
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("in 1465", "in fourteen sixty-five"),
+        ("1984", "nineteen eighty-four"),
+        ("£5", "five pounds"),
+        ("Mr. & Mrs. Smith, Esq.", "Mister and Missis Smith, Esquire"),
+        ("1,234,567.89", "one million two hundred thirty-four thousand five hundred sixty-seven point eight nine"),
+        ("Voilà, déjà vu", "Voila, deja vu"),
+        ("Straße", "strasse"),
+        ("今日は3時です", "今日は三時です"),
+        ("Ő is м'яко", "Ő is мʼяко"),
+        ("Yes.", "yes"),
+    ],
+)  # fmt: skip
+def test_normalised_texts_are_taken(tmp_path, text, normal):
+    assert metadata(tmp_path, f"LJ1|{text}|{normal}")()[0].text == normal
+
+
+def test_single_words_whose_normalised_form_shares_no_letter_are_taken_among_others(tmp_path):
+    rows = [f"LJ{i}|{text}|{text}" for i, text in enumerate(SPOKEN)]
+    found = metadata(
+        tmp_path, *rows, "LJ8|XIV|fourteen", "LJ9|5 lbs.|five pounds", "LJ91|1984.|1984"
+    )()
+    assert [u.text for u in found][-3:] == ["fourteen", "five pounds", "1984"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("LJ1", "got 1 field in 'LJ1'"),
+        ("LJ1|a|a|3.5", "got 4 fields"),
+        ("LJ1|either | or|either or", "got 4 fields"),
+        ("|a|a", "the id '' is empty"),
+        ("  |a|a", "the id '' is empty"),
+        ("/data/LJ1|a|a", "'/data/LJ1' is an absolute path"),
+        ("/data/wavs/LJ1.wav|a|a", "is an absolute path"),
+        ("C:\\wavs\\LJ1|a|a", "is an absolute path"),
+        ("LJ1.wav|a|a", "'LJ1.wav' ends in .wav"),
+        ("LJ1.WAV|a", "ends in .WAV"),
+        ("sub/LJ1.flac|a", "ends in .flac"),
+        ("wavs/LJ1|a|a", "is a path; it is looked for in wavs/"),
+        ("../LJ1|a|a", "is a path"),
+        ("sub/../../LJ1|a", "is a path"),
+        ("sub/|a", "is a path"),
+    ],
+)
+def test_a_malformed_line_of_ljspeech_is_named(tmp_path, row, message):
+    with pytest.raises(DataError, match=r"metadata\.csv, line 2: ") as caught:
+        metadata(tmp_path, "LJ0|a|a", row)()
+    assert message in str(caught.value) and "Expected ID|text|normalised text" in str(caught.value)
+
+
+def test_ids_of_ljspeech_may_lie_in_folders_and_hold_dots(tmp_path):
+    found = metadata(tmp_path, "sub/LJ1|a|a", "LJ.2|b|b")()
+    assert [(u.key, u.source) for u in found] == [
+        ("LJ1", "wavs/sub/LJ1.wav"),
+        ("LJ_2", "wavs/LJ.2.wav"),
+    ]
+
+
 def test_the_real_ljspeech_is_read(shared):
     utterances = list_utterances("ljspeech", shared / "data" / "LJSpeech-mini")
     assert len(utterances) == 32 and all(u.audio.is_file() and u.text for u in utterances)
@@ -116,6 +235,63 @@ def test_the_older_vctk_is_read_too(tmp_path):
     assert summary(list_utterances("vctk", tmp_path)) == [
         ("p226_003", "Six spoons.", "p226", "en", "wav48/p226/p226_003.wav")
     ]
+
+
+def layouts(root):
+    """Write one recording of every corpus; return corpus → the file of its text, and what stands before the text."""
+    put(root / "libritts/dev-clean/7/100/a.wav")
+    put(root / "librispeech/dev-clean/7/100/7-100-0000.flac")
+    put(root / "vctk/wav48/p226/p226_003.wav")
+    return {
+        "libritts": (root / "libritts/dev-clean/7/100/a.normalized.txt", ""),
+        "librispeech": (root / "librispeech/dev-clean/7/100/7-100.trans.txt", "7-100-0000 "),
+        "ljspeech": (root / "ljspeech/metadata.csv", "LJ1|"),
+        "vctk": (root / "vctk/txt/p226/p226_003.txt", ""),
+        "jsonl": (root / "jsonl/metadata.jsonl", '{"audio": "a.wav", "text": "'),
+    }
+
+
+@pytest.mark.parametrize("name", ["libritts", "librispeech", "ljspeech", "vctk", "jsonl"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le"])
+def test_a_text_that_is_not_utf8_is_refused_with_file_byte_and_encoding(tmp_path, name, encoding):
+    path, before = layouts(tmp_path)[name]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    after = '"}' if name == "jsonl" else ""
+    path.write_bytes(f"{before}Das Mädchen{after}\n".encode(encoding))
+    with pytest.raises(DataError) as caught:
+        list_utterances(name, tmp_path / name)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: not UTF-8 at byte ") and "line 1" in message
+    assert f"looks like {encoding.replace('-', '_')}" in message and "iconv" in message
+
+
+@pytest.mark.parametrize("name", ["libritts", "librispeech", "ljspeech", "vctk", "jsonl"])
+@pytest.mark.parametrize("char", "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e")
+def test_no_separator_but_a_line_end_ends_a_text(tmp_path, name, char):
+    path, before = layouts(tmp_path)[name]
+    after = '"}' if name == "jsonl" else ""
+    text = f"first half{char}second half"
+    if name == "jsonl" and char < "\x20":  # JSON has no bare control characters
+        char, text = "", text.replace(char, json.dumps(char)[1:-1])
+    put(path, f"\ufeff{before}{text}{after}\r\n")
+    [found] = list_utterances(name, tmp_path / name)
+    assert found.text.split() == ["first", "half", "second", "half"]
+
+
+def test_a_text_that_cannot_be_read_is_an_error_and_not_a_missing_one(tmp_path):
+    path, _ = layouts(tmp_path)["vctk"]
+    path.mkdir(parents=True)
+    with pytest.raises(DataError, match=r"p226_003\.txt: Is a directory"):
+        list_utterances("vctk", tmp_path / "vctk")
+
+
+def test_librispeech_takes_tabs_and_refuses_two_texts_of_an_id(tmp_path):
+    path, _ = layouts(tmp_path)["librispeech"]
+    put(path, "7-100-0000\tONE TWO\n")
+    assert list_utterances("librispeech", tmp_path / "librispeech")[0].text == "ONE TWO"
+    put(path, "7-100-0000 ONE TWO\n7-100-0000 THREE\n")
+    with pytest.raises(DataError, match="line 2: 7-100-0000 has the text 'THREE' here"):
+        list_utterances("librispeech", tmp_path / "librispeech")
 
 
 def write_list(path, *rows) -> None:
@@ -172,12 +348,58 @@ def test_different_files_get_different_keys_and_the_same_file_twice_is_refused(t
         ({"audio": ""}, "line 2: `audio` is ''"),
         ({"audio": "a.wav", "text": 5}, "line 2: `text` is 5"),
         ({"audio": "a.wav", "speaker": ["x"]}, r"line 2: `speaker` is \['x'\]"),
+        ("[" * 100_000, "line 2: not JSON"),
+        (
+            '{"audio": "a.wav", "text": "a", "text": "b"}',
+            "line 2: not JSON .the field 'text' occurs",
+        ),
+        ({"audio": "a.wav", "text": "half \ud83d"}, "line 2: `text` is not valid Unicode.*U.D83D"),
+        ({"audio": "\udc80.wav"}, "line 2: `audio` is not valid Unicode"),
+        ({"audio": "a\0.wav"}, "line 2: `audio` is not valid Unicode: a zero"),
+        ({"audio": "a.wav", "speaker": "\udfff"}, "line 2: `speaker` is not valid Unicode"),
+        ({"audio": "a.wav", "language": "\ud800"}, "line 2: `language` is not valid Unicode"),
+        ({"audio": "a.wav", "\ud800": 1}, "line 2: the name of a field is not valid Unicode"),
+        *(
+            ({"audio": "a.wav", name: value}, f"line 2: `{name}` is .*Expected seconds: a number")
+            for name in ("offset", "duration")
+            for value in (-0.1, -3, "1.5", True, False, [1], {}, 10**400, 1e300)
+        ),
+        ({"audio": "a.wav", "duration": 0}, "line 2: `duration` is 0.*more than 0"),
+        ('{"audio": "a.wav", "duration": NaN}', "line 2: `duration` is nan"),
+        ('{"audio": "a.wav", "offset": Infinity}', "line 2: `offset` is inf"),
+        (
+            {"audio": "a.wav", "start": 1, "end": 2},
+            "line 2: `end` is unknown.*`offset`.*`duration`",
+        ),
     ],
 )
 def test_a_malformed_row_is_named_by_its_line(tmp_path, row, message):
     write_list(tmp_path / "x.jsonl", {"audio": "ok.wav"}, row)
     with pytest.raises(DataError, match=message):
         list_utterances("jsonl", tmp_path)
+
+
+def test_parts_of_a_recording_have_keys_and_differ_by_their_seconds(tmp_path):
+    parts = [{}, {"offset": 0, "duration": 1}, {"offset": 1}, {"offset": 1, "duration": 2.5}]
+    rows = [{"audio": "a.wav", "text": str(i)} | part for i, part in enumerate(parts)]
+    write_list(tmp_path / "x.jsonl", *rows, {"audio": "b.wav", "offset": None, "duration": None})
+    found = {u.text: u for u in list_utterances("jsonl", tmp_path)}
+    assert len({u.key for u in found.values()}) == 5 and found[None].key == "b"
+    assert all(found[i].key.startswith("a-") for i in "01") and not found["0"].is_segment
+    assert all(found[i].key.startswith("a-1000") for i in "23")
+    assert [(found[i].offset, found[i].duration) for i in "123"] == [(0, 1), (1, None), (1, 2.5)]
+    write_list(tmp_path / "x.jsonl", *rows, rows[3])
+    with pytest.raises(
+        DataError, match=r"a\.wav from 1.000 s to 3.500 s is listed more.*line 4.*line 5"
+    ):
+        list_utterances("jsonl", tmp_path)
+
+
+def test_a_file_name_that_is_no_unicode_is_an_error(tmp_path):
+    chapter = tmp_path / "dev-clean" / "7" / "100"
+    put(chapter / "\udce9.flac")
+    with pytest.raises(DataError, match="the name of a file or folder is not valid Unicode"):
+        list_utterances("librispeech", tmp_path)
 
 
 def test_which_list_is_meant_must_be_clear(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -139,6 +140,37 @@ def test_text_is_normalised_and_the_original_kept_where_it_differs(tmp_path):
     assert rows["s0-000"]["text"] == 'It\'s "fine" - yes' and rows["s0-000"]["raw_text"] == texts[0]
     assert rows["s1-001"]["text"] == "plain" and "raw_text" not in rows["s1-001"]
     assert set(index.metadata["characters"]) == set('It\'s "fine" - yesplain')
+
+
+def test_keys_longer_than_a_file_s_name_are_shortened_and_stay_different(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", 3)
+    deep = "/".join(["ordner-mit-langem-namen-für-alles"] * 8)
+    (corpus / deep).mkdir(parents=True)
+    rows = []
+    for number in range(3):
+        name = f"{deep}/s{number}.wav"
+        (corpus / f"s{number}-00{number}.wav").rename(corpus / name)
+        rows.append({"audio": name, "text": "t"})
+    write_rows(corpus, rows)
+    run(corpus, tmp_path / "out", shards=1)
+    keys = {sample.key for sample in read_index(tmp_path / "out").samples}
+    assert len(keys) == 3 and all(200 < len(key.encode()) <= 240 for key in keys)
+    assert {
+        u.key
+        for shard in make_plan(PrepareOptions(corpus="jsonl", root=corpus)).shards
+        for u in shard
+    } == keys
+    with tarfile.open(tmp_path / "out" / "shard-00000.tar") as tar:
+        tar.extractall(tmp_path / "unpacked", filter="data")
+    assert len(list((tmp_path / "unpacked").iterdir())) == 6
+
+
+def test_a_recording_whose_path_is_too_long_is_rejected_with_the_reason(tmp_path):
+    corpus = make_corpus(tmp_path / "corpus", 2)
+    rows = [{"audio": "s0-000.wav", "text": "t"}, {"audio": "x" * 300 + ".wav", "text": "t"}]
+    write_rows(corpus, rows)
+    assert run(corpus, tmp_path / "out", shards=1)[0].rejected == {"missing": 1}
+    assert "File name too long" in (tmp_path / "out" / "rejected.jsonl").read_text()
 
 
 def test_shards_are_balanced_and_mix_speakers():

@@ -233,6 +233,29 @@ def test_synthesis_is_kept_and_only_redone_when_its_settings_change(tts_task):
     assert len(tts.said) == 5
 
 
+def test_ids_longer_than_a_file_s_name_are_spoken_scored_and_kept(tts_task):
+    options, tts = tts_task
+    rows = [json.loads(line) for line in options.list_file.read_text().splitlines()]
+    for row, char in zip(rows, "ab", strict=True):
+        row["id"] = "é" * 150 + char
+    options.list_file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert evaluate(options)["system"]["wer"] == 0
+    made = list((options.out / "wavs" / "seed-0").iterdir())
+    assert len(made) == 4 and all(len(path.name.encode()) < 255 for path in made)
+    evaluate(options)
+    assert len(tts.said) == 2
+    found = evaluate(
+        replace(
+            options,
+            model=None,
+            wavs=options.out / "wavs",
+            out=options.out.with_name("again"),
+            seeds=None,
+        )
+    )
+    assert found["system"]["wer"] == 0
+
+
 def test_what_is_asked_of_the_synthesis_reaches_it_and_is_stored(tts_task, monkeypatch):
     options, tts = tts_task
     asked = {"steps": 8, "guidance": 1.5, "prompt_guidance": 0.5}

@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 
 import svae.precompute.statistics as latents_module
+from svae.audio import save_audio
 from svae.checkpoint import open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
 from svae.data.batches import read_latents, read_waveform
@@ -220,6 +221,17 @@ def test_statistics_stop_where_more_than_one_in_a_hundred_cannot_be_read(
     assert measure(1)["unreadable"] == 1
     with pytest.raises(DataError, match="2 of 101 utterances cannot be read .*bad: damaged"):
         measure(2)
+
+
+def test_keys_longer_than_a_file_s_name_are_decoded_into_shorter_ones(latents, tmp_path):
+    sample = read_index(latents).samples[0]
+    options = DecodeOptions(latents, tmp_path, format="flac")
+    keys = ["é" * 200 + end for end in "xy"]
+    paths = {options.path(replace(sample, key=key)) for key in keys}
+    assert len(paths) == 2
+    for path in paths:
+        save_audio(path, torch.zeros(1, 10), 16000)
+    assert options.path(sample).name == f"{sample.key}.flac"
 
 
 def test_decoding_brings_back_every_utterance_with_its_length(latents, tmp_path):

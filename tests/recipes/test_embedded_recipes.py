@@ -17,6 +17,7 @@ SCRIPTS = Path(__file__).parents[2] / "recipes" / "embedded"
 sys.path.insert(0, str(SCRIPTS))
 import corpus  # noqa: E402
 import newcomer  # noqa: E402
+import people  # noqa: E402
 import recording  # noqa: E402
 import score  # noqa: E402
 import teacher_data  # noqa: E402
@@ -102,6 +103,19 @@ def test_embedding_halves_the_weights_and_keeps_both_cards(toy_tts, tmp_path, mo
     assert own.items() <= half.identity.items() and not own.items() <= whole.identity.items()
     for a, b in zip(whole.model.parameters(), half.model.parameters(), strict=True):
         torch.testing.assert_close(a.half().float(), b, rtol=0, atol=0)
+
+
+def test_an_embedded_student_keeps_its_own_steps_and_guidance(toy_tts, tmp_path):
+    import embed
+    from svae.checkpoint import latest_checkpoint
+
+    model = shutil.copytree(latest_checkpoint(toy_tts), tmp_path / "student")
+    config = json.loads((model / "config.json").read_text())
+    own = {"student": {"steps": [4], "guidance": 2.0, "prompt_guidance": 0.3}, "num_steps": 4}
+    (model / "config.json").write_text(json.dumps(config | own))
+    embed.embed(model, None, tmp_path / "tts")
+    embedded = json.loads((tmp_path / "tts" / "config.json").read_text())
+    assert own.items() <= embedded.items() and "prompt_guidance" not in embedded
 
 
 def test_a_recording_is_in_time_and_has_a_floor_of_noise():
@@ -205,3 +219,65 @@ def test_a_corpus_is_the_same_however_many_workers_make_it(tmp_path):
         assert (
             row["speaker"] == Path(row["audio"]).stem
         ) == varied  # a relative is a speaker of its own
+
+
+# ----------------------------------------------------------------------------------------------- people
+
+
+PERSON = {
+    "text": "a text",
+    "corpus": "librispeech-train-clean-100",
+    "licence": "CC-BY-4.0",
+    "snr_db": 30.0,
+}
+
+
+def made_up_people(root: Path) -> None:
+    """Write 24 readers with one clip each of 5 s, and recordings that no list may hold."""
+    rows = [
+        PERSON | {"audio": f"{n}.wav", "speaker": f"reader-{n}", "duration": 5.0} for n in range(24)
+    ]
+    rows += [
+        rows[0] | {"audio": "noisy.wav", "speaker": "new-1", "snr_db": 5.0, "duration": 3.0},
+        rows[0] | {"audio": "clipped.wav", "speaker": "new-2", "duration": 3.0},
+        rows[0] | {"audio": "test.wav", "speaker": "new-3", "corpus": "librispeech-test-other"},
+        rows[0] | {"audio": "prompt.wav", "speaker": "new-4", "corpus": "speechocean762-adult", "snr_db": 50.0, "check": 0},
+    ]  # fmt: skip
+    for each in rows:
+        level = 1.0 if each["audio"] == "clipped.wav" else 0.1
+        soundfile.write(root / each["audio"], tone(0.2, level), RATE)
+    text = "".join(json.dumps(each) + "\n" for each in rows)
+    (root / "metadata.jsonl").write_text(text, encoding="utf-8")
+
+
+def test_people_are_held_out_whole_and_bad_recordings_are_in_no_list(tmp_path, capsys):
+    made_up_people(tmp_path)
+    people.choose(tmp_path, tmp_path / "out")
+    lists = {
+        name: [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").open()]
+        for name in ("dev", "vae", "tts")
+    }
+    speakers = {name: {each["speaker"] for each in rows} for name, rows in lists.items()}
+    assert len(speakers["dev"]) == people.HELD_OUT_SPEAKERS
+    assert not speakers["dev"] & (speakers["vae"] | speakers["tts"])
+    assert speakers["tts"] == {f"reader-{n}" for n in range(24)} - speakers["dev"]
+    # A prompt that was perhaps not read has a voice, but no text.
+    assert speakers["vae"] == speakers["tts"] | {"new-4"}
+    assert all(Path(each["audio"]).is_file() for each in lists["vae"] + lists["tts"])
+    assert "1 of librispeech-train-clean-100, clipped" in capsys.readouterr().out
+
+
+def test_a_corpus_that_weighs_more_has_more_rows_under_names_of_their_own(tmp_path):
+    made_up_people(tmp_path)
+    people.choose(tmp_path, tmp_path / "out")
+    audio = [json.loads(line)["audio"] for line in (tmp_path / "out" / "tts.jsonl").open()]
+    repeats = people.CORPORA["librispeech-train-clean-100"].tts_repeats
+    assert len(audio) == len(set(audio)) == 4 * repeats
+
+
+def test_licences_name_every_corpus_that_is_learned_from(tmp_path):
+    made_up_people(tmp_path)
+    people.choose(tmp_path, tmp_path / "out")
+    licences = (tmp_path / "out" / "LICENCES.md").read_text(encoding="utf-8")
+    assert all(name in licences for name in people.CORPORA)
+    assert "CC-BY-4.0" in licences

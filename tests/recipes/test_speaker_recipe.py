@@ -15,8 +15,8 @@ import torch
 
 SCRIPTS = Path(__file__).parents[2] / "recipes" / "embedded"
 sys.path.insert(0, str(SCRIPTS))
-import people  # noqa: E402
 import speaker_data  # noqa: E402
+import speaker_people as people  # noqa: E402
 import speaker_scores  # noqa: E402
 import train_speaker  # noqa: E402
 from speaker_data import Source, Utterance  # noqa: E402

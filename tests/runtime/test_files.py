@@ -20,9 +20,11 @@ from svae.runtime.files import (
     LOCK_NAME,
     atomic_folder,
     atomic_path,
+    file_stem,
     folder_lock,
     leftovers,
     remove_leftovers,
+    write_text,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -151,7 +153,8 @@ def test_a_lock_that_says_nothing_is_respected(tmp_path, text):
 
 def test_the_lock_of_another_host_is_respected_even_if_its_number_is_free_here(tmp_path):
     write_lock(tmp_path, host="elsewhere", pid=ended_process())
-    with pytest.raises(ConfigError, match="on host elsewhere"), folder_lock(tmp_path):
+    asks = r"on host elsewhere.* cannot be seen from .*if it no longer runs, delete .*\.lock"
+    with pytest.raises(ConfigError, match=asks), folder_lock(tmp_path):
         pytest.fail("the lock was not respected")
 
 
@@ -174,3 +177,23 @@ def test_of_many_that_find_a_dead_lock_at_once_one_gets_the_folder(tmp_path):
 def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path):
     with pytest.raises(ConfigError, match="cannot be locked"), folder_lock(tmp_path / "nowhere"):
         pytest.fail("locked")
+
+
+@pytest.mark.parametrize("char", "aéあ😀")
+def test_names_after_keys_fit_the_file_system_and_stay_different(tmp_path, char):
+    for count in (1, 60, 100, 240, 255, 400, 5000):
+        stems = {file_stem(char * count + end) for end in ("", "x", "y")}
+        assert len(stems) == 3
+        for stem in stems:
+            assert len(stem.encode()) <= 240 and file_stem(stem) == stem
+            write_text(tmp_path / f"{stem}.json", "whole")
+            assert (tmp_path / f"{stem}.json").read_text() == "whole"
+    assert file_stem("kept as it is é") == "kept as it is é"
+
+
+def test_a_name_of_all_the_bytes_that_fit_can_be_written(tmp_path):
+    for size in (230, 245, 255):
+        write_text(tmp_path / ("x" * size), "whole")
+        with atomic_folder(tmp_path / ("y" * size)) as folder:
+            (folder / "a").write_text("b")
+    assert len(list(tmp_path.iterdir())) == 6

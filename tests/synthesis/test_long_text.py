@@ -10,7 +10,7 @@ import torch
 
 from svae.errors import DataError
 from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, chunk_text, speech_level
-from svae.synthesis.reference import cut_at_pause, trim_silence
+from svae.synthesis.trim import find_cut, trim_silence
 
 RATE = 16000
 
@@ -104,10 +104,7 @@ def test_a_long_reference_is_cut_in_its_last_pause():
             tone(9, 0.2),
         ]
     )
-    cut = cut_at_pause(waveform[None], RATE, 8.0, has_transcript=False, name="a.wav")
-    assert cut.shape[1] / RATE == pytest.approx(5.75, abs=0.1)
-    assert cut_at_pause(cut, RATE, 8.0, has_transcript=True, name="a.wav") is cut
-    with pytest.raises(DataError, match="transcript was given"):
-        cut_at_pause(waveform[None], RATE, 8.0, has_transcript=True, name="a.wav")
-    with pytest.raises(DataError, match="no pause to cut at"):
-        cut_at_pause(tone(20, 0.2)[None], RATE, 8.0, has_transcript=False, name="a.wav")
+    cut = find_cut(waveform[None], RATE, 8.0)
+    assert cut is not None and cut.place == "pause"
+    assert cut.seconds == pytest.approx(5.75, abs=0.1)
+    assert find_cut(waveform[None, : 8 * RATE], RATE, 8.0) is None

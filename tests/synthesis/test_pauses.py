@@ -9,6 +9,7 @@ import soundfile
 from tiny_tts import changed
 
 from svae.errors import DataError
+from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import synthesize_file
 from svae.text.sentences import Sentence, _without_empty
 
@@ -50,6 +51,27 @@ def test_silence_of_the_asked_length_stands_where_it_was_asked_for(options):
     assert row["chunks"][0]["pause_before"] == 0.25
     assert [chunk.get("pause_after") for chunk in row["chunks"]] == [0.5, 0.2, None]
     check_silences(samples, row)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("text", "seconds"), [("---", 1.0), ("...", 1.0), ("[pause 0.5s]", 0.5)])
+def test_a_text_of_a_pause_alone_is_silence(options, text, seconds, stream):
+    samples, row = spoken(options, text=text, stream=stream)
+    assert len(samples) == seconds * RATE and not samples.any()
+    assert row["generated_seconds"] == seconds and row["chunks"][0]["pause_after"] == seconds
+
+
+def test_a_pause_alone_lasts_for_a_duration_that_is_given(options):
+    samples, _ = spoken(options, text="...", duration_seconds=2.0)
+    assert len(samples) == 2 * RATE and not samples.any()
+
+
+def test_a_pause_alone_is_a_row_of_a_list(options, tmp_path):
+    listed = tmp_path / "list.jsonl"
+    rows = [("Hello there.", "a.wav"), ("---", "b.wav"), ("[pause 0.5s]", "c.wav")]
+    listed.write_text("".join(json.dumps({"text": t, "out": o}) + "\n" for t, o in rows))
+    assert synthesize_batch(listed, changed(options, num_steps=1), tmp_path / "out") == 3
+    assert [soundfile.info(tmp_path / "out" / f"{name}.wav").duration for name in "bc"] == [1, 0.5]
 
 
 def test_paragraphs_and_pauses_at_the_end_are_heard(options):

@@ -37,10 +37,30 @@ def test_a_rule_alone_is_a_pause(rule):
     assert spoken(f"One.\n\n{rule}\n\nTwo.") == [("One.", RULE_SECONDS), ("Two.", 0.0)]
 
 
-@pytest.mark.parametrize("text", ["---", "...", "[pause 1s]", "*"])
-def test_a_text_of_pauses_alone_is_refused_at_once(text):
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        *((mark, RULE_SECONDS) for mark in ("---", "...", "…", "* * *", "-", " — ", '"..."', "…?")),
+        ("[pause 0.7s]", 0.7),
+        ("[pause 300 ms]\n\n[pause 1s]\n", 1.0),
+        ("[pause]", PARAGRAPH_SECONDS),
+    ],
+)
+@pytest.mark.parametrize("language", ["en", "zh", None])
+def test_a_text_of_a_pause_alone_is_silence(text, seconds, language):
+    assert spoken(text, language=language) == [("", seconds)]
+    assert "silence" in prepare_sentences(text, PHONEMES, language=language)[1][0]
+
+
+@pytest.mark.parametrize("text", ["*", "?!", "]", "[pause 0s]"])
+def test_a_text_without_words_and_pauses_is_refused_at_once(text):
     with pytest.raises(DataError, match="nothing in it is spoken"):
         spoken(text)
+
+
+def test_a_reference_of_silence_says_nothing():
+    with pytest.raises(DataError, match="nothing in it is spoken"):
+        prepare_prompt_text("...", PHONEMES, language="en")
 
 
 def test_pauses_are_asked_for_in_the_text():
@@ -154,6 +174,24 @@ def test_phones_in_braces_are_said_and_survive_everything_before():
         prepare_sentences("The {B QQ S} is.", PHONEMES, language="en")
     with pytest.raises(DataError, match="unknown"):
         prepare_sentences("a {B EY S}", Vocabulary.from_characters(["a BEYS"]), language="en")
+
+
+@pytest.mark.parametrize(
+    ("text", "heard", "compared"),
+    [
+        ("The {B EY1 S} is loud.", "the base is loud", "The base is loud."),
+        ("The bass{B EY S} is loud.", "the base is loud", "The base is loud."),
+        ("The bass{B EY S} is loud.", "the fish is loud", "The bass is loud."),
+        ("The {B EY1 S} is loud.", "the fish is loud", "The base is loud."),
+        ("See {R AA G UW N AA TH AH N} now.", "see rah goo nothin now", "See rah goo nothin now."),
+        ("A {B EY S} note", "a bay note", "A base note"),
+        ("No braces here.", "", "No braces here."),
+    ],
+)  # fmt: skip
+def test_phones_in_braces_are_compared_with_what_sounds_like_them(text, heard, compared):
+    from svae.text.phonemes import as_heard
+
+    assert as_heard(text, heard) == compared
 
 
 def test_the_letter_a_is_no_article():

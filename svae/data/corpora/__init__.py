@@ -14,6 +14,8 @@ from pathlib import Path
 
 from svae.data.corpora.corpus import Corpus, Utterance
 from svae.errors import DataError
+from svae.runtime.files import file_stem
+from svae.runtime.text_files import check_characters
 
 _LAYOUTS = ("sample", "libri", "ljspeech", "vctk", "jsonl")
 
@@ -47,7 +49,7 @@ def list_utterances(name: str, root: Path, subsets: Sequence[str] = ()) -> list[
 
     Raises:
         DataError: nothing is found (says how to get the corpus), an unknown subset, a malformed list, or a file
-            that is listed twice.
+            that is listed twice, or whose name is not Unicode.
     """
     corpus, root = find_corpus(name), Path(root)
     if subsets and not corpus.has_subsets:
@@ -57,20 +59,36 @@ def list_utterances(name: str, root: Path, subsets: Sequence[str] = ()) -> list[
     found = corpus.utterances(root, subsets)
     if not found:
         raise corpus.missing(root, "no utterance was found there")
-    return sorted(_unique(found, root), key=lambda utterance: utterance.key)
+    for utterance in found:
+        for name in (utterance.source, utterance.speaker):
+            check_characters(name, f"{utterance.place or root}: the name of a file or folder")
+    # Files are named after keys where shards are unpacked or decoded.
+    named = [replace(u, key=file_stem(u.key)) for u in _unique(found, root)]
+    return sorted(named, key=lambda utterance: utterance.key)
 
 
 def _unique(utterances: list[Utterance], root: Path) -> list[Utterance]:
-    """Refuse a file listed twice; add a hash of the path to the keys of different files that would have the same."""
-    twice = [source for source, count in Counter(u.source for u in utterances).items() if count > 1]
+    """Refuse what is listed twice; add a hash of the path to the keys of different files that would have the same."""
+    first: dict[str, Utterance] = {}
+    twice = [u for u in utterances if first.setdefault(_identity(u), u) is not u]
     if twice:
+        before = first[_identity(twice[0])]
+        places = f" in {before.place} and {twice[0].place}" if before.place else ""
         raise DataError(
-            f"{root}: {twice[0]} is listed more than once ({len(twice)} such files). Every recording must occur once."
+            f"{root}: {twice[0].segment} is listed more than once{places} ({len(twice)} such rows). "
+            "Every recording, or part of one, must occur once; delete the other row."
         )
     counts = Counter(utterance.key for utterance in utterances)
     return [
         u
         if counts[u.key] == 1
-        else replace(u, key=f"{u.key}-{hashlib.sha256(u.source.encode()).hexdigest()[:10]}")
+        else replace(u, key=f"{u.key}-{hashlib.sha256(_identity(u).encode()).hexdigest()[:10]}")
         for u in utterances
     ]
+
+
+def _identity(utterance: Utterance) -> str:
+    """Return what tells a recording, or a part of one, from all others of its corpus."""
+    if not utterance.is_segment:
+        return utterance.source
+    return f"{utterance.source}\n{utterance.offset!r} {utterance.duration!r}"

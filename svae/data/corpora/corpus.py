@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from svae.errors import DataError
+from svae.runtime.text_files import read_utf8
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Utterance:
     """One recording and its transcript."""
 
     key: str
-    """Unique in the corpus; letters, digits, `-` and `_` only."""
+    """Unique in the corpus; letters, digits, `-` and `_` only; short enough to name files."""
     audio: Path
     text: str | None
     """As the corpus has it; None where the corpus has no transcript of it at all."""
@@ -25,6 +26,27 @@ class Utterance:
     language: str
     source: str
     """The audio file relative to the corpus folder, as stored in the shards."""
+    place: str = ""
+    """`FILE, line N` of the list that names it, for messages; empty where there is no list."""
+    offset: float = 0.0
+    """Where in the recording it begins, in seconds."""
+    duration: float | None = None
+    """Seconds of the recording that are meant; None: to its end."""
+    unused: tuple[str, ...] = ()
+    """Fields of its row in the list that mean nothing to svae."""
+
+    @property
+    def is_segment(self) -> bool:
+        """Whether only a part of the recording is meant."""
+        return self.offset > 0 or self.duration is not None
+
+    @property
+    def segment(self) -> str:
+        """What is meant of the recording: its `source`, and the seconds where that is a part."""
+        if not self.is_segment:
+            return self.source
+        end = "the end" if self.duration is None else f"{self.offset + self.duration:.3f} s"
+        return f"{self.source} from {self.offset:.3f} s to {end}"
 
 
 class Corpus(ABC):
@@ -66,11 +88,12 @@ def possible_folders(root: Path, *names: str) -> list[Path]:
 
 
 def read_text(path: Path) -> str | None:
-    """Read a small text file; None where there is none."""
-    try:
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return None
+    """Read a UTF-8 text file; None where there is none.
+
+    Raises:
+        DataError: it cannot be read, or is not UTF-8; a text is never altered to fit.
+    """
+    return read_utf8(path) if path.exists() else None
 
 
 def read_texts(paths: list[Path]) -> list[str | None]:

@@ -1,15 +1,29 @@
-"""A list of a user's own: one JSON object a line with `audio` and, if known, `text`, `speaker` and `language`."""
+"""A list of a user's own: one JSON object a line with `audio` and, if known, `text`, `speaker` and `language`.
+
+`offset` and `duration`, in seconds, take a part of a recording: then `text` is what is said there.
+"""
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from svae.data.corpora.corpus import Corpus, Utterance, sanitize_key
 from svae.errors import DataError
+from svae.runtime.text_files import check_characters, read_utf8
+
+TEXTS = ("audio", "text", "speaker", "language")
+SECONDS = ("offset", "duration")
+OTHER_SEGMENTS = {
+    "start", "end", "begin", "stop", "onset", "from", "to", "start_time", "end_time", "begin_time", "stop_time",
+    "start_sec", "end_sec", "start_seconds", "end_seconds", "start_ms", "end_ms", "segment", "segments",
+}  # fmt: skip
+"""What others call the beginning and end of a part of a recording. Passing over them would give all of it the text of
+the part."""
 
 
 class JsonLines(Corpus):
@@ -24,12 +38,10 @@ class JsonLines(Corpus):
     def utterances(self, root: Path, subsets: Sequence[str]) -> list[Utterance]:
         """List the rows of the file, whose paths are relative to its folder."""
         path = self._file(root)
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+        # Not splitlines: it also cuts at U+2028 and its like, which JSON leaves as they are.
+        lines = read_utf8(path).split("\n")
         return [
-            _utterance(_row(line, f"{path}, line {number}"), path.parent)
+            _utterance(_row(line, f"{path}, line {number}"), path.parent, f"{path}, line {number}")
             for number, line in enumerate(lines, 1)
             if line.strip()
         ]
@@ -56,27 +68,34 @@ class JsonLines(Corpus):
         return lists[0]
 
 
-def _utterance(row: dict[str, Any], folder: Path) -> Utterance:
+def _utterance(row: dict[str, Any], folder: Path, line: str) -> Utterance:
     audio = Path(row["audio"])
     place = audio.as_posix()
     if audio.is_absolute() and audio.is_relative_to(folder.absolute()):
         place = audio.relative_to(folder.absolute()).as_posix()
     without_suffix = re.sub(r"(?<=[^/])\.[^./]*$", "", place)
+    key = sanitize_key(without_suffix.strip("/"))
+    offset = float(row.get("offset") or 0)
+    unused = sorted(row.keys() - {*TEXTS, *SECONDS})
     return Utterance(
-        key=sanitize_key(without_suffix.strip("/")),
+        key=f"{key}-{round(1000 * offset)}" if offset > 0 else key,
         audio=folder / audio,
         text=row.get("text"),
         speaker=row.get("speaker") or "unknown",
         language=row.get("language") or "unknown",
         source=place,
+        place=line,
+        offset=offset,
+        duration=None if row.get("duration") is None else float(row["duration"]),
+        unused=tuple(sys.intern(name) for name in unused),
     )
 
 
 def _row(line: str, place: str) -> dict[str, Any]:
     """Read and check a line; `place` names file and line for messages."""
     try:
-        row = json.loads(line)
-    except ValueError as error:
+        row = json.loads(line, object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}). Expected one object a line.") from error
     if not isinstance(row, dict):
         raise DataError(
@@ -86,12 +105,42 @@ def _row(line: str, place: str) -> dict[str, Any]:
         raise DataError(
             f"{place}: `audio` is {row.get('audio')!r}. Expected the path of a file, from {place.split(',')[0]}."
         )
-    for field in ("text", "speaker", "language"):
-        if row.get(field) is not None and not isinstance(row[field], str):
-            raise DataError(
-                f"{place}: `{field}` is {row[field]!r}. Expected text in quotation marks."
-            )
+    for field in TEXTS:
+        value = row.get(field)
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"{place}: `{field}` is {value!r}. Expected text in quotation marks.")
+        check_characters(value or "", f"{place}: `{field}`")
+    for field in row:
+        check_characters(field, f"{place}: the name of a field")
+    for field in SECONDS:
+        if row.get(field) is not None:
+            _check_seconds(row[field], field, place)
+    if segment := sorted(row.keys() & OTHER_SEGMENTS):
+        raise DataError(
+            f"{place}: `{segment[0]}` is unknown and looks like a part of the recording. Expected `offset` (where it "
+            "begins) and `duration`, both in seconds; or leave the field out, if the whole recording is meant."
+        )
     return row
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dictionary of an object's fields, of which json would silently keep the last of each name."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {twice!r} occurs twice")
+    return fields
+
+
+def _check_seconds(value: Any, field: str, place: str) -> None:
+    least = "0 or more" if field == "offset" else "more than 0"
+    # bool is an int to Python; a number that no float holds is as wrong as infinity.
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if number and (value >= 0 if field == "offset" else value > 0) and value < 1e9:
+        return
+    shown = repr(value) if not isinstance(value, int) or abs(value) < 1e15 else "a huge number"
+    raise DataError(f"{place}: `{field}` is {shown}. Expected seconds: a number, {least}.")
 
 
 CORPORA = (JsonLines(),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,13 +104,22 @@ class LibriSpeech(_Libri):
     suffix = ".flac"
 
     def texts(self, recordings: list[Path]) -> list[str | None]:
-        """Read the .trans.txt of every chapter: `ID TEXT` a line."""
+        """Read the .trans.txt of every chapter: `ID TEXT` a line.
+
+        Raises:
+            DataError: an id has two texts.
+        """
         texts: dict[str, str] = {}
         for chapter in dict.fromkeys(recording.parent for recording in recordings):
             for path in sorted(chapter.glob("*.trans.txt")):
-                for line in (read_text(path) or "").splitlines():
-                    key, _, text = line.partition(" ")
-                    texts[key] = text
+                # Not splitlines: it also cuts at U+2028 and its like, and a text would lose its end.
+                for number, line in enumerate((read_text(path) or "").split("\n"), 1):
+                    key, text = [*re.split("[ \t]+", line.strip(), maxsplit=1), ""][:2]
+                    if texts.setdefault(key, text) != text:
+                        raise DataError(
+                            f"{path}, line {number}: {key} has the text {text[:60]!r} here and {texts[key][:60]!r} "
+                            "before. Expected one text an id; delete the wrong line."
+                        )
         return [texts.get(recording.stem) for recording in recordings]
 
 

@@ -52,13 +52,21 @@ def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
 
 
-class TimeEmbedding(nn.Module):
-    """Sinusoids of 1000·t through a two-layer perceptron."""
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer whose output is zero before training."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
-    def __init__(self, dim: int) -> None:
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of 1000·t through a two-layer perceptron; with `zero` its output is zero before training."""
+
+    def __init__(self, dim: int, *, zero: bool = False) -> None:
         super().__init__()
         self.hidden = nn.Linear(TIME_CHANNELS, dim)
-        self.output = nn.Linear(dim, dim)
+        self.output = zero_linear(dim, dim) if zero else nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
         """Map t (B,) to (B, dim)."""
@@ -130,23 +138,36 @@ class Attention(nn.Module):
         return self.dropout(self.output(y.transpose(1, 2).flatten(2)))
 
 
+class Offset(nn.Module):
+    """Adds a learned vector, zero before training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., channels) to the same shape."""
+        return x + self.weight
+
+
 class DiTBlock(nn.Module):
     """Attention and feed-forward, both shifted, scaled and gated by the time (adaLN-zero: starts as the identity)."""
 
     def __init__(self, cfg: DiTConfig) -> None:
         super().__init__()
-        self.modulation = nn.Linear(cfg.dim, 6 * cfg.dim)
+        modulations = 6 * cfg.dim
+        self.modulation = (
+            Offset(modulations) if cfg.shared_modulation else zero_linear(cfg.dim, modulations)
+        )
         self.attention = Attention(cfg)
         self.expand = Linear(cfg.dim, cfg.dim * cfg.ff_mult)
         self.contract = Linear(cfg.dim * cfg.ff_mult, cfg.dim)
         self.dropout = nn.Dropout(cfg.dropout)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
 
     def forward(
         self, x: Tensor, time: Tensor, rotary: tuple[Tensor, Tensor], mask: Tensor | None
     ) -> Tensor:
-        """Map x (B, T, C) with time (B, C) or (1, C), already activated, to (B, T, C)."""
+        """Map x (B, T, C) to (B, T, C); `time` (B, ·) or (1, ·) is what `modulation` takes."""
         shift_a, scale_a, gate_a, shift_f, scale_f, gate_f = self.modulation(time)[:, None].chunk(
             6, dim=-1
         )
@@ -194,11 +215,13 @@ class DiT(nn.Module):
         )
         self.time = TimeEmbedding(cfg.dim)
         self.blocks = nn.ModuleList(DiTBlock(cfg) for _ in range(cfg.depth))
-        self.output_modulation = nn.Linear(cfg.dim, 2 * cfg.dim)
-        self.output = nn.Linear(cfg.dim, latent_dim)
-        for layer in (self.output_modulation, self.output):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.shared_modulation = (
+            zero_linear(cfg.dim, 6 * cfg.dim) if cfg.shared_modulation else None
+        )
+        self.output_modulation = zero_linear(cfg.dim, 2 * cfg.dim)
+        self.output = zero_linear(cfg.dim, latent_dim)
+        # Last, so that all other weights start as without it. As zero at first, it leaves a teacher's weights what they say.
+        self.interval = TimeEmbedding(cfg.dim, zero=True) if cfg.interval else None
 
     def encode_text(
         self,
@@ -229,8 +252,9 @@ class DiT(nn.Module):
         drop_audio: Tensor | None = None,
         drop_text: Tensor | None = None,
         text_features: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
-        """Predict the velocity at (x_t, t).
+        """Predict the velocity at (x_t, t), or, with `cfg.interval`, its mean on the way from t to `until`.
 
         Args:
             noisy: x_t (B, D, T).
@@ -241,6 +265,7 @@ class DiT(nn.Module):
             drop_audio: (B,) bool, True = no condition for that utterance.
             drop_text: (B,) bool, True = no text for it.
             text_features: what `encode_text` returned, instead of tokens and drop_text.
+            until: like t, where the step ends; with `cfg.interval`, and only then.
 
         Returns:
             velocity (B, D, T), zeros in padded frames.
@@ -257,10 +282,18 @@ class DiT(nn.Module):
             torch.cat([noisy.transpose(1, 2), condition.transpose(1, 2), text_features], dim=-1)
         )
         x = x + self.conv_position(x, mask)
-        time = F.silu(self.time(t))
+        time = F.silu(self._embed_time(t, until))
         rotary = rotary_angles(num_frames, self.cfg.dim // self.cfg.heads, x.device)
+        modulation = time if self.shared_modulation is None else self.shared_modulation(time)
         for block in self.blocks:
-            x = block(x, time, rotary, mask)
+            x = block(x, modulation, rotary, mask)
         scale, shift = self.output_modulation(time)[:, None].chunk(2, dim=-1)
         velocity = self.output(modulated_norm(x, scale, shift)).transpose(1, 2)
         return velocity if mask is None else velocity.masked_fill(~mask[:, None], 0.0)
+
+    def _embed_time(self, t: Tensor, until: Tensor | None) -> Tensor:
+        if (until is None) != (self.interval is None):
+            raise ValueError("DiT: `until` and cfg.interval go together")
+        if self.interval is None or until is None:
+            return self.time(t)
+        return self.time(t) + self.interval(until - t)

@@ -122,6 +122,7 @@ def flow_error(
     draw: FlowDraw,
     tokens: Tensor | None = None,
     text_features: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the squared error of the predicted velocity over the hidden spans, and the number of elements.
 
@@ -132,6 +133,7 @@ def flow_error(
         draw: noise, times, spans, drops.
         tokens: (B, L), -1 = padding.
         text_features: instead of tokens, what `DiT.encode_text` returned.
+        weights: (D, 1), of mean 1, how much a channel's error counts; None: all alike.
 
     Returns:
         (sum, count), float32 scalars. The loss is sum / count with both summed over ranks, so that every hidden frame
@@ -152,15 +154,39 @@ def flow_error(
         text_features=text_features,
     )
     error = (velocity.float() - (latents - draw.noise).float()).square()
+    if weights is not None:
+        error = error * weights
     error = error.masked_fill(~draw.span[:, None], 0.0)
     return error.sum(), (draw.span.sum() * latents.shape[1]).float()
 
 
 def flow_matching_loss(
-    model: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor, cfg: FlowConfig
+    model: nn.Module,
+    latents: Tensor,
+    lengths: Tensor,
+    tokens: Tensor,
+    cfg: FlowConfig,
+    weights: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Draw a training example from the global generator and return `flow_error` of it."""
-    return flow_error(model, latents, lengths, draw_training(latents, lengths, cfg), tokens)
+    draw = draw_training(latents, lengths, cfg)
+    return flow_error(model, latents, lengths, draw, tokens, weights=weights)
+
+
+def keyed_draws(
+    latents: Tensor, lengths: Tensor, keys: Sequence[str], seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return noise like latents (B, D, T), zero at padding, and two numbers in [0, 1) for a span, (B,) each.
+
+    The same (seed, key) gives the same in any batch.
+    """
+    batch, channels, num_frames = latents.shape
+    noise, draws = torch.zeros(batch, channels, num_frames), torch.zeros(2, batch)
+    for i, (key, length) in enumerate(zip(keys, lengths.tolist(), strict=True)):
+        noise[i, :, :length] = keyed_noise(seed, f"noise/{key}", channels, length)
+        draws[:, i] = torch.rand(2, generator=_keyed_generator(seed, f"span/{key}"))
+    ratio, position = draws.to(latents.device)
+    return noise.to(latents), ratio, position
 
 
 @torch.no_grad()
@@ -191,15 +217,10 @@ def validation_error(
         (sums, count): squared error by t, (len(times),) float64, and the number of elements behind each, () float64.
         Add up over batches and ranks, then divide.
     """
-    batch, channels, num_frames = latents.shape
-    noise, draws = torch.zeros(batch, channels, num_frames), torch.zeros(2, batch)
+    batch, _, num_frames = latents.shape
+    noise, ratio, position = keyed_draws(latents, lengths, keys, seed)
     low, high = cfg.mask_ratio
-    for i, (key, length) in enumerate(zip(keys, lengths.tolist(), strict=True)):
-        noise[i, :, :length] = keyed_noise(seed, f"noise/{key}", channels, length)
-        draws[:, i] = torch.rand(2, generator=_keyed_generator(seed, f"span/{key}"))
-    ratio, position = draws.to(latents.device)
     span = infilling_span(lengths, low + (high - low) * ratio, position, num_frames)
-    noise = noise.to(latents)
     text_features = model.encode_text(tokens, num_frames, lengths)
     sums, count = [], latents.new_zeros(())
     for time in times:

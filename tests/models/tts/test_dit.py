@@ -111,8 +111,8 @@ def test_own_batch_differs_from_f5_only_by_the_padding_in_its_response_norm(
 @pytest.mark.parametrize(
     "cfg",
     [SMALL, variant(average_upsampling=True), variant(qk_norm=True), variant(text_conv_layers=0),
-     variant(text_length_leak=False)],
-    ids=["default", "upsampling", "qk_norm", "no_text_blocks", "no_leak"],
+     variant(text_length_leak=False), variant(shared_modulation=True)],
+    ids=["default", "upsampling", "qk_norm", "no_text_blocks", "no_leak", "shared"],
 )  # fmt: skip
 @torch.no_grad()
 def test_batch_equals_single(cfg: DiTConfig) -> None:
@@ -286,3 +286,21 @@ def test_upsampling_covers_all_frames_in_order_with_the_last_tokens_longest() ->
 def test_sizes_that_do_not_divide_are_refused(changes: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="dit"):
         DiT(variant(**changes), VOCABULARY, LATENT_DIM)
+
+
+# --------------------------------------------------------------------------------------- modulation
+
+
+@torch.no_grad()
+def test_shared_modulation_is_that_of_blocks_that_agree_but_for_an_offset() -> None:
+    shared = random_dit(variant(shared_modulation=True))
+    weights = shared.state_dict()
+    projection = {part: weights.pop(f"shared_modulation.{part}") for part in ("weight", "bias")}
+    for i in range(SMALL.depth):
+        offset = weights[f"blocks.{i}.modulation.weight"]
+        weights[f"blocks.{i}.modulation.weight"] = projection["weight"]
+        weights[f"blocks.{i}.modulation.bias"] = projection["bias"] + offset
+    apart = random_dit()
+    apart.load_state_dict(weights)
+    batch = inputs((20, 13), (6, 4))
+    torch.testing.assert_close(shared(**batch), apart(**batch), atol=1e-5, rtol=0)

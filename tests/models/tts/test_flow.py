@@ -123,6 +123,17 @@ def test_loss_counts_hidden_frames_only_each_the_same() -> None:
     torch.testing.assert_close(total / count, torch.tensor(4.0))
 
 
+def test_weights_multiply_each_channels_error_and_leave_the_count() -> None:
+    latents, lengths, tokens = batch()
+    draw = FlowDraw(torch.zeros_like(latents), torch.rand(3), torch.ones(3, 40, dtype=torch.bool))
+    wrong = Oracle(latents + torch.arange(D)[:, None])  # the error of channel d is d
+    weights = torch.linspace(0.5, 1.5, D)[:, None]
+    total, count = flow_error(wrong, latents, lengths, draw, tokens, weights=weights)
+    expected = (weights[:, 0] * torch.arange(D).square()).sum() * 3 * 40
+    assert count == 3 * 40 * D
+    torch.testing.assert_close(total, expected)
+
+
 def test_gradient_of_a_batch_is_that_of_its_halves_weighted_by_count(model: DiT) -> None:
     latents, lengths, tokens = batch((40, 25, 11, 30))
     torch.manual_seed(0)

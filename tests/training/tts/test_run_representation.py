@@ -18,7 +18,7 @@ from svae.models.mel import MelFrames
 from svae.synthesis.load import load_tts
 from svae.training.dry_run import dry_run
 from svae.training.loop import TrainOptions
-from svae.training.tts.train import train_tts
+from svae.training.tts.train import channel_weights, train_tts
 
 EMBEDDING = "text_tower.embedding.weight"
 
@@ -185,3 +185,23 @@ def test_a_start_that_does_not_fit_is_refused(
     ):
         run(tts_config(tone_shards, another, init=str(toy_tts)), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Scaled:
+    """Frames whose channels had these deviations and some means before normalising."""
+
+    latent_dim = 3
+
+    def denormalize(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents * torch.tensor([3.0, 1.0, 0.5])[:, None] + torch.tensor([7.0, 0.0, -1.0])[:, None]  # fmt: skip
+
+
+def test_errors_weigh_as_before_normalising_where_the_recipe_says_so():
+    cpu = torch.device("cpu")
+    assert channel_weights(Scaled(), mel_config(Path("x")), cpu) is None
+    config = mel_config(Path("x"), flow={"weighting": "variance"})
+    weights = channel_weights(Scaled(), config, cpu)
+    assert weights is not None
+    assert weights.shape == (3, 1)
+    torch.testing.assert_close(weights.mean(), torch.tensor(1.0))
+    torch.testing.assert_close(weights / weights[1], torch.tensor([[9.0], [1.0], [0.25]]))

@@ -1,0 +1,659 @@
+"""`svae adapt`: recordings → data → prompt → training, judged by held-out texts → the best point → a model that speaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from svae import recipe
+from svae.audio import save_audio
+from svae.checkpoint import (
+    EMBEDDED,
+    Checkpoint,
+    best_checkpoint,
+    load_strict,
+    mark_best,
+    open_checkpoint,
+    write_checkpoint,
+)
+from svae.config import AdaptConfig, DiTConfig, JudgesConfig
+from svae.data.index import ShardIndex, read_index
+from svae.data.loaders import utterance_loader, validation_batches
+from svae.errors import CheckpointError, ConfigError, DataError
+from svae.judges.asr import load_asr
+from svae.models.representation import KINDS, Representation, kind_of, load_representation
+from svae.models.tts.dit import DiT
+from svae.runtime.distributed import World, open_world, select_device
+from svae.runtime.files import check_unlocked, check_writable, write_text
+from svae.synthesis.adapter import open_speaking
+from svae.synthesis.durations import DURATION_FILE, DurationRule, open_rule
+from svae.synthesis.load import load_tts
+from svae.synthesis.model import TTS
+from svae.synthesis.types import OWN, STUDENT, Sampling
+from svae.synthesis.voices import own_voice, read_voice
+from svae.text.phonemes import FramePhonemes, open_vocabulary
+from svae.text.sentences import prepare_sentences
+from svae.text.unknown_words import guess
+from svae.text.vocabulary import Vocabulary
+from svae.training.adapt.data import (
+    DataFolders,
+    held_out_count,
+    make_latents,
+    make_shards,
+    make_times,
+)
+from svae.training.adapt.held_out import HeldOut, open_held_out, open_judges, score, show_table
+from svae.training.adapt.lora import AdapterState, adapted_layers, copies, inject
+from svae.training.adapt.prompt import choose_prompt, keep_prompt
+from svae.training.adapt.recordings import (
+    Studio,
+    check_enough,
+    show_left_out,
+    survey,
+)
+from svae.training.loop import (
+    Session,
+    TrainOptions,
+    find_resume,
+    open_session,
+    resume_state,
+    run_loop,
+    save_checkpoint,
+)
+from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.tts.train import flow_matching, spelled, train_step, validate
+from svae.training.tts.utterances import limits_of, open_data, report_left_out
+from svae.training.warm_start import tokens_of
+
+HELLO = "Hello! This is my voice, and I can say whatever you write."
+BATCH_SECONDS = 30.0
+"""Of speech in a step, padding included; more than the longest recording."""
+SYNTHESIS = "synthesis"
+"""The rows of metrics.jsonl with what the judges say."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptOptions:
+    """Options of `svae adapt`."""
+
+    recordings: Path
+    out: Path
+    model: Path = Path(EMBEDDED)
+    """Checkpoint or run folder of the model that is adapted."""
+    minutes: float = 20.0
+    """The whole command ends about then, all its sessions together."""
+    held_out: int = 8
+    """Recordings that are said anew and judged; fewer where there are few."""
+    judges: JudgesConfig = field(default_factory=JudgesConfig)
+    """Its recogniser also transcribes recordings without texts."""
+    language: str | None = "en"
+    merge: bool = False
+    """Also write a whole model into `merged/`."""
+    device: str = "auto"
+    overrides: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is adapted."""
+
+    named: str
+    """As an adapter names it: `embedded`, or an absolute path."""
+    checkpoint: Checkpoint
+    representation: Representation
+    vocabulary: Vocabulary
+
+    @property
+    def timed(self) -> bool:
+        """Whether it reads one phone a frame, and needs the times of phones."""
+        return isinstance(self.vocabulary, FramePhonemes)
+
+    @property
+    def stored(self) -> bool:
+        """Whether its frames can be made once and stored."""
+        return KINDS[kind_of(self.checkpoint)].in_shards
+
+    def rule(self, device: str) -> DurationRule:
+        """Return how it decides durations, which adaptation leaves as it is."""
+        files = self.checkpoint.config["files"]
+        return open_rule(
+            self.vocabulary,
+            self.representation.sample_rate / self.representation.hop_length,
+            self.checkpoint.state(DURATION_FILE) if DURATION_FILE in files else None,
+            where=self.checkpoint.folder,
+            device=device,
+        )
+
+
+def open_base(model: Path, device: str) -> Base:
+    """Load what is around the network of the model that is adapted.
+
+    Raises:
+        CheckpointError: it is unusable.
+        ConfigError: it is a student, which cannot learn from recordings alone.
+    """
+    checkpoint = open_checkpoint(model, kind="tts")
+    if checkpoint.config.get(STUDENT) is not None:
+        raise ConfigError(
+            f"--model {model}: a student of `svae distill`, whose steps have the guidance inside; what recordings teach would "
+            "take it out. Adapt its teacher with --merge, and distill the result."
+        )
+    named = EMBEDDED if str(model) == EMBEDDED else str(checkpoint.folder.absolute())
+    try:
+        vocabulary = open_vocabulary(checkpoint.config["vocabulary"], guess=guess)
+        representation = load_representation(checkpoint, device)
+    except (KeyError, TypeError, DataError) as error:
+        raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
+    return Base(named, checkpoint, representation, vocabulary)
+
+
+def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
+    """Return what is trained how: sizes from the base, the rest for minutes of speech by one person."""
+    folders = DataFolders(options.out / "data")
+    tokens = tokens_of(base.vocabulary)
+    frame_rate = base.representation.sample_rate / base.representation.hop_length
+    tree: dict[str, Any] = {
+        "data": {
+            "root": str(folders.latents if base.stored else folders.shards),
+            "waveform_root": str(folders.shards),
+            "timings": str(folders.times) if base.timed else None,
+        },
+        "trainer": {
+            "steps": 20000,
+            "log_every": 20,
+            "validate_every": 200,
+            "checkpoint_every": 200,
+            "keep_checkpoints": 1,
+            "synthesize_every": 200,
+            "synthesize_utterances": options.held_out,
+            "synthesize_steps": base.checkpoint.config.get("num_steps", 16),
+        },
+        "representation": kind_of(base.checkpoint),
+        "tokens": tokens,
+        "init": base.named,
+        "loader": {"num_workers": 0},
+        "dit": recipe.to_tree(recipe.from_tree(DiTConfig, base.checkpoint.config["model"])),
+        "flow": {"drop_audio": 0.2, "drop_both": 0.1},
+        "optimizer": {
+            "learning_rate": 1e-3,
+            "weight_decay": 0.0,
+            "warmup_steps": 50,
+            "schedule": "constant",
+        },
+        "ema": {"decay": 0.98, "every": 1, "start_step": 20},
+        "batch_frames": round(BATCH_SECONDS * frame_rate),
+        "judges": recipe.to_tree(options.judges),
+    }
+    if tokens != "characters":
+        tree["spelled_words"] = 0.0  # there is too little speech to learn letters from
+    if vocoder := base.checkpoint.config.get("vocoder"):
+        tree["vocoder"] = vocoder
+    config = recipe.build(AdaptConfig, tree, where="svae adapt", overrides=options.overrides)
+    trainer = config.trainer
+    if trainer.synthesize_every % trainer.checkpoint_every:
+        raise ConfigError(
+            f"trainer.synthesize_every {trainer.synthesize_every}: must be a multiple of trainer.checkpoint_every "
+            f"({trainer.checkpoint_every}), as the best point is kept by its checkpoint"
+        )
+    return config
+
+
+# ----------------------------------------------------------------------------------------------- the command
+
+
+class Clock:
+    """How long the command has run, all its sessions together."""
+
+    def __init__(self, minutes: float) -> None:
+        self.limit = 60 * minutes
+        self.before = 0.0
+        self.slowest = 0.0
+        """Seconds of the slowest judgement, for which time must be left."""
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self.before + time.monotonic() - self._began
+
+    @property
+    def is_up(self) -> bool:
+        """Whether only the last judgement still fits."""
+        return self.seconds + self.slowest >= self.limit
+
+
+def adapt(options: AdaptOptions) -> Path:
+    """Adapt a model to a voice and return the run folder; see `svae adapt --help`.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
+    """
+    clock = Clock(options.minutes)
+    _check_alone()
+    found = survey(options.recordings, options.out)
+    check_enough(options.recordings, len(found.utterances), float("inf"))
+    with open_world(options.device) as world:
+        base = open_base(options.model, str(world.device))
+        config = make_config(options, base)
+        train_options = TrainOptions(config, options.out, device=options.device)
+        with open_session(train_options, "adapter", world) as session:
+            _check_base(session.checkpoint, base)
+            console = session.console
+            console.print(
+                f"Model [bold]{escape(base.named)}[/] ({base.checkpoint.hash[:12]}…); "
+                f"{len(found.utterances)} recordings {'with' if found.has_texts else 'without'} texts"
+            )
+            folders = DataFolders(options.out / "data")
+            studio = Studio(
+                folders.recordings,
+                base.representation.sample_rate,
+                base.vocabulary,
+                options.language,
+                None if found.has_texts else load_asr(config.judges.asr, str(world.device)),
+            )
+            if not found.has_texts:
+                console.print(_transcription_note(config.judges.asr), highlight=False)
+            takes = studio.make(found, console)
+            show_left_out(found, console)
+            seconds = sum(take.seconds for take in takes)
+            check_enough(options.recordings, len(takes), seconds)
+            if not found.has_texts:
+                console.print(f"Transcripts: {studio.list_file()}", highlight=False, soft_wrap=True)
+            held_out = held_out_count(len(takes), config.trainer.synthesize_utterances)
+            console.print(
+                f"{len(takes)} recordings, {seconds / 60:.1f} min of speech; {held_out} of them are held out"
+            )
+            make_shards(
+                folders,
+                studio.list_file(),
+                sample_rate=base.representation.sample_rate,
+                count=len(takes),
+                held_out=held_out,
+                console=console,
+            )
+            if base.timed:
+                make_times(folders, console)
+            if base.stored:
+                vae = base.representation.checkpoint
+                assert vae is not None
+                make_latents(folders, vae, options.device, console)
+            finished = _train(session, config, base, folders, world, clock)
+        if finished:
+            conclude(options, base, config)
+    return options.out
+
+
+def _check_alone() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("svae adapt: runs in one process; start it without torchrun")
+
+
+def _check_base(checkpoint: Checkpoint | None, base: Base) -> None:
+    """Raise CheckpointError where a run would be continued on other weights than those it was begun on."""
+    if checkpoint is None:
+        return
+    wanted = checkpoint.config["base"]["hash"]
+    if wanted != base.checkpoint.hash:
+        raise CheckpointError(
+            f"{checkpoint.folder}: was begun on the weights {wanted[:12]}…, but --model {base.named} has "
+            f"{base.checkpoint.hash[:12]}…; pass the model it was begun on, or choose another --out"
+        )
+
+
+def _transcription_note(asr: str) -> str:
+    text = f"Transcribing by {asr}, as no recording has a text beside it."
+    if asr == "pocketsphinx":
+        text += (
+            " [yellow]It gets about every third word of people's speech wrong (docs/adapt.md), and what is wrong is "
+            "learned: correct the transcripts, or pass --asr whisper:FOLDER.[/]"
+        )
+    return text
+
+
+# ----------------------------------------------------------------------------------------------- training
+
+
+def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
+    """Build the network with its matrices; what is new depends on the seed only."""
+    import torch
+
+    network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
+    load_strict(network, base.checkpoint.model_state(), base.checkpoint.folder)
+    speaking, weights = copies(network.to(world.device))
+    torch.manual_seed(config.trainer.seed)
+    adapter = inject(network, config.lora).to(world.device)
+    return AdapterState(
+        step=0,
+        ema=ExponentialMovingAverage(adapter, config.ema),
+        model=adapter,
+        optimizer=build_optimizer(config.optimizer, adapter.parameters(), world.device),
+        representation=base.representation,
+        vocabulary=base.vocabulary,
+        timings=None,
+        network=network.train(),
+        objective=flow_matching(base.representation, config, world.device),
+        base=weights,
+        scale=config.lora.scale,
+        speaking=speaking,
+    )
+
+
+def _train(
+    session: Session,
+    config: AdaptConfig,
+    base: Base,
+    folders: DataFolders,
+    world: World,
+    clock: Clock,
+) -> bool:
+    """Train until nothing gets better or the time is up; return False where a signal stopped it."""
+    index, _, timings = open_data(config)
+    waveforms = read_index(folders.shards)
+    state = build_state(config, base, world)
+    state.timings = timings
+    parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    session.console.print(
+        f"Adapter of rank {config.lora.rank}: {parameters:,} parameters beside the "
+        f"{sum(p.numel() for p in state.speaking.parameters()):,} of the model"
+    )
+    if session.checkpoint is not None:
+        resume_state(session, state, index)
+        clock.before = float(session.checkpoint.config.get("seconds", 0.0))
+    speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
+    limits = limits_of(config, base.representation.hop_length, 1)
+    read_as = spelled(base.vocabulary, config)
+    # `make_times` has named those without times.
+    report_left_out(session.console, index, limits, None, read_as)
+    batches = utterance_loader(
+        index,
+        **limits,
+        vocabulary=read_as,
+        timings=timings,
+        seed=config.trainer.seed,
+        start_step=state.step,
+        rank=0,
+        world_size=1,
+        loader=config.loader,
+        pin_memory=world.device.type == "cuda",
+    )
+    held_out = list(
+        validation_batches(
+            index,
+            **limits,
+            count=config.validation_utterances,
+            vocabulary=base.vocabulary,
+            timings=timings,
+        )
+    )
+
+    def save(last: bool) -> None:
+        save_checkpoint(
+            session,
+            state,
+            index,
+            {
+                "kind": "adapter",
+                "step": state.step,
+                "model": recipe.to_tree(config.lora),
+                "base": {"model": base.named, "hash": base.checkpoint.hash},
+                "scale": config.lora.scale,
+                "seconds": round(clock.seconds, 1),
+            },
+            copied=[folders.prompt],
+        )
+
+    if session.checkpoint is None:
+        save(False)
+        mark_best(session.run, 0)
+    speaker.judge_now(state)
+    return run_loop(
+        session,
+        state,
+        batches,
+        train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
+        validate=lambda: validate(session, state, held_out, config),
+        save=save,
+        synthesize=lambda: speaker.row(state),
+        synthesize_every=config.trainer.synthesize_every,
+        enough=speaker.enough,
+    )
+
+
+class Speaker:
+    """Says the held-out texts while the adapter is trained, and knows which point was the best."""
+
+    def __init__(
+        self,
+        session: Session,
+        config: AdaptConfig,
+        base: Base,
+        folders: DataFolders,
+        waveforms: ShardIndex,
+        index: ShardIndex,
+        world: World,
+        clock: Clock,
+    ) -> None:
+        self.session, self.config, self.base, self.clock = session, config, base, clock
+        device = str(world.device)
+        base.representation.load_decoder()
+        self.rule = base.rule(device)
+        self.identity = {
+            name: value
+            for name in (*OWN, "max_seconds")
+            if (value := base.checkpoint.config.get(name)) is not None
+        } | {"vae_hash": base.representation.identity}
+        judges = open_judges(config.judges, device)
+        usable = {sample.key for sample in index.samples}
+        self.held_out: HeldOut = open_held_out(
+            waveforms, [s for s in waveforms.validation if s.key in usable], judges
+        )
+        # What the times leave out is no prompt either.
+        training = [sample for sample in waveforms.train if sample.key in usable]
+        self.tts = self._tts(None)
+        if not folders.prompt.is_file():
+            chosen = choose_prompt(waveforms, training, self.tts, judges)
+            keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console)
+        self.prompt = read_voice(folders.prompt, "own", self.tts, session.console).prompt
+        self.rows = judged_rows(session.run)
+
+    def _tts(self, network: DiT | None) -> TTS:
+        if network is None:
+            network = DiT(
+                self.config.dit, len(self.base.vocabulary), self.base.representation.latent_dim
+            )
+        return TTS(
+            network, self.base.representation, self.base.vocabulary, self.identity, self.rule
+        )
+
+    def judge_now(self, state: AdapterState) -> None:
+        """Judge the point where training begins or goes on, where that is due and was not done.
+
+        Other points are not: which is the best must not depend on where a run was interrupted.
+        """
+        if not self.rows:
+            self.session.tracker.log(0, "recordings", self.held_out.originals())
+        due = state.step % self.config.trainer.synthesize_every == 0
+        if due and state.step not in self.rows:
+            row = self.row(state)
+            self.session.tracker.log(state.step, SYNTHESIS, row)
+            text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+            self.session.console.print(
+                f"step {state.step:>7}  {SYNTHESIS}  {text}", highlight=False
+            )
+
+    def row(self, state: AdapterState) -> dict[str, float]:
+        """Return what the judges say of a point, and mark it where it is the best; a failure is a note."""
+        began = time.monotonic()
+        row: dict[str, float] = {}
+        with self.session.side_work("speaking and judging"):
+            tts = self._tts(state.averaged())
+            sampling = Sampling(
+                seed=self.config.trainer.seed, num_steps=self.config.trainer.synthesize_steps
+            )
+            row = self.held_out.said(tts, self.prompt, sampling, self.session, state.step)
+            better = all(score(row) > score(other) for other in self.rows.values())
+            self.rows[state.step] = row
+            if better:
+                mark_best(self.session.run, state.step)
+        self.clock.slowest = max(self.clock.slowest, time.monotonic() - began)
+        return row
+
+    def enough(self) -> bool:
+        """Return whether the time is up, or nothing has become better for long."""
+        if self.clock.is_up:
+            return True
+        if not self.rows:
+            return False
+        best = best_step(self.rows)
+        return sum(step > best for step in self.rows) >= self.config.patience
+
+
+def judged_rows(run: Path) -> dict[int, dict[str, float]]:
+    """Return what the judges said of each point of a run, by its step."""
+    return {row["step"]: row for row in _rows(run) if row["split"] == SYNTHESIS}
+
+
+def _rows(run: Path) -> list[dict[str, Any]]:
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def best_step(rows: dict[int, dict[str, float]]) -> int:
+    """Return the first step with the best score."""
+    return min(rows, key=lambda step: (-score(rows[step]), step))
+
+
+# ----------------------------------------------------------------------------------------------- the end
+
+
+def conclude(options: AdaptOptions, base: Base, config: AdaptConfig) -> None:
+    """Print before and after, say hello with the best point as `svae synthesize` would, and name the next command."""
+    console = Console()
+    run = options.out
+    rows = judged_rows(run)
+    originals = next((row for row in _rows(run) if row["split"] == "recordings"), {})
+    folder = best_checkpoint(run)
+    assert folder is not None
+    step = int(folder.name.removeprefix("step-"))
+    table = {
+        "before": rows.get(0, {}),
+        f"after (step {step})": rows.get(step, {}),
+        "the recordings": originals,
+    }
+    show_table(table, config.judges, console)
+    if step == 0:
+        console.print(
+            "[yellow]No point was better than the start: the model speaks with these recordings as its prompt, and no "
+            "weight was changed. More recordings, or more --minutes, may help.[/]"
+        )
+    tts = load_tts(run, select_device(options.device))
+    opened = own_voice(tts, console)
+    result = tts.speak([greeting(tts, run)], [opened.prompt], Sampling())[0]
+    save_audio(run / "hello.wav", result.waveform[0], result.sample_rate)
+    report = {
+        "base": {"model": base.named, "hash": base.checkpoint.hash},
+        "best_step": step,
+        "before": rows.get(0),
+        "after": rows.get(step),
+        "recordings": originals,
+        "judges": recipe.to_tree(config.judges),
+        "prompt": opened.prompt.text.rstrip(),
+    }
+    write_text(run / "adapt.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    model = run
+    if options.merge:
+        model = merge(run)
+        console.print(f"Whole model in [bold]{escape(str(model))}[/]")
+    size = (folder / "model.safetensors").stat().st_size / 1e6
+    console.print(
+        f"Voice in [bold]{escape(str(run))}[/] (adapter of {size:.1f} MB); it says hello in {escape(str(run / 'hello.wav'))}"
+    )
+    console.print(
+        f'Next: svae synthesize --model {escape(str(model))} --text "…"',
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def greeting(tts: TTS, run: Path) -> str:
+    """Return what a model can say of `HELLO`; of another language than English, a text that was held out."""
+    try:
+        sentences, _ = prepare_sentences(HELLO, tts.vocabulary, language="en", skip_unknown=True)
+    except DataError:
+        return read_index(DataFolders(run / "data").shards).validation[0].text
+    return " ".join(sentences)
+
+
+def merge(run: Path) -> Path:
+    """Write the best adapter of a run and its base as one TTS model into `merged/`, and return that folder."""
+    opened = open_speaking(run)
+    base = opened.checkpoint
+    config = {name: value for name, value in base.config.items() if name not in ("format", "files")}
+    config |= opened.description
+    vae = base.folder / "vae"
+    files = base.config["files"]
+    write_checkpoint(
+        run / "merged",
+        config=config | {"step": base.step},
+        model_state=opened.weights(),
+        vae_folder=vae if vae.is_dir() else None,
+        more={DURATION_FILE: base.state(DURATION_FILE)} if DURATION_FILE in files else None,
+        copied=[] if opened.prompt_file is None else [opened.prompt_file],
+    )
+    return run / "merged"
+
+
+# ----------------------------------------------------------------------------------------------- --dry-run
+
+
+def dry_run(options: AdaptOptions) -> None:
+    """Check what `adapt` checks before it reads a recording, and print what it would do.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: what `adapt` would raise.
+    """
+    import torch
+
+    console = Console()
+    _check_alone()
+    found = survey(options.recordings, options.out)
+    check_enough(options.recordings, len(found.utterances), float("inf"))
+    check_writable(options.out, option="--out")
+    check_unlocked(options.out)
+    with open_world(options.device) as world:
+        base = open_base(options.model, str(world.device))
+        config = make_config(options, base)
+        resumed = find_resume(TrainOptions(config, options.out), "adapter")
+        _check_base(resumed, base)
+        open_judges(config.judges, str(world.device))
+        console.print(recipe.dump(config), highlight=False, markup=False, end="")
+        with torch.device("meta"):
+            network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
+    layers = adapted_layers(network)
+    added = sum(
+        config.lora.rank * sum(network.get_parameter(f"{name}.weight").shape) for name in layers
+    )
+    show_left_out(found, console)
+    texts = (
+        "with texts"
+        if found.has_texts
+        else f"without texts, to be transcribed by {config.judges.asr}"
+    )
+    held_out = held_out_count(len(found.utterances), config.trainer.synthesize_utterances)
+    console.print(
+        f"Recordings: {len(found.utterances)} {texts}; {held_out} of them would be held out\n"
+        f"Adapter: {added:,} parameters in {len(layers)} layers of {base.named}\n"
+        f"Time: {options.minutes:g} min at most\n"
+        f"Would {'start' if resumed is None else f'resume from {resumed.folder}'} in {options.out}",
+        highlight=False,
+    )

@@ -1,0 +1,495 @@
+"""`svae adapt` from recordings to a model that speaks by itself, on networks of milliseconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_runs import flatten
+from tiny_tts import TEXT, changed, speech, write_tts
+
+from svae.audio import load_audio, save_audio
+from svae.checkpoint import best_checkpoint, latest_checkpoint, open_checkpoint
+from svae.config import JudgesConfig
+from svae.data.index import read_index
+from svae.errors import CheckpointError, ConfigError, DataError
+from svae.models.tts.durations import PhoneDurations
+from svae.precompute import phone_times
+from svae.synthesis import model as synthesis_model
+from svae.synthesis.batch import synthesize_batch
+from svae.synthesis.command import synthesize_file
+from svae.synthesis.durations import DURATION_FILE
+from svae.synthesis.load import load_tts
+from svae.text.phone_aligner import AlignmentError
+from svae.text.phonemes import FramePhonemes, Word, pieces
+from svae.training.adapt import data as data_module
+from svae.training.adapt import held_out as held_out_module
+from svae.training.adapt import run as run_module
+from svae.training.adapt.run import AdaptOptions, adapt, dry_run
+
+WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
+QUICK = (
+    "trainer.steps=4",
+    "trainer.checkpoint_every=1",
+    "trainer.synthesize_every=2",
+    "trainer.validate_every=2",
+    "trainer.keep_checkpoints=9",
+    "trainer.synthesize_steps=1",
+    "optimizer.warmup_steps=0",
+    "ema.start_step=1",
+    "lora.rank=2",
+)
+
+
+class Ear:
+    """Hears the same of everything."""
+
+    description = {"asr": "fake"}
+
+    def transcribe(self, waveforms, sample_rate=16000):
+        return ["one two"] * len(waveforms)
+
+
+class Voices:
+    """Embeds a clip as its level and its roughness."""
+
+    description = {"speaker": "fake"}
+
+    def embed(self, waveforms, sample_rate=16000):
+        rows = [torch.stack([w.std(), w.diff().std()]) for w in waveforms]
+        return torch.nn.functional.normalize(torch.stack(rows) + 1e-6, dim=1)
+
+
+def record(folder: Path, *, texts: bool = True, count: int = 12, seconds: float = 2.0) -> Path:
+    folder.mkdir(parents=True)
+    for number, word in enumerate(WORDS[:count]):
+        noise = speech(seconds + 0.1 * number, 0.05) * (1 + number) / 6
+        save_audio(folder / f"{word}.wav", noise, 16000)
+        if texts:
+            (folder / f"{word}.txt").write_text(f"tone {word}")
+    return folder
+
+
+@pytest.fixture
+def fake_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_judges(monkeypatch)
+
+
+def put_judges(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_out_module, "load_asr", lambda spec, device: Ear())
+    monkeypatch.setattr(held_out_module, "load_speaker_model", lambda spec, device: Voices())
+    monkeypatch.setattr(run_module, "load_asr", lambda spec, device: Ear())
+    monkeypatch.setattr(data_module, "SHARDS", 1)  # each is a process
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("adapt") / "recordings")
+
+
+def options_of(recordings: Path, folder: Path, out: Path, **more: object) -> AdaptOptions:
+    given = {"recordings": recordings, "model": folder, "out": out, "device": "cpu"}
+    return AdaptOptions(**{"overrides": QUICK, **given, **more})
+
+
+@pytest.fixture(scope="module")
+def adapted(
+    recordings: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        put_judges(monkeypatch)
+        out = tmp_path_factory.mktemp("adapted") / "voice"
+        yield adapt(options_of(recordings, folder, out, merge=True))
+
+
+def rows_of(run: Path, split: str) -> list[dict]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["split"] == split]
+
+
+# ----------------------------------------------------------------------------------------------- what comes out
+
+
+def test_an_adapted_model_speaks_without_a_reference(adapted, folder, options, tmp_path):
+    out = synthesize_file(changed(options, model=adapted, ref=None, ref_text=None))
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert load_audio(out)[0].abs().max() > 0
+    base = open_checkpoint(folder, kind="tts")
+    assert report["model"]["adapter"]["base"] == {"model": str(folder), "hash": base.hash}
+    assert report["model"]["hash"] != base.hash
+    assert report["voice"] == "the model's own" and report["prompt_text"].startswith("tone ")
+    line = tmp_path / "list.jsonl"
+    line.write_text(json.dumps({"text": TEXT, "out": "a.wav"}))
+    listed = changed(options, model=adapted, text=None, ref=None, ref_text=None)
+    assert synthesize_batch(line, listed, tmp_path / "many") == 1
+    assert synthesize_batch(line, listed, tmp_path / "many") == 0  # kept
+
+
+def test_a_model_without_a_voice_of_its_own_asks_for_one(options, folder):
+    with pytest.raises(ConfigError, match="--ref RECORDING or --voice NAME"):
+        synthesize_file(changed(options, model=folder, ref=None, ref_text=None))
+    with pytest.raises(ConfigError, match="not both"):
+        synthesize_file(changed(options, voice="anna"))
+
+
+def test_what_a_run_leaves(adapted, recordings):
+    assert [row["step"] for row in rows_of(adapted, "synthesis")] == [0, 2, 4]
+    assert {"wer", "similarity", "utterances"} <= rows_of(adapted, "recordings")[0].keys()
+    report = json.loads((adapted / "adapt.json").read_text())
+    best = max(rows_of(adapted, "synthesis"), key=lambda row: row["similarity"] - row["wer"])
+    assert report["best_step"] == best["step"]
+    assert report["before"]["step"] == 0 and report["judges"]["asr"] == "pocketsphinx"
+    assert load_audio(adapted / "hello.wav")[0].abs().max() > 0
+    index = read_index(adapted / "data" / "shards")
+    assert len(index.samples) == len(WORDS) and len(index.validation) == 2
+    prompt = set(report["prompt"].removesuffix(".").split(" "))
+    held_out = {sample.text.split()[-1] for sample in index.validation}
+    assert not prompt & held_out  # the voice is not judged on its own prompt
+
+
+def test_an_adapter_is_small_and_says_what_it_is_made_for(adapted, folder):
+    checkpoint = open_checkpoint(adapted, kind="adapter")
+    assert not (checkpoint.folder / "vae").exists()
+    weights = checkpoint.model_state()
+    assert {name.rsplit(".", 2)[1] for name in weights} == {"lora_A", "lora_B"}
+    assert not any(name.startswith(("text_tower", "time")) for name in weights)
+    with pytest.raises(CheckpointError, match="--merge"):
+        open_checkpoint(adapted, kind="tts")
+
+
+def test_training_changes_what_is_said(adapted, folder):
+    latest = load_tts(latest_checkpoint(adapted))
+    base = load_tts(folder)
+    own, theirs = latest.model.state_dict(), base.model.state_dict()
+    moved = {name for name in own if not torch.equal(own[name], theirs[name])}
+    assert "blocks.1.expand.weight" in moved and "output.weight" in moved
+    assert not any(name.startswith(("text_tower", "time")) for name in moved)
+    assert all(name.endswith(".weight") for name in moved)
+
+
+def test_a_merged_model_says_the_same_without_its_base(adapted, folder, options, tmp_path):
+    whole = shutil.copytree(adapted / "merged", tmp_path / "whole")
+    assert open_checkpoint(whole, kind="tts").hash
+    said = {}
+    for name, model in {"adapter": adapted, "whole": whole}.items():
+        out = tmp_path / f"{name}.wav"
+        synthesize_file(changed(options, model=model, ref=None, ref_text=None, out=out))
+        said[name] = load_audio(out)[0]
+    assert torch.equal(said["adapter"], said["whole"])
+
+
+# ----------------------------------------------------------------------------------------------- the best point
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, similarity: dict[int, float]) -> None:
+    """Let the judges say this of each step."""
+
+    def said(self, tts, prompt, sampling, session, step):
+        return {"utterances": 2, "wer": 0.1, "similarity": similarity[step]}
+
+    monkeypatch.setattr(held_out_module.HeldOut, "said", said)
+
+
+def test_the_best_point_speaks_though_training_went_on(
+    recordings, folder, tmp_path, monkeypatch, fake_judges
+):
+    scripted(monkeypatch, {0: 0.1, 1: 0.5, 2: 0.4, 3: 0.5, 4: 0.3})
+    overrides = (*QUICK, "trainer.synthesize_every=1", "trainer.keep_checkpoints=1", "patience=3")
+    run = adapt(options_of(recordings, folder, tmp_path / "run", overrides=overrides))
+    assert best_checkpoint(run).name == "step-00000001"
+    assert open_checkpoint(run, kind="adapter").step == 1
+    assert load_tts(run).identity["step"] == 1
+    assert json.loads((run / "adapt.json").read_text())["after"]["similarity"] == 0.5
+
+
+def test_training_ends_where_nothing_gets_better(
+    recordings, folder, tmp_path, monkeypatch, fake_judges, capsys
+):
+    scripted(monkeypatch, {step: -step for step in range(9)})
+    overrides = (*QUICK, "trainer.steps=9", "trainer.synthesize_every=1", "patience=2")
+    run = adapt(options_of(recordings, folder, tmp_path / "run", overrides=overrides))
+    assert latest_checkpoint(run).name == "step-00000002"
+    assert open_checkpoint(run, kind="adapter").step == 0
+    assert "No point was better than the start" in " ".join(capsys.readouterr().out.split())
+    base = load_tts(folder).model.state_dict()
+    assert all(torch.equal(base[k], v) for k, v in load_tts(run).model.state_dict().items())
+
+
+def test_naturalness_counts_where_a_judge_listens():
+    better = {"wer": 0.1, "similarity": 0.5, "mos": 3.0}
+    assert held_out_module.score(better) > held_out_module.score(better | {"mos": 2.0})
+    assert held_out_module.score(better) < held_out_module.score(better | {"wer": 0.0})
+    assert held_out_module.score({"utterances": 0}) < held_out_module.score(
+        {"wer": 9.0, "similarity": -1.0}
+    )
+
+
+def test_the_time_is_kept(recordings, folder, tmp_path, fake_judges):
+    run = adapt(options_of(recordings, folder, tmp_path / "run", minutes=0.0))
+    assert latest_checkpoint(run).name == "step-00000000"
+    assert (run / "hello.wav").is_file()  # a voice all the same
+    run = adapt(options_of(recordings, folder, tmp_path / "run", minutes=5.0))
+    assert latest_checkpoint(run).name == "step-00000004"
+
+
+# ----------------------------------------------------------------------------------------------- interrupted
+
+
+def test_ctrl_c_stops_and_the_same_command_gives_what_an_uninterrupted_one_gives(
+    adapted, recordings, folder, tmp_path, monkeypatch, fake_judges, capsys
+):
+    step = run_module.train_step
+    pressed = []
+
+    def interrupted(state, *rest):
+        result = step(state, *rest)
+        if state.step == 3 and not pressed:
+            pressed.append(True)
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(run_module, "train_step", interrupted)
+    options = options_of(recordings, folder, tmp_path / "run")
+    run = adapt(options)
+    assert latest_checkpoint(run).name == "step-00000003"
+    assert not (run / "hello.wav").exists()
+    assert "the same command continues" in capsys.readouterr().out
+    made = (run / "data" / "audio" / "one.flac").stat().st_mtime_ns
+    adapt(options)
+    assert (run / "data" / "audio" / "one.flac").stat().st_mtime_ns == made
+    one, other = (open_checkpoint(latest_checkpoint(r), kind="adapter") for r in (adapted, run))
+    assert one.step == other.step == 4
+    assert one.hash == other.hash
+    a, b = flatten(one.training_state()), flatten(other.training_state())
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        equal = torch.equal(value, b[name]) if torch.is_tensor(value) else value == b[name]
+        assert equal, name
+    assert [row["step"] for row in rows_of(run, "synthesis")] == [0, 2, 4]
+
+
+def test_a_run_is_continued_only_by_what_began_it(
+    adapted, recordings, folder, tmp_path, fake_judges
+):
+    run = shutil.copytree(adapted, tmp_path / "run")
+    same = options_of(recordings, folder, run)
+    with pytest.raises(ConfigError, match=r"judges\.asr.*do not compare"):
+        adapt(replace(same, judges=JudgesConfig(asr="ctc:embedded")))
+    with pytest.raises(ConfigError, match=r"lora\.rank"):
+        adapt(replace(same, overrides=(*QUICK, "lora.rank=3")))
+    other = record(tmp_path / "other", count=11)
+    with pytest.raises(ConfigError, match="other recordings or texts"):
+        adapt(replace(same, recordings=other))
+    config = load_tts(folder).representation.vae.cfg
+    another = write_tts(tmp_path / "another", config, seed=1)
+    with pytest.raises(CheckpointError, match="was begun on the weights"):
+        adapt(replace(same, model=another))
+    assert (run / "metrics.jsonl").read_bytes() == (adapted / "metrics.jsonl").read_bytes()
+
+
+def test_an_adapter_is_refused_without_its_base(adapted, folder, tmp_path):
+    run = shutil.copytree(adapted, tmp_path / "run")
+    path = best_checkpoint(run) / "config.json"
+    config = json.loads(path.read_text())
+
+    def named(**changes: str) -> None:
+        path.write_text(json.dumps(config | {"base": config["base"] | changes}))
+
+    named(model=str(tmp_path / "gone"))
+    with pytest.raises(CheckpointError, match="whose base model is not to be had"):
+        load_tts(run)
+    named(model="embedded")
+    with pytest.raises(CheckpointError, match="(?s)was made for the weights.*svae adapt"):
+        load_tts(run)
+    path.write_text(json.dumps(config | {"base": "x"}))
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_tts(run)
+
+
+# ----------------------------------------------------------------------------------------------- what is given
+
+
+def test_recordings_without_texts_are_transcribed(folder, tmp_path, fake_judges, capsys):
+    source = record(tmp_path / "silent", texts=False)
+    run = adapt(options_of(source, folder, tmp_path / "run", overrides=(*QUICK, "trainer.steps=1")))
+    rows = [json.loads(line) for line in (run / "data" / "recordings.jsonl").open()]
+    assert {row["text"] for row in rows} == {"one two"} and len(rows) == len(WORDS)
+    told = " ".join(capsys.readouterr().out.split())
+    assert "every third word" in told and "recordings.jsonl" in told
+    # Corrected, the list is what the next run is given.
+    again = adapt(
+        options_of(
+            run / "data" / "recordings.jsonl",
+            folder,
+            tmp_path / "again",
+            overrides=(*QUICK, "trainer.steps=1"),
+        )
+    )
+    assert (again / "hello.wav").is_file()
+
+
+def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fake_judges, capsys):
+    source = record(tmp_path / "mixed")
+    save_audio(source / "long.wav", speech(20.5), 16000)
+    save_audio(source / "short.wav", speech(0.3), 16000)
+    save_audio(source / "silent.wav", torch.zeros(1, 16000), 16000)
+    (source / "broken.mp3").write_bytes(b"no audio")
+    for name in ("long", "short", "silent", "broken"):
+        (source / f"{name}.txt").write_text("tone one")
+    (source / "two.txt").write_text("tone два")
+    run = adapt(options_of(source, folder, tmp_path / "run", overrides=(*QUICK, "trainer.steps=1")))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Left out: 5 recordings" in told
+    for expected in ("long.wav: 20.5 s long", "short.wav: 0.30 s", "silent.wav: silent",
+                     "broken.mp3: unreadable", "two.wav: "):  # fmt: skip
+        assert expected in told
+    assert len(read_index(run / "data" / "shards").samples) == len(WORDS) - 1
+
+
+def too_long(source: Path) -> None:
+    for path in source.glob("*.wav"):
+        save_audio(path, speech(20.2), 16000)
+
+
+def without_a_text(source: Path) -> None:
+    (source / "three.txt").unlink()
+    (source / "four.txt").write_text(" ")
+
+
+def two_people(source: Path) -> None:
+    rows = [
+        {"audio": f"{word}.wav", "text": word, "speaker": "ab"[number % 2]}
+        for number, word in enumerate(WORDS)
+    ]
+    (source / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+
+
+def too_few(source: Path) -> None:
+    for word in WORDS[5:]:
+        (source / f"{word}.wav").unlink()
+
+
+def too_short(source: Path) -> None:
+    for path in source.glob("*.wav"):
+        save_audio(path, speech(0.7), 16000)
+
+
+def no_audio(source: Path) -> None:
+    for path in source.glob("*.wav"):
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (no_audio, r"no recording in it"),
+        (shutil.rmtree, r"no such file or folder"),
+        (too_long, r"(?s)no usable recording.*eight\.wav: 20\.2 s long.* and 2 more"),
+        (without_a_text, r"2 of 12 recordings have no text.*four\.wav, three\.wav"),
+        (two_people, r"names 2 speakers \(a, b\)"),
+        (too_few, r"too little: 5 usable recordings"),
+        (too_short, r"too little: 12 usable recordings, 8 s"),
+    ],
+)
+def test_recordings_that_no_voice_can_be_learned_from(
+    damage, message, folder, tmp_path, fake_judges
+):
+    source = record(tmp_path / "source")
+    damage(source)
+    with pytest.raises(DataError, match=message):
+        adapt(options_of(source, folder, tmp_path / "run"))
+
+
+def test_other_wrong_inputs(recordings, folder, tmp_path, fake_judges, monkeypatch):
+    good = options_of(recordings, folder, tmp_path / "run")
+    with pytest.raises(DataError, match="one recording. Expected a folder of many"):
+        adapt(replace(good, recordings=recordings / "one.wav"))
+    with pytest.raises(CheckpointError, match="no tts checkpoint here"):
+        adapt(replace(good, model=tmp_path))
+    with pytest.raises(CheckpointError, match="this is a vae checkpoint"):
+        adapt(replace(good, model=folder / "vae"))
+    with pytest.raises(ConfigError, match="must be a multiple"):
+        adapt(replace(good, overrides=("trainer.checkpoint_every=3",)))
+    with pytest.raises(ConfigError, match="unknown key"):
+        adapt(replace(good, overrides=("lora.rnk=3",)))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="one process"):
+        adapt(good)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_writes_nothing(recordings, folder, tmp_path, fake_judges, capsys):
+    dry_run(options_of(recordings, folder, tmp_path / "run"))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Recordings: 12 with texts; 2 of them would be held out" in told
+    assert "Would start in" in told and "rank: 2" in told
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_run_folder_may_lie_among_the_recordings(folder, tmp_path, fake_judges):
+    source = record(tmp_path / "here")
+    options = options_of(source, folder, source / "runs" / "voice")
+    options = replace(options, overrides=(*QUICK, "trainer.steps=1"))
+    adapt(options)
+    adapt(options)  # what the first made is not taken for recordings
+    assert len(read_index(options.out / "data" / "shards").samples) == len(WORDS)
+
+
+def test_texts_that_fit_no_recording_are_an_error(adapted):
+    index = read_index(adapted / "data" / "shards")
+    with pytest.raises(DataError, match="check the texts"):
+        held_out_module.open_held_out(index, [], held_out_module.Judges(Ear(), Voices(), None))
+
+
+def test_a_student_is_not_adapted(recordings, folder, tmp_path, fake_judges):
+    student = shutil.copytree(folder, tmp_path / "student")
+    config = json.loads((student / "config.json").read_text())
+    (student / "config.json").write_text(json.dumps(config | {"student": {"steps": [4]}}))
+    with pytest.raises(ConfigError, match="a student of `svae distill`"):
+        adapt(options_of(recordings, student, tmp_path / "run"))
+
+
+class EvenAligner:
+    """Spreads phones evenly; one text does not fit its recording."""
+
+    def align(self, waveform, text):
+        if "three" in text:
+            raise AlignmentError("does not fit")
+        words = [piece for piece in pieces(text) if isinstance(piece, Word)]
+        length = waveform.numel() / 16000 / len(words)
+        rows = []
+        for number, word in enumerate(words):
+            count = len(word.phones or "x")
+            rows.append([length * (number + part / count) for part in range(count + 1)])
+        return rows
+
+
+def test_a_model_of_one_phone_a_frame_is_adapted_with_times_of_phones(
+    folder, tmp_path, monkeypatch, fake_judges, capsys
+):
+    monkeypatch.setattr(phone_times, "PhoneAligner", EvenAligner)  # reaches forked processes
+    monkeypatch.setattr(synthesis_model, "aligner", EvenAligner)
+    vocabulary = FramePhonemes()
+    durations = {DURATION_FILE: PhoneDurations(len(vocabulary)).state_dict()}
+    config = load_tts(folder).representation.vae.cfg
+    base = write_tts(tmp_path / "base", config, vocabulary=vocabulary, more=durations)
+    overrides = (*QUICK, "trainer.steps=2")
+    source = record(tmp_path / "source")
+    run = adapt(options_of(source, base, tmp_path / "run", overrides=overrides, merge=True))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "audio_three: its words do not fit" in told
+    assert latest_checkpoint(run).name == "step-00000002"
+    tts = load_tts(run)
+    assert tts.planner.own.name == "predictor" and tts.identity["duration_hash"]
+    whole = open_checkpoint(run / "merged", kind="tts")
+    assert whole.state(DURATION_FILE).keys() == durations[DURATION_FILE].keys()
+    moved = load_tts(latest_checkpoint(run)).model.state_dict()
+    theirs = load_tts(base).model.state_dict()
+    assert not torch.equal(moved["output.weight"], theirs["output.weight"])
