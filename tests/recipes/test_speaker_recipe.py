@@ -183,3 +183,35 @@ def test_a_training_that_was_stopped_goes_on_as_it_would_have(tmp_path, monkeypa
     run(tmp_path / "parts.pt", 3)  # the third step is lost
     parts = run(tmp_path / "parts.pt", 4)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_the_last_layer_keeps_what_tells_voices_apart_and_drops_what_tells_recordings_apart():
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.arange(40).repeat_interleave(10)
+    voices = torch.randn(40, 4, generator=generator)[classes]
+    recordings = torch.randn(400, 12, generator=generator)
+    vectors = torch.cat([recordings, voices], dim=1) + 3
+    weight, bias = train_speaker.discriminants(vectors, classes, 4)
+    assert weight.shape == (4, 16) and bias.shape == (4,)
+    size = weight.norm(dim=0)
+    assert size[:12].max() < 0.25 * size[12:].min()
+    found = torch.nn.functional.normalize(vectors @ weight.T + bias, dim=1)
+    assert speaker_scores.equal_error_rate(found, classes)["eer"] < 0.1
+    raw = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=1)
+    assert speaker_scores.equal_error_rate(raw, classes)["eer"] > 0.25
+
+
+def test_what_the_last_layer_is_given_is_kept_and_the_network_has_it_from_there():
+    small = train_speaker.MODEL | {"channels": [8, 8, 8, 8, 48], "attention_channels": 4}
+    small |= {"res2net_scale": 2, "se_channels": 4}
+    model = train_speaker.ECAPA_TDNN(**small)
+    named = Source({f"n{i}": [voice(0.5)] for i in range(6)}, 4, crops=2)
+    sources = [named, Source({"u": [voice(0.5)]}, 1, named=False)]
+    asked = argparse.Namespace(last_layer=3, seed=0, crop_seconds=0.3)
+    vectors, classes = train_speaker.hear(model, sources, asked)
+    assert vectors.shape == (27, 96) and (classes == -1).sum() == 3
+    train_speaker.replace_last_layer(model, vectors, classes)
+    weight, bias = train_speaker.discriminants(vectors, classes, 96)
+    assert torch.equal(model.fc.conv.weight[..., 0], weight) and torch.equal(
+        model.fc.conv.bias, bias
+    )
