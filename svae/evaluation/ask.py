@@ -88,7 +88,11 @@ class Judges:
     @property
     def description(self) -> dict[str, dict[str, Any]]:
         """Return what is stored with the results."""
-        judges = {"asr": self.asr, **self.speakers, **self.quality}
+        judges: dict[str, Recognizer | SpeakerModel | QualityPredictor] = {
+            "asr": self.asr,
+            **self.speakers,
+            **self.quality,
+        }
         return {name: judge.description for name, judge in judges.items()}
 
 

@@ -75,7 +75,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-_aligner = functools.cache(PhoneAligner)
+@functools.cache
+def _aligner() -> PhoneAligner:
+    return PhoneAligner()
 
 
 def _align_shard(data: Path, out: Path, number: int, device: str, tick: Tick) -> None:

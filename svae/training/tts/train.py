@@ -364,7 +364,7 @@ def validate(
 
 
 def _validation_row(
-    session: Session, state: TTSState, batches: list[UtteranceBatch], config: TTSTrainConfig
+    session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
     def known(batch: UtteranceBatch) -> Known:
         batch = batch.to(session.world.device)
