@@ -41,6 +41,10 @@ class AudioError(DataError):
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 """What audio is written as, by the suffix of the file."""
+AUDIO_SUFFIXES = tuple(
+    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .m4a .mp4 .aac .wma .webm .mka .mov .amr".split()
+)
+"""By which recordings are found in a folder; a file that is named is read whatever its suffix."""
 
 
 def load_audio(
@@ -214,8 +218,9 @@ def _resampler(
     before: int, after: int, dtype: torch.dtype, device: torch.device
 ) -> torch.nn.Module:
     """Return a resampler with its filter; making that takes longer than using it on a sentence."""
-    # Kept beyond the caller's inference mode, whose tensors no gradient can pass.
-    with torch.inference_mode(False), torch.device(device):
+    # Kept beyond the caller's inference mode, whose tensors no gradient can pass. Made on the CPU, so that all devices
+    # have the same filter.
+    with torch.inference_mode(False):
         return torchaudio.transforms.Resample(
             before,
             after,
@@ -224,7 +229,7 @@ def _resampler(
             rolloff=FILTER_ROLLOFF,
             beta=14.769656459379492,
             dtype=dtype,
-        )
+        ).to(device)
 
 
 def _resample_any(waveform: Tensor, from_rate: int, to_rate: int) -> Tensor:
@@ -376,10 +381,10 @@ def _unreadable(label: str, reason: str) -> AudioError:
 
 def _decode_ffmpeg(file: BinaryIO) -> tuple[np.ndarray, int]:
     """Return the samples (S, C) of the first audio track, and its rate. Raises _NotDecoded."""
-    import av  # its libraries are large, and most recordings do without them
-
     with _open_ffmpeg(file) as (container, stream):
-        resampler = av.AudioResampler(format="fltp")  # only the type of the samples changes
+        from av import AudioResampler
+
+        resampler = AudioResampler(format="fltp")  # only the type of the samples changes
         pieces, rate = [], stream.rate
         for frame in container.decode(stream):
             rate = frame.sample_rate
@@ -399,8 +404,10 @@ _STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf")
 @contextlib.contextmanager
 def _open_ffmpeg(file: BinaryIO) -> Iterator[tuple[Any, Any]]:
     """Give the container that a file is, for FFmpeg, and its first audio track. Raises _NotDecoded, in the block too."""
-    import av
-
+    try:
+        import av  # its libraries are large, and most recordings do without them
+    except ImportError as error:
+        raise _NotDecoded(f"PyAV cannot be loaded ({error}): pip install av") from error
     try:
         # No protocols: a playlist could otherwise open any other file or address.
         with av.open(file, container_options={"protocol_whitelist": "none"}) as container:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from svae.assets import asset_path
 from svae.errors import CheckpointError
+from svae.recipe import from_tree
 from svae.runtime.files import atomic_folder, file_sha256, remove_leftovers, write_text
 
 FORMAT = 1
@@ -65,6 +66,14 @@ class Checkpoint:
     def hash(self) -> str:
         """sha256 of the weights: the identity that latents and TTS runs record."""
         return self.config["files"]["model.safetensors"]
+
+    def section(self, cls: type, name: str = "model") -> Any:
+        """Return a section of config.json as the dataclass of its settings; those that it lacks have their defaults.
+
+        Raises:
+            CheckpointError: it is not there, or a value is not one that `cls` takes.
+        """
+        return from_tree(cls, self.config.get(name), where=self.folder / "config.json")
 
     def model_state(self) -> dict[str, Tensor]:
         """Return the EMA weights.

@@ -99,6 +99,8 @@ class TrainerConfig:
     checkpoint_every: Annotated[int, Gt(0)] = 5000
     keep_checkpoints: Annotated[int, Gt(0)] = 3
     """Newest checkpoints kept with their training state; older ones are deleted."""
+    collective_minutes: Annotated[float, Gt(0)] = 30.0
+    """A rank that waits longer than this for the others ends the job: longer than validation and judging take on rank 0."""
     max_nonfinite_steps: Annotated[int, Ge(0)] = 10
     """Steps with a non-finite loss or gradient are skipped on all ranks; more than this many in a row stop the run."""
 
@@ -301,7 +303,7 @@ class VAETrainConfig:
     segment_seconds: Annotated[float, Gt(0)] = 3.0
     """Length of a training crop."""
     batch_size: Annotated[int, Gt(0)] = 24
-    """Crops per step over all ranks; must be a multiple of the number of ranks."""
+    """Crops per step over all ranks, dealt as evenly as can be; every crop weighs the same. At least the number of ranks."""
     validation_crops: Annotated[int, Gt(0)] = 32
     """Fixed crops scored at each validation."""
     statistics_utterances: Annotated[int, Gt(0)] = 5000
@@ -336,6 +338,9 @@ class DiTConfig:
     shared_modulation: bool = False
     """One projection of the time for all blocks and an offset of each (PixArt-α's adaLN-single), instead of one a block,
     which is a third of a small network's weights."""
+    interval: bool = False
+    """The network also knows where a step ends, and predicts the mean velocity on the way: a student of `svae distill`,
+    which sets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -392,6 +397,23 @@ class TTSTrainerConfig(TrainerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """What a student learns of its teacher: whole steps of a sampler, with the guidance inside (`svae distill`)."""
+
+    teacher: str | None = None
+    """TTS run or checkpoint; the command's argument. Structure, tokens, VAE and durations are its own."""
+    steps: tuple[Annotated[int, Gt(0), Le(8)], ...] = (4,)
+    """Numbers of steps that the student can be asked for; the first is its own. Each more takes some of the training."""
+    teacher_steps: Annotated[int, Gt(0)] = 8
+    """Euler steps of the teacher, the student's places added to them: most of the time of a training. docs/distill.md has how near
+    8 are to 16."""
+    guidance: Annotated[float, Ge(0)] | None = None
+    """Guidance of the teacher (docs/architecture.md, Names). null: the teacher's own, else 2."""
+    prompt_guidance: Annotated[float, Ge(-1)] | None = None
+    """A scale for the prompt's part. null: the teacher's own where that is less than `guidance`, else `guidance`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TTSTrainConfig:
     """A recipe of `svae train-tts`."""
 
@@ -410,6 +432,8 @@ class TTSTrainConfig:
     """Turns mel frames into a waveform: hub id or folder of Vocos, or `griffin-lim` (no weights, metallic)."""
     init: str | None = None
     """Run or checkpoint folder of another TTS run whose weights are the start; `--init` sets it."""
+    distill: DistillConfig | None = None
+    """Learn from a teacher, not from the data alone: for `svae distill`. null: flow matching."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)

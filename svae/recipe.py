@@ -23,7 +23,7 @@ from svae.config import (
     VAEConfig,
     VAETrainConfig,
 )
-from svae.errors import ConfigError
+from svae.errors import CheckpointError, ConfigError
 
 Config = TypeVar("Config", VAETrainConfig, AdaptConfig, TTSTrainConfig)
 
@@ -147,11 +147,22 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     return _read_yaml(path).get(HISTORY, []) if path.is_file() else []
 
 
-def from_tree(cls: type, tree: dict[str, Any]) -> Any:
-    """Rebuild a model section (e.g. `VAEConfig`) from a checkpoint's config.json."""
-    from pydantic import TypeAdapter
+def from_tree(cls: type, tree: Any, *, where: str | Path = "config.json") -> Any:
+    """Rebuild a section (e.g. `VAEConfig`) from a checkpoint's config.json.
 
-    return TypeAdapter(cls).validate_json(json.dumps(tree))
+    Raises:
+        CheckpointError: `where` is damaged: something is missing, of another type, or out of bounds.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(cls).validate_json(json.dumps(tree))
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, item['loc'])) or cls.__name__}: {item['msg'].lower()}, got {item['input']!r}"
+            for item in error.errors()
+        ]
+        raise CheckpointError(f"{where}: damaged: {'; '.join(problems)[:300]}") from None
 
 
 def _yaml() -> Any:
@@ -206,8 +217,14 @@ def _unknown_keys(cls: type, tree: dict[str, Any], prefix: str) -> Iterator[str]
             close = difflib.get_close_matches(str(key), names, n=1, cutoff=0.5)
             advice = f"did you mean `{close[0]}`?" if close else f"known here: {', '.join(names)}"
             yield f"{prefix}{key}: unknown key; {advice}"
-        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, dict):
-            yield from _unknown_keys(hints[key], value, f"{prefix}{key}.")
+        elif (section := _section(hints[key])) is not None and isinstance(value, dict):
+            yield from _unknown_keys(section, value, f"{prefix}{key}.")
+
+
+def _section(hint: Any) -> type | None:
+    """Return the dataclass of a field that holds a section, also of one that may be null."""
+    kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+    return typing.cast(type, kinds[0]) if kinds else None
 
 
 def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, list[str]]:
@@ -241,8 +258,8 @@ def _expected(cls: type, places: list[str]) -> str | None:
     """Return what the bounds of the field at this place ask for, if there are words for them."""
     hint: Any = cls
     for name in places:
-        if dataclasses.is_dataclass(hint):
-            hint = typing.get_type_hints(hint, include_extras=True)[name]
+        if (section := _section(hint)) is not None:
+            hint = typing.get_type_hints(section, include_extras=True)[name]
     return WORDS.get(frozenset(bounds_of(hint)))
 
 
@@ -271,7 +288,7 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
         if config.segment_seconds * config.vae.sample_rate <= longest_fft // 2:
             yield f"segment_seconds: the mel loss needs more than {longest_fft // 2} samples"
         return
-    yield from _dit_problems(config.dit)
+    yield from dit_problems(config.dit)
     low, high = config.flow.mask_ratio
     if low > high:
         yield f"flow.mask_ratio: the lower bound {low} is above the upper bound {high}"
@@ -284,8 +301,23 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
             "a folder of `svae align`" if config.data.timings is None else "tokens: frame-phonemes"
         )
         yield f"data.timings: {config.data.timings!r} with tokens: {config.tokens}; expected {wanted}"
+    yield from _student_problems(config)
     if config.min_seconds >= config.max_seconds:
         yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"
+
+
+def _student_problems(config: TTSTrainConfig) -> Iterator[str]:
+    if config.distill is None:
+        if config.dit.interval:
+            yield "dit.interval: is for students; `svae distill RUN` sets it"
+        return
+    steps = config.distill.steps
+    if not steps or len(set(steps)) < len(steps):
+        yield f"distill.steps: needs different numbers of steps, at least one, got {list(steps)}"
+    if config.distill.teacher is not None and not config.dit.interval:
+        yield "dit.interval: a student needs it; `svae distill RUN` sets it"
+    if config.init is not None:
+        yield f"init: a student starts from its teacher; leave out {config.init!r}"
 
 
 def _vae_problems(vae: VAEConfig) -> Iterator[str]:
@@ -374,10 +406,13 @@ def _discriminator_problems(config: VAETrainConfig) -> Iterator[str]:
         yield f"discriminator.spectral_channels: must be at least 1, got {cfg.spectral_channels}"
 
 
-def _dit_problems(dit: DiTConfig) -> Iterator[str]:
+def dit_problems(dit: DiTConfig) -> Iterator[str]:
+    """Yield which sizes of a DiT do not fit together."""
     if dit.dim % dit.heads or (dit.dim // dit.heads) % 2:
         yield f"dit.heads: dim / heads must be a whole even number, got {dit.dim} / {dit.heads}"
     if dit.dim % dit.conv_pos_groups:
         yield f"dit.conv_pos_groups: must divide dim {dit.dim}, got {dit.conv_pos_groups}"
     if dit.conv_pos_kernel % 2 == 0:
         yield f"dit.conv_pos_kernel: must be odd, got {dit.conv_pos_kernel}"
+    if dit.text_dim % 2:
+        yield f"dit.text_dim: must be even, got {dit.text_dim}"

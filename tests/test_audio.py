@@ -134,6 +134,11 @@ def test_usual_rates_keep_the_filter_they_had(monkeypatch):
                 assert torch.equal(resample(waveform, before, after), expected)
 
 
+def test_the_filter_goes_where_the_waveform_is():
+    waveform = torch.empty(1, 2400, device="meta")  # any device but the CPU
+    assert resample(waveform, 24000, 16000).device == waveform.device
+
+
 def test_a_filter_made_without_gradients_lets_them_pass_later():
     audio._resampler.cache_clear()
     with torch.inference_mode():

@@ -144,6 +144,18 @@ def test_prepare_takes_such_recordings(tmp_path: Path) -> None:
     assert read_index(tmp_path / "out").samples
 
 
+def test_evaluate_finds_such_recordings(tmp_path: Path) -> None:
+    from svae.evaluation.items import Item
+    from svae.evaluation.make import existing_wavs
+
+    items = [Item(name, "a", None, None, None) for name in ("one", "two")]
+    for name in ("one.m4a", "two.webm"):
+        write_av(tmp_path / name, tone(2.0)[None])
+    found = existing_wavs(items, tmp_path)
+    assert [found[item.id].path.name for item in items] == ["one.m4a", "two.webm"]
+    assert found["one"].load(RATE).shape[0] == pytest.approx(2 * RATE, abs=3000)
+
+
 # ------------------------------------------------------------------------------------------- channels
 
 

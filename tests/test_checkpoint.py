@@ -16,6 +16,7 @@ from svae.checkpoint import (
     publish,
     write_checkpoint,
 )
+from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError
 from svae.runtime.files import writable_folder
 
@@ -102,6 +103,23 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
         CheckpointError, match=r"(?s)missing.*bias.*unexpected.*extra.*shape.*weight"
     ):
         load_strict(module, {"weight": torch.zeros(1, 1), "extra": torch.zeros(1)}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("model", "problem"),
+    [
+        ({"dim": 0}, "dim: .*greater than 0, got 0"),
+        ({"depth": "many"}, "depth: .*got 'many'"),
+        ({"dropout": -0.5}, "dropout: .*got -0.5"),
+        ("wide", "got 'wide'"),
+        (None, "got None"),
+    ],
+)
+def test_a_section_that_its_settings_do_not_take_names_the_file(tmp_path, model, problem):
+    checkpoint = write(tmp_path / "c")
+    checkpoint.config["model"] = model
+    with pytest.raises(CheckpointError, match=f"c/config.json: damaged: .*{problem}"):
+        checkpoint.section(DiTConfig)
 
 
 def test_a_path_that_cannot_be_written_is_an_error(tmp_path):

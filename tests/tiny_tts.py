@@ -33,10 +33,17 @@ PROMPT_TEXT, TEXT = "the first sentence", "Hello there, you."
 RATE = 16000
 
 
-def write_tts(folder: Path, vae_config: VAEConfig, *, seed: int = 0) -> Path:
-    """Write a TTS checkpoint with random weights and its VAE, as training does."""
+def write_tts(
+    folder: Path,
+    vae_config: VAEConfig,
+    *,
+    seed: int = 0,
+    vocabulary: Vocabulary = VOCABULARY,
+    more: dict[str, dict[str, Tensor]] | None = None,
+) -> Path:
+    """Write a TTS checkpoint with random weights and its VAE, as training does; `more` as `write_checkpoint` takes it."""
     torch.manual_seed(seed)
-    vae, model = SpeechVAE(vae_config), DiT(DIT, len(VOCABULARY), vae_config.latent_dim)
+    vae, model = SpeechVAE(vae_config), DiT(DIT, len(vocabulary), vae_config.latent_dim)
     for layer in (
         model.output,
         model.output_modulation,
@@ -54,7 +61,7 @@ def write_tts(folder: Path, vae_config: VAEConfig, *, seed: int = 0) -> Path:
     inner = write_checkpoint(
         folder.with_name(folder.name + "-vae"), config=description, model_state=vae.state_dict()
     )
-    config = {"kind": "tts", "step": 7, "model": to_tree(DIT), "vocabulary": VOCABULARY.to_json()}
+    config = {"kind": "tts", "step": 7, "model": to_tree(DIT), "vocabulary": vocabulary.to_json()}
     config |= {
         "latent_dim": vae_config.latent_dim,
         "sample_rate": RATE,
@@ -62,7 +69,13 @@ def write_tts(folder: Path, vae_config: VAEConfig, *, seed: int = 0) -> Path:
         "max_seconds": 12.0,
     }
     config |= {"vae_hash": inner.hash}
-    write_checkpoint(folder, config=config, model_state=model.state_dict(), vae_folder=inner.folder)
+    write_checkpoint(
+        folder,
+        config=config,
+        model_state=model.state_dict(),
+        vae_folder=inner.folder,
+        more=more,
+    )
     return folder
 
 

@@ -18,15 +18,14 @@ import torch
 from svae.assets import asset_path
 from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
+from svae.synthesis.types import STUDENT
 from svae.training.warm_start import structure
 
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
 DURATION = "duration.safetensors"
 DESCRIPTION = "small, trained on a few hours of people's and synthetic speech"
-NUM_STEPS = 16
-"""Default of `synthesize --steps` for this model: faster than the voice on two cores."""
-PROMPT_GUIDANCE = 0.3
-"""Default of `synthesize --prompt-guidance` for this model: people are understood by it (docs/embedded.md)."""
+OWN = {"num_steps": 8, "guidance": 1.5, "prompt_guidance": 0.3}
+"""Defaults of `synthesize` for this model, chosen by the real judges (docs/embedded.md)."""
 LIMITS = {"model.safetensors": 15e6, "vae/model.safetensors": 9e6}
 """Bytes."""
 
@@ -80,11 +79,9 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
         }
         small = write_checkpoint(Path(folder) / "vae", config=config, model_state=half(weights))
         config = {k: v for k, v in model.config.items() if k not in ("files", "format")}
-        own = {
-            "description": DESCRIPTION,
-            "num_steps": NUM_STEPS,
-            "prompt_guidance": PROMPT_GUIDANCE,
-        }
+        own: dict[str, object] = {"description": DESCRIPTION}
+        if STUDENT not in config:  # which has steps and guidance of its own
+            own |= OWN
         config |= own | {"vae_hash": small.hash}
         more = (
             {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None

@@ -27,6 +27,7 @@ SEED = re.compile(r"[-_]seed[-_]?\d+$")
 """End of the names of runs that differ in nothing but the seed: they are one line in the picture, with an interval."""
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Two-sided 95 % points of Student's t for 1 to 9 degrees of freedom; beyond, the last is taken, which is wider."""
+POINTS: dict[str, Any] = {"marker": "o", "markersize": 3}
 LOWER_IS_BETTER = frozenset({"wer", "loss/flow"})
 
 
@@ -220,9 +221,7 @@ def _entry(name: str, run: RunCurves, path: Path) -> dict[str, Any]:
                 "best": curve.values[best],
                 "best_step": curve.steps[best],
                 "best_hours": curve.hours[best],
-                "steps": curve.steps,
-                "hours": curve.hours,
-                "values": curve.values,
+                **asdict(curve),
             }
     return entry
 
@@ -288,51 +287,34 @@ def draw_curves(path: Path, runs: dict[str, RunCurves], seeds: dict[str, dict[st
 
     Runs that differ in the seed share a colour: a line with an interval against steps, thin lines against hours.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    drawn = [
-        (name, title)
-        for _, name, title in CURVES
-        if any(name in run.curves for run in runs.values())
-    ]
+    there = {name for run in runs.values() for name in run.curves}
+    drawn = [(name, title) for _, name, title in CURVES if name in there]
     figure = Figure(figsize=(11, 3.1 * len(drawn)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
     for row, (name, title) in zip(axes, drawn, strict=True):
         labels = list(dict.fromkeys(_label(run, seeds, name) for run in runs))
         for run_name, run in runs.items():
             if name in run.curves:
                 curve, label = run.curves[name], _label(run_name, seeds, name)
-                style = {
-                    "color": f"C{labels.index(label)}",
-                    "marker": "o",
-                    "markersize": 3,
-                    "linewidth": 1.2,
-                }
+                style = POINTS | {"color": f"C{labels.index(label)}", "linewidth": 1.2}
                 if label != run_name:
                     style |= {"alpha": 0.4, "linewidth": 0.6, "markersize": 1}
                 else:
                     row[0].plot(curve.steps, curve.values, label=label, **style)
                 row[1].plot(curve.hours, curve.values, **style)
-        for label, of in (
-            (label, seeds[label][name])
-            for label in labels
-            if label in seeds and name in seeds[label]
-        ):
-            color = f"C{labels.index(label)}"
+        for number, label in enumerate(labels):
+            of = seeds.get(label, {}).get(name)
+            if of is None:
+                continue
+            color = f"C{number}"
             low, high = (
                 [m + sign * h for m, h in zip(of.mean, of.half_width, strict=True)]
                 for sign in (-1, 1)
             )
-            row[0].plot(
-                of.steps,
-                of.mean,
-                label=f"{label} ({of.number} seeds)",
-                color=color,
-                marker="o",
-                markersize=3,
-            )
+            named = f"{label} ({of.number} seeds)"
+            row[0].plot(of.steps, of.mean, label=named, color=color, **POINTS)
             row[0].fill_between(of.steps, low, high, color=color, alpha=0.15, linewidth=0)
         row[0].set_ylabel(title)
         if name.startswith("loss"):

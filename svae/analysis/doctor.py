@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,8 +81,9 @@ def numerics(
     torch.manual_seed(0)
     model = SpeechVAE(config).eval()
     waveform = 0.1 * torch.randn(1, 1, int(seconds * config.sample_rate), generator=generator)
-    double = _copy(model, config).double()
-    posterior = double.projection(double.encoder(_whole(waveform, model).double()).transpose(1, 2))
+    double = copy.deepcopy(model).double()
+    whole = torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % model.hop_length)).double()
+    posterior = double.projection(double.encoder(whole).transpose(1, 2))
     mean = double.mean(posterior).transpose(1, 2)
     audio = double.decoder(mean)
     rows = []
@@ -90,29 +92,13 @@ def numerics(
         for precision in ("fp32", "bf16") if each.type != "cuda" else ("fp32", "tf32", "bf16"):
             if each.type == "cpu" and device.type != "cpu" and precision != "fp32":
                 continue
-            moved = _copy(model, config).to(each)
+            moved = copy.deepcopy(model).to(each)
             with arithmetic(each, precision):
                 encoded = moved.encode(waveform.to(each)).mean
                 decoded = moved.decode(mean.float().to(each))
-            rows.append(
-                Deviation(
-                    str(each),
-                    precision,
-                    relative_error(encoded, mean),
-                    relative_error(decoded, audio),
-                )
-            )
+            errors = relative_error(encoded, mean), relative_error(decoded, audio)
+            rows.append(Deviation(str(each), precision, *errors))
     return rows
-
-
-def _copy(model: SpeechVAE, config: VAEConfig) -> SpeechVAE:
-    copy = SpeechVAE(config).eval()
-    copy.load_state_dict(model.state_dict())
-    return copy
-
-
-def _whole(waveform: Tensor, model: SpeechVAE) -> Tensor:
-    return torch.nn.functional.pad(waveform, (0, -waveform.shape[-1] % model.hop_length))
 
 
 @contextlib.contextmanager
@@ -131,7 +117,7 @@ def arithmetic(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Item:
+class Resource:
     """One line of the list of what can be used."""
 
     kind: str
@@ -140,7 +126,7 @@ class Item:
     note: str = ""
 
 
-def embedded_items() -> Iterator[Item]:
+def embedded_items() -> Iterator[Resource]:
     """Yield what travels in the package, and the offline recogniser."""
     for kind, folder, name in (
         ("sample corpus", "sample", "svae prepare sample"),
@@ -148,45 +134,52 @@ def embedded_items() -> Iterator[Item]:
         ("teacher", "teacher", "teacher.model: embedded"),
         ("speaker judge", "speaker", "--speaker embedded"),
     ):
-        yield Item(kind, name, asset_path(folder).is_dir(), "small, synthetic speech")
-    yield Item("ASR judge", "--asr pocketsphinx", find_spec("pocketsphinx") is not None, "weak")
+        yield Resource(kind, name, asset_path(folder).is_dir(), "small, synthetic speech")
+    for name, formats in (
+        ("soundfile", "WAV, FLAC, MP3, Ogg, AIFF"),
+        ("av", "M4A, MP4, WebM, WMA"),
+    ):
+        yield Resource("audio", name, find_spec(name) is not None, f"reads {formats}")
+    yield Resource("ASR judge", "--asr pocketsphinx", find_spec("pocketsphinx") is not None, "weak")
 
 
-def hub_items() -> Iterator[Item]:
+def hub_items() -> Iterator[Resource]:
     """Yield the models of the paper's scale, whether they lie in the local hub cache."""
     for kind, names in HUB_MODELS.items():
         for name in names:
             file = "hyperparams.yaml" if name.startswith("speechbrain/") else "config.json"
             found = revision(name, file)
             note = f"revision {found[:12]}" if found else "not cached"
-            yield Item(kind, name, found is not None, note)
+            yield Resource(kind, name, found is not None, note)
 
 
-def optional_items() -> Iterator[Item]:
+def optional_items() -> Iterator[Resource]:
     """Yield what makes svae faster or more comfortable."""
-    yield Item(
+    yield Resource(
         "curves",
         "tensorboard",
         find_spec("tensorboard") is not None,
         "pip install 'svae[tensorboard]'",
     )
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    yield Item(
+    yield Resource(
         "trainer.compile", "C compiler", compiler is not None, compiler or "apt-get install gcc"
     )
-    yield Item(
+    yield Resource(
         "trainer.compile", "triton", find_spec("triton") is not None, "of torch's CUDA build"
     )
     why_not = private_ops.missing()
     packed = "faster linear layers on a CPU by private operators of torch"
-    yield Item("CPU inference", "packed weights", why_not is None, why_not or packed)
+    yield Resource("CPU inference", "packed weights", why_not is None, why_not or packed)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(count))
-    yield Item("GPU", f"{count} x CUDA", count > 0, names or f"torch {torch.__version__} sees none")
+    yield Resource(
+        "GPU", f"{count} x CUDA", count > 0, names or f"torch {torch.__version__} sees none"
+    )
 
 
-def doctor(device_name: str) -> bool:
-    """Print everything and return whether the arithmetic is right and the embedded files are there.
+def doctor(device_name: str) -> None:
+    """Print everything: what is there, and whether the arithmetic is right.
 
     Raises:
         SvaeError: something that svae cannot do without is missing or wrong.
@@ -209,22 +202,11 @@ def doctor(device_name: str) -> bool:
     )
     _show_items(console, "Optional", list(optional_items()))
     rows = numerics(device)
-    table = Table(
-        "device",
-        "precision",
-        "encode",
-        "decode",
-        "",
-        title="Relative error against float64 on the CPU",
-    )
+    title = "Relative error against float64 on the CPU"
+    table = Table("device", "precision", "encode", "decode", "", title=title)
     for row in rows:
-        table.add_row(
-            row.device,
-            row.precision,
-            f"{row.encode:.1e}",
-            f"{row.decode:.1e}",
-            "ok" if row.right else "WRONG",
-        )
+        errors = f"{row.encode:.1e}", f"{row.decode:.1e}"
+        table.add_row(row.device, row.precision, *errors, "ok" if row.right else "WRONG")
     console.print(table)
     problems = [f"{item.name} is missing: reinstall svae" for item in embedded if not item.there]
     problems += [
@@ -233,10 +215,9 @@ def doctor(device_name: str) -> bool:
     if problems:
         raise SvaeError("this machine is not ready: " + "; ".join(problems))
     console.print("Everything needed is there. Next: svae prepare sample")
-    return True
 
 
-def _show_items(console: Console, title: str, items: list[Item]) -> None:
+def _show_items(console: Console, title: str, items: list[Resource]) -> None:
     console.print(f"\n[bold]{title}[/]")
     width = max(len(item.name) for item in items)
     for item in items:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,6 @@ from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE, load_vae
 from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import spread
-from svae.recipe import from_tree
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.files import writable_folder, write_text
 
@@ -218,18 +217,14 @@ def _open_teacher(
     if vae.regulator is None:
         return None, "this VAE was trained without a teacher"
     if data is None:
-        return (
-            None,
-            "the teacher listens to waveforms: pass --data with the shards that were encoded",
-        )
-    known = checkpoint.config.get("teacher")
+        why_not = "the teacher listens to waveforms: pass --data with the shards that were encoded"
+        return None, why_not
     if options.teacher is not None:
-        default = TeacherConfig()
-        cfg = TeacherConfig(
-            model=options.teacher, layer=default.layer if options.layer is None else options.layer
-        )
-    elif known is not None:
-        cfg = from_tree(TeacherConfig, known)
+        cfg = TeacherConfig(model=options.teacher)
+        if options.layer is not None:
+            cfg = replace(cfg, layer=options.layer)
+    elif checkpoint.config.get("teacher") is not None:
+        cfg = checkpoint.section(TeacherConfig, "teacher")
     else:
         return None, "the checkpoint does not name its teacher: pass --teacher and --layer"
     teacher = load_teacher(cfg, vae.latent_mean.device, sample_rate=vae.sample_rate)
@@ -265,46 +260,34 @@ def _show(console: Console, found: Inspection, why_not: str) -> None:
     """Print the summary."""
     width = len(found.mean)
     table = Table(show_header=False)
-    rows: list[tuple[str, Any]] = [
+    rows = [
         ("measured on", f"{found.utterances} utterances, {found.frames} frames"),
         ("channels", f"{width}, {len(found.dead_channels)} dead (variance < {DEAD_VARIANCE})"),
         ("effective rank", f"{found.effective_rank:.1f} of {width}"),
-        ("mean of a channel", f"{min(found.mean):.3f} to {max(found.mean):.3f}"),
-        ("deviation of a channel", f"{min(found.std):.3f} to {max(found.std):.3f}"),
+        ("mean of a channel", _range(found.mean)),
+        ("deviation of a channel", _range(found.std)),
     ]
     if found.kl is not None and found.posterior_std is not None:
-        rows.append(
-            (
-                "posterior deviation",
-                f"{min(found.posterior_std):.3f} to {max(found.posterior_std):.3f}",
-            )
-        )
-        rows.append(
-            (
-                "KL",
-                f"{sum(found.kl):.2f} nats a frame, {min(found.kl):.3f} to {max(found.kl):.3f} a channel",
-            )
-        )
+        rows.append(("posterior deviation", _range(found.posterior_std)))
+        rows.append(("KL", f"{sum(found.kl):.2f} nats a frame, {_range(found.kl)} a channel"))
     lags = ", ".join(f"{lag}: {value:.2f}" for lag, value in found.autocorrelation.items())
     rows.append(("autocorrelation at lag", lags or "no channel is alive"))
-    rows.append(
-        (
-            "teacher cosine",
-            f"{found.teacher_cosine:.3f}" if found.teacher_cosine is not None else why_not,
-        )
-    )
-    for name, value in rows:
-        table.add_row(name, str(value))
+    cosine = why_not if found.teacher_cosine is None else f"{found.teacher_cosine:.3f}"
+    rows.append(("teacher cosine", cosine))
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
+
+
+def _range(values: list[float]) -> str:
+    return f"{min(values):.3f} to {max(values):.3f}"
 
 
 def draw(path: Path, found: Inspection, cosines: list[Tensor], frame_rate: float) -> None:
     """Draw deviations, KL, autocorrelation, and the teacher's cosine over the time of the first utterances."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 7), layout="constrained")
-    FigureCanvasAgg(figure)
     ((deviation, kl), (correlation, cosine)) = figure.subplots(2, 2)
     channels = range(len(found.mean))
     order = sorted(channels, key=lambda channel: -found.std[channel])

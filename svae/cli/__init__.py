@@ -12,6 +12,7 @@ COMMANDS = (
     "prepare",
     "train_vae",
     "train_tts",
+    "distill",
     "compare",
     "synthesize",
     "adapt",

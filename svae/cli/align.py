@@ -26,6 +26,6 @@ def align(
 
     Forced alignment by pocketsphinx's acoustic model; needs no GPU and no download.
     """
-    from svae.precompute.phone_times import AlignOptions, align_shards
+    from svae.precompute.phone_times import align_shards
 
-    align_shards(AlignOptions(data, out, workers))
+    align_shards(data, out, workers=workers)

@@ -34,16 +34,7 @@ def cache_teacher(
     device: Device = "auto",
 ) -> None:
     """Store a teacher's features once, so that train-vae need not run the teacher."""
-    from svae.precompute.teacher_features import CacheOptions
     from svae.precompute.teacher_features import cache_teacher as run
 
-    run(
-        CacheOptions(
-            data=data,
-            out=out,
-            teacher=TeacherConfig(model=teacher, layer=parse_layer(layer)),
-            dtype=dtype,
-            workers=workers,
-            device=device,
-        )
-    )
+    config = TeacherConfig(model=teacher, layer=parse_layer(layer))
+    run(data, out, config, dtype=dtype, workers=workers, device=device)

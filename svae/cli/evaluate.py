@@ -100,7 +100,7 @@ def evaluate(
         typer.Option(help="Seeds of the synthesis, e.g. 0,1,2; default: the protocol's."),
     ] = None,
     steps: Steps = None,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
     cluster: Annotated[
         bool,

@@ -88,12 +88,15 @@ Recognizer = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Solver steps; default: the model's own number (16 embedded), else 32."
+        min=1, help="Solver steps; default: the model's own number (8 embedded), else 32."
     ),
 ]
 Guidance = Annotated[
-    float,
-    typer.Option(help="v = v_cond + g (v_cond - v_uncond); 0: none, two to three times as fast."),
+    float | None,
+    typer.Option(
+        help="v = v_cond + g (v_cond - v_uncond); 0: none, two to three times as fast; default: the model's own "
+        "(1.5 embedded), else 2; a student of `svae distill` has it inside.",
+    ),
 ]
 PromptGuidance = Annotated[
     float | None,

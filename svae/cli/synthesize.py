@@ -28,6 +28,7 @@ from svae.errors import ConfigError
         svae synthesize --ref a.wav --text "Good morning."
         svae synthesize --ref a.wav --text "Good morning." --model runs/libritts-tts-small-semantic64
         svae synthesize --ref a.wav --ref-text "What is said in it." --text "Good morning." --seed 7 --out hello.wav
+        svae synthesize --model runs/my-voice --text "Good morning."
         svae synthesize --voice anna --text-file chapter.txt --out chapter.flac
         svae synthesize --voice anna --batch list.jsonl --out out/lines
         echo "Read this." | svae synthesize --voice anna --text-file - --stream
@@ -37,7 +38,8 @@ def synthesize(
     ref: Annotated[
         Path | None,
         typer.Option(
-            help="Recording of the voice: any format, rate, number of channels; at most 30 s are used (embedded model: 13.5 s)."
+            help="Recording of the voice: any format, rate, number of channels; at most 30 s are used (embedded model: 13.5 s). Default: "
+            "the model's own voice, where it has one (svae adapt)."
         ),
     ] = None,
     text: Annotated[str | None, typer.Option(help="What to say, of any length.")] = None,
@@ -58,12 +60,15 @@ def synthesize(
     out: Annotated[
         Path | None,
         typer.Option(
-            help=".wav or .flac, default: out.wav; a .json with all settings goes beside it."
+            help=".wav or .flac, default: out.wav; a .json with all settings goes beside it. Never a file that is read."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes (on the CPU).")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(help="Same seed, same bytes (on the CPU, with the same number of threads)."),
+    ] = 0,
     steps: Steps = None,
-    guidance: Guidance = 2.0,
+    guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
     solver: Annotated[
         Literal["euler", "midpoint"],

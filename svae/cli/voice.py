@@ -1,4 +1,4 @@
-"""`svae voice save` and `svae voice list`."""
+"""`svae voice save`, `svae voice list` and `svae voice delete`."""
 
 from __future__ import annotations
 
@@ -58,3 +58,11 @@ def voice_list() -> None:
         print(f"No voices in {voices_folder()}; `svae voice save NAME --ref a.wav` makes one.")
     for name in names:
         print(name)
+
+
+@voice_app.command("delete", epilog=example("svae voice delete anna"))
+def voice_delete(name: Annotated[str, typer.Argument(help="A name of `svae voice list`.")]) -> None:
+    """Delete a saved voice."""
+    from svae.synthesis.voices import delete_voice
+
+    print(f"Voice {name} deleted: {delete_voice(name)}")

@@ -99,16 +99,7 @@ class UtteranceBatch(_TensorBatch):
 def read_waveform(
     index: ShardIndex, sample: Sample, start: int = 0, length: int | None = None
 ) -> Tensor:
-    """Decode a stretch of an utterance; only that stretch is decoded.
-
-    Args:
-        index: a folder of kind `waveforms`.
-        sample: one of its samples.
-        start: first sample.
-        length: samples; None means to the end.
-
-    Returns:
-        (1, length) float32.
+    """Decode a stretch of an utterance, to its end unless a length is given: (1, length) float32.
 
     Raises:
         DataError: the shard is truncated or corrupt, or the audio is not what the index says.

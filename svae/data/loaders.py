@@ -6,7 +6,7 @@ A stream that starts at step k gives exactly what an uninterrupted one gives fro
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from svae.config import LoaderConfig
 from svae.data.batches import (
@@ -17,7 +17,7 @@ from svae.data.batches import (
     read_utterances,
 )
 from svae.data.index import Sample, ShardIndex
-from svae.data.order import Crop, SlotOrder, crop_batches, crop_start, pack, utterance_batches
+from svae.data.order import Crop, crop_batches, crop_start, pack, utterance_batches
 from svae.data.select import check_slots, select_utterances
 from svae.data.stream import BatchStream, SlotDataset
 from svae.data.timings import Timings
@@ -54,12 +54,15 @@ def crop_loader(
         )
     samples = index.train
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = _CropPlan(batch_size, segment_samples, context_samples, cached_features)
-    return BatchStream(
-        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader),
-        loader,
-        pin_memory,
+    plan = partial(crop_batches, batch_size=batch_size, segment_samples=segment_samples)
+    read = partial(
+        read_crops,
+        segment_samples=segment_samples,
+        context_samples=context_samples,
+        cached_features=cached_features,
     )
+    slot = SlotDataset(index, samples, plan, read, seed, start_step, rank, world_size, loader)
+    return BatchStream(slot, loader, pin_memory)
 
 
 def utterance_loader(
@@ -81,7 +84,7 @@ def utterance_loader(
     """Stream whole training utterances for one rank, of similar length in a batch, each once an epoch.
 
     Latent shards give `latent_*`, waveform shards `waveform` and `lengths`. This rank's batch has at most `batch_frames`
-    latent frames, padding included. Utterances beyond the limits are left out (`unfit_utterances` counts them). The
+    latent frames, padding included. Utterances beyond the limits are left out (`select_utterances` counts them). The
     batch of `start_step` comes first. `pin_memory` is for training on an accelerator, as in `crop_loader`.
 
     Raises:
@@ -94,6 +97,7 @@ def utterance_loader(
         hop_length=hop_length,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
+        vocabulary=vocabulary,
     )
     if reasons and not samples:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
@@ -101,12 +105,10 @@ def utterance_loader(
             f"{index.root}: no training utterance fits: {listed}. Raise batch_frames or widen the limits."
         )
     check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = _UtterancePlan(batch_frames, hop_length, vocabulary, timings)
-    return BatchStream(
-        SlotDataset(index, samples, plan, seed, start_step, rank, world_size, loader),
-        loader,
-        pin_memory,
-    )
+    plan = partial(utterance_batches, batch_frames=batch_frames, hop_length=hop_length)
+    read = partial(read_utterances, vocabulary=vocabulary, hop_length=hop_length, timings=timings)
+    slot = SlotDataset(index, samples, plan, read, seed, start_step, rank, world_size, loader)
+    return BatchStream(slot, loader, pin_memory)
 
 
 # ----------------------------------------------------------------------------------------------- validation
@@ -176,6 +178,7 @@ def validation_batches(
         hop_length=hop_length,
         min_seconds=min_seconds,
         max_seconds=max_seconds,
+        vocabulary=vocabulary,
     )
     mine = sorted(usable[:count], key=lambda sample: (sample.num_samples, sample.key))[
         rank::world_size
@@ -185,51 +188,4 @@ def validation_batches(
         chosen = [mine[i] for i in batch]
         yield read_utterances(
             index, chosen, vocabulary=vocabulary, hop_length=hop_length, timings=timings
-        )
-
-
-# ----------------------------------------------------------------------------------------------- plans for the readers
-
-
-@dataclass(frozen=True)
-class _CropPlan:
-    batch_size: int
-    segment_samples: int
-    context_samples: int
-    cached_features: CachedTeacherFeatures | None
-
-    def batches(self, order: SlotOrder, start: int) -> Iterator[list[Crop]]:
-        return crop_batches(
-            order, batch_size=self.batch_size, segment_samples=self.segment_samples, start=start
-        )
-
-    def read(self, index: ShardIndex, crops: list[Crop]) -> CropBatch:
-        return read_crops(
-            index,
-            crops,
-            segment_samples=self.segment_samples,
-            context_samples=self.context_samples,
-            cached_features=self.cached_features,
-        )
-
-
-@dataclass(frozen=True)
-class _UtterancePlan:
-    batch_frames: int
-    hop_length: int
-    vocabulary: Vocabulary
-    timings: Timings | None
-
-    def batches(self, order: SlotOrder, start: int) -> Iterator[list[Sample]]:
-        return utterance_batches(
-            order, batch_frames=self.batch_frames, hop_length=self.hop_length, start=start
-        )
-
-    def read(self, index: ShardIndex, samples: list[Sample]) -> UtteranceBatch:
-        return read_utterances(
-            index,
-            samples,
-            vocabulary=self.vocabulary,
-            hop_length=self.hop_length,
-            timings=self.timings,
         )

@@ -55,15 +55,7 @@ def crop_start(seed: int, epoch: int, key: str, num_samples: int, segment_sample
 
 
 class SlotOrder:
-    """The endless order of the utterances of one slot.
-
-    Args:
-        samples: what is to be read (of the whole run, not only of this slot).
-        seed: of the run.
-        slot: this reader.
-        slots: how many readers there are over all ranks.
-        shuffle_shards: shards in a shuffling window.
-    """
+    """The endless order of the utterances of one slot out of `slots`; `samples` are those of the whole run."""
 
     def __init__(
         self, samples: Sequence[Sample], *, seed: int, slot: int, slots: int, shuffle_shards: int

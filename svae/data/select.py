@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
 from svae.frames import num_frames
+from svae.text.vocabulary import Vocabulary
 
 
 def select_utterances(
@@ -17,8 +18,13 @@ def select_utterances(
     hop_length: int,
     min_seconds: float,
     max_seconds: float,
+    vocabulary: Vocabulary | None = None,
 ) -> tuple[list[Sample], dict[str, int]]:
-    """Return the utterances that can be in a batch, in the same order, and the number of the others by reason."""
+    """Return the utterances that can be in a batch, in the same order, and the number of the others by reason.
+
+    With a vocabulary those are left out too whose text has more symbols than they have frames: its end would be read by
+    no model, and most often it is the text of another recording.
+    """
     usable: list[Sample] = []
     reasons: Counter[str] = Counter()
     for sample in samples:
@@ -30,22 +36,13 @@ def select_utterances(
             reasons[f"longer than {max_seconds:g} s"] += 1
         elif num_frames(sample.num_samples, hop_length) > batch_frames:
             reasons[f"longer than the batch budget of {batch_frames} frames"] += 1
+        elif vocabulary is not None and not vocabulary.fits(
+            sample.text, num_frames(sample.num_samples, hop_length)
+        ):
+            reasons["with more text than frames"] += 1
         else:
             usable.append(sample)
     return usable, dict(sorted(reasons.items()))
-
-
-def unfit_utterances(
-    index: ShardIndex, *, batch_frames: int, hop_length: int, min_seconds: float, max_seconds: float
-) -> dict[str, int]:
-    """Count the training utterances that `utterance_loader` leaves out, by reason, for printing. Empty: none."""
-    return select_utterances(
-        index.train,
-        batch_frames=batch_frames,
-        hop_length=hop_length,
-        min_seconds=min_seconds,
-        max_seconds=max_seconds,
-    )[1]
 
 
 def check_slots(

@@ -7,9 +7,9 @@ import contextlib
 import itertools
 import signal
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -24,16 +24,6 @@ Batch = TypeVar("Batch", CropBatch, UtteranceBatch)
 
 _LOST_BATCHES = 16
 """So many batches in a row of which no sample can be read stop the run at once."""
-
-
-class BatchPlan(Protocol):
-    """What is in a slot's batches, and how one is read. Sent to the reader processes."""
-
-    def batches(self, order: SlotOrder, start: int) -> Iterator[list[Any]]:
-        """Yield the slot's planned batches from batch `start` on, endlessly, without reading anything."""
-
-    def read(self, index: ShardIndex, planned: list[Any]) -> CropBatch | UtteranceBatch:
-        """Read a planned batch."""
 
 
 class BatchStream(Generic[Batch]):
@@ -113,7 +103,10 @@ class SlotDataset(IterableDataset):
 
     index: ShardIndex
     samples: list[Sample]
-    plan: BatchPlan
+    plan: Callable[..., Iterator[list[Any]]]
+    """Yields the planned batches of a `SlotOrder` from batch `start` on, endlessly, without reading anything."""
+    read: Callable[[ShardIndex, list[Any]], CropBatch | UtteranceBatch]
+    """Reads a planned batch."""
     seed: int
     start_step: int
     rank: int
@@ -135,9 +128,9 @@ class SlotDataset(IterableDataset):
         )
         try:
             for number, planned in enumerate(
-                self.plan.batches(order, position.batch), position.batch
+                self.plan(order, start=position.batch), position.batch
             ):
-                batch = self.plan.read(self.index, planned)
+                batch = self.read(self.index, planned)
                 yield batch if batch.keys else self._stand_in(order, number, batch.failures)
         except DataError as error:
             yield _Stop(str(error))
@@ -149,8 +142,8 @@ class SlotDataset(IterableDataset):
 
         The batch comes again at its own place, with its own failures: what a step gives depends on the step alone.
         """
-        for planned in itertools.islice(self.plan.batches(order, number + 1), _LOST_BATCHES):
-            batch = self.plan.read(self.index, planned)
+        for planned in itertools.islice(self.plan(order, start=number + 1), _LOST_BATCHES):
+            batch = self.read(self.index, planned)
             if batch.keys:
                 return replace(batch, failures=failures)
         raise DataError(

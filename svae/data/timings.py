@@ -21,10 +21,7 @@ def timings_name(number: int) -> str:
 
 
 class Timings:
-    """When, in each utterance, every word starts and each of its phones ends, in seconds.
-
-    Args:
-        root: folder written by `svae align`.
+    """When, in each utterance, every word starts and each of its phones ends, in seconds; read from a folder of `svae align`.
 
     Raises:
         DataError: missing or damaged.

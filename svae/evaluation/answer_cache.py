@@ -29,8 +29,7 @@ class AnswerCache:
         self._answers: dict[str, Any] = {}
         for path in sorted(self._folder.glob(f"{stem}.*.jsonl")):
             for line in path.read_text(encoding="utf-8").split("\n"):
-                row = _parse(line)
-                if "key" in row:
+                if row := _parse(line):
                     self._answers[row["key"]] = row["answer"]
 
     def get(self, key: str) -> Any:
@@ -51,11 +50,9 @@ class AnswerCache:
 
 
 def _parse(line: str) -> dict[str, Any]:
-    """Return the row of a line; nothing where the line is torn."""
+    """Return the answer in a line; nothing where it is torn, or names the judge."""
     try:
         row = json.loads(line)
     except ValueError:
         return {}
-    return (
-        row if isinstance(row, dict) and ("judge" in row or {"key", "answer"} <= row.keys()) else {}
-    )
+    return row if isinstance(row, dict) and {"key", "answer"} <= row.keys() else {}

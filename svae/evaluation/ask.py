@@ -88,10 +88,12 @@ class Judges:
     @property
     def description(self) -> dict[str, dict[str, Any]]:
         """Return what is stored with the results."""
-        described = {"asr": self.asr.description}
-        described |= {name: model.description for name, model in self.speakers.items()}
-        described |= {name: model.description for name, model in self.quality.items()}
-        return described
+        judges: dict[str, Recognizer | SpeakerModel | QualityPredictor] = {
+            "asr": self.asr,
+            **self.speakers,
+            **self.quality,
+        }
+        return {name: judge.description for name, judge in judges.items()}
 
 
 @dataclass
@@ -151,12 +153,7 @@ class Bench:
         again whole. So the answers of an interrupted run, of several ranks and of a second run are those of a single
         one, on devices too where the arithmetic depends on the batch.
 
-        Args:
-            question: the judge.
-            recordings: those of equal names are one recording.
-
-        Returns:
-            name → answer; `Failed` for what cannot be read, which is not remembered.
+        Recordings of equal names are one. What cannot be read is `Failed`, which is not remembered.
         """
         unique = {recording.name: recording for recording in recordings}
         contents: dict[str, str] = {}

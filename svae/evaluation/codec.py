@@ -31,22 +31,17 @@ def with_codec_scores(
     """Return the rows with signal scores, and `sim_…_to_original`, of all systems but the originals."""
     coded = {name: of_item for name, of_item in systems.items() if name != ORIGINALS}
     targets = {item.id: item.target for item in items if item.target is not None}
-    voices = {}
-    for kind, model in judges.speakers.items():
-        needed = {
-            target.name: target
-            for item_id, target in targets.items()
-            if any(item_id in of_item for of_item in coded.values())
-        }
-        voices[kind] = embed_all(bench, kind, model, list(needed.values()))
-        for of_item in coded.values():
-            voices[kind] |= embed_all(bench, kind, model, list(of_item.values()))
     pairs = [
         (of_item[item_id], target)
         for item_id, target in targets.items()
         for of_item in coded.values()
         if item_id in of_item
     ]
+    voices = {}
+    for kind, model in judges.speakers.items():
+        voices[kind] = embed_all(bench, kind, model, [target for _, target in pairs])
+        for of_item in coded.values():
+            voices[kind] |= embed_all(bench, kind, model, list(of_item.values()))
     with bench.stages.measure("signal"):
         signals = ask_pairs(bench, pairs)
     found = []

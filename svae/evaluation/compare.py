@@ -17,21 +17,14 @@ from svae.evaluation.rows import SCORES, Row, ratio, speakers_of
 from svae.evaluation.statistics import compare_paired
 from svae.runtime.files import write_text
 
-SAME = (
-    ("list", "sha256"),
-    ("protocol", "normalizer"),
-)
+SAME = (("list", "sha256"), ("protocol", "normalizer"))
 """What has to be equal in metrics.json, besides the judges."""
 
 
 def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None) -> dict[str, Any]:
     """Compare two result folders of `svae evaluate`; print a table; write OUT/comparison.json where `out` is given.
 
-    Args:
-        a: results of one system.
-        b: of the other, from the same list by the same judges.
-        cluster: take whole speakers, not utterances, as independent.
-        out: folder for comparison.json.
+    `cluster` takes whole speakers, not utterances, as independent.
 
     Returns:
         For each score that both have: both values, the difference B - A, its interval, the p-value.
@@ -164,20 +157,16 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
         scale, digits = (100, 2) if form == "percent" else (1, 4)
         numbers = [f"{scale * found[key]:.{digits}f}" for key in ("a", "b", "difference")]
         ends = found["interval"]
-        shown = (
-            "—" if ends is None else f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
-        )
-        table.add_row(
-            heading, *numbers, shown, f"{found['p']:.4f}" + ("" if found["exact"] else "~")
-        )
+        shown = "—"
+        if ends is not None:
+            shown = f"[{scale * ends[0]:.{digits}f}, {scale * ends[1]:.{digits}f}]"
+        p = f"{found['p']:.4f}" + ("" if found["exact"] else "~")
+        table.add_row(heading, *numbers, shown, p)
     console.print(table)
     for text in result["left_out"]:
         console.print(f"Left out: {text}", highlight=False)
-    drawn = (
-        "; ~ 10,000 drawn permutations"
-        if any(not f["exact"] for f in result["scores"].values())
-        else ""
-    )
+    exact = all(found["exact"] for found in result["scores"].values())
+    drawn = "" if exact else "; ~ 10,000 drawn permutations"
     console.print(
         f"{result['utterances']} utterances. Paired bootstrap and permutation test over {result['unit']}s{drawn}",
         highlight=False,

@@ -80,29 +80,26 @@ def read_list(
         "seed-tts": partial(_seed_tts_item, folder),
         "zipvoice": partial(_zipvoice_item, folder),
     }
-    items: list[Item] = []
-    seen: set[str] = set()
+    items: dict[str, Item] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             item = parsers[form](line)
-            if item.id in seen:
+            if item.id in items:
                 raise ValueError(f"id {item.id!r} appeared before")
             if not normalize(item.text).strip():
                 raise ValueError("the text has no word")
         except (ValueError, KeyError, TypeError) as error:
             reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise DataError(f"--list {path}, line {number}: {reason}") from None
-        seen.add(item.id)
-        items.append(item)
+        items[item.id] = item
     if not items:
         raise DataError(
             f"--list {path}: no row in it. Expected JSON objects {LIST_FIELDS}, one a line."
         )
-    return ItemList(
-        items, {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)}
-    )
+    description = {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)}
+    return ItemList(list(items.values()), description)
 
 
 def _form_of(path: Path, first_line: str) -> str:
@@ -214,9 +211,8 @@ def check_recordings(items: Sequence[Item], *, option: str) -> None:
     }
     missing = sorted(str(path) for path in files if not path.is_file())
     if missing:
-        some = "\n".join(f"  {name}" for name in missing[:5]) + (
-            "\n  …" if len(missing) > 5 else ""
-        )
+        some = "\n".join(f"  {name}" for name in missing[:5])
+        some += "\n  …" if len(missing) > 5 else ""
         raise DataError(
             f"{option}: {len(missing)} of {len(files)} recordings that it names are missing:\n{some}\n"
             "Paths are relative to the list's folder, those of a .lst to --audio-root."
@@ -226,10 +222,8 @@ def check_recordings(items: Sequence[Item], *, option: str) -> None:
 def held_out_list(root: Path, *, need_prompts: bool = True) -> ItemList:
     """Make a list of the utterances that `svae prepare` held out, each prompted by another of its speaker.
 
-    Args:
-        root: waveform shards.
-        need_prompts: leave out, and count, utterances without words or without another one by their speaker; else
-            keep all, some without text or prompt.
+    `need_prompts` leaves out, and counts, utterances without words or without another one by their speaker; else all are
+    kept, some without text or prompt.
 
     Raises:
         DataError: no such shards, nothing held out, or nothing is left.
@@ -262,20 +256,17 @@ def held_out_list(root: Path, *, need_prompts: bool = True) -> ItemList:
             )
         )
     if not items:
-        reason = (
-            "none of them has words and another utterance by its speaker"
-            if index.validation
-            else "there are none"
-        )
+        reason = "there are none"
+        if index.validation:
+            reason = "none of them has words and another utterance by its speaker"
         raise DataError(
             f"--data {root}: nothing to evaluate among {len(index.validation)} held-out utterances: {reason}. "
             "Pass --list FILE, or prepare the corpus with a larger --validation share."
         )
+    content = "\n".join(f"{item.id}\t{item.text}" for item in items)
     description = {
         "list": f"held-out utterances of {root}",
-        "sha256": hashlib.sha256(
-            "\n".join(f"{i.id}\t{i.text}" for i in items).encode()
-        ).hexdigest(),
+        "sha256": hashlib.sha256(content.encode()).hexdigest(),
         "utterances": len(items),
         "left_out_without_prompt": alone,
     }

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from svae.audio import save_audio
+from svae.audio import AUDIO_SUFFIXES, save_audio
 from svae.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint
 from svae.errors import CheckpointError, DataError
 from svae.evaluation.ask import own_share
@@ -32,7 +32,7 @@ SEED_FOLDER = "seed-"
 def existing_wavs(
     items: Sequence[Item], folder: Path, *, option: str = "--wavs"
 ) -> dict[str, Recording]:
-    """Return the recordings ID.wav (or ID.flac) of a folder; a missing one is in it and fails when it is read.
+    """Return the recordings ID.wav (or another of `AUDIO_SUFFIXES`) of a folder; a missing one is in it and fails when it is read.
 
     Raises:
         DataError: no such folder, or nothing of the list is in it.
@@ -42,7 +42,7 @@ def existing_wavs(
     found: dict[str, Recording] = {}
     for item in items:
         stem = file_stem(item.id)
-        candidates = [folder / f"{stem}{suffix}" for suffix in (".wav", ".flac")]
+        candidates = [folder / f"{stem}{suffix}" for suffix in AUDIO_SUFFIXES]
         found[item.id] = recording_from_file(
             next((p for p in candidates if p.is_file()), candidates[0])
         )
@@ -80,14 +80,7 @@ def synthesize_items(
 ) -> tuple[dict[str, dict[str, Recording]], list[float]]:
     """Synthesise every item with every seed into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
 
-    Args:
-        tts: the model.
-        items: what to say, with prompts.
-        seeds: each gives a recording of every item.
-        sampling: settings that `tts.resolve` has filled in; the seed in them is not used.
-        folder: where the recordings go.
-        world: ranks share the items.
-        console: for the progress bar.
+    `sampling` comes from `tts.resolve`; the seed in it is not used. Ranks share the items.
 
     Returns:
         The recordings by `seed N` and id, and the real-time factor of each, measured when it was made.
@@ -97,25 +90,26 @@ def synthesize_items(
     """
     check_items(tts, items)
     jobs = [(seed, item) for seed in seeds for item in items]
+    wavs = {
+        seed: {
+            item.id: folder / f"{SEED_FOLDER}{seed}" / f"{file_stem(item.id)}.wav" for item in items
+        }
+        for seed in seeds
+    }
     for seed, item in own_share(jobs, "Synthesising", world, console):
         assert item.prompt is not None and item.prompt_text is not None
         prompt = item.prompt.load(tts.sample_rate)
         made_with = {
             "weights": {name: tts.identity.get(name) for name in WEIGHTS},
             "seed": seed,
-            "steps": sampling.num_steps,
-            "guidance": sampling.guidance_scale,
-            "prompt_guidance": sampling.prompt_guidance,
-            "duration_rule": sampling.duration_rule,
+            **described(sampling),
             "text": item.text,
             "prompt_sha256": hashlib.sha256(prompt.numpy().tobytes()).hexdigest(),
             "prompt_text": item.prompt_text,
             "device": tts.device.type,
         }
-        wav = (
-            writable_folder(folder / f"{SEED_FOLDER}{seed}", option="--out")
-            / f"{file_stem(item.id)}.wav"
-        )
+        wav = wavs[seed][item.id]
+        writable_folder(wav.parent, option="--out")
         if _is_made(wav, made_with):
             continue
         settings = asdict(replace(sampling, seed=seed))
@@ -126,15 +120,22 @@ def synthesize_items(
         save_audio(wav, result.waveform, result.sample_rate)
         _write_sidecar(wav, made_with, real_time_factors=result.real_time_factors)
     barrier(world)
-    made: dict[str, dict[str, Recording]] = {}
-    factors = []
-    for seed in seeds:
-        wavs = {
-            item.id: folder / f"{SEED_FOLDER}{seed}" / f"{file_stem(item.id)}.wav" for item in items
-        }
-        made[f"seed {seed}"] = {name: recording_from_file(wav) for name, wav in wavs.items()}
-        factors += [_read_sidecar(wav)["real_time_factors"]["total"] for wav in wavs.values()]
-    return made, factors
+    made = {
+        f"seed {seed}": {name: recording_from_file(wav) for name, wav in of_item.items()}
+        for seed, of_item in wavs.items()
+    }
+    everything = [wav for of_item in wavs.values() for wav in of_item.values()]
+    return made, [_read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
+
+
+def described(sampling: Sampling) -> dict[str, Any]:
+    """Return what a recording depends on besides model, seed, text and prompt, as it is stored."""
+    return {
+        "steps": sampling.num_steps,
+        "guidance": sampling.guidance_scale,
+        "prompt_guidance": sampling.prompt_guidance,
+        "duration_rule": sampling.duration_rule,
+    }
 
 
 def _is_made(wav: Path, made_with: dict[str, Any]) -> bool:

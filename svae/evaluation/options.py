@@ -63,7 +63,8 @@ class EvaluateOptions:
     """What the synthesis starts from; None: the protocol's."""
     steps: int | None = None
     """Steps of the solver; None: the model's own number."""
-    guidance: float = 2.0
+    guidance: float | None = None
+    """None: 2, or what a student has inside."""
     prompt_guidance: float | None = None
     cluster: bool = False
     """Draw whole speakers, not utterances, for the intervals."""
@@ -87,9 +88,8 @@ class Plan:
     @property
     def label(self) -> str:
         """What a table is headed with."""
-        return self.protocol.name + (
-            f" (modified: {'; '.join(self.modified)})" if self.modified else ""
-        )
+        changes = f" (modified: {'; '.join(self.modified)})" if self.modified else ""
+        return self.protocol.name + changes
 
     @property
     def description(self) -> dict[str, Any]:
@@ -109,14 +109,9 @@ def make_plan(options: EvaluateOptions) -> Plan:
         raise ConfigError("\n".join(problems))
     sampling_of(options).check()
     named = load_protocol(options.protocol)
-    overrides: dict[str, Any] = {
-        "asr": options.asr,
-        "speaker": options.speaker,
-        "seeds": options.seeds,
-    }
-    used = dataclasses.replace(
-        named, **{key: value for key, value in overrides.items() if value is not None}
-    )
+    asked = {"asr": options.asr, "speaker": options.speaker, "seeds": options.seeds}
+    overrides: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
+    used = dataclasses.replace(named, **overrides)
     items = _open_list(options, used)
     nameless = sum(item.speaker is None for item in items.items)
     if options.cluster and nameless:
@@ -195,9 +190,8 @@ def _open_list(options: EvaluateOptions, protocol: Protocol) -> ItemList:
         items = ItemList(
             kept, items.description | {"utterances": len(kept), "limited_to_first": options.limit}
         )
-    named_by = (
-        f"--data {options.data}" if options.list_file is None else f"--list {options.list_file}"
-    )
+    listed = options.list_file
+    named_by = f"--data {options.data}" if listed is None else f"--list {listed}"
     check_recordings(items.items, option=named_by)
     return items
 

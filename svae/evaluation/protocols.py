@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,54 +69,45 @@ class Protocol:
         return dataclasses.asdict(self) | {"seeds": list(self.seeds)}
 
 
+_published = partial(Protocol, speaker=ECAPA, published_similarity="sim_o", duration_rule="bytes")
+"""What the papers' protocols share."""
+
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
         Protocol(name="offline", source="this project: judges that come with it, no network"),
-        Protocol(
+        _published(
             name="f5-librispeech-pc",
             list_format="librispeech-pc",
             list_sha256=LIBRISPEECH_PC_SHA256,
             asr=WHISPER_LARGE_V3,
             num_beams=5,
             normalizer="f5-en",
-            speaker=ECAPA,
-            published_similarity="sim_o",
-            duration_rule="bytes",
             source="F5-TTS eval/eval_librispeech_test_clean.py, eval/utils_eval.py",
         ),
-        Protocol(
+        _published(
             name="seed-tts-en",
             list_format="seed-tts",
             asr=WHISPER_LARGE_V3,
             num_beams=1,
             normalizer="seed-tts-en",
-            speaker=ECAPA,
-            published_similarity="sim_o",
-            duration_rule="bytes",
             source="BytedanceSpeech/seed-tts-eval run_wer.py, average_wer.py",
         ),
-        Protocol(
+        _published(
             name="seed-tts-zh",
             list_format="seed-tts",
             asr="paraformer:paraformer-zh@v2.0.4",
             language="zh",
             normalizer="seed-tts-zh",
-            speaker=ECAPA,
-            published_similarity="sim_o",
-            duration_rule="bytes",
             source="BytedanceSpeech/seed-tts-eval run_wer.py, average_wer.py",
         ),
-        Protocol(
+        _published(
             name="zipvoice-librispeech-pc",
             list_format="librispeech-pc",
             list_sha256=LIBRISPEECH_PC_SHA256,
             asr=HUBERT_LARGE,
             normalizer="zipvoice-en",
             headline="wer_corpus",
-            speaker=ECAPA,
-            published_similarity="sim_o",
-            duration_rule="bytes",
             source="k2-fsa/ZipVoice zipvoice/eval/wer/hubert.py, eval/speaker_similarity/sim.py",
         ),
     )
@@ -143,6 +135,8 @@ def _read_protocol(path: Path) -> Protocol:
     from ruamel.yaml.error import YAMLError
 
     where = f"--protocol {path}"
+    if not path.is_file():
+        raise ConfigError(f"{where}: cannot be read: no such file")
     try:
         values = YAML(typ="safe").load(read_utf8(path, where))
     except YAMLError as error:
@@ -210,16 +204,14 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 def modifications(protocol: Protocol, used: dict[str, Any]) -> list[str]:
     """Return what differs from the protocol, in words; empty where the result may carry its name alone.
 
-    Args:
-        protocol: the one asked for.
-        used: what was used, under the names of its fields; None where nothing was overridden.
+    `used` holds what was used, by the names of the fields; None where nothing was overridden.
     """
-    changes = []
-    for key, value in used.items():
-        meant = getattr(protocol, key)
-        if value is not None and meant is not None and value != meant:
-            changes.append(f"{key} {_short(value)} instead of {_short(meant)}")
-    return changes
+    meant = {key: getattr(protocol, key) for key in used}
+    return [
+        f"{key} {_short(value)} instead of {_short(meant[key])}"
+        for key, value in used.items()
+        if None not in (value, meant[key]) and value != meant[key]
+    ]
 
 
 def _short(value: Any) -> str:

@@ -11,15 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from svae.errors import DataError
-from svae.evaluation.ask import (
-    Bench,
-    Failed,
-    Heard,
-    Judges,
-    embed_all,
-    rate_all,
-    transcribe_all,
-)
+from svae.evaluation.ask import Bench, Failed, Heard, Judges, embed_all, rate_all, transcribe_all
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
 from svae.evaluation.signals import SIGNAL_SCORES, SignalScores
@@ -27,7 +19,7 @@ from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_co
 from svae.judges.distillmos import DISTILLMOS
 from svae.judges.naturalness import DNSMOS_SCALES, UTMOS
 from svae.judges.wer import WordErrors, word_errors
-from svae.text.phonemes import without_phones
+from svae.text.phonemes import as_heard, without_phones
 
 Systems = dict[str, dict[str, Recording]]
 """Name (`originals`, `seed 0`, `wavs`, a codec) → item id → recording."""
@@ -174,7 +166,8 @@ def score(
         answer = heard[recording.name]
         errors = [answer.reason] if isinstance(answer, Failed) else []
         hypothesis = "" if isinstance(answer, Failed) else answer.text
-        written = without_phones(item.text)
+        written = as_heard(item.text, hypothesis)
+        has_words = bool(normalize(written).strip())
         judged: dict[str, float | None] = {}
         for kind, vectors in voices.items():
             voice = vectors[recording.name]
@@ -187,9 +180,7 @@ def score(
             audio=recording.name,
             seconds=0.0 if isinstance(answer, Failed) else answer.seconds,
             hypothesis=hypothesis,
-            word_errors=word_errors(written, hypothesis, normalize)
-            if normalize(written).strip()
-            else None,
+            word_errors=word_errors(written, hypothesis, normalize) if has_words else None,
             judged=judged,
             error=errors[0] if errors else None,
         )
@@ -242,11 +233,8 @@ def summarize(
 ) -> dict[str, Any] | None:
     """Return the means over the rows that have these recordings, with intervals; None if there are none.
 
-    Args:
-        rows: of `score`.
-        names: the recordings of one system, several where it spoke with several seeds: an utterance counts with their
-            mean, and the interval is over utterances.
-        cluster: draw whole speakers in the bootstrap.
+    `names` are the recordings of one system, several where it spoke with several seeds: an utterance counts with their
+    mean, and the interval is over utterances. `cluster` draws whole speakers in the bootstrap.
     """
     kept = [row for row in rows if row.of(names)]
     if not kept:

@@ -12,6 +12,7 @@ from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
 from svae.evaluation.codec import codec_notes, with_codec_scores
 from svae.evaluation.make import (
+    described,
     existing_seeds,
     existing_wavs,
     find_vae,
@@ -40,7 +41,7 @@ from svae.evaluation.rows import (
 )
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import World, describe_device, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, describe_device, open_world
 from svae.runtime.environment import environment
 from svae.runtime.files import writable_folder
 from svae.synthesis.load import load_tts
@@ -69,7 +70,7 @@ def evaluate(options: EvaluateOptions) -> Metrics:
     """
     checkpoint = find_vae(options.model) if options.reconstruction and options.model else None
     plan = make_plan(options)
-    with open_world(options.device) as world:
+    with open_world(options.device, timeout_minutes=PATIENT_MINUTES) as world:
         console = Console(quiet=not world.is_main)
         return _evaluate(options, plan, checkpoint, world, console)
 
@@ -109,11 +110,11 @@ def _evaluate(
         if options.reconstruction:
             rows = with_codec_scores(rows, items, systems, judges, bench)
     metrics = _metrics(options, plan, made, list(others), judges, rows)
-    described = environment(world.device)
-    metrics["environment"] = {key: value for key, value in described.items() if key != "date"}
+    machine = environment(world.device)
+    metrics["environment"] = {key: value for key, value in machine.items() if key != "date"}
     if world.is_main:
         timings = {
-            "date": described["date"],
+            "date": machine["date"],
             "world_size": world.world_size,
             "stages": bench.stages.description,
         }
@@ -140,11 +141,12 @@ def _find_or_synthesize(
         return Made("wavs", f"{options.wavs.resolve().name}/", found, {"wavs": str(options.wavs)})
     assert options.model is not None
     tts = load_tts(options.model, world.device)
-    console.print(
-        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description})", soft_wrap=True
-    )
     seeds = plan.protocol.seeds
     sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
+    console.print(
+        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description}): {sampling.words(tts.identity)}",
+        soft_wrap=True,
+    )
     sampling = replace(sampling, duration_rule=tts.duration_rule(sampling))
     made, factors = synthesize_items(
         tts,
@@ -155,18 +157,10 @@ def _find_or_synthesize(
         world=world,
         console=console,
     )
-    settings = {
-        "model": tts.identity,
-        "seeds": list(seeds),
-        "steps": sampling.num_steps,
-        "guidance": sampling.guidance_scale,
-        "prompt_guidance": sampling.prompt_guidance,
-        "duration_rule": sampling.duration_rule,
-    }
+    settings = {"model": tts.identity, "seeds": list(seeds), **described(sampling)}
     noun = "seed" if len(seeds) == 1 else "seeds"
-    return Made(
-        "synthesis", f"synthesised, {noun} {', '.join(map(str, seeds))}", made, settings, factors
-    )
+    title = f"synthesised, {noun} {', '.join(map(str, seeds))}"
+    return Made("synthesis", title, made, settings, factors)
 
 
 def _reconstruct(

@@ -254,11 +254,7 @@ def pesq(reference: Tensor, degraded: Tensor, sample_rate: int, band: str) -> fl
 
     A clip in which that code finds no speech, beside a reference in which it does, has 1.0.
 
-    Args:
-        reference: the original.
-        degraded: what is judged.
-        sample_rate: of both, in Hz.
-        band: `wb` (P.862.2, about 1.0 to 4.64) or `nb` (P.862, 300-3400 Hz, about 1.0 to 4.55).
+    `band` is `wb` (P.862.2, about 1.0 to 4.64) or `nb` (P.862, 300-3400 Hz, about 1.0 to 4.55).
 
     Raises:
         UndefinedScoreError: shorter than 1/4 s, or the reference code finds no utterance in it.

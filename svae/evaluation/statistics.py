@@ -43,11 +43,7 @@ class Ratio:
         return int((self.denominator > 0).sum())
 
     def added_up(self, groups: Sequence[Hashable] | None) -> Ratio:
-        """Return the ratio with one entry for each group (speaker): a bootstrap over these draws whole speakers.
-
-        Args:
-            groups: the speaker of each utterance; None returns the ratio as it is.
-        """
+        """Return the ratio with an entry a group (speaker), for drawing whole speakers; as it is where groups is None."""
         if groups is None:
             return self
         index = group_numbers(groups)
@@ -62,24 +58,10 @@ def group_numbers(groups: Sequence[Hashable]) -> NDArray[np.int64]:
     return np.array([numbers.setdefault(group, len(numbers)) for group in groups])
 
 
-def mean_of(values: Sequence[float | None]) -> Ratio | None:
-    """Return the mean of what is not None as a ratio; None where nothing is left."""
-    known = np.array([value is not None for value in values], dtype=np.float64)
-    if not known.any():
-        return None
-    return Ratio(np.array([value or 0.0 for value in values], dtype=np.float64), known)
-
-
 def resampling_counts(size: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """Draw bootstrap samples: how often each utterance (or speaker) is in each of them.
+    """Draw bootstrap samples: how often each of N utterances (or speakers) is in each of B of them, (B, N).
 
-    Args:
-        size: utterances (or speakers) N.
-        resamples: samples B.
-        seed: of the draws; the same arguments give the same samples, so that scores of one list are resampled alike.
-
-    Returns:
-        (B, N).
+    The same arguments give the same samples, so that scores of one list are resampled alike.
     """
     generator = np.random.default_rng(seed)
     counts = generator.multinomial(size, np.full(size, 1 / size), size=resamples)
@@ -132,12 +114,6 @@ def compare_paired(
 
     The interval is a paired bootstrap. The p-value is a two-sided permutation test: under the null hypothesis the two
     systems' results on an utterance (with `groups`: on all of a speaker) could as well be exchanged.
-
-    Args:
-        a: the score of one system.
-        b: of the other; utterances in the same order.
-        groups: the speaker of each utterance.
-        seed: of resamples and permutations.
     """
     first, second = a.added_up(groups), b.added_up(groups)
     counts = resampling_counts(first.numerator.shape[0], seed=seed)

@@ -22,7 +22,7 @@ from torch import Tensor
 from svae.checkpoint import Checkpoint, write_checkpoint
 from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
-from svae.importing.constants import same_constant
+from svae.importing.tensors import check_free, load_plain, same_constant
 from svae.models.mel import HOP_LENGTH, N_FFT, SAMPLE_RATE, VOCOS, mel_filters
 from svae.models.tts.dit import DiT
 from svae.recipe import from_tree, to_tree
@@ -87,14 +87,9 @@ def _sources(cfg: DiTConfig) -> dict[str, tuple[str, ...]]:
 
 
 def dit_state_from_f5(official: Mapping[str, Tensor], cfg: DiTConfig) -> dict[str, Tensor]:
-    """Rename and fuse the weights of F5-TTS's DiT (v1 options) for `svae.models.tts.dit.DiT`.
+    """Rename and fuse the weights of F5-TTS's DiT (v1 options) into a complete state dict of `svae.models.tts.dit.DiT`.
 
-    Args:
-        official: the transformer's state dict, without the `ema_model.transformer.` prefix of published checkpoints.
-        cfg: the sizes it was trained with.
-
-    Returns:
-        A complete state dict for our DiT.
+    `official` is the transformer's, without the `ema_model.transformer.` prefix of published checkpoints.
 
     Raises:
         CheckpointError: tensors are missing or left over, or the rotary frequencies are not ours.
@@ -136,14 +131,8 @@ def import_f5_tts(
 ) -> Checkpoint:
     """Write an F5-TTS checkpoint as a TTS checkpoint of svae that generates mel frames; see `svae import f5-tts --help`.
 
-    Args:
-        source: .safetensors, .pt or .pth.
-        vocab: one symbol a line, the space first.
-        out: the checkpoint folder; must not exist, or be empty.
-        heads: attention heads; None: dim / 64, or what the rotary frequencies say.
-        ema: of a .pt with both: averaged weights or raw ones.
-        average_upsampling: whether it was trained with that option, which its tensors do not tell.
-        vocoder: see `MelFrames`.
+    `heads` None is dim / 64, or what the rotary frequencies say. `average_upsampling` is whether it was trained so, which
+    its tensors do not tell. `vocoder` is that of `MelFrames`.
 
     Raises:
         ConfigError: `out` holds something.
@@ -151,8 +140,7 @@ def import_f5_tts(
         DataError: the vocabulary is unusable, or has not one symbol a row of the text embedding.
     """
     source, out = Path(source), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out}: is there already and not empty; choose another --out")
+    check_free(out)
     official, step = read_f5_state(source, ema=ema)
     cfg, mel_dim = f5_config(
         official, heads=heads, average_upsampling=average_upsampling, where=str(source)
@@ -245,16 +233,14 @@ def read_f5_state(path: Path, *, ema: bool = True) -> tuple[dict[str, Tensor], i
 def _read_tensors(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"{path}: no such file; expected a .safetensors or .pt of F5-TTS")
-    try:
-        if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
-        tree = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not readable as safetensors: {first_line(error)}") from None
-    except Exception as error:  # torch raises a different class for each kind of damage
-        raise CheckpointError(
-            f"{path}: truncated, damaged or not a file of plain tensors: {first_line(error)}"
-        ) from None
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{path}: not readable as safetensors: {first_line(error)}"
+            ) from None
+    tree = load_plain(path)
     if not isinstance(tree, dict):
         raise CheckpointError(
             f"{path}: expected a dictionary of tensors, got {type(tree).__name__}"
@@ -279,10 +265,7 @@ def f5_config(
     average_upsampling: bool = False,
     where: str = "F5-TTS weights",
 ) -> tuple[DiTConfig, int]:
-    """Read the sizes off the shapes of the transformer's tensors.
-
-    Returns:
-        The configuration and the number of mel bins.
+    """Read the configuration and the number of mel bins off the shapes of the transformer's tensors.
 
     Raises:
         CheckpointError: it is not the DiT of F5-TTS, or has an impossible number of heads.
@@ -325,7 +308,7 @@ def f5_config(
     if heads < 1 or dim % heads:
         raise CheckpointError(f"{where}: {heads} heads do not divide width {dim}; pass --heads")
     sizes |= {"heads": heads, "average_upsampling": average_upsampling}
-    return from_tree(DiTConfig, sizes), mel_dim
+    return from_tree(DiTConfig, sizes, where=where), mel_dim
 
 
 def _check_shapes(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from svae.checkpoint import Checkpoint, write_checkpoint
 from svae.config import VAEConfig, VAETrainConfig
 from svae.errors import CheckpointError, ConfigError
-from svae.importing.constants import same_constant
+from svae.importing.tensors import check_free, load_plain, same_constant
 from svae.models.vae.layers import AntiAliasedActivation, kaiser_sinc_taps
 from svae.models.vae.vae import SpeechVAE
 from svae.recipe import build, to_tree
@@ -44,18 +45,12 @@ class ImportedVAE:
 def import_semantic_vae(source: str | Path, out: str | Path, *, ema: bool = True) -> Checkpoint:
     """Write an official Semantic-VAE checkpoint as a checkpoint of svae; see `svae import semantic-vae --help`.
 
-    Args:
-        source: see `read_semantic_vae`.
-        out: the checkpoint folder; must not exist, or be empty.
-        ema: see `read_semantic_vae`.
-
     Raises:
         ConfigError: `out` holds something.
         CheckpointError: see `read_semantic_vae`.
     """
     out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out}: is there already and not empty; choose another --out")
+    check_free(out)
     imported = read_semantic_vae(source, ema=ema)
     writable_folder(out, option="--out")
     config = imported.config
@@ -97,11 +92,7 @@ def import_semantic_vae(source: str | Path, out: str | Path, *, ema: bool = True
 
 
 def read_semantic_vae(folder: str | Path, *, ema: bool = True) -> ImportedVAE:
-    """Read an official Semantic-VAE checkpoint folder.
-
-    Args:
-        folder: Holds `metainfo.json` and `dac/`.
-        ema: Take `dac/ema_state_dict.pth` instead of `dac/weights.pth`.
+    """Read an official checkpoint folder: metainfo.json, and dac/ema_state_dict.pth or (without `ema`) dac/weights.pth.
 
     Raises:
         CheckpointError: a file is missing, damaged, or its keys or shapes are not those that metainfo.json implies.
@@ -121,10 +112,8 @@ def read_semantic_vae(folder: str | Path, *, ema: bool = True) -> ImportedVAE:
     weights = folder / "dac" / ("ema_state_dict.pth" if ema else "weights.pth")
     official, step = _read_state(weights, ema=ema), 0
     if ema:
-        official, step = (
-            _strip_ema(official, weights),
-            int(official.get("step", torch.zeros(())).sum()),
-        )
+        step = int(official.get("step", torch.zeros(())).sum())
+        official = _strip_ema(official, weights)
     state = convert_semantic_vae(official, config, teacher_dim, where=str(weights))
     return ImportedVAE(config, teacher_dim, state, step, weights)
 
@@ -142,9 +131,8 @@ def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple
             "latent_dim": dac["vae_dim"],
             "encoder_channels": dac["encoder_dim"],
             "encoder_strides": dac["encoder_rates"],
-            "regulator_layers": len(
-                dac["sampling_ratios"]
-            ),  # only the length of the list means anything there
+            # Only the length of the list means anything there.
+            "regulator_layers": len(dac["sampling_ratios"]),
             "decoder": {
                 "upsample_rates": decoder["upsample_rates"],
                 "upsample_kernel_sizes": decoder["upsample_kernel_sizes"],
@@ -154,33 +142,13 @@ def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple
                 "resblock_dilation_sizes": decoder["resblock_dilation_sizes"],
                 "activation": decoder["activation"],
                 "snake_logscale": decoder["snake_logscale"],
-                "tanh_at_final": decoder.get(
-                    "use_tanh_at_final", True
-                ),  # BigVGAN's defaults where absent
+                # BigVGAN's defaults where absent.
+                "tanh_at_final": decoder.get("use_tanh_at_final", True),
                 "bias_at_final": decoder.get("use_bias_at_final", True),
             },
         }
         teacher_dim = dac["distill_hidden_dim"]
-        width = dac["encoder_dim"] * 2 ** len(dac["encoder_rates"])
-        problems = [
-            (
-                decoder["num_mels"] != dac["vae_dim"],
-                f"Decoder.num_mels {decoder['num_mels']} is not vae_dim",
-            ),
-            (
-                dac["latent_dim"] not in (None, width),
-                f"DAC.latent_dim {dac['latent_dim']} (only null or {width})",
-            ),
-            (
-                decoder.get("attn_proj"),
-                "Decoder.attn_proj (it cannot run in the official code either)",
-            ),
-            (dac["post_vae_block"], "DAC.post_vae_block"),
-            (
-                type(teacher_dim) is not int or teacher_dim < 1,
-                f"DAC.distill_hidden_dim {teacher_dim!r}",
-            ),
-        ]
+        unsupported = list(_unsupported(dac, decoder))
     except KeyError as error:
         raise CheckpointError(
             f"{where}: the key {error} is missing; is this a Semantic-VAE checkpoint?"
@@ -189,7 +157,6 @@ def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple
         raise CheckpointError(
             f"{where}: not the structure of a Semantic-VAE checkpoint: {error}"
         ) from None
-    unsupported = [text for problem, text in problems if problem]
     if unsupported:
         raise CheckpointError(f"{where}: not supported: {'; '.join(unsupported)}")
     try:
@@ -197,6 +164,22 @@ def semantic_vae_config(metainfo: Any, *, where: str = "metainfo.json") -> tuple
         return build(VAETrainConfig, recipe, where=where).vae, teacher_dim
     except ConfigError as error:
         raise CheckpointError(str(error)) from None
+
+
+def _unsupported(dac: dict[str, Any], decoder: dict[str, Any]) -> Iterator[str]:
+    """Yield the options of a metainfo.json that svae does not have."""
+    width = dac["encoder_dim"] * 2 ** len(dac["encoder_rates"])
+    teacher_dim = dac["distill_hidden_dim"]
+    if decoder["num_mels"] != dac["vae_dim"]:
+        yield f"Decoder.num_mels {decoder['num_mels']} is not vae_dim"
+    if dac["latent_dim"] not in (None, width):
+        yield f"DAC.latent_dim {dac['latent_dim']} (only null or {width})"
+    if decoder.get("attn_proj"):
+        yield "Decoder.attn_proj (it cannot run in the official code either)"
+    if dac["post_vae_block"]:
+        yield "DAC.post_vae_block"
+    if type(teacher_dim) is not int or teacher_dim < 1:
+        yield f"DAC.distill_hidden_dim {teacher_dim!r}"
 
 
 def convert_semantic_vae(
@@ -310,26 +293,19 @@ def _constants(model: SpeechVAE, cfg: VAEConfig) -> dict[str, Tensor]:
     for name, module in model.named_modules():
         if isinstance(module, AntiAliasedActivation):
             prefix = _official_key(f"{name}.", cfg)
-            constants[f"{prefix}upsample.filter"] = constants[
-                f"{prefix}downsample.lowpass.filter"
-            ] = taps
+            constants |= dict.fromkeys(
+                (f"{prefix}upsample.filter", f"{prefix}downsample.lowpass.filter"), taps
+            )
     return constants
 
 
 def _read_state(path: Path, *, ema: bool) -> dict[str, Tensor]:
-    """Read a .pth of plain tensors; nothing in it is executed."""
     if not path.is_file():
         raise CheckpointError(
             f"{path}: missing; an official checkpoint has dac/weights.pth and dac/ema_state_dict.pth. "
             f"{'--no-ema reads the former' if ema else '--ema reads the latter'}."
         )
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a different class for each kind of damage
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"{path}: truncated, damaged or not a file of plain tensors: {reason}"
-        ) from None
+    state = load_plain(path)
     if not isinstance(state, dict) or not all(
         isinstance(value, Tensor) for value in state.values()
     ):

@@ -28,7 +28,7 @@ OFFLINE = "Without a network use --speaker embedded, or a local folder: ecapa:FO
 
 
 class EmbeddedECAPA:
-    """The small ECAPA-TDNN in svae/assets: speechbrain's class, trained on synthetic voices by recipes/embedded."""
+    """The small ECAPA-TDNN in svae/assets: speechbrain's class, trained by recipes/embedded; its card says on whom."""
 
     def __init__(self, folder: Path, device: str | torch.device = "cpu") -> None:
         from safetensors.torch import load_file
@@ -55,7 +55,7 @@ class EmbeddedECAPA:
             "speaker": "ecapa",
             "model": "embedded",
             "sha256": weights_sha256(folder),
-            "note": "small, trained on synthetic voices; not comparable with published similarities",
+            "note": config.get("note", "not comparable with published similarities"),
             "held_out_equal_error_rate": config.get("held_out_eer"),
             "speechbrain": metadata.version("speechbrain"),
         }

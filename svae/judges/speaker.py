@@ -18,7 +18,9 @@ from svae.errors import ConfigError
 from svae.judges.ecapa import EmbeddedECAPA, SpeechBrainECAPA
 from svae.judges.wavlm_speaker import WavLMSpeaker
 
-FORMS = "embedded (offline, small, synthetic voices), ecapa:ID_OR_FOLDER, e.g. ecapa:speechbrain/spkrec-ecapa-voxceleb"
+FORMS = (
+    "embedded (offline, small), ecapa:ID_OR_FOLDER, e.g. ecapa:speechbrain/spkrec-ecapa-voxceleb"
+)
 
 
 class SpeakerModel(Protocol):

@@ -104,9 +104,7 @@ class MelFrames(nn.Module):
     def encode(self, waveform: Tensor, lengths: Tensor | None = None) -> Posterior:
         """Return the frames of a waveform (B, 1, S) as the mean of a posterior that is certain (logvar -inf).
 
-        Args:
-            waveform: (B, 1, S) in [-1, 1].
-            lengths: (B,) valid samples; what lies beyond is ignored, each item's end is mirrored. None: all are S.
+        What lies beyond `lengths` (B,) is ignored, and each item's end is mirrored. None: all are S.
         """
         if waveform.dim() != 3 or waveform.shape[1] != 1 or waveform.shape[2] == 0:
             raise ValueError(f"waveform must be (B, 1, S) with S > 0, got {tuple(waveform.shape)}")

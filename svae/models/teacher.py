@@ -29,9 +29,7 @@ def frame_geometry(config: Any, stacked: int = 1) -> tuple[int, int]:
     Frame k is computed from samples hop * k to hop * k + receptive field - 1 (before attention mixes frames). Whisper's
     frames are centred on sample hop * k itself, by reflection at the ends: as if they saw that sample alone.
 
-    Args:
-        config: The encoder's configuration.
-        stacked: For w2v-BERT, consecutive log-mel frames that make one input frame.
+    `stacked` are, for w2v-BERT, the consecutive log-mel frames that make one input frame.
     """
     if config.model_type in FILTERBANK_TYPES:
         return FILTERBANK_HOP * stacked, FILTERBANK_WINDOW + FILTERBANK_HOP * (stacked - 1)
@@ -49,9 +47,6 @@ class WhisperStates(nn.Module):
     """Whisper's encoder on as many frames as there are, in place of always 30 seconds.
 
     Padded silence is no speech, and most of the work.
-
-    Args:
-        encoder: transformers' WhisperEncoder, cut off after the chosen layer.
     """
 
     def __init__(self, encoder: Any) -> None:
@@ -105,7 +100,8 @@ class Teacher:
         """Return the layer's features (B, K, feature_dim), float32, of a waveform (B, 1, S) at the teacher's rate.
 
         Each item is normalised over its whole length as the checkpoint's feature extractor does it: to zero mean and
-        unit variance, or not, or (w2v-BERT) per mel band, or (Whisper) by its loudest mel frame. On a CPU the teacher computes in float32 also within autocast.
+        unit variance, or not, or (w2v-BERT) per mel band, or (Whisper) by its loudest mel frame. On a CPU the teacher
+        computes in float32 also within autocast.
         """
         if waveform.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # oneDNN's bfloat16 convolution is wrong for some widths of groups and kernels (torch 2.11, processors
@@ -122,20 +118,9 @@ class Teacher:
             # Whole stacks of log-mel frames only, so that nothing is padded and no attention mask is needed.
             hops = (x.shape[-1] - self.receptive_field) // self.hop_length
             x = x[:, : hops * self.hop_length + self.receptive_field]
-            inputs = self.extractor(
-                list(x.cpu().numpy()),
-                sampling_rate=self.sample_rate,
-                return_tensors="pt",
-                return_attention_mask=False,
-            )["input_features"].to(x.device)
+            inputs = self._log_mel(x, return_attention_mask=False)
         elif self.model.config.model_type in WHISPER_TYPES:
-            inputs = self.extractor(
-                list(x.cpu().numpy()),
-                sampling_rate=self.sample_rate,
-                return_tensors="pt",
-                padding="longest",
-                truncation=False,
-            )["input_features"].to(x.device)
+            inputs = self._log_mel(x, padding="longest", truncation=False)
         elif self.extractor.do_normalize:
             variance, mean = torch.var_mean(x, dim=-1, correction=0, keepdim=True)
             inputs = (x - mean) * torch.rsqrt(variance + 1e-7)
@@ -145,6 +130,12 @@ class Teacher:
             return self.model(inputs).last_hidden_state.float()
         states = self.model(inputs, output_hidden_states=True).hidden_states[1:]
         return torch.stack([state.float() for state in states]).mean(dim=0)
+
+    def _log_mel(self, x: Tensor, **options: Any) -> Tensor:
+        """Return what the feature extractor makes of waveforms (B, S)."""
+        clips = list(x.cpu().numpy())
+        made = self.extractor(clips, sampling_rate=self.sample_rate, return_tensors="pt", **options)
+        return made["input_features"].to(x.device)
 
     @torch.no_grad()
     def aligned_features(
@@ -183,11 +174,6 @@ def load_teacher(
 
     Source: Semantic-VAE (arXiv 2509.22167) aligns with WavLM-large and names layer 23; its script extracts -1.
 
-    Args:
-        cfg: Which model, which layer.
-        device: Where to put it.
-        sample_rate: Of the audio that it will hear, in Hz.
-
     Raises:
         ConfigError: nothing loadable under that name, another kind of model, a layer or rate it does not have.
     """
@@ -205,17 +191,13 @@ def load_teacher(
             f"{where}: it hears {extractor.sampling_rate} Hz, but the VAE runs at {sample_rate} Hz"
         )
     average = cfg.layer == "average"
-    chosen = (
-        f"average of {depth} layers"
-        if average
-        else f"layer {model.config.num_hidden_layers} of {depth}"
+    config = model.config
+    layers = (
+        f"average of {depth} layers" if average else f"layer {config.num_hidden_layers} of {depth}"
     )
-    description = (
-        f"{cfg.model} ({model.config.model_type}), {chosen}, {model.config.hidden_size} wide"
-    )
-    return Teacher(
-        model.to(device).eval().requires_grad_(False), extractor, description, average=average
-    )
+    description = f"{cfg.model} ({config.model_type}), {layers}, {config.hidden_size} wide"
+    model = model.to(device).eval().requires_grad_(False)
+    return Teacher(model, extractor, description, average=average)
 
 
 def _load(

@@ -22,7 +22,7 @@ from svae.data.index import Sample, ShardIndex, read_index, write_index
 from svae.data.shard_writer import ShardItem, describe_shard, shard_name
 from svae.errors import DataError
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import World, barrier, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, open_world
 from svae.runtime.files import writable_folder, write_text
 from svae.runtime.jobs import Tick, cores, progress_bar, run_jobs
 
@@ -79,10 +79,7 @@ class ShardRun:
     def make(self, job: ShardJob, *, finished: Callable[[int], bool], label: str) -> None:
         """Do the job for this rank's unfinished shards, and wait for the other ranks.
 
-        Args:
-            job: a function of a module, or a `functools.partial` of one, so that other processes can be given it.
-            finished: whether what belongs to a shard is there already.
-            label: beside the progress bar.
+        The job is a function of a module, or a `functools.partial` of one, so that other processes can be given it.
         """
         sizes = {
             number: shard["utterances"]
@@ -145,7 +142,7 @@ def open_run(
     Raises:
         ConfigError: no such device, or the folder cannot be written to.
     """
-    with open_world(device) as world:
+    with open_world(device, timeout_minutes=PATIENT_MINUTES) as world:
         folder = writable_folder(out, option="--out")
         shown = console if console is not None and world.is_main else None
         yield ShardRun(index, folder, world, shown or Console(quiet=not world.is_main), workers)

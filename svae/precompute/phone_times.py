@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,26 +21,20 @@ from svae.runtime.jobs import Tick
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 
 
-@dataclass(frozen=True)
-class AlignOptions:
-    """Options of `svae align`."""
-
-    data: Path
-    out: Path
-    workers: int | None = None
-    """Processes; None: one per core."""
-
-
-def align_shards(options: AlignOptions, console: Console | None = None) -> Path:
+def align_shards(
+    data: Path, out: Path, *, workers: int | None = None, console: Console | None = None
+) -> Path:
     """Write the times of every utterance's phones, a JSONL file for each shard; finished shards are kept.
+
+    `workers` are processes; None: one per core.
 
     An utterance whose text does not fit its recording is stored with the reason, counted and printed.
 
     Raises:
         DataError: no waveform shards, no texts, or the folder holds the times of other shards.
     """
-    index = read_waveform_index(options.data, command="svae align")
-    with open_run(index, options.out, workers=options.workers, console=console) as run:
+    index = read_waveform_index(data, command="svae align")
+    with open_run(index, out, workers=workers, console=console) as run:
         description = {
             "format": 1,
             "aligner": f"pocketsphinx {version('pocketsphinx')} en-us",
@@ -55,7 +48,7 @@ def align_shards(options: AlignOptions, console: Console | None = None) -> Path:
             files=("timings-*.jsonl",),
         )
         run.make(
-            functools.partial(_align_shard, options),
+            functools.partial(_align_shard, data, out),
             finished=lambda number: (run.out / timings_name(number)).is_file(),
             label="Aligning",
         )
@@ -82,13 +75,13 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def _aligner() -> PhoneAligner:
     return PhoneAligner()
 
 
-def _align_shard(options: AlignOptions, number: int, device: str, tick: Tick) -> None:
-    index = cached_index(options.data)
+def _align_shard(data: Path, out: Path, number: int, device: str, tick: Tick) -> None:
+    index = cached_index(data)
     lines = []
     for sample in index.samples_of(number):
         row: dict[str, Any] = {"key": sample.key}
@@ -99,4 +92,4 @@ def _align_shard(options: AlignOptions, number: int, device: str, tick: Tick) ->
             row["error"] = str(error)
         lines.append(json.dumps(row, ensure_ascii=False))
         tick()
-    write_text(options.out / timings_name(number), "".join(f"{line}\n" for line in lines))
+    write_text(out / timings_name(number), "".join(f"{line}\n" for line in lines))

@@ -32,12 +32,7 @@ def measure_statistics(
 ) -> dict[str, Any]:
     """Measure the mean and standard deviation of every latent channel over training utterances.
 
-    Args:
-        vae: encodes waveform shards; its latents may also be in the shards already.
-        index: waveform shards, or latent shards of this VAE.
-        limit: at most so many utterances.
-        device: where the VAE is.
-        console: where the bar is drawn and skipped utterances are named.
+    The shards hold waveforms, which the VAE encodes, or latents of it already.
 
     Returns:
         `latent_mean` and `latent_std` (lists of D numbers) and `latent_statistics` (what they were measured on).

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,46 +26,42 @@ from svae.runtime.distributed import barrier, describe_device
 from svae.runtime.jobs import Tick
 
 
-@dataclass(frozen=True)
-class CacheOptions:
-    """Options of `svae cache-teacher`."""
-
-    data: Path
-    out: Path
-    teacher: TeacherConfig = TeacherConfig()
-    dtype: Literal["float16", "float32"] = "float16"
-    workers: int | None = None
-    """Processes on the CPU; None: one per core."""
-    device: str = "auto"
-
-
-def cache_teacher(options: CacheOptions) -> Path:
+def cache_teacher(
+    data: Path,
+    out: Path,
+    teacher: TeacherConfig,
+    *,
+    dtype: Literal["float16", "float32"] = "float16",
+    workers: int | None = None,
+    device: str = "auto",
+) -> Path:
     """Write the teacher's features of every utterance, (K, C) each, in the same shards as the waveforms.
 
     The teacher hears the whole utterance, where online it hears the crop and `context_seconds` around it: the
     features differ a little (docs/benchmarks.md). Finished shards are kept when the command is run again.
+    `workers` are processes on the CPU; None: one per core.
 
     Raises:
         DataError: the data are not waveform shards, or the folder holds features made otherwise.
         ConfigError: the teacher cannot be loaded or hears another sample rate.
     """
-    index = read_waveform_index(options.data, command="svae cache-teacher")
-    with open_run(index, options.out, device=options.device, workers=options.workers) as run:
-        device = run.world.device
-        teacher = load_teacher(options.teacher, device, sample_rate=index.sample_rate)
-        run.console.print(f"Teacher: {teacher.description}, on {describe_device(device)}")
+    index = read_waveform_index(data, command="svae cache-teacher")
+    with open_run(index, out, device=device, workers=workers) as run:
+        loaded = load_teacher(teacher, run.world.device, sample_rate=index.sample_rate)
+        where = describe_device(run.world.device)
+        run.console.print(f"Teacher: {loaded.description}, on {where}")
         description = {
-            "model": options.teacher.model,
-            "layer": options.teacher.layer,
-            "feature_dim": teacher.feature_dim,
-            "hop_length": teacher.hop_length,
-            "receptive_field": teacher.receptive_field,
-            "dtype": options.dtype,
+            "model": teacher.model,
+            "layer": teacher.layer,
+            "feature_dim": loaded.feature_dim,
+            "hop_length": loaded.hop_length,
+            "receptive_field": loaded.receptive_field,
+            "dtype": dtype,
             "source": shard_hashes(index),
         }
         run.claim("plan.json", description, contents="features", command="svae cache-teacher")
         run.make(
-            functools.partial(_cache_shard, options),
+            functools.partial(_cache_shard, data, out, teacher, dtype),
             finished=run.has_shard,
             label="Writing features",
         )
@@ -90,19 +85,21 @@ _cached_teacher = functools.lru_cache(maxsize=1)(load_teacher)
 
 
 @torch.inference_mode()
-def _cache_shard(options: CacheOptions, number: int, device: str, tick: Tick) -> None:
-    index = cached_index(options.data)
-    teacher = _cached_teacher(options.teacher, device, sample_rate=index.sample_rate)
+def _cache_shard(
+    data: Path, out: Path, config: TeacherConfig, dtype: str, number: int, device: str, tick: Tick
+) -> None:
+    index = cached_index(data)
+    teacher = _cached_teacher(config, device, sample_rate=index.sample_rate)
 
     def items() -> Iterator[ShardItem]:
         for sample in index.samples_of(number):
             waveform = read_waveform(index, sample)[None].to(device)
-            array = teacher.features(waveform)[0].cpu().numpy().astype(options.dtype)
+            array = teacher.features(waveform)[0].cpu().numpy().astype(dtype)
             if not np.isfinite(array).all():
                 raise DataError(
-                    f"{index.describe(sample)}: features do not fit {options.dtype}; use --dtype float32"
+                    f"{index.describe(sample)}: features do not fit {dtype}; use --dtype float32"
                 )
             yield array_item(index, sample, array)
             tick()
 
-    write_shard(options.out, number, items())
+    write_shard(out, number, items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from svae.errors import ConfigError, SvaeError
 
-TIMEOUT = timedelta(minutes=30)
-"""A collective that waits longer than this ends the job; long enough for validation on rank 0."""
+TIMEOUT_MINUTES = 30.0
+"""A collective that waits longer than this ends the job, where nothing else is said."""
+PATIENT_MINUTES = 7 * 24 * 60.0
+"""The same for commands whose ranks work apart for hours and meet at the end. A rank that dies is noticed at once."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,13 @@ def describe_device(device: torch.device) -> str:
 
 
 @contextmanager
-def open_world(device_name: str) -> Iterator[World]:
-    """Join the process group that torchrun describes in the environment; leave it at the end."""
+def open_world(device_name: str, *, timeout_minutes: float = TIMEOUT_MINUTES) -> Iterator[World]:
+    """Join the process group that torchrun describes in the environment; leave it at the end.
+
+    Raises:
+        ConfigError: no such device.
+        SvaeError: another rank went away, or did not come to a collective in `timeout_minutes`.
+    """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     device = select_device(device_name, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":
@@ -80,12 +88,18 @@ def open_world(device_name: str) -> Iterator[World]:
     if world_size == 1:
         yield World(rank=0, world_size=1, device=device)
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
     try:
         yield World(rank=dist.get_rank(), world_size=world_size, device=device)
     except RuntimeError as error:
         if not _lost_contact(error):
             raise
+        if re.search(r"[Tt]imed ?out", str(error)):
+            raise SvaeError(
+                f"waited {timeout_minutes:g} minutes for another rank, which did not come.\n"
+                "It hangs, or does what takes longer: --set trainer.collective_minutes=… lets a training wait longer."
+            ) from None
         raise SvaeError(
             f"lost contact with another rank ({str(error).splitlines()[0][-120:]}).\n"
             "It was killed or failed; torchrun names it below, as the root cause. The same command resumes."
@@ -102,6 +116,8 @@ def _lost_contact(error: RuntimeError) -> bool:
         "Connection closed by peer",
         "remote process exited",
         "NCCL",
+        "Timed out",
+        "timed out",
     )
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
 
@@ -136,6 +152,11 @@ def any_rank(flag: bool, world: World) -> bool:
     if world.world_size == 1:
         return flag
     return bool(sum_over_ranks(torch.tensor(float(flag), device=world.device), world) > 0)
+
+
+def share_of(total: int, world: World) -> int:
+    """Return how many of `total` things are this rank's: as even as can be, where it does not divide too."""
+    return (world.rank + 1) * total // world.world_size - world.rank * total // world.world_size
 
 
 def gather_lists(items: list[str], world: World) -> list[str]:

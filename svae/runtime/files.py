@@ -128,9 +128,7 @@ def file_sha256(path: str | Path) -> str:
 def writable_folder(path: str | Path, *, option: str) -> Path:
     """Create an output folder and prove that it can be written to.
 
-    Args:
-        path: The folder.
-        option: The option or field that named it, for the message.
+    `option` is what named it, for the message.
 
     Raises:
         ConfigError: It cannot be created or written to.
@@ -250,8 +248,11 @@ def _in_use(lock: Path) -> ConfigError:
         if holder
         else "another process"
     )
+    unseen = ""
+    if holder and holder["host"] != socket.gethostname():
+        unseen = f" Whether it still runs cannot be seen from {socket.gethostname()}: look there."
     return ConfigError(
-        f"{lock.parent}: {who} is working in this folder. "
+        f"{lock.parent}: {who} is working in this folder.{unseen} "
         f"Wait for it or choose another folder; if it no longer runs, delete {lock}."
     )
 

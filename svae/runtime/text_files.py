@@ -36,10 +36,7 @@ def decode_utf8(data: bytes, name: str, *, as_is: bool = False) -> str:
 
     Byte-order marks are left out, at the beginning and where files were joined.
 
-    Args:
-        data: the content of a file.
-        name: what messages call it.
-        as_is: leave everything behind a mark at the beginning as it is: every character counts.
+    Messages call it `name`. `as_is` leaves everything behind a mark at the beginning as it is: every character counts.
 
     Raises:
         DataError: it is not UTF-8, or holds zero bytes, as UTF-16 does.

@@ -62,27 +62,18 @@ class Tracker:
         """
         if self._file is None:
             return
-        row = {
-            "step": step,
-            "split": split,
-            "time": round(time.time(), 3),
-            "session": self._session,
-            **values,
-        }
-        self._append(row)
-        if self._board is not None:
-            try:
-                for name, value in values.items():
-                    self._board.add_scalar(f"{split}/{name}", value, step)
-            except Exception as error:  # a full disk, or a board that does not fit its libraries
-                self._give_up_board(error)
+        self._append(self._row(step, split) | values)
+        for name, value in values.items():
+            self._on_board("add_scalar", f"{split}/{name}", value, step)
 
     def changes(self, step: int, changes: dict[str, dict[str, Any]]) -> None:
         """Write what a resumed run has otherwise from a step on, as a row of the split `recipe`."""
         if self._file is not None:
-            now = round(time.time(), 3)
-            row = {"step": step, "split": "recipe", "time": now, "session": self._session}
-            self._append(row | {"changes": changes})
+            self._append(self._row(step, "recipe") | {"changes": changes})
+
+    def _row(self, step: int, split: str) -> dict[str, Any]:
+        now = round(time.time(), 3)
+        return {"step": step, "split": split, "time": now, "session": self._session}
 
     def _append(self, row: dict[str, Any]) -> None:
         """Write a row; one that finds no room stays in the buffer and is written with the next."""
@@ -92,6 +83,14 @@ class Tracker:
             self._file.flush()
         except OSError as error:
             self._note(f"{self.run / 'metrics.jsonl'}: cannot be written: {error.strerror}")
+
+    def _on_board(self, method: str, *args: Any, **options: Any) -> None:
+        """Call a method of TensorBoard's writer, where there is one; give it up where that fails."""
+        if self._board is not None:
+            try:
+                getattr(self._board, method)(*args, **options)
+            except Exception as error:  # a full disk, or a board that does not fit its libraries
+                self._give_up_board(error)
 
     def _give_up_board(self, error: Exception) -> None:
         self._board = None
@@ -103,12 +102,9 @@ class Tracker:
         """Write `samples/step-…/name.wav`; waveform (1, S)."""
         if self._file is None:
             return
-        save_audio(self._sample_path(step, f"{name}.wav"), waveform.detach().cpu(), sample_rate)
-        if self._board is not None:
-            try:
-                self._board.add_audio(name, waveform.detach().cpu(), step, sample_rate=sample_rate)
-            except Exception as error:
-                self._give_up_board(error)
+        waveform = waveform.detach().cpu()
+        save_audio(self._sample_path(step, f"{name}.wav"), waveform, sample_rate)
+        self._on_board("add_audio", name, waveform, step, sample_rate=sample_rate)
 
     def mel_picture(self, step: int, name: str, rows: dict[str, Tensor], sample_rate: int) -> None:
         """Write `samples/step-…/name.png`: the log-mel of each waveform (1, S), one above the other, on one scale."""
@@ -128,11 +124,7 @@ class Tracker:
                 self._file.close()
             except OSError as error:
                 self._note(f"{self.run / 'metrics.jsonl'}: cannot be written: {error.strerror}")
-        if self._board is not None:
-            try:
-                self._board.close()
-            except Exception as error:
-                self._give_up_board(error)
+        self._on_board("close")
 
 
 def _row_step(row: str) -> float:
@@ -144,7 +136,6 @@ def _row_step(row: str) -> float:
 
 def draw_mels(path: Path, rows: dict[str, Tensor], sample_rate: int) -> None:
     """Draw the log-mel spectrogram of each named waveform (1, S), stacked, with a common time axis and colour scale."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     mels = {
@@ -154,7 +145,6 @@ def draw_mels(path: Path, rows: dict[str, Tensor], sample_rate: int) -> None:
     seconds = max(w.shape[-1] for w in rows.values()) / sample_rate
     low, high = min(m.min() for m in mels.values()), max(m.max() for m in mels.values())
     figure = Figure(figsize=(9, 2.2 * len(mels)), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots(len(mels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (name, mel) in zip(axes, mels.items(), strict=True):
         extent = (0, rows[name].shape[-1] / sample_rate, 0, mel.shape[0])

@@ -21,17 +21,17 @@ from svae.runtime.files import file_sha256
 from svae.synthesis.command import (
     SpeechReport,
     SynthesizeOptions,
-    check_output,
+    inputs_of,
     load_model,
     open_leveller,
     open_lexicon,
     open_prompt,
     open_verifier,
     sentences_of,
-    write_json,
 )
 from svae.synthesis.long_text import Verifier, speak_long, write_chunks
 from svae.synthesis.model import TTS
+from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
@@ -82,9 +82,13 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     lexicon = open_lexicon(options)
     made = kept = 0
     opened: dict[Voice, OpenedPrompt] = {}
+    # A row must not replace what another one reads either.
+    inputs = identities(
+        [("--batch", file), *(each for row in rows for each in inputs_of(row.options))]
+    )
     for row in track(rows, "Speaking", console=console):
         try:
-            check_output(row.options.out)
+            check_output(row.options.out, inputs)
             if _speak_row(row, tts, opened, verifier, lexicon, console):
                 made += 1
             else:
@@ -132,11 +136,12 @@ def read_rows(file: Path, options: SynthesizeOptions, out: Path) -> tuple[list[R
         except Exception as error:
             problems.append(Problem(number, _reason(error)))
             continue
-        if row.options.out in seen:
-            first = seen[row.options.out]
+        out_file = row.options.out.resolve()
+        if out_file in seen:
+            first = seen[out_file]
             problems.append(Problem(number, f"out {row.options.out}: row {first} writes it too"))
             continue
-        seen[row.options.out] = number
+        seen[out_file] = number
         rows.append(row)
     if not rows:
         raise DataError(f"{file}: no usable row. Row {problems[0].row}: {problems[0].message}")
@@ -186,7 +191,7 @@ def _speak_row(
     started = time.perf_counter()
     options = row.options
     made_with = _made_with(options, tts)
-    path = options.out.with_suffix(".json")
+    path = report_path(options.out)
     if _is_done(options.out, path, made_with):
         return False
     path.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
@@ -208,8 +213,10 @@ def _speak_row(
         leveller=open_leveller(options, opened[voice], tts),
     )
     report = SpeechReport(options, tts, opened[voice], written, started)
+    for warning in report.warnings:
+        console.print(f"[yellow]Row {row.number}: {escape(warning)}.[/]", highlight=False)
     made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
-    write_json(path, made | report.to_json())
+    write_report(path, made | report.to_json())
     return True
 
 
@@ -224,7 +231,7 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
         )
     if not voice.is_file():
         raise DataError(f"{voice}: no such file")
-    tree = {
+    tree: dict[str, Any] = {
         "weights": {name: tts.identity.get(name) for name in WEIGHTS},
         "voice": file_sha256(voice),
         "text": options.text,

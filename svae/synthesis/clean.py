@@ -164,10 +164,9 @@ def fit_lines(samples: Tensor, sample_rate: int, lines: Sequence[float]) -> Tens
         for start in starts:
             stretch = slice(start, start + size)
             weighted = sines * weight[stretch, None]
-            ridge = 1e-9 * weighted.square().sum().sqrt() * torch.eye(sines.shape[1]).double()
-            amplitudes = torch.linalg.solve(
-                sines.T @ weighted + ridge, weighted.T @ samples[stretch]
-            )
+            normal = sines.T @ weighted
+            normal += 1e-9 * normal.trace() * torch.eye(len(normal), dtype=torch.float64)
+            amplitudes = torch.linalg.solve(normal, weighted.T @ samples[stretch])
             total[stretch] += fade * (sines @ amplitudes)
             fades[stretch] += fade
         fitted = total / fades

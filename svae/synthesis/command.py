@@ -5,7 +5,7 @@ The way of a text: options → text → model → prompt → sentences → spoke
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from svae.audio import FORMATS
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import load_asr
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
-from svae.runtime.files import writable_folder, write_text
 from svae.synthesis.load import load_tts
 from svae.synthesis.long_text import (
     SpokenChunk,
@@ -32,6 +30,7 @@ from svae.synthesis.long_text import (
 )
 from svae.synthesis.loudness import TARGET_LUFS, Leveller, check_loudness, measure
 from svae.synthesis.model import TTS
+from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import load_voice, own_voice
@@ -91,7 +90,8 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     """
     started = time.perf_counter()
     console = Console()
-    check_output(options.out)
+    check_output(options.out, identities(inputs_of(options)))
+    path = report_path(options.out)
     if options.ref is not None and options.voice is not None:
         raise ConfigError("pass either --ref RECORDING or --voice NAME, not both")
     text = read_text(options.text, options.text_file)
@@ -116,20 +116,18 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         leveller=open_leveller(options, opened, tts),
     )
     report = SpeechReport(options, tts, opened, written, started)
-    path = options.out.with_suffix(".json")
-    write_json(path, report.to_json())
+    write_report(path, report.to_json())
     _print_result(report, path, console)
     return options.out
 
 
-def check_output(out: Path) -> None:
-    """Raise ConfigError where `out` is not a .wav or .flac that can be written."""
-    if out.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--out {out}: must end in .wav or .flac")
-    for path in (out, out.with_suffix(".json")):
-        if path.is_dir():
-            raise ConfigError(f"--out {out}: {path} is a folder; name a file in it, or another")
-    writable_folder(out.parent, option="--out")
+def inputs_of(options: SynthesizeOptions) -> list[tuple[str, Path | None]]:
+    """Return the files that a command, or a row of a list, reads, by the options that name them."""
+    return [
+        ("--ref", options.ref),
+        ("--text-file", options.text_file),
+        ("--lexicon", options.lexicon),
+    ]
 
 
 def load_model(options: SynthesizeOptions, console: Console) -> TTS:
@@ -273,6 +271,26 @@ class SpeechReport:
         }
         return {**factors, "total": sum(factors.values())}
 
+    @property
+    def warnings(self) -> list[str]:
+        """What may be wrong with the speech, and what to do."""
+        hurried = [chunk for chunk in self.written.chunks if chunk.least_seconds]
+        if not hurried:
+            return []
+        worst = max(hurried, key=lambda chunk: chunk.least_seconds / chunk.generated_seconds)
+        needed = worst.least_seconds / worst.generated_seconds
+        asked = self.sampling.duration_seconds
+        advice = (
+            f"--speed {math.floor(20 * self.sampling.speed / needed) / 20:g} or less"
+            if asked is None
+            else f"--duration {math.ceil(10 * asked * needed) / 10:g} or more"
+        )
+        return [
+            f"{len(hurried)} of {len(self.written.chunks)} chunk(s) have less time than their phones need at least, and "
+            f"words may be lost: {worst.generated_seconds:.2f} of {worst.least_seconds:.2f} s for "
+            f"{without_phones(worst.text)[:60]!r}. Use {advice}"
+        ]
+
     def to_json(self) -> dict[str, Any]:
         """Return what the JSON beside the audio holds."""
         return {
@@ -286,6 +304,7 @@ class SpeechReport:
             "prompt_text": self.opened.prompt.text.rstrip(),
             "prompt_seconds": self.opened.prompt.seconds,
             "loudness": self.written.loudness,
+            "warnings": self.warnings,
             "sample_rate": self.tts.sample_rate,
             "generated_seconds": self.written.seconds,
             "first_audio_seconds": self.first_audio_seconds,
@@ -298,11 +317,6 @@ class SpeechReport:
 
 def _duration_rule(tts: TTS, sampling: Sampling) -> str:
     return "given" if sampling.duration_seconds is not None else tts.duration_rule(sampling)
-
-
-def write_json(path: Path, tree: dict[str, Any]) -> None:
-    """Write a report."""
-    write_text(path, json.dumps(tree, indent=2, ensure_ascii=False) + "\n")
 
 
 def _describe_loudness(done: dict[str, Any]) -> str:
@@ -319,7 +333,7 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
     chunks = report.written.chunks
     console.print(
         f"Reference {report.opened.prompt.seconds:.2f} s, new speech {report.written.seconds:.2f} s in {len(chunks)} "
-        f"chunk(s), {sampling.num_steps} steps, guidance {sampling.guidance_scale:g} (prompt {sampling.prompt_guidance:g}), "
+        f"chunk(s), {sampling.words(report.tts.identity)}, "
         f"{sampling.precision}, seed {sampling.seed}"
     )
     first = f"; first audio after {report.first_audio_seconds:.1f} s" if options.stream else ""
@@ -327,6 +341,8 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
     stages = ", ".join(f"{stage} {factor:.2f}" for stage, factor in factors)
     console.print(f"Real-time factor: {stages}{first}")
     console.print(_describe_loudness(report.written.loudness))
+    for warning in report.warnings:
+        console.print(f"[yellow]{escape(warning)}.[/]", highlight=False)
     for chunk in chunks:
         if not chunk.attempts:
             continue

@@ -11,11 +11,10 @@ from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.representation import load_representation
 from svae.models.tts.dit import DiT
-from svae.recipe import from_tree
 from svae.synthesis.adapter import open_speaking
 from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.synthesis.model import TTS
-from svae.synthesis.types import OWN, Sampling
+from svae.synthesis.types import OWN, STUDENT, Sampling
 from svae.text.phonemes import open_vocabulary
 from svae.text.unknown_words import guess
 
@@ -36,11 +35,15 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     folder = checkpoint.folder
     try:
         Sampling(
-            num_steps=config.get("num_steps"), prompt_guidance=config.get("prompt_guidance")
+            num_steps=config.get("num_steps"),
+            guidance_scale=config.get("guidance"),
+            prompt_guidance=config.get("prompt_guidance"),
         ).check()
         representation = load_representation(checkpoint, device)
         vocabulary = open_vocabulary(config["vocabulary"], guess=guess)
-        model = DiT(from_tree(DiTConfig, config["model"]), len(vocabulary), config["latent_dim"])
+        model = DiT(checkpoint.section(DiTConfig), len(vocabulary), config["latent_dim"])
+        if STUDENT in config:
+            Sampling().filled(config)
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None
     if config["latent_dim"] != representation.latent_dim:
@@ -56,7 +59,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         "max_seconds": config.get("max_seconds"),
         "duration_hash": config["files"].get(DURATION_FILE),
     }
-    for name in (*OWN, "description"):
+    for name in (*OWN, STUDENT, "description"):
         if config.get(name) is not None:
             identity[name] = config[name]
     identity |= opened.description

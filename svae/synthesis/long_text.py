@@ -9,7 +9,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from svae.judges.asr import Recognizer
 from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
+from svae.synthesis.haste import least_seconds
 from svae.synthesis.loudness import Leveller
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis
-from svae.text.phonemes import without_phones
+from svae.text.phonemes import as_heard
 from svae.text.sentences import Sentence
 
 CROSSFADE_SECONDS = 0.03
@@ -121,11 +122,13 @@ class ChunkReport:
     """Seconds of silence before it, which the text asks for."""
     pause_after: float = 0.0
     """Seconds of silence after it, which the text asks for."""
+    least_seconds: float = 0.0
+    """What its phones need at least, where they got less: words may be lost."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields; `attempts` and pauses only where there are some."""
+        """Return the fields; `attempts`, pauses and `least_seconds` only where there are some."""
         tree = asdict(self)
-        for name in ("attempts", "pause_before", "pause_after"):
+        for name in ("attempts", "pause_before", "pause_after", "least_seconds"):
             if not tree[name]:
                 del tree[name]
         return tree
@@ -153,7 +156,7 @@ class Verifier:
     def judge(self, speech: Synthesis) -> Attempt:
         """Return what is heard in some speech and how far it is from its text."""
         heard = self.recognizer.transcribe([speech.waveform[0, 0]], speech.sample_rate)[0]
-        written = without_phones(speech.text)
+        written = as_heard(speech.text, heard)
         # A text without words, "…" for example, cannot be misunderstood.
         has_words = bool(normalize_for_wer(written))
         wer = word_errors(written, heard).rate if has_words else 0.0
@@ -284,6 +287,7 @@ def speak_chunk(
             if attempts[-1].wer < best.wer:
                 best = attempts[-1]
                 speech = other
+    least = least_seconds(text)
     report = ChunkReport(
         speech.text,
         speech.sampling.seed,
@@ -292,6 +296,7 @@ def speak_chunk(
         tuple(attempts),
         text.pause_before,
         text.pause_after,
+        least if speech.generated_seconds < least else 0.0,
     )
     return SpokenChunk(speech.waveform.reshape(-1), report)
 
@@ -363,7 +368,7 @@ class WrittenSpeech:
     first_audio_at: float
     """When the first piece was written, by `time.perf_counter`."""
     chunks: list[ChunkReport]
-    loudness: dict[str, Any]
+    loudness: dict[str, Any] = field(default_factory=dict)
     """What was done about it: see `Leveller.to_json`."""
 
 

@@ -34,6 +34,8 @@ MAX_PROMPT_SECONDS = 30.0
 """Shorter and longer references are refused; see also `TTS.prompt_limit`."""
 PROMPT_RMS = 0.1
 """Quieter references are raised to this level, and the result lowered again (F5-TTS)."""
+QUIET_RMS = 0.01
+"""Recordings below this are raised to `PROMPT_RMS` for recogniser and aligner, which hear in 16 bits."""
 SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
 
@@ -132,7 +134,7 @@ class TTS:
         The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
         """
         sampling = self.resolve(sampling)
-        assert sampling.num_steps is not None
+        assert sampling.num_steps is not None and sampling.guidance_scale is not None
         texts = [self._clean(text, "text") for text in texts]
         totals: list[int] = []
         tokens: list[Tensor] = []
@@ -218,7 +220,7 @@ class TTS:
             return None, None
         try:
             heard = resample(
-                waveform.reshape(1, -1).cpu(), self.sample_rate, phone_aligner.SAMPLE_RATE
+                audible(waveform.reshape(1, -1).cpu()), self.sample_rate, phone_aligner.SAMPLE_RATE
             )
             return aligner().align(heard[0], text), None
         except phone_aligner.AlignmentError as error:
@@ -300,6 +302,12 @@ class TTS:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         timings[stage] = time.perf_counter() - start
+
+
+def audible(waveform: Tensor) -> Tensor:
+    """Return a recording, raised where it is so quiet that 16 bits would tell little of it."""
+    rms = float(waveform.square().mean().sqrt())
+    return waveform * (PROMPT_RMS / rms) if 0.0 < rms < QUIET_RMS else waveform
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from svae.audio import SPEECH_RATE, load_audio, resample
 from svae.errors import DataError
 from svae.judges.asr import load_asr
 from svae.synthesis.clean import clean
-from svae.synthesis.model import PROMPT_RMS, TTS, aligner
+from svae.synthesis.model import TTS, aligner, audible
 from svae.synthesis.trim import (
     FRAME_SECONDS,
     Cut,
@@ -41,8 +41,6 @@ EDGE_DB = 15.0
 """A recording that is within this of its speech at an end was cut off there."""
 NOISE_DB = 12.0
 """A recording whose quiet parts are within this of its loud ones is noisy."""
-QUIET_RMS = 0.01
-"""Recordings below this are raised to `PROMPT_RMS` for recogniser and aligner, which hear in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -163,17 +161,11 @@ def find_reference_cut(
 def _describe_cut(cut: Cut) -> str:
     where = {
         "pause": "in a pause",
-        "quietest place": "at its quietest place, since there is no pause,",
-        "between words": "between two words, since there is no pause,",
+        "quietest place": "at its quietest place, since there is no pause",
+        "between words": "between two words, since there is no pause",
     }[cut.place]
     text = "" if cut.text is None else f" Its text is cut with it: {cut.text}"
-    return f"Reference cut {where} {cut.seconds:.1f} of {cut.of_seconds:.1f} s are used.{text}"
-
-
-def audible(waveform: Tensor) -> Tensor:
-    """Return a recording, raised where it is so quiet that 16 bits would tell little of it."""
-    rms = float(waveform.square().mean().sqrt())
-    return waveform * (PROMPT_RMS / rms) if 0.0 < rms < QUIET_RMS else waveform
+    return f"Reference cut {where}: {cut.seconds:.1f} of {cut.of_seconds:.1f} s are used.{text}"
 
 
 def recording_warnings(

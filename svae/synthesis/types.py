@@ -17,8 +17,12 @@ DurationChoice = Literal["auto", "bytes", "predictor"]
 """What decides durations. `auto`: the checkpoint's predictor where it has one, else the byte rule."""
 DEFAULT_STEPS = 32
 """Solver steps of a model that does not name its own."""
-OWN = ("num_steps", "prompt_guidance")
+DEFAULT_GUIDANCE = 2.0
+"""Guidance of a model that has none inside."""
+OWN = ("num_steps", "guidance", "prompt_guidance")
 """Fields of `Sampling` for which a model may have a default of its own."""
+STUDENT = "student"
+"""What a checkpoint of `svae distill` says of itself: `steps` that it can take, `guidance`, `prompt_guidance` inside it, …"""
 WEIGHTS = ("hash", "vae_hash", "duration_hash")
 """What in `TTS.identity` tells one model's speech from another's."""
 
@@ -50,11 +54,12 @@ class Sampling:
     """How speech is generated from a text and a prompt."""
 
     seed: int = 0
-    """With the text it decides the noise; on the CPU the same arguments give the same samples."""
+    """With the text it decides the noise; on the CPU the same arguments and number of threads give the same samples."""
     num_steps: int | None = None
     """Solver steps; None: the model's own number, which `TTS.resolve` fills in."""
-    guidance_scale: float = 2.0
-    """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in one pass a step instead of two or three."""
+    guidance_scale: float | None = None
+    """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in one pass a step instead of two or three. None: the model's own,
+    else 2; 0 for a student, which has it inside; `TTS.resolve` fills it in."""
     prompt_guidance: float | None = None
     """h in v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text); v_text is without the prompt. Less than g: more of the
     text and less of the prompt's voice. None: the model's own where that is less than g, else g; `TTS.resolve` fills it in."""
@@ -85,24 +90,64 @@ class Sampling:
         }
 
     def filled(self, own: Mapping[str, Any]) -> Sampling:
-        """Return the settings with a model's own numbers (`OWN`) where none are given. Raises as `check`."""
+        """Return the settings with a model's own numbers (`OWN`, `STUDENT`) where none are given.
+
+        Raises:
+            ConfigError: as `check`; or a student is asked for what it has not learned.
+        """
         self.check()
         num_steps = self.num_steps
         if num_steps is None:
             num_steps = own.get("num_steps", DEFAULT_STEPS)
+        student = own.get(STUDENT)
+        if student is not None:
+            self._check_student(student)
+            return replace(self, num_steps=num_steps, guidance_scale=0.0, prompt_guidance=0.0)
+        guidance = self.guidance_scale
+        if guidance is None:
+            guidance = own.get("guidance", DEFAULT_GUIDANCE)
         prompt_guidance = self.prompt_guidance
         if prompt_guidance is None:
             # A user who asks for little or no guidance does not get more of it from the model.
-            prompt_guidance = min(
-                self.guidance_scale, own.get("prompt_guidance", self.guidance_scale)
+            prompt_guidance = min(guidance, own.get("prompt_guidance", guidance))
+        return replace(
+            self, num_steps=num_steps, guidance_scale=guidance, prompt_guidance=prompt_guidance
+        )
+
+    def _check_student(self, student: Mapping[str, Any]) -> None:
+        """Raise ConfigError where a student is asked for what it has not learned, all at once."""
+        steps = student["steps"]
+        problems = []
+        if self.num_steps is not None and self.num_steps not in steps:
+            problems.append(
+                f"--steps {self.num_steps}: this student takes {' or '.join(map(str, steps))} steps; others need "
+                "`svae distill … --set distill.steps=[…]`"
             )
-        return replace(self, num_steps=num_steps, prompt_guidance=prompt_guidance)
+        if self.guidance_scale or self.prompt_guidance:
+            problems.append(
+                f"--guidance, --prompt-guidance: guidance is inside this student ({_inside(student)}), which can take no more; "
+                "leave them out"
+            )
+        if self.solver != "euler" or self.sway != -1.0:
+            problems.append("--solver, --sway: a student knows its own steps alone; leave them out")
+        if problems:
+            raise ConfigError("\n".join(problems))
+
+    def words(self, own: Mapping[str, Any]) -> str:
+        """Return how a model samples with these settings: `16 steps, guidance 2 (prompt 0.3)`. Raises as `filled`."""
+        filled = self.filled(own)
+        student = own.get(STUDENT)
+        if student is not None:
+            return f"{filled.num_steps} steps, guidance inside ({_inside(student)})"
+        return f"{filled.num_steps} steps, guidance {filled.guidance_scale:g} (prompt {filled.prompt_guidance:g})"
 
     def check(self) -> None:
         """Raise ConfigError where a number is out of range."""
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"steps: must be at least 1, got {self.num_steps}")
-        if not math.isfinite(self.guidance_scale) or self.guidance_scale < 0:
+        if self.guidance_scale is not None and not (
+            math.isfinite(self.guidance_scale) and self.guidance_scale >= 0
+        ):
             raise ConfigError(
                 f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}"
             )
@@ -121,6 +166,11 @@ class Sampling:
             raise ConfigError(
                 f"duration {self.duration_seconds:g} s and speed {self.speed:g}: a duration is a speed; give one of the two"
             )
+
+
+def _inside(student: Mapping[str, Any]) -> str:
+    """Return the guidance that a student has learned, in words."""
+    return f"{student['guidance']:g}, prompt {student['prompt_guidance']:g}"
 
 
 @dataclass(frozen=True)

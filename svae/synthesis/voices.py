@@ -22,7 +22,7 @@ from svae.errors import ConfigError, DataError
 from svae.runtime.distributed import select_device
 from svae.runtime.files import atomic_path, writable_folder
 from svae.synthesis.load import load_tts
-from svae.synthesis.model import TTS
+from svae.synthesis.model import TTS, audible
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Prompt
 
@@ -30,6 +30,8 @@ OWN_VOICE = "the model's own"
 """What reports call the voice that comes with a model."""
 VOICE_SCALE = 32767
 """What 1.0 is in the recording of a saved voice."""
+_KEPT = ("reference_seconds", "reference_removed", "reference_cut", "reference_warnings")
+"""What a saved voice remembers of how its recording was opened."""
 
 
 def voices_folder() -> Path:
@@ -50,6 +52,28 @@ def voice_path(name: str) -> Path:
 def saved_voices() -> list[str]:
     """Return the names of all saved voices."""
     return sorted(path.stem for path in voices_folder().glob("*.safetensors"))
+
+
+def delete_voice(name: str) -> Path:
+    """Delete a saved voice and return the file that it was. Raises ConfigError where there is none of that name."""
+    path = _saved_path(name, "voice")
+    try:
+        path.unlink()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be deleted ({error.strerror})") from None
+    return path
+
+
+def _saved_path(name: str, option: str) -> Path:
+    """Return the file of a saved voice. Raises ConfigError where there is none of that name."""
+    path = voice_path(name)
+    if not path.is_file():
+        known = ", ".join(saved_voices()) or "none yet"
+        raise ConfigError(
+            f"{option} {name}: no such voice in {path.parent} (there: {known}). "
+            f"`svae voice save {name} --ref a.wav --model DIR` makes one."
+        )
+    return path
 
 
 def keep_voice(
@@ -94,8 +118,9 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
 
 def write_voice(path: Path, opened: OpenedPrompt, tts: TTS) -> None:
     """Write an opened prompt to a file that `read_voice` reads."""
+    recording = audible(opened.waveform)
     tensors = {
-        "waveform": pcm16(opened.waveform, full_scale=VOICE_SCALE),
+        "waveform": pcm16(recording, full_scale=VOICE_SCALE),
         "mean": tts.representation.denormalize(opened.prompt.latents).float().cpu().contiguous(),
     }
     metadata = {
@@ -106,6 +131,8 @@ def write_voice(path: Path, opened: OpenedPrompt, tts: TTS) -> None:
         "vae_hash": tts.identity["vae_hash"],
         "reference": opened.description["reference"],
         "words": json.dumps(opened.prompt.words),
+        "raised": repr(float(recording.abs().max() / opened.waveform.abs().max().clamp_min(1e-9))),
+        "opened": json.dumps({name: opened.description.get(name) for name in _KEPT}),
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
@@ -118,14 +145,7 @@ def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:
         ConfigError: there is no such voice.
         DataError: the file is damaged.
     """
-    path = voice_path(name)
-    if not path.is_file():
-        known = ", ".join(saved_voices()) or "none yet"
-        raise ConfigError(
-            f"--voice {name}: no such voice in {path.parent} (there: {known}). "
-            f"Save it with `svae voice save {name} --ref a.wav --model DIR`."
-        )
-    return read_voice(path, name, tts, console)
+    return read_voice(_saved_path(name, "--voice"), name, tts, console)
 
 
 def own_voice(tts: TTS, console: Console) -> OpenedPrompt:
@@ -155,14 +175,17 @@ def read_voice(path: Path, name: str, tts: TTS, console: Console) -> OpenedPromp
             waveform, mean = file.get_tensor("waveform"), file.get_tensor("mean")
         text, gain, rate = metadata["text"], float(metadata["gain"]), int(metadata["sample_rate"])
         words = json.loads(metadata.get("words", "null"))
+        raised = float(metadata.get("raised", "1"))  # files from before 2026-11-28 have none
+        kept = json.loads(metadata.get("opened", "{}"))
         same_vae = metadata["vae_hash"] == tts.identity.get("vae_hash")
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: damaged voice file ({error}); save the voice again") from None
     started = time.perf_counter()
-    waveform = resample(waveform.float() / VOICE_SCALE, rate, tts.sample_rate)
+    waveform = resample(waveform.float() / (VOICE_SCALE * raised), rate, tts.sample_rate)
     description = {
         "voice": name,
         "reference": metadata.get("reference"),
+        **{name: kept.get(name) for name in _KEPT},
         "prompt_text_from": "voice",
         "asr": None,
     }

@@ -7,6 +7,7 @@ and operators with a relation in it. What is returned still has its numbers in d
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from svae.text.markup import CODE, FORMULA, MARK_END
 from svae.text.numbers_en import quantity
@@ -117,11 +118,8 @@ def read_formula(formula: str) -> str:
     text = re.sub(r"\\([A-Za-z]+)", lambda m: f" {_COMMANDS.get(m[1], m[1])} ", text)
     bound = r"(?:⟨([^⟨⟩]*)⟩|(\w))"
     for sign, name in (("∑", "the sum"), ("∏", "the product"), ("∫", "the integral")):
-        text = re.sub(
-            rf"{sign}\s*(?:_{bound})?\s*(?:\^{bound})?",
-            lambda m, name=name: f" {name} {_limits(m)}of ",
-            text,
-        )
+        limits = rf"{sign}\s*(?:_{bound})?\s*(?:\^{bound})?"
+        text = re.sub(limits, partial(_with_limits, name), text)
     text = re.sub(r"\(([^()]*=[^()]*)\)", r"（\1）", text)  # a remark: its brackets stay
     text = re.sub(r"\|\s*([^|=]{1,12}?)\s*\|", r" the absolute value of \1 ", text)
     text = re.sub(r"\bP\s?\(([^()|]+)\|([^()|]+)\)", r"P of \1 given \2", text)
@@ -147,11 +145,11 @@ def read_formula(formula: str) -> str:
     return " ".join(text.split()).replace("( ", "(").replace(" )", ")")
 
 
-def _limits(match: re.Match[str]) -> str:
+def _with_limits(name: str, match: re.Match[str]) -> str:
     low, high = match[1] or match[2], match[3] or match[4]
     if low and high:
-        return f"from {low} to {high} "
-    return f"over {low} " if low else ""
+        return f" {name} from {low} to {high} of "
+    return f" {name} over {low} of " if low else f" {name} of "
 
 
 def _power(match: re.Match[str]) -> str:

@@ -12,6 +12,7 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from difflib import SequenceMatcher
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -179,6 +180,13 @@ class PhonemeVocabulary(Vocabulary):
         """Return one id per symbol; see `read`."""
         return self.ids(self.read(text))
 
+    def fits(self, text: str, frames: int) -> bool:
+        """Return whether so many frames have room for a text; one that no rule reads is refused where it is read."""
+        # Words have about as many phones as letters, initialisms up to seven a letter; few texts are near the limit.
+        if 2 * len(text) + 6 * sum(map(str.isupper, text)) <= frames:
+            return True
+        return bool(self.unknown(text)) or len(self.read(text)) <= frames
+
     def ids(self, symbols: Sequence[str]) -> list[int]:
         """Return the id of each symbol."""
         return [self._ids[symbol] for symbol in symbols]
@@ -213,6 +221,10 @@ class FramePhonemes(PhonemeVocabulary):
 
     Source: Voicebox (arXiv 2306.15687) learns on frame-level phones; the model need not find the alignment itself.
     """
+
+    def fits(self, text: str, frames: int) -> bool:
+        """Return True: whatever is said, there is one symbol a frame."""
+        return True
 
     def timeline(
         self, text: str, words: Sequence[Sequence[float]] | None = None
@@ -301,6 +313,37 @@ def without_phones(text: str) -> str:
     if PHONES_IN_BRACES.search(text) is None:
         return text
     return " ".join(PHONES_IN_BRACES.sub("", text).split())
+
+
+def as_heard(text: str, heard: str) -> str:
+    """Return a text to compare with what was heard: each pronunciation in braces as the words that sound like it.
+
+    These are words that were heard, if any sound so (`{B EY S}`: bass or base); else the word that the pronunciation
+    belongs to, or one that the dictionary says in this way; else the phones themselves, which match nothing.
+    """
+    words = re.findall(r"[a-z']+", heard.lower())
+
+    def say(match: re.Match[str]) -> str:
+        phones = [phone.rstrip("012") for phone in match[2].strip("{} ").split()]
+        candidates = [words[i : i + n] for n in (1, 2, 3) for i in range(len(words) - n + 1)]
+        best = min(candidates, key=lambda found: _difference(found, phones), default=[])
+        if _difference(best, phones) <= 2 * (len(phones) // 4):  # a phone in four may be another
+            return " ".join(best)
+        if match[1]:
+            return match[1]
+        known = dictionary()
+        return next((w for w, said in known.items() if said == (*phones,)), "".join(phones))
+
+    return re.sub(rf"([A-Za-z'-]+)?({PHONES_IN_BRACES.pattern})", say, text)
+
+
+def _difference(words: Sequence[str], phones: Sequence[str]) -> float:
+    """Return how many phones words have and lack in comparison: 2 where one phone is another."""
+    said = [phone for word in words for phone in pronounce(word) or ()]
+    if not said:
+        return float("inf")
+    blocks = SequenceMatcher(None, said, list(phones), autojunk=False).get_matching_blocks()
+    return len(said) + len(phones) - 2 * sum(block.size for block in blocks)
 
 
 def _without_accents(text: str) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from svae.errors import ConfigError
 from svae.text.code_en import read_code_and_formulas
 from svae.text.markup import without_marks
+from svae.text.numbers_en import digits
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
 from svae.text.readings_en import letters
 from svae.text.rules_en import LEFT_OVER, RULES
@@ -28,6 +30,11 @@ _FIRST_STAND_IN = 0xF0000
 """From here on private characters stand for what no rule may touch."""
 _STRETCH = re.compile(r"(?:\S+\s*){1,40}|\s+")
 """What the grammar is given at a time: its time grows with the square of the length."""
+_LONGEST = 2000
+"""Characters that are read at a time."""
+_SENTENCE_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[A-Z][a-z])")
+_LONG_NUMBER = re.compile(r"(?<![\w.,])\d{31,}(?![\w.,]\d)")
+"""No one says these otherwise than digit by digit."""
 _DASH = re.compile(r"\s*[—―]+\s*(?=\S)|(?<=[A-Za-z,.!?])\s+–\s+(?=\S)")
 
 
@@ -73,6 +80,25 @@ def spoken_form(text: str, language: str | None) -> str:
 
 
 def _english(text: str) -> str:
+    """Read a text stretch by stretch, as the time of some patterns grows with the square of the length."""
+    return normalize_text(" ".join(map(_english_stretch, _stretches(text))))
+
+
+def _stretches(text: str) -> Iterator[str]:
+    """Yield a text in pieces of at most `_LONGEST` characters, between sentences where possible, else between words."""
+    text = _LONG_NUMBER.sub(lambda m: f" {digits(m[0])} ", text)
+    start = 0
+    while len(text) - start > _LONGEST:
+        window = text[start : start + _LONGEST]
+        ends = [match.end() for match in _SENTENCE_END.finditer(window)]
+        end = ends[-1] if ends else window.rfind(" ") + 1
+        end = end or max(window.rfind(sign) for sign in ",;:-/.") + 1 or _LONGEST
+        yield text[start : start + end]
+        start += end
+    yield text[start:]
+
+
+def _english_stretch(text: str) -> str:
     text = read_code_and_formulas(text)
     plain = normalize_text(_DASH.sub(", ", re.sub(r"(?<=\d)[—―](?=\d)", "-", text)))
     for rule in RULES:

@@ -105,6 +105,10 @@ class Vocabulary:
             )
         return [self._ids[char] for char in text]
 
+    def fits(self, text: str, frames: int) -> bool:
+        """Return whether so many frames have room for a text, one symbol a frame; what is beyond them no model reads."""
+        return len(self.fit(text)) <= frames
+
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`; negative ids (padding) are left out."""
         return "".join(self.symbols[i] for i in ids if i >= 0)

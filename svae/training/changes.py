@@ -11,7 +11,7 @@ from svae.errors import ConfigError
 
 MAY_CHANGE = (
     *("trainer.", "loader.", "optimizer.", "ema.", "data."),
-    *("vae", "vocoder", "init", "teacher.cache"),
+    *("vae", "vocoder", "init", "teacher.cache", "distill.teacher"),
     *("batch_size", "batch_frames", "min_seconds", "max_seconds", "spelled_words"),
     *("validation_crops", "validation_utterances", "statistics_utterances", "patience"),
     *("loss.mel", "loss.feature_matching", "loss.adversarial", "loss.kl"),
@@ -27,6 +27,7 @@ WHY_NOT = {
     "freeze_encoder": "the optimizer's state belongs to the parameters that are trained",
     "tokens": "the text embedding has a row for each of these symbols",
     "representation": "the network generates this and nothing else",
+    "distill.": "the student has learned other steps than these",
     "judges.": "scores of different judges do not compare, and the best point is chosen by them",
     "flow.posterior": "it decides which latents are learned",
     "": "it decides which weights there are or what they mean",

@@ -29,6 +29,7 @@ from svae.runtime.files import check_unlocked, check_writable
 from svae.training.changes import changes_since, describe
 from svae.training.loop import TrainOptions, check_same_data, find_resume, stored_recipe
 from svae.training.tts import utterances
+from svae.training.tts.distill import open_teacher, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, spoken_items
 from svae.training.tts.memory import GIB, estimate_bytes
 from svae.training.tts.representation import (
@@ -37,7 +38,7 @@ from svae.training.tts.representation import (
     find_representation,
     kept_vae,
 )
-from svae.training.tts.train import check_vocabulary
+from svae.training.tts.train import check_vocabulary, spelled
 from svae.training.vae import crops
 from svae.training.vae.train import describe_teacher
 from svae.training.warm_start import choose_vocabulary, open_start, open_vae_start
@@ -69,7 +70,7 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
     check_writable(options.out, option="--out")
     check_unlocked(options.out)
     console.print(recipe.dump(config), highlight=False, markup=False, end="")
-    with open_world(options.device) as world:
+    with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
         console.print(f"\nDevice: {describe_device(world.device)}; {world.world_size} process(es)")
         if isinstance(config, VAETrainConfig):
             outlook = _outlook_vae(config, checkpoint, world, console)
@@ -150,7 +151,7 @@ def _outlook_vae(
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
     rate = config.vae.sample_rate
-    count = config.batch_size // world.world_size
+    count = math.ceil(config.batch_size / world.world_size)
     samples = crops.segment_samples(config)
     batch = (
         f"{count} crops of {samples / rate:g} s ({samples} samples, {samples // config.vae.hop_length} latent frames), "
@@ -174,6 +175,7 @@ def _outlook_tts(
     start = open_start(config) if checkpoint is None else None
     if start is not None:
         start.model_state()
+    teacher = open_teacher(config, checkpoint)
     kept = None if checkpoint is None else kept_vae(out, checkpoint)
     representation = find_representation(config, index, start, kept)
     if representation.checkpoint is not None:
@@ -185,6 +187,12 @@ def _outlook_tts(
     vocabulary = choose_vocabulary(index, config, checkpoint or start)
     if checkpoint is not None:
         check_vocabulary(checkpoint, vocabulary, index)
+    passes = 1
+    if teacher is not None:
+        assert config.distill is not None
+        passes = max(config.distill.steps)
+        words = teacher_sampling(config, teacher).words(teacher.config)
+        console.print(f"Teacher: {teacher.folder} ({teacher.hash[:12]}…), {words}", soft_wrap=True)
     if config.trainer.synthesize_every and world.is_main:
         root = utterances.waveform_root(config, index)
         spoken_items(root, vocabulary, config.trainer.synthesize_utterances)
@@ -199,7 +207,7 @@ def _outlook_tts(
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
-    utterances.report_left_out(console, index, limits, timings)
+    utterances.report_left_out(console, index, limits, timings, spelled(vocabulary, config))
     longest = max((sample.duration_seconds for sample in index.train), default=0.0)
     longest = min(config.max_seconds, longest)
     frames = math.ceil(longest * index.sample_rate / hop)
@@ -209,7 +217,7 @@ def _outlook_tts(
         config.dit,
         parameters=sum(parameter.numel() for parameter in dit.parameters()),
         latent_dim=latent_dim,
-        frames=count * frames,
+        frames=count * frames * passes,
         bf16=config.trainer.precision == "bf16",
     )
     batch = (

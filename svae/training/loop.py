@@ -51,6 +51,8 @@ from svae.training.optim import ExponentialMovingAverage, take_settings
 TrainConfig = VAETrainConfig | TTSTrainConfig
 Config_co = TypeVar("Config_co", bound=TrainConfig, covariant=True)
 Batch = TypeVar("Batch")
+STALE_SECONDS = 60.0
+"""Until then all nodes should see what one of them wrote: network disks remember folders for some seconds."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,16 @@ class Session:
         return {"world_size": self.world.world_size, "num_workers": workers}
 
     @contextmanager
-    def side_work(self, what: str) -> Iterator[None]:
+    def side_work(self, what: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
         """Turn a failure of what the training does not need into a note: listening to a model may not end its run.
 
-        Nothing inside may be a collective, as the other ranks would wait for it.
+        `but` are failures that the run shall end with. Nothing inside may be a collective, as the other ranks would wait for it.
         """
         try:
             yield
         except Exception as error:  # of any kind: judges, codecs and plots raise what they like
+            if isinstance(error, but):
+                raise
             reason = (str(error).splitlines() or [""])[0]
             self.console.print(
                 f"[yellow]Note: {what} failed, the training goes on: {escape(f'{type(error).__name__}: {reason}')}[/]"
@@ -137,7 +141,7 @@ def open_session(options: TrainOptions[TrainConfig], kind: Kind, world: World) -
     """
     console = Console(quiet=not world.is_main)
     # Before anything is written: what is refused must not be touched.
-    find_resume(options, kind)
+    agreed_resume(options, kind, world)
     run = options.out
     with ExitStack() as locks:
         if world.is_main:
@@ -146,7 +150,7 @@ def open_session(options: TrainOptions[TrainConfig], kind: Kind, world: World) -
             (run / "checkpoints").mkdir(exist_ok=True)
         barrier(world)
         # Once more, as the job that held the folder until now may have gone on.
-        checkpoint = find_resume(options, kind)
+        checkpoint = agreed_resume(options, kind, world)
         with _opened(options, checkpoint, world, console) as session:
             yield session
 
@@ -185,6 +189,45 @@ def _opened(
         yield Session(run, options.config, world, console, checkpoint, tracker, changes, history)
     finally:
         tracker.close()
+
+
+def agreed_resume(
+    options: TrainOptions[TrainConfig], kind: Kind, world: World
+) -> Checkpoint | None:
+    """Return what `find_resume` does, when all ranks see the same. All ranks must call it.
+
+    The disks of several nodes may show a folder as it was some seconds ago, which is waited for.
+
+    Raises:
+        ConfigError, CheckpointError: as `find_resume`; or ranks see different checkpoints, all of which are named.
+    """
+    deadline = time.monotonic() + STALE_SECONDS
+    while True:
+        failure: SvaeError | None = None
+        checkpoint = None
+        try:
+            checkpoint = find_resume(options, kind)
+            view = "no checkpoint"
+            if checkpoint is not None:
+                view = f"{checkpoint.folder.name} ({checkpoint.hash[:12]}…)"
+        except SvaeError as error:
+            failure, view = error, f"an error: {str(error).splitlines()[0]}"
+        views = gather_lists([view], world)
+        if len(set(views)) == 1:
+            if failure is not None:
+                raise failure
+            return checkpoint
+        if not any_rank(time.monotonic() < deadline, world):
+            break
+        time.sleep(1)
+    by_view = {view: [str(r) for r, seen in enumerate(views) if seen == view] for view in views}
+    lines = [f"  rank {', '.join(ranks)}: {view}" for view, ranks in by_view.items()]
+    raise CheckpointError(
+        f"{options.out}: the ranks see different checkpoints:\n"
+        + "\n".join(lines)
+        + "\nThe run folder must be on a disk that all nodes share. Else copy rank 0's run folder to the same path on the "
+        "other nodes, or pass --resume CHECKPOINT with one that all of them have."
+    )
 
 
 def find_resume(options: TrainOptions[TrainConfig], kind: Kind) -> Checkpoint | None:

@@ -12,15 +12,17 @@ from torch import Tensor, nn
 from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
 from svae.data.index import ShardIndex
-from svae.errors import CheckpointError, DataError
+from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.dit import DiT
 from svae.models.vae.vae import SpeechVAE
-from svae.recipe import from_tree, to_tree
+from svae.recipe import to_tree
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary, open_vocabulary
 from svae.text.vocabulary import Vocabulary
 
 EMBEDDING = "text_tower.embedding.weight"
-MAY_DIFFER = frozenset({"dropout", "text_length_leak", "initial_gain", "initial_logvar"})
+MAY_DIFFER = frozenset(
+    {"dropout", "text_length_leak", "initial_gain", "initial_logvar", "interval"}
+)
 """Options that a network can be trained on with another value of."""
 PHONEMES = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
 """The vocabularies that are the same for all data, by the recipe's field `tokens`; the other value is `characters`."""
@@ -30,15 +32,26 @@ PHONEMES = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
 
 
 def open_start(config: TTSTrainConfig) -> Checkpoint | None:
-    """Return the checkpoint that `init` names, or None.
+    """Return the checkpoint that `init` names, or the teacher that a student starts from, or None.
 
     Raises:
-        CheckpointError: it is unusable, or of a network with other sizes.
+        ConfigError: a student without a teacher.
+        CheckpointError: it is unusable, of a network with other sizes, or a teacher that is a student.
     """
-    if config.init is None:
+    path, option = config.init, "--init"
+    if config.distill is not None:
+        path, option = config.distill.teacher, "teacher"
+        if path is None:
+            raise ConfigError("distill.teacher: not set; a student is made by `svae distill RUN`")
+    if path is None:
         return None
-    start = open_checkpoint(Path(config.init), kind="tts")
-    _check_sizes(start, "dit", DiTConfig, to_tree(config.dit))
+    start = open_checkpoint(path, kind="tts")
+    if "student" in start.config:
+        raise CheckpointError(
+            f"{option} {start.folder}: is a student of `svae distill`, whose steps are not a velocity to learn from or to "
+            "go on with. Pass the run that it learned from."
+        )
+    _check_sizes(start, "dit", DiTConfig, to_tree(config.dit), option=option)
     return start
 
 
@@ -59,7 +72,7 @@ def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
 
 def structure(checkpoint: Checkpoint, kind: type) -> dict[str, Any]:
     """Return a checkpoint's structure, options that were added since it was written at their defaults."""
-    return to_tree(from_tree(kind, checkpoint.config["model"]))
+    return to_tree(checkpoint.section(kind))
 
 
 def _check_sizes(
@@ -69,6 +82,7 @@ def _check_sizes(
     ours: dict[str, Any],
     *,
     free: set[str] | None = None,
+    option: str = "--init",
 ) -> None:
     theirs = structure(start, kind)
     compared = (theirs.keys() | ours.keys()) - MAY_DIFFER - (free or set())
@@ -82,7 +96,7 @@ def _check_sizes(
             f"--set {section}.{key}={theirs[key]}" for key in differing if key in theirs
         )
         raise CheckpointError(
-            f"--init {start.folder}: a network of other sizes:\n{lines}\nPass {options}"
+            f"{option} {start.folder}: a network of other sizes:\n{lines}\nPass {options}"
         )
 
 
@@ -151,21 +165,33 @@ def choose_vocabulary(
     if start is None:
         return own
     known = open_vocabulary(start.config["vocabulary"])
-    tokens = next((name for name, kind in PHONEMES.items() if type(known) is kind), "characters")
+    tokens = tokens_of(known)
     if tokens != config.tokens:
         raise CheckpointError(
             f"--init {start.folder}: it reads {tokens}. Pass --set tokens={tokens}"
         )
     if tokens in PHONEMES:
         return own
+    if config.distill is not None:
+        if unread := known.unknown("".join(characters)):
+            raise DataError(
+                f"{index.root}: the teacher cannot read {', '.join(map(repr, unread[:20]))}; distil it on texts that it can"
+            )
+        return known
     return Vocabulary([*known.symbols, *(symbol for symbol in own.symbols if symbol not in known)])
+
+
+def tokens_of(vocabulary: Vocabulary) -> str:
+    """Return the recipe's word for what a vocabulary makes of a text."""
+    kinds = PHONEMES.items()
+    return next((name for name, kind in kinds if type(vocabulary) is kind), "characters")
 
 
 @torch.no_grad()
 def take_weights(
     model: DiT, start: Checkpoint, cfg: DiTConfig, vocabulary: Vocabulary, console: Console
 ) -> None:
-    """Copy a start's averaged weights into a model; symbols that it did not know keep their initial embedding.
+    """Copy a start's averaged weights into a model; what it did not know (symbols, where a step ends) keeps its initial weights.
 
     Raises:
         CheckpointError: damage, or a tensor of another shape.
@@ -186,7 +212,10 @@ def take_weights(
             embedding[row] = stored[rows[symbol]]
         else:
             new.append(symbol)
-    load_strict(model, weights | {EMBEDDING: embedding}, start.folder)
+    own = {
+        name: weight for name, weight in model.state_dict().items() if name.startswith("interval.")
+    }
+    load_strict(model, own | weights | {EMBEDDING: embedding}, start.folder)
     console.print(
         f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…)", highlight=False
     )

@@ -27,7 +27,7 @@ def test_the_report_names_what_is_there_and_what_is_missing(capsys, monkeypatch)
     monkeypatch.setattr(
         doctor, "numerics", lambda device: [doctor.Deviation("cpu", "fp32", 1e-6, 1e-6)]
     )
-    assert doctor.doctor("cpu")
+    doctor.doctor("cpu")
     printed = capsys.readouterr().out
     for expected in (
         "--asr pocketsphinx",

@@ -17,9 +17,11 @@ from svae.data.order import (
     position_of,
     utterance_batches,
 )
-from svae.data.select import check_slots, select_utterances, unfit_utterances
+from svae.data.select import check_slots, select_utterances
 from svae.errors import DataError
 from svae.frames import num_frames
+from svae.text.phonemes import FramePhonemes, PhonemeVocabulary
+from svae.text.vocabulary import Vocabulary
 
 RANKS, WORKERS = 2, 3
 SLOTS = RANKS * WORKERS
@@ -212,9 +214,43 @@ def test_utterances_that_fit_no_batch_are_counted_by_reason():
         "shorter than 0.3 s": 1,
         "without text": 1,
     }
-    assert unfit_utterances(make_index(samples, ("long",)), **limits) == {
+    kept = make_index(samples, ("long",)).train
+    assert select_utterances(kept, **limits)[1] == {
         key: count for key, count in reasons.items() if key != "longer than 30 s"
     }
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "fitting", "beyond"),
+    [
+        (Vocabulary.from_characters("ab "), "ab " * 26 + "ab", "ab " * 26 + "abb"),
+        (Vocabulary.from_characters("AB "), "ab " * 26 + "ab", "ab " * 26 + "abb"),
+        (PhonemeVocabulary(), "be " * 26 + "be", "be " * 27 + "a"),
+        (PhonemeVocabulary(), "WWW " * 3, "WWW " * 4),
+        (PhonemeVocabulary(spelled=1.0), "thought " * 10, "thought " * 11),
+        (PhonemeVocabulary(), "{B IY} " * 26 + "{B IY}", "{B IY} " * 28),
+    ],
+)  # fmt: skip
+def test_utterances_with_more_text_than_frames_are_left_out_and_counted(
+    vocabulary, fitting, beyond
+):
+    frames = 80
+    assert len(vocabulary.encode(vocabulary.fit(fitting))) <= frames
+    assert len(vocabulary.encode(vocabulary.fit(beyond))) > frames
+    texts = [beyond, fitting, "a"]
+    samples = [
+        Sample(str(i), 0, 2.0, 400 * frames, "a", "en", text, {}, {})
+        for i, text in enumerate(texts)
+    ]
+    limits = {"batch_frames": 700, "hop_length": 400, "min_seconds": 0.3, "max_seconds": 30}
+    usable, reasons = select_utterances(samples, **limits, vocabulary=vocabulary)
+    assert [sample.text for sample in usable] == texts[1:]
+    assert reasons == {"with more text than frames": 1}
+
+
+def test_one_symbol_a_frame_always_fits_and_unknown_characters_are_refused_where_they_are_read():
+    assert FramePhonemes().fits("thought " * 100, 1)
+    assert PhonemeVocabulary().fits("я" * 100, 1)
 
 
 def test_too_few_shards_is_an_error_that_says_how_many_are_needed():

@@ -18,7 +18,7 @@ from svae.data.index import read_index
 from svae.data.loaders import validation_crops
 from svae.errors import ConfigError, DataError
 from svae.models.teacher import load_teacher
-from svae.precompute.teacher_features import CacheOptions, cache_teacher
+from svae.precompute.teacher_features import cache_teacher
 from svae.training.loop import TrainOptions
 from svae.training.vae.losses import alignment_loss
 from svae.training.vae.train import train_vae
@@ -49,10 +49,8 @@ def speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def features(speech: Path) -> Path:
-    options = CacheOptions(
-        speech, speech.parent / "features", TEACHER, dtype="float32", workers=1, device="cpu"
-    )
-    return cache_teacher(options)
+    out = speech.parent / "features"
+    return cache_teacher(speech, out, TEACHER, dtype="float32", workers=1, device="cpu")
 
 
 def test_the_features_of_a_whole_utterance_are_the_teachers_own(speech, features):
@@ -125,9 +123,9 @@ def test_features_of_other_data_or_another_teacher_are_refused(speech, features,
     with pytest.raises(ConfigError, match="features of other waveforms"):
         open_cache(features, other, model="embedded", layer=3)
     with pytest.raises(DataError, match=r"made otherwise \(dtype differ\)"):
-        cache_teacher(CacheOptions(speech, features, TEACHER, device="cpu"))
+        cache_teacher(speech, features, TEACHER, device="cpu")
     with pytest.raises(DataError, match="needs waveform shards from `svae prepare`"):
-        cache_teacher(CacheOptions(features, tmp_path / "out", TEACHER, device="cpu"))
+        cache_teacher(features, tmp_path / "out", TEACHER, device="cpu")
     cache = open_cache(features, index, model="embedded", layer=3)
     with pytest.raises(DataError, match="no teacher features of utterance 'nobody'"):
         cache.read("nobody", 0, 3, 400)

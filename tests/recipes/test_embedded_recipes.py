@@ -21,7 +21,6 @@ import people  # noqa: E402
 import recording  # noqa: E402
 import score  # noqa: E402
 import teacher_data  # noqa: E402
-import train_speaker  # noqa: E402
 import voices  # noqa: E402
 
 RATE = 16000
@@ -75,25 +74,6 @@ def test_a_share_has_an_interval_even_where_all_hit():
     assert half["interval"] == pytest.approx([0.4038, 0.5962], abs=1e-4)
 
 
-def test_equal_error_rate_has_an_interval_over_voices():
-    apart = torch.eye(12).repeat_interleave(3, dim=0)  # voices that nobody could confuse
-    numbers = torch.arange(12).repeat_interleave(3)
-    perfect = train_speaker.equal_error_rate(apart, numbers, list("abcdefghijkl"))
-    assert (perfect["eer"], perfect["eer_interval"]) == (0.0, [0.0, 0.0])
-    assert (
-        train_speaker.equal_error_rate(apart, numbers, list("aabbccddeeff"))["eer_interval"] is None
-    )  # six families are too few
-    assert "eer_interval" not in train_speaker.equal_error_rate(apart, numbers)
-
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.nn.functional.normalize(torch.randn(60, 8, generator=generator), dim=1)
-    numbers = torch.arange(20).repeat_interleave(3)
-    low, high = (
-        random := train_speaker.equal_error_rate(noise, numbers, list("abcdefghijklmnopqrst"))
-    )["eer_interval"]
-    assert 0.3 < low < random["eer"] < high < 0.7
-
-
 def test_flites_phones_are_laid_on_the_teachers_frames():
     frames = teacher_data.phone_frames([("pau", 0.03), ("aa", 0.1), ("pau", 0.2)])
     names = [teacher_data.PHONES[number] for number in frames]  # centres at 0.0125, 0.0325, …
@@ -115,14 +95,23 @@ def test_embedding_halves_the_weights_and_keeps_both_cards(toy_tts, tmp_path, mo
         "card of vae",
     ]
     whole, half = load_tts(toy_tts), load_tts(out)
-    own = {
-        "description": embed.DESCRIPTION,
-        "num_steps": embed.NUM_STEPS,
-        "prompt_guidance": embed.PROMPT_GUIDANCE,
-    }
+    own = {"description": embed.DESCRIPTION, **embed.OWN}
     assert own.items() <= half.identity.items() and not own.items() <= whole.identity.items()
     for a, b in zip(whole.model.parameters(), half.model.parameters(), strict=True):
         torch.testing.assert_close(a.half().float(), b, rtol=0, atol=0)
+
+
+def test_an_embedded_student_keeps_its_own_steps_and_guidance(toy_tts, tmp_path):
+    import embed
+    from svae.checkpoint import latest_checkpoint
+
+    model = shutil.copytree(latest_checkpoint(toy_tts), tmp_path / "student")
+    config = json.loads((model / "config.json").read_text())
+    own = {"student": {"steps": [4], "guidance": 2.0, "prompt_guidance": 0.3}, "num_steps": 4}
+    (model / "config.json").write_text(json.dumps(config | own))
+    embed.embed(model, None, tmp_path / "tts")
+    embedded = json.loads((tmp_path / "tts" / "config.json").read_text())
+    assert own.items() <= embedded.items() and "prompt_guidance" not in embedded
 
 
 def test_a_recording_is_in_time_and_has_a_floor_of_noise():

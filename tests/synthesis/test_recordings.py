@@ -357,3 +357,35 @@ def test_warnings_are_printed_and_kept(
     row = json.loads(out.with_suffix(".json").read_text())
     assert any("Record 3 to 12 s" in warning for warning in row["reference_warnings"])
     assert "Record 3 to 12 s" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_saved_voice_remembers_what_was_done_and_its_own_level(
+    options: SynthesizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rich.console import Console
+
+    from svae.synthesis.load import load_tts
+    from svae.synthesis.voices import keep_voice, load_voice
+
+    monkeypatch.setenv("SVAE_VOICES", str(tmp_path / "voices"))
+    voice = in_silence(clips()[0][0][None]) * 2e-3
+    soundfile.write(tmp_path / "a.wav", (voice + 2e-4)[0].numpy(), RATE, "FLOAT")
+    keep_voice(
+        "a", tmp_path / "a.wav", PROMPT_TEXT, options.model, asr="pocketsphinx", device="cpu"
+    )
+    opened = load_voice("a", load_tts(options.model), Console())
+    assert opened.description["reference_removed"]["offset"] == pytest.approx(2e-4, rel=0.05)
+    expected = trim_silence(clean(voice + 2e-4, RATE)[0], RATE)
+    error = (opened.waveform.reshape(1, -1) - expected).square().mean().sqrt()
+    assert error < 1e-3 * expected.square().mean().sqrt()
+
+
+def test_a_reference_that_does_not_fit_its_text_is_warned_of_with_what_to_do(
+    options: SynthesizeOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from svae.synthesis.model import TTS
+
+    monkeypatch.setattr(TTS, "align_prompt", lambda *_: (None, "reference not aligned"))
+    row = json.loads(synthesize_file(options).with_suffix(".json").read_text())
+    (warning,) = [w for w in row["reference_warnings"] if "not aligned" in w]
+    assert "Check that --ref-text is what is said" in warning and "less noise" in warning

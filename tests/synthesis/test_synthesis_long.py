@@ -16,7 +16,8 @@ from tiny_tts import PROMPT_TEXT, changed
 from svae.errors import ConfigError, DataError
 from svae.synthesis import command, long_text
 from svae.synthesis.batch import synthesize_batch
-from svae.synthesis.command import SynthesizeOptions, check_output, synthesize_file
+from svae.synthesis.command import SynthesizeOptions, synthesize_file
+from svae.synthesis.output import check_output
 from svae.synthesis.reference import OpenedPrompt
 from svae.synthesis.types import Sampling, Synthesis
 from svae.synthesis.voices import keep_voice, saved_voices, voice_path

@@ -115,17 +115,18 @@ def test_guidance_steps_speed_and_text_matter(tts: TTS) -> None:
 def test_a_model_has_numbers_of_its_own_where_none_are_given(
     tts: TTS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resolved(**sampling: float) -> tuple[int | None, float | None]:
+    def resolved(**sampling: float) -> tuple[int | None, float | None, float | None]:
         settings = tts.resolve(Sampling(**sampling))
-        return settings.num_steps, settings.prompt_guidance
+        return settings.num_steps, settings.guidance_scale, settings.prompt_guidance
 
-    assert resolved() == (32, 2.0) and resolved(guidance_scale=1.5) == (32, 1.5)
+    assert resolved() == (32, 2.0, 2.0) and resolved(guidance_scale=1.5) == (32, 1.5, 1.5)
     monkeypatch.setitem(tts.identity, "num_steps", 16)
+    monkeypatch.setitem(tts.identity, "guidance", 1.25)
     monkeypatch.setitem(tts.identity, "prompt_guidance", 0.5)
-    assert resolved() == (16, 0.5)
-    assert resolved(num_steps=4, prompt_guidance=3.0) == (4, 3.0)
-    assert resolved(guidance_scale=0.0) == (16, 0.0)  # none is none
-    assert resolved(guidance_scale=0.2) == (16, 0.2)  # the model's own is no more than that
+    assert resolved() == (16, 1.25, 0.5)
+    assert resolved(num_steps=4, prompt_guidance=3.0) == (4, 1.25, 3.0)
+    assert resolved(guidance_scale=0.0) == (16, 0.0, 0.0)  # none is none
+    assert resolved(guidance_scale=0.2) == (16, 0.2, 0.2)  # the model's own is no more than that
 
 
 # ------------------------------------------------------------------------------------------- refusals

@@ -19,7 +19,7 @@ from svae.data.index import Sample, read_index
 from svae.data.timings import DESCRIPTION, Timings, timings_name
 from svae.errors import ConfigError, DataError
 from svae.models.tts.durations import PhoneDurations
-from svae.precompute.phone_times import AlignOptions, align_shards
+from svae.precompute.phone_times import align_shards
 from svae.synthesis.durations import PhoneRule, Planner, Timeline
 from svae.synthesis.load import load_tts
 from svae.synthesis.types import Prompt, Sampling
@@ -235,7 +235,7 @@ def shards(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def timings(shards, tmp_path_factory):
-    return align_shards(AlignOptions(shards, tmp_path_factory.mktemp("timings"), workers=2))
+    return align_shards(shards, tmp_path_factory.mktemp("timings"), workers=2)
 
 
 def test_the_times_of_shards_are_kept_and_only_missing_ones_made_again(shards, timings, capsys):
@@ -246,7 +246,7 @@ def test_the_times_of_shards_are_kept_and_only_missing_ones_made_again(shards, t
     assert len(ids) == -(-sample.num_samples // 400)
     first = {n: (timings / timings_name(n)).read_bytes() for n in range(2)}
     (timings / timings_name(1)).unlink()
-    align_shards(AlignOptions(shards, timings, workers=1))
+    align_shards(shards, timings, workers=1)
     assert {n: (timings / timings_name(n)).read_bytes() for n in range(2)} == first
 
 
@@ -254,7 +254,7 @@ def test_times_of_other_shards_are_refused(timings, tone_shards, tmp_path):
     with pytest.raises(DataError, match="other shards"):
         Timings(timings).select(read_index(tone_shards))
     with pytest.raises(DataError, match="other shards"):
-        align_shards(AlignOptions(tone_shards, timings))
+        align_shards(tone_shards, timings)
     with pytest.raises(DataError, match="finished folder of `svae align`"):
         Timings(tmp_path)
     (tmp_path / DESCRIPTION).write_text("{")

@@ -96,13 +96,9 @@ def test_numbers_are_words():
     ]
 
 
-def test_a_long_text_without_stops_takes_no_longer_than_its_sentences():
-    import time
-
-    started = time.perf_counter()
+def test_a_long_text_without_stops_loses_nothing():
     spoken = spoken_form("word " * 5000 + "5.", "en")
     assert spoken.endswith("word five.") and spoken.count("word") == 5000
-    assert time.perf_counter() - started < 8  # 0.3 s; it was 14 s with the whole text in one piece
 
 
 @pytest.mark.parametrize(
@@ -133,3 +129,14 @@ def test_a_long_text_without_stops_takes_no_longer_than_its_sentences():
 )  # fmt: skip
 def test_code_formulas_and_tables_are_read(text, spoken):
     assert fold(" ".join(prepare_sentences(text, PhonemeVocabulary(), language="en")[0])) == spoken
+
+
+def test_long_texts_are_read_in_pieces_of_bounded_length():
+    from svae.text.spell_out import _LONGEST, _stretches
+
+    assert spoken_form("7" * 3000, "en") == " ".join(["seven"] * 3000)
+    for text in ("12,345-" * 900, "Yes it was so. Then 5 came. " * 200, "A" * 5000, "12 " * 2000):
+        pieces = list(_stretches(text))
+        assert "".join(pieces) == text and max(map(len, pieces)) <= _LONGEST
+    prose = "We all saw it. Then Dr. Who came at 5 p.m. No one else did. " * 100
+    assert spoken_form(prose, "en") == " ".join([spoken_form(prose[:60], "en")] * 100)

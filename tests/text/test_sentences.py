@@ -176,6 +176,24 @@ def test_phones_in_braces_are_said_and_survive_everything_before():
         prepare_sentences("a {B EY S}", Vocabulary.from_characters(["a BEYS"]), language="en")
 
 
+@pytest.mark.parametrize(
+    ("text", "heard", "compared"),
+    [
+        ("The {B EY1 S} is loud.", "the base is loud", "The base is loud."),
+        ("The bass{B EY S} is loud.", "the base is loud", "The base is loud."),
+        ("The bass{B EY S} is loud.", "the fish is loud", "The bass is loud."),
+        ("The {B EY1 S} is loud.", "the fish is loud", "The base is loud."),
+        ("See {R AA G UW N AA TH AH N} now.", "see rah goo nothin now", "See rah goo nothin now."),
+        ("A {B EY S} note", "a bay note", "A base note"),
+        ("No braces here.", "", "No braces here."),
+    ],
+)  # fmt: skip
+def test_phones_in_braces_are_compared_with_what_sounds_like_them(text, heard, compared):
+    from svae.text.phonemes import as_heard
+
+    assert as_heard(text, heard) == compared
+
+
 def test_the_letter_a_is_no_article():
     def phones(text):
         return [symbol for symbol in PHONEMES.read(text) if symbol != " "]

@@ -37,11 +37,11 @@ def test_a_batch_that_ranks_cannot_share_is_refused_by_a_dry_run_too(
     from svae.runtime.distributed import World
 
     @contextmanager
-    def three_ranks(device: str):  # noqa: ANN202
+    def three_ranks(device: str, **limit: float):  # noqa: ANN202
         yield World(rank=0, world_size=3, device=torch.device("cpu"))
 
     monkeypatch.setattr("svae.training.dry_run.open_world", three_ranks)
-    with pytest.raises(ConfigError, match="batch_size 2 is over all ranks"):
+    with pytest.raises(ConfigError, match="batch_size 2: it is over all ranks"):
         dry_run(TrainOptions(vae_config(tone_shards), tmp_path / "run", device="cpu"))
 
 

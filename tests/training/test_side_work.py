@@ -13,6 +13,7 @@ import pytest
 from tiny_runs import TTS, VAE, tts_config, vae_config, vae_of
 
 from svae.checkpoint import open_checkpoint
+from svae.errors import DataError
 from svae.runtime.tracking import Tracker
 from svae.training.loop import StopRequest, TrainOptions
 from svae.training.tts.judged_speech import JudgedSpeech
@@ -72,6 +73,50 @@ def test_a_sample_that_cannot_be_written_does_not_end_a_run(
     monkeypatch.setattr("svae.runtime.tracking.draw_mels", full)
     run = train_vae(TrainOptions(vae_config(tone_shards), tmp_path / "run", device="cpu"))
     assert len(rows_of(run, "validation")) == 3
+
+
+@pytest.mark.parametrize("kind", ["vae", "tts"])
+def test_a_validation_that_fails_is_a_note_unless_the_data_are_wrong(
+    kind: str,
+    toy_tts: Path,
+    tone_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = vae_config(tone_shards) if kind == "vae" else tts_config(tone_shards, vae_of(toy_tts))
+    train = train_vae if kind == "vae" else train_tts
+    errors: list[Exception] = [RuntimeError("out of memory")] * 9
+
+    def fail(*arguments: object) -> dict[str, float]:
+        raise errors.pop()
+
+    monkeypatch.setattr(f"svae.training.{kind}.train._validation_row", fail)
+    run = train(TrainOptions(config, tmp_path / "run", device="cpu"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the validation failed, the training goes on: RuntimeError: out of memory" in printed
+    assert rows_of(run, "validation") == [] and rows_of(run, "train")
+    errors[:] = [DataError("damaged")]
+    with pytest.raises(DataError, match="damaged"):
+        train(TrainOptions(config, tmp_path / "other", device="cpu"))
+
+
+def test_a_duration_fit_that_fails_is_a_note(
+    toy_tts: Path,
+    tone_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*arguments: object, **more: object) -> None:
+        raise RuntimeError("singular")
+
+    monkeypatch.setattr("svae.training.tts.train.kept_predictor", fail)
+    config = tts_config(tone_shards, vae_of(toy_tts))
+    run = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "fitting the duration predictor failed" in printed and "singular" in printed
+    assert open_checkpoint(run, kind="tts").step == 5
 
 
 def test_a_broken_tensorboard_is_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

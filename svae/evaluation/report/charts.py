@@ -16,8 +16,7 @@ BINS = 6
 def length_chart(points: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
     """Return WER in per cent against seconds: a dot for each utterance, a line through means of equal-sized groups.
 
-    Args:
-        points: `system` and, where there are any, `original` → (seconds, WER) of each utterance.
+    `points` are (seconds, WER) of each utterance: of `system` and, where there are any, `original`.
     """
     everything = [p for found in points.values() for p in found]
     if not everything:
@@ -49,11 +48,7 @@ def length_chart(points: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:
 
 
 def speaker_chart(rates: Mapping[str, tuple[float, float | None]]) -> Markup:
-    """Return WER in per cent by speaker, worst first.
-
-    Args:
-        rates: speaker → WER of the system and of the originals.
-    """
+    """Return WER in per cent by speaker, worst first, of (system, originals)."""
     worst = sorted(rates.items(), key=lambda item: (-item[1][0], item[0]))
     chosen = worst[:MOST_SPEAKERS]
     if len(chosen) < 2:

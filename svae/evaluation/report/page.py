@@ -60,15 +60,8 @@ def write_page(
 ) -> None:
     """Write FOLDER/report.html.
 
-    Args:
-        folder: where the results are.
-        metrics: what metrics.json holds.
-        rows: of `score`.
-        items: of the list, in the order of the rows.
-        systems: the recordings.
-        normalize: the protocol's, for the words that are coloured.
-        megabytes: audio and pictures of the worst utterances up to this size go into the file; the others are linked
-            by a path relative to it, where they are files.
+    Audio and pictures of the worst utterances, up to so many megabytes, go into the file; the others are linked by a path
+    relative to it, where they are files. `normalize` gives the words that are coloured.
     """
     names = metrics["system_recordings"]
     similarity = _similarity_column(rows)
@@ -116,20 +109,18 @@ def _page_row(
 ) -> dict[str, Any]:
     """Return what page.js shows of an utterance."""
     system_first = [*names, *(name for name in systems if name not in names)]
-    recordings = []
-    for name in system_first:
-        if name in row.recordings:
-            scored = row.recordings[name]
-            recordings.append(
-                {
-                    "name": name,
-                    "facts": _facts_beside_player(scored),
-                    "hypothesis": scored.hypothesis,
-                    "words": align(row.text, scored.hypothesis, normalize),
-                    "error": scored.error,
-                    "link": _link(systems[name].get(item.id), folder),
-                }
-            )
+    recordings = [
+        {
+            "name": name,
+            "facts": _facts_beside_player(scored),
+            "hypothesis": scored.hypothesis,
+            "words": align(row.text, scored.hypothesis, normalize),
+            "error": scored.error,
+            "link": _link(systems[name].get(item.id), folder),
+        }
+        for name in system_first
+        if (scored := row.recordings.get(name)) is not None
+    ]
     original = row.recordings.get(ORIGINALS)
     return {
         "id": row.id,
@@ -147,12 +138,11 @@ def _page_row(
 
 
 def _facts_beside_player(scored: Scored) -> list[str]:
-    facts = []
-    for key, label, factor, digits, unit in FACTS:
-        value = scored.columns.get(key)
-        if value is not None:
-            facts.append(f"{label} {factor * value:.{digits}f}{unit}")
-    return facts
+    return [
+        f"{label} {factor * value:.{digits}f}{unit}"
+        for key, label, factor, digits, unit in FACTS
+        if (value := scored.columns.get(key)) is not None
+    ]
 
 
 def _seconds(row: Row, names: Sequence[str]) -> float:

@@ -20,12 +20,6 @@ def melted(
 ) -> dict[str, Tensor]:
     """Return a network's weights with an adapter's products added: `W + scale · B · A`.
 
-    Args:
-        weights: of the base; they stay as they are.
-        adapter: the two matrices of each layer.
-        scale: factor on the products.
-        where: what messages call the adapter.
-
     Raises:
         CheckpointError: the adapter is of another network.
     """

@@ -18,6 +18,7 @@ from svae.frames import length_mask
 from svae.models.cpu.convolution import without_gradient
 from svae.models.cpu.linear import Linear, attend_bf16
 from svae.models.tts.text_tower import TextTower
+from svae.recipe import dit_problems
 
 TIME_CHANNELS = 256
 NORM_EPS = 1e-6
@@ -52,13 +53,21 @@ def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
 
 
-class TimeEmbedding(nn.Module):
-    """Sinusoids of 1000·t through a two-layer perceptron."""
+def zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Return a linear layer whose output is zero before training."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
-    def __init__(self, dim: int) -> None:
+
+class TimeEmbedding(nn.Module):
+    """Sinusoids of 1000·t through a two-layer perceptron; with `zero` its output is zero before training."""
+
+    def __init__(self, dim: int, *, zero: bool = False) -> None:
         super().__init__()
         self.hidden = nn.Linear(TIME_CHANNELS, dim)
-        self.output = nn.Linear(dim, dim)
+        self.output = zero_linear(dim, dim) if zero else nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
         """Map t (B,) to (B, dim)."""
@@ -130,14 +139,6 @@ class Attention(nn.Module):
         return self.dropout(self.output(y.transpose(1, 2).flatten(2)))
 
 
-def zero_linear(inputs: int, outputs: int) -> nn.Linear:
-    """Return a linear layer whose output is zero before training."""
-    layer = nn.Linear(inputs, outputs)
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 class Offset(nn.Module):
     """Adds a learned vector, zero before training."""
 
@@ -181,10 +182,7 @@ class DiTBlock(nn.Module):
 class DiT(nn.Module):
     """The velocity network.
 
-    Args:
-        cfg: sizes and options.
-        vocab_size: number of symbols; ids 0 … vocab_size - 1, padding -1.
-        latent_dim: D.
+    The ids of symbols are 0 … vocab_size - 1, padding -1; latents have `latent_dim` channels.
 
     Raises:
         ConfigError: sizes that do not divide.
@@ -192,19 +190,9 @@ class DiT(nn.Module):
 
     def __init__(self, cfg: DiTConfig, vocab_size: int, latent_dim: int) -> None:
         super().__init__()
-        if cfg.dim % cfg.heads != 0 or (cfg.dim // cfg.heads) % 2 != 0:
-            raise ConfigError(
-                f"dit: dim {cfg.dim} / heads {cfg.heads} must be an even whole number (rotary pairs)"
-            )
-        if (
-            cfg.dim % cfg.conv_pos_groups != 0
-            or cfg.conv_pos_kernel % 2 == 0
-            or cfg.text_dim % 2 != 0
-        ):
-            raise ConfigError(
-                f"dit: dim {cfg.dim} must be a multiple of conv_pos_groups {cfg.conv_pos_groups}, "
-                f"conv_pos_kernel {cfg.conv_pos_kernel} odd and text_dim {cfg.text_dim} even"
-            )
+        problems = list(dit_problems(cfg))
+        if problems:
+            raise ConfigError("; ".join(problems))
         self.cfg = cfg
         self.vocab_size = vocab_size
         self.latent_dim = latent_dim
@@ -220,6 +208,8 @@ class DiT(nn.Module):
         )
         self.output_modulation = zero_linear(cfg.dim, 2 * cfg.dim)
         self.output = zero_linear(cfg.dim, latent_dim)
+        # Last, so that all other weights start as without it. As zero at first, it leaves a teacher's weights what they say.
+        self.interval = TimeEmbedding(cfg.dim, zero=True) if cfg.interval else None
 
     def encode_text(
         self,
@@ -230,11 +220,7 @@ class DiT(nn.Module):
     ) -> Tensor:
         """Return the text tower's output (B, T, text_dim), which does not depend on t: compute once, use at every step.
 
-        Args:
-            tokens: (B, L), -1 = padding.
-            num_frames: T.
-            lengths: (B,) valid frames; None = all T.
-            drop_text: (B,) bool, True = without text.
+        Tokens (B, L), -1 = padding; `lengths` (B,), None: all frames are valid; `drop_text` (B,), True = without text.
         """
         mask = None if lengths is None else length_mask(lengths, num_frames)
         return self.text_tower(tokens, num_frames, mask, drop_text)
@@ -250,8 +236,9 @@ class DiT(nn.Module):
         drop_audio: Tensor | None = None,
         drop_text: Tensor | None = None,
         text_features: Tensor | None = None,
+        until: Tensor | None = None,
     ) -> Tensor:
-        """Predict the velocity at (x_t, t).
+        """Predict the velocity at (x_t, t), or, with `cfg.interval`, its mean on the way from t to `until`.
 
         Args:
             noisy: x_t (B, D, T).
@@ -262,6 +249,7 @@ class DiT(nn.Module):
             drop_audio: (B,) bool, True = no condition for that utterance.
             drop_text: (B,) bool, True = no text for it.
             text_features: what `encode_text` returned, instead of tokens and drop_text.
+            until: like t, where the step ends; with `cfg.interval`, and only then.
 
         Returns:
             velocity (B, D, T), zeros in padded frames.
@@ -278,7 +266,7 @@ class DiT(nn.Module):
             torch.cat([noisy.transpose(1, 2), condition.transpose(1, 2), text_features], dim=-1)
         )
         x = x + self.conv_position(x, mask)
-        time = F.silu(self.time(t))
+        time = F.silu(self._embed_time(t, until))
         rotary = rotary_angles(num_frames, self.cfg.dim // self.cfg.heads, x.device)
         modulation = time if self.shared_modulation is None else self.shared_modulation(time)
         for block in self.blocks:
@@ -286,3 +274,10 @@ class DiT(nn.Module):
         scale, shift = self.output_modulation(time)[:, None].chunk(2, dim=-1)
         velocity = self.output(modulated_norm(x, scale, shift)).transpose(1, 2)
         return velocity if mask is None else velocity.masked_fill(~mask[:, None], 0.0)
+
+    def _embed_time(self, t: Tensor, until: Tensor | None) -> Tensor:
+        if (until is None) != (self.interval is None):
+            raise ValueError("DiT: `until` and cfg.interval go together")
+        if self.interval is None or until is None:
+            return self.time(t)
+        return self.time(t) + self.interval(until - t)

@@ -25,9 +25,6 @@ class DurationPredictor(nn.Module):
         frames(text) = S(text) · (P / S(prompt text)) ** (P / (P + trust)),
 
     so that a long prompt's rate counts in full and a short one's partly.
-
-    Args:
-        vocab_size: symbols of the vocabulary.
     """
 
     def __init__(self, vocab_size: int) -> None:
@@ -74,9 +71,6 @@ class PhoneDurations(nn.Module):
     The prompt and the text are one sequence, as one utterance would be; convolutions see a symbol's neighbours, and an
     average over the symbols whose durations are known tells everybody how this voice speaks. (Voicebox, arXiv
     2306.15687, fills in durations from context likewise.)
-
-    Args:
-        vocab_size: symbols of the vocabulary.
     """
 
     def __init__(self, vocab_size: int) -> None:
@@ -97,10 +91,7 @@ class PhoneDurations(nn.Module):
     def forward(self, tokens: Tensor, durations: Tensor, known: Tensor) -> Tensor:
         """Return log(1 + frames) of every symbol (B, L).
 
-        Args:
-            tokens: (B, L), -1 = padding.
-            durations: (B, L), frames; read where they are known.
-            known: (B, L) bool.
+        Tokens (B, L), -1 = padding; durations (B, L) in frames, read where `known` (B, L).
         """
         mask = (tokens >= 0)[:, None]
         logs = torch.where(known, durations, 0.0).log1p()

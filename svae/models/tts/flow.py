@@ -79,11 +79,8 @@ class FlowDraw:
 def infilling_span(lengths: Tensor, ratio: Tensor, position: Tensor, num_frames: int) -> Tensor:
     """Return the hidden frames (B, T), True = hidden.
 
-    Args:
-        lengths: (B,) valid frames.
-        ratio: (B,) part of the utterance to hide; at least one frame is.
-        position: (B,) in [0, 1), where the span lies between the utterance's start and end.
-        num_frames: T.
+    `ratio` (B,) is the part of the `lengths` (B,) to hide, at least one frame; `position` (B,) in [0, 1) is where the
+    span lies between the utterance's start and end.
     """
     size = (ratio * lengths).long().clamp(min=1)
     start = (position * (lengths - size)).long()
@@ -173,6 +170,22 @@ def flow_matching_loss(
     return flow_error(model, latents, lengths, draw, tokens, weights=weights)
 
 
+def keyed_draws(
+    latents: Tensor, lengths: Tensor, keys: Sequence[str], seed: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return noise like latents (B, D, T), zero at padding, and two numbers in [0, 1) for a span, (B,) each.
+
+    The same (seed, key) gives the same in any batch.
+    """
+    batch, channels, num_frames = latents.shape
+    noise, draws = torch.zeros(batch, channels, num_frames), torch.zeros(2, batch)
+    for i, (key, length) in enumerate(zip(keys, lengths.tolist(), strict=True)):
+        noise[i, :, :length] = keyed_noise(seed, f"noise/{key}", channels, length)
+        draws[:, i] = torch.rand(2, generator=_keyed_generator(seed, f"span/{key}"))
+    ratio, position = draws.to(latents.device)
+    return noise.to(latents), ratio, position
+
+
 @torch.no_grad()
 def validation_error(
     model: DiT,
@@ -201,15 +214,10 @@ def validation_error(
         (sums, count): squared error by t, (len(times),) float64, and the number of elements behind each, () float64.
         Add up over batches and ranks, then divide.
     """
-    batch, channels, num_frames = latents.shape
-    noise, draws = torch.zeros(batch, channels, num_frames), torch.zeros(2, batch)
+    batch, _, num_frames = latents.shape
+    noise, ratio, position = keyed_draws(latents, lengths, keys, seed)
     low, high = cfg.mask_ratio
-    for i, (key, length) in enumerate(zip(keys, lengths.tolist(), strict=True)):
-        noise[i, :, :length] = keyed_noise(seed, f"noise/{key}", channels, length)
-        draws[:, i] = torch.rand(2, generator=_keyed_generator(seed, f"span/{key}"))
-    ratio, position = draws.to(latents.device)
     span = infilling_span(lengths, low + (high - low) * ratio, position, num_frames)
-    noise = noise.to(latents)
     text_features = model.encode_text(tokens, num_frames, lengths)
     sums, count = [], latents.new_zeros(())
     for time in times:

@@ -60,11 +60,7 @@ def integrate(
 ) -> Tensor:
     """Follow dx/dt = velocity(x, t) along `times` and return the last x; nothing in between is kept.
 
-    Args:
-        velocity: field at (x, t).
-        x: start.
-        times: grid, as from `time_grid`.
-        solver: `euler`, one evaluation a step, or `midpoint`, two.
+    `euler` evaluates the field once a step, `midpoint` twice.
     """
     for t, following in zip(times[:-1], times[1:], strict=True):
         step = following - t
@@ -73,6 +69,37 @@ def integrate(
             slope = velocity(x + 0.5 * step * slope, t + 0.5 * step)
         x = x + step * slope
     return x
+
+
+def jump(
+    mean_velocity: Callable[[Tensor, float, float], Tensor], x: Tensor, times: Sequence[float]
+) -> Tensor:
+    """Go along `times` by the mean velocities (x, t, until) between them, which a student has learned; return the last x."""
+    for t, until in zip(times[:-1], times[1:], strict=True):
+        x = x + (until - t) * mean_velocity(x, t, until)
+    return x
+
+
+def student_velocity(
+    model: DiT, condition: Tensor, tokens: Tensor, lengths: Tensor | None
+) -> Callable[[Tensor, float, float], Tensor]:
+    """Return a student's mean velocity from t to `until`, in one pass: the guidance is inside the network.
+
+    Arguments as in `guided_velocity`. Source: IntMeanFlow (arXiv 2510.07979), a mean velocity without JVP.
+    """
+    text = model.encode_text(tokens, condition.shape[-1], lengths)
+
+    def mean_velocity(x: Tensor, t: float, until: float) -> Tensor:
+        return model(
+            x,
+            condition,
+            x.new_full((1,), t),
+            lengths=lengths,
+            text_features=text,
+            until=x.new_full((1,), until),
+        )
+
+    return mean_velocity
 
 
 def guided_velocity(
@@ -88,13 +115,8 @@ def guided_velocity(
     v_text has the text but not the prompt, v_uncond neither. Those whose weights are not 0 go through the network as one
     batch: one with g = h = 0, two with g = h (then v = v_cond + g·(v_cond - v_uncond)), at most three.
 
-    Args:
-        model: the network.
-        condition: (B, D, T), the prompt.
-        tokens: (B, L), -1 = padding.
-        lengths: (B,) valid frames; None: all.
-        guidance_scale: g.
-        prompt_guidance: h; None: g, as F5-TTS does.
+    The prompt is `condition` (B, D, T); g is `guidance_scale`, and h `prompt_guidance`: None is g, as F5-TTS does.
+    Tokens (B, L) have -1 as padding; `lengths` (B,) None: all frames are valid.
 
     Source: multi-condition guidance of MegaTTS 3, arXiv 2502.18924; F5-TTS's training, which drops the prompt alone or both
         prompt and text, makes all three velocities.
@@ -150,7 +172,7 @@ def sample_latents(
     """Continue prompts: generate the latents after each prompt, to the total length asked for.
 
     Args:
-        model: a DiT in eval mode.
+        model: a DiT in eval mode; a student (`cfg.interval`) has its guidance inside and takes no notice of scales and solver.
         prompt: normalised latents (B, D, P).
         prompt_lengths: (B,) valid frames of the prompts.
         tokens: (B, L) ids of prompt text and new text together, -1 = padding.
@@ -181,9 +203,14 @@ def sample_latents(
     condition = condition.masked_fill(~in_prompt, 0.0)
     # A batch without padding needs no masks, which makes attention faster.
     mask_lengths = None if min(sizes) == num_frames else lengths
-    velocity = guided_velocity(
-        model, condition, tokens, mask_lengths, guidance_scale, prompt_guidance
-    )
-    x = integrate(velocity, noise.to(prompt), time_grid(num_steps, sway=sway, epss=epss), solver)
+    times = time_grid(num_steps, sway=sway, epss=epss)
+    x = noise.to(prompt)
+    if model.cfg.interval:
+        x = jump(student_velocity(model, condition, tokens, mask_lengths), x, times)
+    else:
+        velocity = guided_velocity(
+            model, condition, tokens, mask_lengths, guidance_scale, prompt_guidance
+        )
+        x = integrate(velocity, x, times, solver)
     x = torch.where(in_prompt, condition, x)
     return x.masked_fill(~length_mask(lengths, num_frames)[:, None], 0.0)

@@ -66,13 +66,7 @@ def spread_evenly(x: Tensor, token_lengths: Tensor, frame_lengths: Tensor) -> Te
     With N frames and L tokens each is repeated N // L times, the last N % L tokens once more. Frames beyond the
     utterance, and utterances without tokens, get zeros.
 
-    Args:
-        x: (B, T, C), row i holding token i in its first L rows.
-        token_lengths: (B,).
-        frame_lengths: (B,).
-
-    Returns:
-        (B, T, C).
+    x is (B, T, C), row i holding token i in its first L rows, as is the result.
 
     Source: ZipVoice (arXiv 2506.13053), as F5-TTS's `average_upsampling`.
     """

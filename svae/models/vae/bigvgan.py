@@ -73,12 +73,10 @@ def _average(blocks: nn.ModuleList, x: Tensor) -> Tensor:
 class InverseSTFT(nn.Module):
     """Logarithmic magnitudes and phases at the frames of a short-time Fourier transform to samples.
 
-    Frame i is the Hann window from 1.5 hops before its own hop to 1.5 hops after it. With a window of four hops the
-    squared windows add up to 1.5 everywhere, so that the overlap-add needs no division and is a linear layer.
+    Frame i is the Hann window from 1.5 hops (of an even number of samples) before its own hop to 1.5 hops after it. With a
+    window of four hops the squared windows add up to 1.5 everywhere, so that the overlap-add needs no division and is a
+    linear layer.
     Source: iSTFTNet (arXiv 2203.02395); magnitudes as in Vocos (arXiv 2306.00814).
-
-    Args:
-        hop: Samples between frames, even; the window is 4 * hop long.
     """
 
     max_magnitude = 100.0
@@ -117,9 +115,7 @@ class BigVGAN(nn.Module):
     Source: BigVGAN (arXiv 2206.04658), figure 1. Initialisation is PyTorch's default, which is also what the official
     Semantic-VAE code ends up with (its N(0, 0.01) is written to a temporary of the weight norm).
 
-    Args:
-        cfg: Structure, consistent (recipe.load and the importer check it); `cfg.hop_length` samples a frame.
-        in_channels: Width of the latents.
+    `cfg` is consistent (recipe.load and the importer check it); a frame of latents becomes `cfg.hop_length` samples.
     """
 
     def __init__(self, cfg: BigVGANConfig, in_channels: int) -> None:

@@ -95,9 +95,8 @@ class SpectralDiscriminator(nn.Module):
                 return_complex=True,
             )
             spectrum = spectrum[..., 2:-2]
-            if (
-                self.log_magnitude
-            ):  # a full-scale sine has magnitude fft_size / 4; 80 dB below it is silence
+            if self.log_magnitude:
+                # A full-scale sine has magnitude fft_size / 4; 80 dB below it is silence.
                 power = (spectrum.abs() / (self.fft_size / 4)).square()
                 return (0.25 * (power + 1e-8).log() + 2.0).mT[:, None]
             return torch.view_as_real(spectrum).permute(0, 3, 2, 1)
@@ -118,12 +117,7 @@ class SpectralDiscriminator(nn.Module):
 
 
 class Discriminators(nn.Module):
-    """All sub-discriminators on a waveform made free of offset and level.
-
-    Args:
-        cfg: Periods, resolutions and widths.
-        sample_rate: In Hz; the bands are fractions of the Nyquist frequency, so nothing here depends on it.
-    """
+    """All sub-discriminators on a waveform made free of offset and level."""
 
     def __init__(self, cfg: DiscriminatorConfig, sample_rate: int) -> None:
         super().__init__()

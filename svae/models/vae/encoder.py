@@ -63,12 +63,8 @@ class EncoderBlock(nn.Module):
 class LogMel(nn.Module):
     """Log-mel frames as fixed convolutions, so that chunks, zero padding and batches are those of any other layer.
 
-    Frame i is the Hann window of four hops that is centred on hop i.
-
-    Args:
-        sample_rate: In Hz.
-        hop: Samples between frames, even.
-        bands: On Slaney's scale, from 0 Hz to Nyquist.
+    Frame i is the Hann window of four hops that is centred on hop i; `hop` is even. The bands lie on Slaney's
+    scale, from 0 Hz to Nyquist.
     """
 
     floor = 1e-5
@@ -116,12 +112,7 @@ class LogMel(nn.Module):
 class LowSpectrum(nn.Module):
     """Log magnitudes below 1 kHz of a long window, in which harmonics are apart, as a fixed convolution.
 
-    Frame i is the Hann window of `size` samples that is centred on hop i.
-
-    Args:
-        sample_rate: In Hz.
-        hop: Samples between frames, even.
-        size: Samples of the window, even.
+    Frame i is the Hann window of `size` samples that is centred on hop i; both are even.
     """
 
     limit = 1000.0
@@ -182,22 +173,24 @@ class Encoder(nn.Module):
         `frames` (B,) counts the valid frames of each item; None: all are. Invalid output frames hold anything.
         """
         hop = math.prod(self.strides)
+
+        def valid(x: Tensor) -> Tensor | None:
+            if frames is None:
+                return None
+            return length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
+
         x = waveform if self.log_mel is None else self.log_mel(waveform)
         if self.low_spectrum is not None:
             x = torch.cat([x, self.low_spectrum(waveform).to(x.dtype)], dim=1)
-        if self.log_mel is not None and frames is not None:
-            x = x * length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
+        if self.log_mel is not None and (mask := valid(x)) is not None:
+            x = x * mask
         x = self.conv_pre(x)
         for block, stride in zip(self.blocks, self.strides, strict=True):
-            mask = (
-                None
-                if frames is None
-                else length_mask(frames * hop, x.shape[-1])[:, None].to(x.dtype)
-            )
+            mask = valid(x)
             x = block(x if mask is None else x * mask, mask)
             hop //= stride
-        if frames is not None:
-            x = x * length_mask(frames, x.shape[-1])[:, None].to(x.dtype)
+        if (mask := valid(x)) is not None:
+            x = x * mask
         return self.conv_post(self.snake(x))
 
 

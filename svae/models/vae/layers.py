@@ -37,15 +37,7 @@ def conv1d(
     if padding is None:
         padding = dilation * (kernel_size - 1) // 2
     return weight_norm(
-        Conv1d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride,
-            padding=padding,
-            dilation=dilation,
-            bias=bias,
-        )
+        Conv1d(in_channels, out_channels, kernel_size, stride, padding, dilation, bias=bias)
     )
 
 
@@ -81,9 +73,7 @@ def fold_weight_norm(module: nn.Module, *, packed: bool = False) -> nn.Module:
     The output does not change; the weight is no longer recomputed at each call, and can no longer be trained as
     magnitude and direction. State-dict keys change (`weight` instead of `parametrizations.weight.original0/1`).
 
-    Args:
-        module: What to change.
-        packed: Also lay the weights out for inference on a CPU.
+    `packed` also lays the weights out for inference on a CPU.
     """
     for child in module.modules():
         if parametrize.is_parametrized(child):
@@ -111,9 +101,7 @@ class Snake(nn.Module):
 
     Source: arXiv 2006.08195; BigVGAN (arXiv 2206.04658), section 3.2.
 
-    Args:
-        channels: Size of dimension 1 of the input (B, channels, T).
-        logscale: Store log alpha (initially 0) instead of alpha (initially 1).
+    With `logscale`, log alpha (initially 0) is stored instead of alpha (initially 1).
     """
 
     def __init__(self, channels: int, *, logscale: bool = False) -> None:
@@ -143,10 +131,9 @@ class SnakeBeta(Snake):
 
     def coefficients(self) -> tuple[Tensor, Tensor]:
         """Return the frequency and the inverse scale, each (channels, 1)."""
-        alpha, beta = (
-            (self.alpha.exp(), self.beta.exp()) if self.logscale else (self.alpha, self.beta)
-        )
-        return alpha[:, None], (1.0 / (beta + 1e-9))[:, None]
+        frequency, _ = super().coefficients()
+        beta = self.beta.exp() if self.logscale else self.beta
+        return frequency, (1.0 / (beta + 1e-9))[:, None]
 
 
 # ----------------------------------------------------------------------------------------------- anti-aliasing
@@ -196,9 +183,6 @@ class AntiAliasedActivation(nn.Module):
 
     Both filters have 12 taps and repeat the edge sample beyond the ends, at the original rate before upsampling and
     at the doubled rate before downsampling, as in BigVGAN v2; computed in polyphase form (see `polyphase_taps`).
-
-    Args:
-        activation: Snake or SnakeBeta.
     """
 
     halo = 6

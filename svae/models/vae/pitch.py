@@ -77,9 +77,8 @@ def _correlations(x: Tensor, sample_rate: int, hop: int, grid: Tensor) -> Tensor
     spectrum = torch.fft.rfft(frames, size) * torch.fft.rfft(frames[..., :window], size).conj()
     products = torch.fft.irfft(spectrum, size)[..., : longest + 1]
     energy = F.pad(frames.square().cumsum(dim=-1), (1, 0))
-    energy = (
-        energy[..., window:] - energy[..., : span - window + 1]
-    )  # of the window that begins at each lag
+    # Of the window that begins at each lag.
+    energy = energy[..., window:] - energy[..., : span - window + 1]
     floor = 1e-6 * window
     normalised = products / ((energy[..., :1] + floor) * (energy + floor)).sqrt()
     lags = sample_rate / grid

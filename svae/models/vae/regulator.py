@@ -12,11 +12,7 @@ class Regulator(nn.Module):
 
     Source: Semantic-VAE (arXiv 2509.22167), semantic alignment; the code's InterpolateRegulator. In place of
     GroupNorm over a clip with its padding, the statistics here are those of the valid frames.
-
-    Args:
-        teacher_dim: Width of the teacher's features.
-        latent_dim: Width of the latents.
-        layers: Convolutions of width 2 * latent_dim before the 1x1 convolution; 0: only that.
+    `layers` convolutions of width 2 * latent_dim come before the 1x1 convolution.
     """
 
     def __init__(self, teacher_dim: int, latent_dim: int, layers: int) -> None:

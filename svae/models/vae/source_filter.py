@@ -193,11 +193,7 @@ class SourceFilter(nn.Module):
 class SourceFilterDecoder(nn.Module):
     """Latents to waveform: ConvNeXt blocks at the frame rate of the filters, which they control.
 
-    Args:
-        cfg: Structure.
-        in_channels: Width of the latents.
-        sample_rate: In Hz.
-        linear_path: Add a linear map of the latents to both log magnitudes.
+    `linear_path` adds a linear map of the latents to both log magnitudes.
     """
 
     start_magnitude = 0.1
@@ -257,10 +253,7 @@ class SourceFilterDecoder(nn.Module):
 
         So the filters learn on true harmonics while the pitch is still being learned.
 
-        Args:
-            controls: Of F frames.
-            place: (B, F), the measured pitch in bins, with fractions.
-            periodicity: (B, F), see `svae.models.vae.pitch.track_pitch`.
+        `place` (B, F) is the measured pitch in bins, with fractions; `periodicity` (B, F) that of `pitch.track_pitch`.
         """
         low, high = self.source_filter.log_grid[0], self.source_filter.log_grid[-1]
         measured = low + (high - low) * place / (self.cfg.pitch_bins - 1)

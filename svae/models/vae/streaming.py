@@ -61,13 +61,8 @@ def iter_encode(
 
     A chunk is yielded as soon as the samples it depends on are there. The end is padded with zeros to a whole frame.
 
-    Args:
-        vae: Any width; weights folded or not.
-        pieces: Waveforms (B, 1, n), one after the other, on any device.
-        chunk_seconds: Length of the parts that are yielded (rounded to frames), but for the last.
-
-    Yields:
-        Posterior of the next frames, on the VAE's device.
+    Pieces are (B, 1, n), on any device. The posteriors, on the VAE's, are of `chunk_seconds` (rounded to frames), but for
+    the last.
 
     Raises:
         ValueError: a piece has another shape, or there are no samples.
@@ -100,13 +95,8 @@ def iter_decode(
 ) -> Iterator[Tensor]:
     """Decode latents that arrive in pieces, of any and unequal lengths, and yield the waveform chunk by chunk.
 
-    Args:
-        vae: Any width; weights folded or not.
-        pieces: Latents (B, D, n), not normalised, one after the other, on any device.
-        chunk_seconds: Length of the parts that are yielded (rounded to frames), but for the last.
-
-    Yields:
-        The next samples (B, 1, n * hop), float32, on the VAE's device.
+    Pieces are (B, D, n), not normalised, on any device. The parts of the waveform (B, 1, n * hop), float32, on the VAE's,
+    are of `chunk_seconds` (rounded to frames), but for the last.
 
     Raises:
         ValueError: a piece has another shape, or there are no frames.
@@ -119,9 +109,8 @@ def iter_decode(
         pieces, 1, _chunk_frames(vae, chunk_seconds), left=left, right=right
     ):
         window, start, stop = window.to(vae.latent_mean.device), skip * hop, (skip + count) * hop
-        if isinstance(
-            vae.decoder, SourceFilterDecoder
-        ):  # its pulses go on where those of the last chunk ended
+        if isinstance(vae.decoder, SourceFilterDecoder):
+            # Its pulses go on where those of the last chunk ended.
             state = SourceState(position=done - start, origin=start, phase=phase)
             waveform, phase = vae.decoder.stretch(window, state, stop)
         else:
@@ -216,20 +205,15 @@ def _windows(
             stream = held[0] if len(held) == 1 else torch.cat(held, dim=-1)
             yield stream[..., : (skip + chunk + right) * hop], skip, chunk
             drop = max(0, skip + chunk - left)
-            held, samples, skip = (
-                [stream[..., drop * hop :]],
-                samples - drop * hop,
-                skip + chunk - drop,
-            )
+            held = [stream[..., drop * hop :]]
+            samples -= drop * hop
+            skip += chunk - drop
     if not samples:
         return
     stream = F.pad(torch.cat(held, dim=-1), (0, -samples % hop))
     frames = stream.shape[-1] // hop
     while skip < frames:
         count = min(chunk, frames - skip)
-        yield (
-            stream[..., max(0, skip - left) * hop : (skip + count + right) * hop],
-            min(skip, left),
-            count,
-        )
+        window = stream[..., max(0, skip - left) * hop : (skip + count + right) * hop]
+        yield window, min(skip, left), count
         skip += count

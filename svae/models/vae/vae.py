@@ -19,7 +19,6 @@ from svae.models.vae.encoder import AttentionProjection, Encoder
 from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.regulator import Regulator
 from svae.models.vae.source_filter import SourceFilterDecoder
-from svae.recipe import from_tree
 
 LOGVAR_RANGE = (-12.0, 12.0)
 """The posterior's log-variance is clamped to this, as in the official code."""
@@ -69,9 +68,7 @@ class SpeechVAE(nn.Module):
 
     Source: Semantic-VAE (arXiv 2509.22167).
 
-    Args:
-        cfg: Structure.
-        teacher_dim: Width of the teacher's features; None builds no regulator (acoustic VAE, or inference only).
+    Without `teacher_dim`, the width of the teacher's features, there is no regulator (acoustic VAE, or inference only).
     """
 
     latent_mean: Tensor
@@ -94,22 +91,18 @@ class SpeechVAE(nn.Module):
         self.mean = nn.Linear(cfg.latent_dim, cfg.latent_dim)
         self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim)
         frames = math.prod(cfg.encoder_strides)
-        linear = (
+        self.linear_path = (
             nn.Conv1d(cfg.encoder_mel_bands, cfg.latent_dim, frames, frames)
-            if cfg.encoder_linear_path
+            if cfg.linear_path
             else None
         )
-        self.linear_path = linear
         """From log-mel frames (B, bands, n T) to (B, D, T), each latent frame by itself."""
         self.decoder: BigVGAN | SourceFilterDecoder
         if cfg.source_filter is None:
             self.decoder = BigVGAN(cfg.decoder, cfg.latent_dim)
         else:
             self.decoder = SourceFilterDecoder(
-                cfg.source_filter,
-                cfg.latent_dim,
-                cfg.sample_rate,
-                linear_path=cfg.encoder_linear_path,
+                cfg.source_filter, cfg.latent_dim, cfg.sample_rate, linear_path=cfg.linear_path
             )
         self.regulator = (
             None
@@ -250,9 +243,7 @@ class SpeechVAE(nn.Module):
 def load_vae(path: str | Path, device: str | torch.device = "cpu") -> SpeechVAE:
     """Load a VAE checkpoint for inference: eval mode, weight norm folded, no gradients, statistics set.
 
-    Args:
-        path: Checkpoint folder, or run folder (its latest checkpoint).
-        device: Where to put it.
+    `path` is a checkpoint folder, or a run folder, whose latest checkpoint is taken.
 
     Raises:
         CheckpointError: the folder is missing, damaged, of another kind, or its weights do not fit its config.
@@ -260,11 +251,11 @@ def load_vae(path: str | Path, device: str | torch.device = "cpu") -> SpeechVAE:
     checkpoint = open_checkpoint(path, kind="vae")
     config = checkpoint.config
     try:
-        vae = SpeechVAE(from_tree(VAEConfig, config["model"]), config["teacher_dim"])
+        vae = SpeechVAE(checkpoint.section(VAEConfig), config["teacher_dim"])
         load_strict(vae, checkpoint.model_state(), checkpoint.folder)
         if config["latent_mean"] is not None:
             vae.set_latent_statistics(config["latent_mean"], config["latent_std"])
-    except (KeyError, ValueError, TypeError) as error:  # pydantic's ValidationError is a ValueError
+    except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{checkpoint.folder}/config.json: damaged: {' '.join(str(error).split())[:200]}"
         ) from None

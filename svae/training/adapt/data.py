@@ -14,7 +14,7 @@ from svae.data.prepare import prepare
 from svae.data.prepare_plan import PrepareOptions
 from svae.data.timings import Timings
 from svae.precompute.latents import EncodeOptions, encode_shards
-from svae.precompute.phone_times import AlignOptions, align_shards
+from svae.precompute.phone_times import align_shards
 from svae.training.adapt.recordings import MAX_SECONDS
 
 SHARDS = 4
@@ -88,7 +88,7 @@ def make_shards(
 def make_times(folders: DataFolders, console: Console) -> None:
     """Find when every phone is spoken; what does not fit its text is named and left out of training."""
     console.print("Finding when each phone is spoken")
-    align_shards(AlignOptions(folders.shards, folders.times), Console(quiet=True))
+    align_shards(folders.shards, folders.times, console=Console(quiet=True))
     index, timings = read_index(folders.shards), Timings(folders.times)
     for sample in index.samples:
         if sample.key not in timings:

@@ -14,6 +14,7 @@ from svae.audio import SPEECH_RATE, resample
 from svae.config import JudgesConfig
 from svae.data.batches import read_waveform
 from svae.data.index import Sample, ShardIndex
+from svae.errors import DataError
 from svae.judges.asr import Recognizer, load_asr
 from svae.judges.distillmos import DISTILLMOS, DistillMOS
 from svae.judges.naturalness import UTMOS, OnnxPredictor, QualityPredictor
@@ -114,7 +115,12 @@ class HeldOut:
 
 
 def open_held_out(index: ShardIndex, samples: Sequence[Sample], judges: Judges) -> HeldOut:
-    """Read held-out recordings from waveform shards."""
+    """Read held-out recordings from waveform shards. Raises DataError where there are none."""
+    if not samples:
+        raise DataError(
+            f"{index.root}: the words of no held-out recording fit what is said in it, so nothing can be judged; "
+            "check the texts"
+        )
     waveforms = [
         resample(read_waveform(index, sample), index.sample_rate, SPEECH_RATE)[0]
         for sample in samples

@@ -59,7 +59,7 @@ def inject(network: DiT, config: LoRAConfig) -> nn.Module:
 
     settings = LoraConfig(
         r=config.rank,
-        lora_alpha=config.scale * config.rank,
+        lora_alpha=config.scale * config.rank,  # type: ignore[arg-type]  # only divided by the rank
         # A list would also take layers whose names only end alike.
         target_modules="|".join(map(re.escape, adapted_layers(network))),
     )

@@ -5,6 +5,7 @@ Each recording is finished by itself and kept in the run, so that an interrupted
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,22 +15,20 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from svae.audio import AudioError, audio_seconds, save_audio
+from svae.audio import AUDIO_SUFFIXES, AudioError, audio_seconds, save_audio
 from svae.data.corpora import list_utterances
 from svae.data.corpora.corpus import Utterance, read_texts, sanitize_key
 from svae.data.excerpt import read_audio
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer
 from svae.runtime.files import file_sha256, file_stem, write_text
+from svae.synthesis.clean import clean
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
-from svae.synthesis.reference import fit_transcript, trim_silence
+from svae.synthesis.reference import fit_transcript
+from svae.synthesis.trim import trim_silence
 from svae.text.sentences import prepare_prompt_text
 from svae.text.vocabulary import Vocabulary, normalize_text
 
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .m4a .mp4 .aac .wma .webm".split()
-)
-"""What is taken for a recording in a folder without a list."""
 MAX_SECONDS, MIN_SECONDS = 20.0, 0.5
 """A recording is one utterance, of a length between these."""
 LEAST_RECORDINGS, LEAST_SECONDS = 6, 20.0
@@ -64,6 +63,8 @@ class Take:
     """Of its file."""
     text: str
     seconds: float
+    removed: str | None
+    """Hum and the like that was taken out of it, in words."""
 
 
 # ----------------------------------------------------------------------------------------------- what is there
@@ -153,14 +154,21 @@ def _beside(root: Path, out: Path) -> list[Utterance]:
             "utterance, with its words in NAME.txt beside it or without."
         )
     names = [path.relative_to(root).as_posix() for path in paths]
-    stems = [path.relative_to(root).with_suffix("").as_posix() for path in paths]
+    keys = [sanitize_key(path.relative_to(root).with_suffix("").as_posix()) for path in paths]
     texts = read_texts([path.with_suffix(".txt") for path in paths])
     return [
-        # Two files may differ in their suffix alone, or in characters that a key cannot have.
+        # Names may differ in what a key does not tell apart: the suffix, or a blank from an underscore.
         Utterance(
-            sanitize_key(stem if stems.count(stem) == 1 else name), path, text, SPEAKER, "en", name
+            key
+            if keys.count(key) == 1
+            else f"{key}-{hashlib.sha256(name.encode()).hexdigest()[:10]}",
+            path,
+            text,
+            SPEAKER,
+            "en",
+            name,
         )
-        for path, name, stem, text in zip(paths, names, stems, texts, strict=True)
+        for path, name, key, text in zip(paths, names, keys, texts, strict=True)
     ]
 
 
@@ -219,10 +227,9 @@ class Studio:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         takes: list[Take] = []
-        columns = [u for u in found.utterances]
         with console.status("Reading recordings") as status:
-            for number, utterance in enumerate(columns, 1):
-                status.update(f"Reading recordings: {number} of {len(columns)}")
+            for number, utterance in enumerate(found.utterances, 1):
+                status.update(f"Reading recordings: {number} of {len(found.utterances)}")
                 try:
                     takes.append(self._take(utterance))
                 except DataError as error:
@@ -230,6 +237,11 @@ class Studio:
         if not takes:
             raise DataError(f"no usable recording.\n{listed(found.left_out)}")
         self._claim(takes)
+        if cleaned := [take for take in takes if take.removed]:
+            console.print(
+                f"Cleaned: {len(cleaned)} recordings, e.g. {escape(cleaned[0].name)}: {cleaned[0].removed}",
+                highlight=False,
+            )
         return takes
 
     def _take(self, utterance: Utterance) -> Take:
@@ -248,25 +260,26 @@ class Studio:
         try:
             before = json.loads(report.read_text(encoding="utf-8"))
             if before["made_of"] == made_of and audio.is_file():
-                return Take(audio.name, before["text"], before["seconds"])
+                return Take(audio.name, before["text"], before["seconds"], before["removed"])
         except (OSError, ValueError, KeyError, TypeError):
             pass  # not made yet, or not whole
-        waveform = self._speech(utterance)
+        waveform, removed = self._speech(utterance)
         text = self._text(utterance, waveform)
         save_audio(audio, waveform, self.sample_rate)
         seconds = waveform.shape[1] / self.sample_rate
-        row = {"text": text, "seconds": seconds, "made_of": made_of}
+        row = {"text": text, "seconds": seconds, "removed": removed, "made_of": made_of}
         write_text(report, json.dumps(row, ensure_ascii=False, indent=1) + "\n")
-        return Take(audio.name, text, seconds)
+        return Take(audio.name, text, seconds, removed)
 
-    def _speech(self, utterance: Utterance) -> Tensor:
-        """Return a recording (1, S) without the silence at its ends, as loud as prompts are made."""
+    def _speech(self, utterance: Utterance) -> tuple[Tensor, str | None]:
+        """Return a recording (1, S) as references are made ready, raised to their level, and what was removed, in words."""
         try:
             waveform = read_audio(utterance, self.sample_rate)
         except AudioError as error:
             raise DataError(f"{error.reason}: {error}") from None
         if problem := _wrong_length(waveform.shape[1] / self.sample_rate):
             raise DataError(problem)
+        waveform, removed = clean(waveform, self.sample_rate)
         waveform = trim_silence(waveform, self.sample_rate)
         level = float(waveform.square().mean().sqrt())
         if level < SILENT_RMS:
@@ -274,7 +287,7 @@ class Studio:
         if waveform.shape[1] / self.sample_rate < MIN_SECONDS:
             raise DataError(f"less than {MIN_SECONDS:g} s of sound in it")
         gain = max(1.0, min(PROMPT_RMS / level, LOUDEST / float(waveform.abs().max())))
-        return waveform * gain
+        return waveform * gain, str(removed) if removed else None
 
     def _text(self, utterance: Utterance, waveform: Tensor) -> str:
         """Return what is said, spelled as the model reads it."""

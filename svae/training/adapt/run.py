@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,28 +20,25 @@ from svae.checkpoint import (
     best_checkpoint,
     load_strict,
     mark_best,
-    open_checkpoint,
     write_checkpoint,
 )
 from svae.config import AdaptConfig, DiTConfig, JudgesConfig
-from svae.data.index import ShardIndex, read_index
+from svae.data.index import read_index
 from svae.data.loaders import utterance_loader, validation_batches
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.judges.asr import load_asr
-from svae.models.representation import KINDS, Representation, kind_of, load_representation
+from svae.models.representation import kind_of
 from svae.models.tts.dit import DiT
-from svae.runtime.distributed import World, open_world
+from svae.runtime.distributed import World, open_world, select_device
 from svae.runtime.files import check_unlocked, check_writable, write_text
-from svae.synthesis.adapter import PROMPT_FILE, open_speaking
-from svae.synthesis.durations import DURATION_FILE, DurationRule, open_rule
+from svae.synthesis.adapter import open_speaking
+from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
-from svae.synthesis.types import OWN, Sampling
-from svae.synthesis.voices import own_voice, read_voice
-from svae.text.phonemes import FramePhonemes, open_vocabulary
+from svae.synthesis.types import Sampling
+from svae.synthesis.voices import own_voice
 from svae.text.sentences import prepare_sentences
-from svae.text.unknown_words import guess
-from svae.text.vocabulary import Vocabulary
+from svae.training.adapt.base import Base, open_base
 from svae.training.adapt.data import (
     DataFolders,
     held_out_count,
@@ -50,15 +46,15 @@ from svae.training.adapt.data import (
     make_shards,
     make_times,
 )
-from svae.training.adapt.held_out import HeldOut, open_held_out, open_judges, score, show_table
+from svae.training.adapt.held_out import open_judges, show_table
 from svae.training.adapt.lora import AdapterState, adapted_layers, copies, inject
-from svae.training.adapt.prompt import choose_prompt, keep_prompt
 from svae.training.adapt.recordings import (
     Studio,
     check_enough,
     show_left_out,
     survey,
 )
+from svae.training.adapt.speaker import Clock, Speaker, judged_rows, rows_of
 from svae.training.loop import (
     Session,
     TrainOptions,
@@ -69,15 +65,13 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
-from svae.training.tts.train import channel_weights, spelled, train_step, validate
-from svae.training.tts.utterances import limits_of, open_data
-from svae.training.warm_start import PHONEMES
+from svae.training.tts.train import flow_matching, spelled, train_step, validate
+from svae.training.tts.utterances import limits_of, open_data, report_left_out
+from svae.training.warm_start import tokens_of
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
 BATCH_SECONDS = 30.0
 """Of speech in a step, padding included; more than the longest recording."""
-SYNTHESIS = "synthesis"
-"""The rows of metrics.jsonl with what the judges say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,56 +95,10 @@ class AdaptOptions:
     overrides: Sequence[str] = ()
 
 
-@dataclass(frozen=True)
-class Base:
-    """The model that is adapted."""
-
-    named: str
-    """As an adapter names it: `embedded`, or an absolute path."""
-    checkpoint: Checkpoint
-    representation: Representation
-    vocabulary: Vocabulary
-
-    @property
-    def timed(self) -> bool:
-        """Whether it reads one phone a frame, and needs the times of phones."""
-        return isinstance(self.vocabulary, FramePhonemes)
-
-    @property
-    def stored(self) -> bool:
-        """Whether its frames can be made once and stored."""
-        return KINDS[kind_of(self.checkpoint)].in_shards
-
-    def rule(self, device: str) -> DurationRule:
-        """Return how it decides durations, which adaptation leaves as it is."""
-        files = self.checkpoint.config["files"]
-        return open_rule(
-            self.vocabulary,
-            self.representation.sample_rate / self.representation.hop_length,
-            self.checkpoint.state(DURATION_FILE) if DURATION_FILE in files else None,
-            where=self.checkpoint.folder,
-            device=device,
-        )
-
-
-def open_base(model: Path, device: str) -> Base:
-    """Load what is around the network of the model that is adapted. Raises CheckpointError where it is unusable."""
-    checkpoint = open_checkpoint(model, kind="tts")
-    named = EMBEDDED if str(model) == EMBEDDED else str(checkpoint.folder.absolute())
-    try:
-        vocabulary = open_vocabulary(checkpoint.config["vocabulary"], guess=guess)
-        representation = load_representation(checkpoint, device)
-    except (KeyError, TypeError, DataError) as error:
-        raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
-    return Base(named, checkpoint, representation, vocabulary)
-
-
 def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
     """Return what is trained how: sizes from the base, the rest for minutes of speech by one person."""
     folders = DataFolders(options.out / "data")
-    tokens = next(
-        (name for name, kind in PHONEMES.items() if type(base.vocabulary) is kind), "characters"
-    )
+    tokens = tokens_of(base.vocabulary)
     frame_rate = base.representation.sample_rate / base.representation.hop_length
     tree: dict[str, Any] = {
         "data": {
@@ -172,7 +120,7 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
         "tokens": tokens,
         "init": base.named,
         "loader": {"num_workers": 0},
-        "dit": recipe.to_tree(recipe.from_tree(DiTConfig, base.checkpoint.config["model"])),
+        "dit": recipe.to_tree(base.checkpoint.section(DiTConfig)),
         "flow": {"drop_audio": 0.2, "drop_both": 0.1},
         "optimizer": {
             "learning_rate": 1e-3,
@@ -199,27 +147,6 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
 
 
 # ----------------------------------------------------------------------------------------------- the command
-
-
-class Clock:
-    """How long the command has run, all its sessions together."""
-
-    def __init__(self, minutes: float) -> None:
-        self.limit = 60 * minutes
-        self.before = 0.0
-        self.slowest = 0.0
-        """Seconds of the slowest judgement, for which time must be left."""
-        self._began = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Seconds so far."""
-        return self.before + time.monotonic() - self._began
-
-    @property
-    def is_up(self) -> bool:
-        """Whether only the last judgement still fits."""
-        return self.seconds + self.slowest >= self.limit
 
 
 def adapt(options: AdaptOptions) -> Path:
@@ -331,7 +258,7 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
         vocabulary=base.vocabulary,
         timings=None,
         network=network.train(),
-        channel_weights=channel_weights(base.representation, config, world.device),
+        objective=flow_matching(base.representation, config, world.device),
         base=weights,
         scale=config.lora.scale,
         speaking=speaking,
@@ -361,10 +288,13 @@ def _train(
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
     limits = limits_of(config, base.representation.hop_length, 1)
+    read_as = spelled(base.vocabulary, config)
+    # `make_times` has named those without times.
+    report_left_out(session.console, index, limits, None, read_as)
     batches = utterance_loader(
         index,
         **limits,
-        vocabulary=spelled(base.vocabulary, config),
+        vocabulary=read_as,
         timings=timings,
         seed=config.trainer.seed,
         start_step=state.step,
@@ -416,108 +346,6 @@ def _train(
     )
 
 
-class Speaker:
-    """Says the held-out texts while the adapter is trained, and knows which point was the best."""
-
-    def __init__(
-        self,
-        session: Session,
-        config: AdaptConfig,
-        base: Base,
-        folders: DataFolders,
-        waveforms: ShardIndex,
-        index: ShardIndex,
-        world: World,
-        clock: Clock,
-    ) -> None:
-        self.session, self.config, self.base, self.clock = session, config, base, clock
-        device = str(world.device)
-        base.representation.load_decoder()
-        self.rule = base.rule(device)
-        self.identity = {
-            name: value
-            for name in (*OWN, "max_seconds")
-            if (value := base.checkpoint.config.get(name)) is not None
-        } | {"vae_hash": base.representation.identity}
-        judges = open_judges(config.judges, device)
-        usable = {sample.key for sample in index.samples}
-        self.held_out: HeldOut = open_held_out(
-            waveforms, [s for s in waveforms.validation if s.key in usable], judges
-        )
-        # What the times leave out is no prompt either.
-        training = [sample for sample in waveforms.train if sample.key in usable]
-        self.tts = self._tts(None)
-        if not folders.prompt.is_file():
-            chosen = choose_prompt(waveforms, training, self.tts, judges)
-            keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console)
-        self.prompt = read_voice(folders.prompt, "own", self.tts, session.console).prompt
-        self.rows = judged_rows(session.run)
-
-    def _tts(self, network: DiT | None) -> TTS:
-        if network is None:
-            network = DiT(
-                self.config.dit, len(self.base.vocabulary), self.base.representation.latent_dim
-            )
-        return TTS(
-            network, self.base.representation, self.base.vocabulary, self.identity, self.rule
-        )
-
-    def judge_now(self, state: AdapterState) -> None:
-        """Judge the point where training begins or goes on, unless that was done."""
-        if not self.rows:
-            self.session.tracker.log(0, "recordings", self.held_out.originals())
-        if state.step not in self.rows:
-            row = self.row(state)
-            self.session.tracker.log(state.step, SYNTHESIS, row)
-            text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
-            self.session.console.print(
-                f"step {state.step:>7}  {SYNTHESIS}  {text}", highlight=False
-            )
-
-    def row(self, state: AdapterState) -> dict[str, float]:
-        """Return what the judges say of a point, and mark it where it is the best; a failure is a note."""
-        began = time.monotonic()
-        row: dict[str, float] = {}
-        with self.session.side_work("speaking and judging"):
-            tts = self._tts(state.averaged())
-            sampling = Sampling(
-                seed=self.config.trainer.seed, num_steps=self.config.trainer.synthesize_steps
-            )
-            row = self.held_out.said(tts, self.prompt, sampling, self.session, state.step)
-            better = all(score(row) > score(other) for other in self.rows.values())
-            self.rows[state.step] = row
-            if better:
-                mark_best(self.session.run, state.step)
-        self.clock.slowest = max(self.clock.slowest, time.monotonic() - began)
-        return row
-
-    def enough(self) -> bool:
-        """Return whether the time is up, or nothing has become better for long."""
-        if self.clock.is_up:
-            return True
-        if not self.rows:
-            return False
-        best = best_step(self.rows)
-        return sum(step > best for step in self.rows) >= self.config.patience
-
-
-def judged_rows(run: Path) -> dict[int, dict[str, float]]:
-    """Return what the judges said of each point of a run, by its step."""
-    return {row["step"]: row for row in _rows(run) if row["split"] == SYNTHESIS}
-
-
-def _rows(run: Path) -> list[dict[str, Any]]:
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def best_step(rows: dict[int, dict[str, float]]) -> int:
-    """Return the first step with the best score."""
-    return min(rows, key=lambda step: (-score(rows[step]), step))
-
-
 # ----------------------------------------------------------------------------------------------- the end
 
 
@@ -526,7 +354,7 @@ def conclude(options: AdaptOptions, base: Base, config: AdaptConfig) -> None:
     console = Console()
     run = options.out
     rows = judged_rows(run)
-    originals = next((row for row in _rows(run) if row["split"] == "recordings"), {})
+    originals = next((row for row in rows_of(run) if row["split"] == "recordings"), {})
     folder = best_checkpoint(run)
     assert folder is not None
     step = int(folder.name.removeprefix("step-"))
@@ -541,7 +369,7 @@ def conclude(options: AdaptOptions, base: Base, config: AdaptConfig) -> None:
             "[yellow]No point was better than the start: the model speaks with these recordings as its prompt, and no "
             "weight was changed. More recordings, or more --minutes, may help.[/]"
         )
-    tts = load_tts(run, options.device if options.device != "auto" else "cpu")
+    tts = load_tts(run, select_device(options.device))
     opened = own_voice(tts, console)
     result = tts.speak([greeting(tts, run)], [opened.prompt], Sampling())[0]
     save_audio(run / "hello.wav", result.waveform[0], result.sample_rate)
@@ -625,7 +453,9 @@ def dry_run(options: AdaptOptions) -> None:
         with torch.device("meta"):
             network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
     layers = adapted_layers(network)
-    added = sum(config.lora.rank * sum(network.get_submodule(name).weight.shape) for name in layers)
+    added = sum(
+        config.lora.rank * sum(network.get_parameter(f"{name}.weight").shape) for name in layers
+    )
     show_left_out(found, console)
     texts = (
         "with texts"
@@ -640,6 +470,3 @@ def dry_run(options: AdaptOptions) -> None:
         f"Would {'start' if resumed is None else f'resume from {resumed.folder}'} in {options.out}",
         highlight=False,
     )
-
-
-__all__ = ["AdaptOptions", "adapt", "dry_run", "merge", "PROMPT_FILE"]

@@ -23,7 +23,7 @@ from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.synthesis.durations import DurationRule
 from svae.synthesis.model import TTS
-from svae.text.phonemes import without_phones
+from svae.text.phonemes import as_heard
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import Session
 from svae.training.tts.utterances import waveform_root
@@ -64,7 +64,8 @@ class JudgedSpeech:
                     item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps
                 )
                 heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
-                words = word_errors(without_phones(item.text), self.asr.transcribe([heard])[0])
+                said = self.asr.transcribe([heard])[0]
+                words = word_errors(as_heard(item.text, said), said)
                 voices = self.speaker.embed([heard, item.prompt.load(JUDGE_RATE)])
                 similarity = float(voices[0] @ voices[1])
             except Exception as error:  # of any kind: a row without this item says more than none
@@ -142,6 +143,6 @@ def open_judged_speech(
         representation=representation,
         vocabulary=vocabulary,
         rule=rule,
-        num_steps=trainer.synthesize_steps,
+        num_steps=trainer.synthesize_steps if config.distill is None else config.distill.steps[0],
         seed=trainer.seed,
     )

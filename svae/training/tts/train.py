@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +17,11 @@ from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.timings import Timings
-from svae.errors import CheckpointError
+from svae.errors import CheckpointError, DataError
 from svae.frames import length_mask
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
-from svae.models.tts.flow import (
-    VALIDATION_TIMES,
-    flow_matching_loss,
-    posterior_latents,
-    validation_error,
-)
+from svae.models.tts.flow import posterior_latents
 from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
 from svae.synthesis.durations import DURATION_FILE, open_rule
 from svae.text.phonemes import PhonemeVocabulary
@@ -34,7 +30,7 @@ from svae.training.loop import (
     Session,
     State,
     TrainOptions,
-    find_resume,
+    agreed_resume,
     note_no_validation,
     open_session,
     resume_state,
@@ -43,9 +39,11 @@ from svae.training.loop import (
 )
 from svae.training.meter import StepResult
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.tts.distill import open_distillation, open_teacher
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
+from svae.training.tts.objective import FlowMatching, Known, Objective
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
@@ -64,8 +62,7 @@ class FlowState(State):
     """When the phones are spoken, with `tokens: frame-phonemes`."""
     network: nn.Module
     """What computes, its gradients averaged over ranks in its backward pass."""
-    channel_weights: Tensor | None
-    """(D, 1), how much an error in a latent's channel counts; None: all alike."""
+    objective: Objective
 
     @abstractmethod
     def averaged(self) -> DiT:
@@ -81,6 +78,8 @@ class TTSState(FlowState):
     """All of the network is trained."""
 
     model: DiT
+    teacher: Checkpoint | None = None
+    """Of a student: its durations are the teacher's."""
 
     def averaged(self) -> DiT:
         """See `FlowState`."""
@@ -88,22 +87,20 @@ class TTSState(FlowState):
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
-    """Train a TTS model and return the run folder; see `svae train-tts --help`.
+    """Train a TTS model, or a student of one, and return the run folder; see `svae train-tts --help`, `svae distill --help`.
 
     Raises:
         ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
     """
     config = options.config
-    index, validation, timings = open_data(config)
-    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
-    resumed = find_resume(options, "tts")
-    start = open_start(config) if resumed is None else None
-    kept = None if resumed is None else kept_vae(options.out, resumed)
-    found = find_representation(config, index, start, kept)
-    vocabulary = choose_vocabulary(index, config, resumed or start)
-    with open_world(options.device) as world, open_session(options, "tts", world) as session:
+    with (
+        open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world,
+        nullcontext(_read(options, world)) as (data, start, teacher, found, vocabulary),
+        open_session(options, "tts", world) as session,
+    ):
+        index, validation, timings = data
         representation = keep_in_run(session, found, index, config)
-        state = build_state(config, representation, vocabulary, world, timings)
+        state = build_state(config, representation, vocabulary, world, timings, teacher)
         if session.checkpoint is not None:
             check_vocabulary(session.checkpoint, vocabulary, index)
             resume_state(session, state, index)
@@ -111,13 +108,14 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         limits = limits_of(config, representation.hop_length, world.world_size)
-        report_left_out(session.console, index, limits, timings)
+        read_as = spelled(vocabulary, config)
+        report_left_out(session.console, index, limits, timings, read_as)
         if wants_trial(config, world):
             try_longest(session, state, index, limits, config)
         batches = utterance_loader(
             index,
             **limits,
-            vocabulary=spelled(vocabulary, config),
+            vocabulary=read_as,
             timings=timings,
             seed=config.trainer.seed,
             start_step=state.step,
@@ -162,12 +160,35 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
     return options.out
 
 
+def _read(
+    options: TrainOptions[TTSTrainConfig], world: World
+) -> tuple[
+    tuple[ShardIndex, ShardIndex, Timings | None],
+    Checkpoint | None,
+    Checkpoint | None,
+    Representation,
+    Vocabulary,
+]:
+    """Return the data, what `init` names where nothing is resumed, the teacher, what is learned, and its symbols."""
+    config = options.config
+    data = open_data(config)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    resumed = agreed_resume(options, "tts", world)
+    start = open_start(config) if resumed is None else None
+    teacher = open_teacher(config, resumed)
+    kept = None if resumed is None else kept_vae(options.out, resumed)
+    found = find_representation(config, data[0], start, kept)
+    vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    return data, start, teacher, found, vocabulary
+
+
 def build_state(
     config: TTSTrainConfig,
     representation: Representation,
     vocabulary: Vocabulary,
     world: World,
     timings: Timings | None = None,
+    teacher: Checkpoint | None = None,
 ) -> TTSState:
     """Build the network and its optimizer with weights that depend on the seed only."""
     torch.manual_seed(config.trainer.seed)
@@ -177,6 +198,9 @@ def build_state(
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
         model.compile()
+    objective: Objective = flow_matching(representation, config, world.device)
+    if teacher is not None:
+        objective = open_distillation(config, teacher, objective.weights, world.device)
     return TTSState(
         step=0,
         model=model,
@@ -186,8 +210,17 @@ def build_state(
         vocabulary=vocabulary,
         timings=timings,
         network=data_parallel(model, world),
-        channel_weights=channel_weights(representation, config, world.device),
+        objective=objective,
+        teacher=teacher,
     )
+
+
+def flow_matching(
+    representation: Representation, config: TTSTrainConfig, device: torch.device
+) -> FlowMatching:
+    """Return the objective of a training on data."""
+    weights = channel_weights(representation, config, device)
+    return FlowMatching(config.flow, weights, config.trainer.seed)
 
 
 def channel_weights(
@@ -224,21 +257,31 @@ def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
 def duration_weights(
     session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
 ) -> dict[str, Tensor] | None:
-    """Return the weights of the run's duration predictor; only the first rank fits and keeps it, others get None."""
+    """Return the weights of the run's duration predictor, a teacher's where there is one.
+
+    Only the first rank fits and keeps it. None on others, and where the fit fails, which is a note.
+    """
     if not session.world.is_main:
         return None
+    if state.teacher is not None:
+        found = DURATION_FILE in state.teacher.config["files"]
+        return state.teacher.state(DURATION_FILE) if found else None
     vocabulary = state.vocabulary
     if state.timings is not None:
         vocabulary = spelled(vocabulary, config)
-    return kept_predictor(
-        session.run,
-        index.train,
-        vocabulary,
-        timings=state.timings,
-        sample_rate=index.sample_rate,
-        hop_length=state.representation.hop_length,
-        seed=config.trainer.seed,
-    )
+    weights: dict[str, Tensor] | None = None
+    # Speech without it is as long as its text in bytes says; a checkpoint without it is better than none.
+    with session.side_work("fitting the duration predictor", but=(DataError,)):
+        weights = kept_predictor(
+            session.run,
+            index.train,
+            vocabulary,
+            timings=state.timings,
+            sample_rate=index.sample_rate,
+            hop_length=state.representation.hop_length,
+            seed=config.trainer.seed,
+        )
+    return weights
 
 
 def try_longest(
@@ -282,9 +325,7 @@ def forward(
     with torch.autocast(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     ):
-        error, count = flow_matching_loss(
-            state.network, latents, lengths, batch.tokens, config.flow, state.channel_weights
-        )
+        error, count = state.objective.error(state.network, latents, lengths, batch.tokens)
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
     return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
 
@@ -292,7 +333,7 @@ def forward(
 def train_step(
     state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
 ) -> StepResult:
-    """Take one step: latents, flow-matching loss over the hidden spans of the global batch, update, EMA."""
+    """Take one step: latents, the objective's loss over the global batch, update, EMA."""
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
     loss, lengths, num_frames = forward(state, batch, config, world)
     norm = update(state.optimizer, loss, list(state.model.parameters()), config.optimizer, rate)
@@ -310,34 +351,27 @@ def train_step(
 def validate(
     session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
 ) -> dict[str, float]:
-    """Return the EMA weights' loss on held-out utterances at fixed times, and its mean; the first rank does it.
+    """Return what the objective says of the EMA weights on held-out utterances; the first rank does it.
 
     Without held-out utterances the row is empty: a loss of nothing would be the best of all.
     """
     row: dict[str, float] = {}
     if session.world.is_main and batches:
-        sums = torch.zeros(len(VALIDATION_TIMES), dtype=torch.float64)
-        count = torch.zeros((), dtype=torch.float64)
-        for batch in batches:
-            batch = batch.to(session.world.device)
-            latents, lengths = latents_of(state.representation, batch, config)
-            part, elements = validation_error(
-                state.averaged(),
-                latents,
-                lengths,
-                batch.tokens,
-                batch.keys,
-                config.flow,
-                seed=config.trainer.seed,
-            )
-            sums += part.cpu()
-            count += elements.cpu()
-        by_time = (sums / count.clamp_min(1)).tolist()
-        row["loss/flow"] = sum(by_time) / len(by_time)
-        for time, value in zip(VALIDATION_TIMES, by_time, strict=True):
-            row[f"loss/t={time:g}"] = value
+        with session.side_work("the validation", but=(DataError,)):
+            row = _validation_row(session, state, batches, config)
     barrier(session.world)
     return row
+
+
+def _validation_row(
+    session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
+) -> dict[str, float]:
+    def known(batch: UtteranceBatch) -> Known:
+        batch = batch.to(session.world.device)
+        latents, lengths = latents_of(state.representation, batch, config)
+        return Known(latents, lengths, batch.tokens, batch.keys)
+
+    return state.objective.row(state.averaged(), map(known, batches))
 
 
 def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -> dict[str, float]:
@@ -370,6 +404,7 @@ def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainC
                 "hop_length": representation.hop_length,
                 "max_seconds": config.max_seconds,
                 **representation.to_config(),
+                **state.objective.facts,
             },
             vae_folder=None if vae is None else vae.folder,
             more=None if durations is None else {DURATION_FILE: durations},

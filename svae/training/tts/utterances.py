@@ -9,9 +9,10 @@ from rich.console import Console
 
 from svae.config import TTSTrainConfig
 from svae.data.index import ShardIndex, read_index
-from svae.data.select import unfit_utterances
+from svae.data.select import select_utterances
 from svae.data.timings import Timings
 from svae.errors import ConfigError, DataError
+from svae.text.vocabulary import Vocabulary
 
 
 class Limits(TypedDict):
@@ -89,7 +90,11 @@ def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:
 
 
 def report_left_out(
-    console: Console, index: ShardIndex, limits: Limits, timings: Timings | None
+    console: Console,
+    index: ShardIndex,
+    limits: Limits,
+    timings: Timings | None,
+    vocabulary: Vocabulary,
 ) -> None:
     """Print how many utterances no batch will hold, by reason.
 
@@ -103,7 +108,7 @@ def report_left_out(
             f"{index.root}: nothing to train on: all {len(index.samples)} utterances are held out for validation.\n"
             "Run `svae prepare` with a smaller --validation, or on more data."
         )
-    reasons = unfit_utterances(index, **limits)
+    _, reasons = select_utterances(index.train, **limits, vocabulary=vocabulary)
     if not reasons:
         return
     text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
@@ -111,5 +116,5 @@ def report_left_out(
     console.print(f"Left out of training: {text}; {left} utterances remain")
     if left <= 0:
         raise DataError(
-            f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds"
+            f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds, or mend the texts"
         )

@@ -42,10 +42,11 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
 
 
 def check_batch(config: VAETrainConfig, world: World) -> None:
-    """Raise ConfigError where the global batch cannot be split evenly over the ranks."""
-    if config.batch_size % world.world_size:
+    """Raise ConfigError where the global batch has no crop for each rank."""
+    if config.batch_size < world.world_size:
         raise ConfigError(
-            f"batch_size {config.batch_size} is over all ranks and must be a multiple of {world.world_size}"
+            f"batch_size {config.batch_size}: it is over all ranks, and there are {world.world_size} of them; "
+            f"use at least {world.world_size}, or fewer ranks"
         )
 
 

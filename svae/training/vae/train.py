@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,24 @@ import torch
 from torch import Tensor, nn
 
 from svae import recipe
+from svae.checkpoint import Checkpoint
 from svae.config import VAETrainConfig
 from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import crop_loader, validation_crops
+from svae.errors import DataError
 from svae.judges.clips import at_speech_rate
 from svae.judges.distillmos import DISTILLMOS, DistillMOS, load_naturalness
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE, VAEOutput
 from svae.precompute.statistics import measure_statistics
-from svae.runtime.distributed import World, barrier, data_parallel, open_world
+from svae.runtime.distributed import World, barrier, data_parallel, open_world, share_of
 from svae.training.loop import (
     Session,
     State,
     TrainOptions,
-    find_resume,
+    agreed_resume,
     note_no_validation,
     open_session,
     resume_state,
@@ -93,10 +96,11 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
         ConfigError, DataError, CheckpointError: before the first step, if anything does not fit.
     """
     config = options.config
-    index, validation = open_data(config)
-    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
-    start = open_vae_start(config) if find_resume(options, "vae") is None else None
-    with open_world(options.device) as world, open_session(options, "vae", world) as session:
+    with (
+        open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world,
+        nullcontext(_read(options, world)) as (index, validation, start),
+        open_session(options, "vae", world) as session,
+    ):
         check_batch(config, world)
         naturalness = None
         if world.is_main:
@@ -118,7 +122,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         batches = crop_loader(
             index,
-            batch_size=config.batch_size // world.world_size,
+            batch_size=share_of(config.batch_size, world),
             segment_samples=segment_samples(config),
             context_samples=context_samples(config),
             seed=config.trainer.seed,
@@ -154,6 +158,16 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             session.console.print(f"VAE in [bold]{session.run}[/] (step {state.step})")
             session.console.print(f"Next: svae train-tts --vae {session.run}")
     return options.out
+
+
+def _read(
+    options: TrainOptions[VAETrainConfig], world: World
+) -> tuple[ShardIndex, ShardIndex, Checkpoint | None]:
+    """Return the data, and what `init` names where nothing is resumed."""
+    index, validation = open_data(options.config)
+    # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
+    resumed = agreed_resume(options, "vae", world)
+    return index, validation, open_vae_start(options.config) if resumed is None else None
 
 
 def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | None) -> str:
@@ -245,6 +259,8 @@ def train_step(
     seconds = float(batch.lengths.sum()) / config.vae.sample_rate
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
     adversarial = state.step >= config.loss.adversarial_start_step
+    # Gradients are averaged over ranks, whose shares may differ by one crop; every crop is to weigh the same.
+    weight = share_of(config.batch_size, world) * world.world_size / config.batch_size
     precision = torch.autocast(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     )
@@ -267,7 +283,7 @@ def train_step(
         losses["discriminator"] = discriminator_loss(real_maps, fake_maps)
         norms["discriminator"] = update(
             state.discriminator_optimizer,
-            losses["discriminator"],
+            losses["discriminator"] * weight,
             list(state.discriminator.parameters()),
             config.optimizer,
             rate,
@@ -286,7 +302,7 @@ def train_step(
     weights = {name: getattr(config.loss, name) for name in losses if name != "discriminator"}
     total = sum(weights[name] * losses[name] for name in weights)
     norms["generator"] = update(
-        state.optimizer, total, trained(state.model), config.optimizer, rate
+        state.optimizer, total * weight, trained(state.model), config.optimizer, rate
     )
     state.discriminator.requires_grad_(True)
 
@@ -294,8 +310,8 @@ def train_step(
     skipped = any(norm is None for norm in norms.values())
     if not skipped:
         state.ema.update(state.model, state.step)
-    values = {f"loss/{name}": loss.detach() for name, loss in losses.items()}
-    values["loss/total"] = total.detach()
+    values = {f"loss/{name}": loss.detach() * weight for name, loss in losses.items()}
+    values["loss/total"] = total.detach() * weight
     values |= {f"gradient_norm/{name}": norm for name, norm in norms.items() if norm is not None}
     values["learning_rate"] = torch.tensor(rate)
     return StepResult(values, seconds, batch.keys, batch.failures, skipped)
@@ -321,10 +337,25 @@ def validate(
     naturalness: DistillMOS | None,
 ) -> dict[str, float]:
     """Score the EMA weights on fixed crops with the posterior mean; the first rank does it, the others wait."""
+    row: dict[str, float] = {}
+    if session.world.is_main:
+        with session.side_work("the validation", but=(DataError,)):
+            row = _validation_row(session, state, batches, config, naturalness)
+    barrier(session.world)
+    return row
+
+
+def _validation_row(
+    session: Session,
+    state: VAEState,
+    batches: list[CropBatch],
+    config: VAETrainConfig,
+    naturalness: DistillMOS | None,
+) -> dict[str, float]:
     opinions: list[tuple[float, float]] = []
     sums: dict[str, Tensor] = {}
     count = shown = 0
-    for batch in batches if session.world.is_main else ():
+    for batch in batches:
         batch = batch.to(session.world.device)
         crop = crop_of(batch, config)
         output = state.ema.module(
@@ -349,7 +380,6 @@ def validate(
                 with session.side_work("writing a validation sample"):
                     write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
                 shown += 1
-    barrier(session.world)
     row = {f"loss/{name}": float(total) / count for name, total in sums.items()}
     if opinions:
         row["mos"], row["mos_input"] = (

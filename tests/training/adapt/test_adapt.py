@@ -13,16 +13,22 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import flatten
-from tiny_tts import TEXT, changed, speech
+from tiny_tts import TEXT, changed, speech, write_tts
 
 from svae.audio import load_audio, save_audio
 from svae.checkpoint import best_checkpoint, latest_checkpoint, open_checkpoint
 from svae.config import JudgesConfig
 from svae.data.index import read_index
 from svae.errors import CheckpointError, ConfigError, DataError
+from svae.models.tts.durations import PhoneDurations
+from svae.precompute import phone_times
+from svae.synthesis import model as synthesis_model
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import synthesize_file
+from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
+from svae.text.phone_aligner import AlignmentError
+from svae.text.phonemes import FramePhonemes, Word, pieces
 from svae.training.adapt import data as data_module
 from svae.training.adapt import held_out as held_out_module
 from svae.training.adapt import run as run_module
@@ -281,8 +287,6 @@ def test_a_run_is_continued_only_by_what_began_it(
     other = record(tmp_path / "other", count=11)
     with pytest.raises(ConfigError, match="other recordings or texts"):
         adapt(replace(same, recordings=other))
-    from tiny_tts import write_tts
-
     config = load_tts(folder).representation.vae.cfg
     another = write_tts(tmp_path / "another", config, seed=1)
     with pytest.raises(CheckpointError, match="was begun on the weights"):
@@ -302,7 +306,7 @@ def test_an_adapter_is_refused_without_its_base(adapted, folder, tmp_path):
     with pytest.raises(CheckpointError, match="whose base model is not to be had"):
         load_tts(run)
     named(model="embedded")
-    with pytest.raises(CheckpointError, match="was made for the weights.*svae adapt"):
+    with pytest.raises(CheckpointError, match="(?s)was made for the weights.*svae adapt"):
         load_tts(run)
     path.write_text(json.dumps(config | {"base": "x"}))
     with pytest.raises(CheckpointError, match="damaged"):
@@ -340,6 +344,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fak
     for name in ("long", "short", "silent", "broken"):
         (source / f"{name}.txt").write_text("tone one")
     (source / "two.txt").write_text("tone два")
+    save_audio(source / "five.wav", speech(2.0, 0.05) + 0.2, 16000)
     run = adapt(options_of(source, folder, tmp_path / "run", overrides=(*QUICK, "trainer.steps=1")))
     told = " ".join(capsys.readouterr().out.split())
     assert "Left out: 5 recordings" in told
@@ -347,6 +352,8 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fak
                      "broken.mp3: unreadable", "two.wav: "):  # fmt: skip
         assert expected in told
     assert len(read_index(run / "data" / "shards").samples) == len(WORDS) - 1
+    assert "Cleaned:" in told and "an offset of" in told
+    assert load_audio(run / "data" / "audio" / "five.flac")[0].mean().abs() < 0.01
 
 
 def too_long(source: Path) -> None:
@@ -436,3 +443,56 @@ def test_the_run_folder_may_lie_among_the_recordings(folder, tmp_path, fake_judg
     adapt(options)
     adapt(options)  # what the first made is not taken for recordings
     assert len(read_index(options.out / "data" / "shards").samples) == len(WORDS)
+
+
+def test_texts_that_fit_no_recording_are_an_error(adapted):
+    index = read_index(adapted / "data" / "shards")
+    with pytest.raises(DataError, match="check the texts"):
+        held_out_module.open_held_out(index, [], held_out_module.Judges(Ear(), Voices(), None))
+
+
+def test_a_student_is_not_adapted(recordings, folder, tmp_path, fake_judges):
+    student = shutil.copytree(folder, tmp_path / "student")
+    config = json.loads((student / "config.json").read_text())
+    (student / "config.json").write_text(json.dumps(config | {"student": {"steps": [4]}}))
+    with pytest.raises(ConfigError, match="a student of `svae distill`"):
+        adapt(options_of(recordings, student, tmp_path / "run"))
+
+
+class EvenAligner:
+    """Spreads phones evenly; one text does not fit its recording."""
+
+    def align(self, waveform, text):
+        if "three" in text:
+            raise AlignmentError("does not fit")
+        words = [piece for piece in pieces(text) if isinstance(piece, Word)]
+        length = waveform.numel() / 16000 / len(words)
+        rows = []
+        for number, word in enumerate(words):
+            count = len(word.phones or "x")
+            rows.append([length * (number + part / count) for part in range(count + 1)])
+        return rows
+
+
+def test_a_model_of_one_phone_a_frame_is_adapted_with_times_of_phones(
+    folder, tmp_path, monkeypatch, fake_judges, capsys
+):
+    monkeypatch.setattr(phone_times, "PhoneAligner", EvenAligner)  # reaches forked processes
+    monkeypatch.setattr(synthesis_model, "aligner", EvenAligner)
+    vocabulary = FramePhonemes()
+    durations = {DURATION_FILE: PhoneDurations(len(vocabulary)).state_dict()}
+    config = load_tts(folder).representation.vae.cfg
+    base = write_tts(tmp_path / "base", config, vocabulary=vocabulary, more=durations)
+    overrides = (*QUICK, "trainer.steps=2")
+    source = record(tmp_path / "source")
+    run = adapt(options_of(source, base, tmp_path / "run", overrides=overrides, merge=True))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "audio_three: its words do not fit" in told
+    assert latest_checkpoint(run).name == "step-00000002"
+    tts = load_tts(run)
+    assert tts.planner.own.name == "predictor" and tts.identity["duration_hash"]
+    whole = open_checkpoint(run / "merged", kind="tts")
+    assert whole.state(DURATION_FILE).keys() == durations[DURATION_FILE].keys()
+    moved = load_tts(latest_checkpoint(run)).model.state_dict()
+    theirs = load_tts(base).model.state_dict()
+    assert not torch.equal(moved["output.weight"], theirs["output.weight"])

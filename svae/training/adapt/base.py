@@ -1,0 +1,73 @@
+"""The model that `svae adapt` starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from svae.checkpoint import (
+    EMBEDDED,
+    Checkpoint,
+    open_checkpoint,
+)
+from svae.errors import CheckpointError, ConfigError, DataError
+from svae.models.representation import KINDS, Representation, kind_of, load_representation
+from svae.synthesis.durations import DURATION_FILE, DurationRule, open_rule
+from svae.synthesis.types import STUDENT
+from svae.text.phonemes import FramePhonemes, open_vocabulary
+from svae.text.unknown_words import guess
+from svae.text.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model that is adapted."""
+
+    named: str
+    """As an adapter names it: `embedded`, or an absolute path."""
+    checkpoint: Checkpoint
+    representation: Representation
+    vocabulary: Vocabulary
+
+    @property
+    def timed(self) -> bool:
+        """Whether it reads one phone a frame, and needs the times of phones."""
+        return isinstance(self.vocabulary, FramePhonemes)
+
+    @property
+    def stored(self) -> bool:
+        """Whether its frames can be made once and stored."""
+        return KINDS[kind_of(self.checkpoint)].in_shards
+
+    def rule(self, device: str) -> DurationRule:
+        """Return how it decides durations, which adaptation leaves as it is."""
+        files = self.checkpoint.config["files"]
+        return open_rule(
+            self.vocabulary,
+            self.representation.sample_rate / self.representation.hop_length,
+            self.checkpoint.state(DURATION_FILE) if DURATION_FILE in files else None,
+            where=self.checkpoint.folder,
+            device=device,
+        )
+
+
+def open_base(model: Path, device: str) -> Base:
+    """Load what is around the network of the model that is adapted.
+
+    Raises:
+        CheckpointError: it is unusable.
+        ConfigError: it is a student, which cannot learn from recordings alone.
+    """
+    checkpoint = open_checkpoint(model, kind="tts")
+    if checkpoint.config.get(STUDENT) is not None:
+        raise ConfigError(
+            f"--model {model}: a student of `svae distill`, whose steps have the guidance inside; what recordings teach would "
+            "take it out. Adapt its teacher with --merge, and distill the result."
+        )
+    named = EMBEDDED if str(model) == EMBEDDED else str(checkpoint.folder.absolute())
+    try:
+        vocabulary = open_vocabulary(checkpoint.config["vocabulary"], guess=guess)
+        representation = load_representation(checkpoint, device)
+    except (KeyError, TypeError, DataError) as error:
+        raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
+    return Base(named, checkpoint, representation, vocabulary)

@@ -1,0 +1,160 @@
+"""Speaks held-out texts while an adapter is trained, and knows which point was the best."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from svae.checkpoint import (
+    mark_best,
+)
+from svae.config import AdaptConfig
+from svae.data.index import ShardIndex
+from svae.models.tts.dit import DiT
+from svae.runtime.distributed import World
+from svae.synthesis.model import TTS
+from svae.synthesis.types import OWN, Sampling
+from svae.synthesis.voices import read_voice
+from svae.training.adapt.base import Base
+from svae.training.adapt.data import (
+    DataFolders,
+)
+from svae.training.adapt.held_out import HeldOut, open_held_out, open_judges, score
+from svae.training.adapt.lora import AdapterState
+from svae.training.adapt.prompt import choose_prompt, keep_prompt
+from svae.training.loop import (
+    Session,
+)
+
+SYNTHESIS = "synthesis"
+"""The rows of metrics.jsonl with what the judges say."""
+
+
+class Clock:
+    """How long the command has run, all its sessions together."""
+
+    def __init__(self, minutes: float) -> None:
+        self.limit = 60 * minutes
+        self.before = 0.0
+        self.slowest = 0.0
+        """Seconds of the slowest judgement, for which time must be left."""
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return self.before + time.monotonic() - self._began
+
+    @property
+    def is_up(self) -> bool:
+        """Whether only the last judgement still fits."""
+        return self.seconds + self.slowest >= self.limit
+
+
+class Speaker:
+    """Says the held-out texts while the adapter is trained, and knows which point was the best."""
+
+    def __init__(
+        self,
+        session: Session,
+        config: AdaptConfig,
+        base: Base,
+        folders: DataFolders,
+        waveforms: ShardIndex,
+        index: ShardIndex,
+        world: World,
+        clock: Clock,
+    ) -> None:
+        self.session, self.config, self.base, self.clock = session, config, base, clock
+        device = str(world.device)
+        base.representation.load_decoder()
+        self.rule = base.rule(device)
+        self.identity = {
+            name: value
+            for name in (*OWN, "max_seconds")
+            if (value := base.checkpoint.config.get(name)) is not None
+        } | {"vae_hash": base.representation.identity}
+        judges = open_judges(config.judges, device)
+        usable = {sample.key for sample in index.samples}
+        self.held_out: HeldOut = open_held_out(
+            waveforms, [s for s in waveforms.validation if s.key in usable], judges
+        )
+        # What the times leave out is no prompt either.
+        training = [sample for sample in waveforms.train if sample.key in usable]
+        self.tts = self._tts(None)
+        if not folders.prompt.is_file():
+            chosen = choose_prompt(waveforms, training, self.tts, judges)
+            keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console)
+        self.prompt = read_voice(folders.prompt, "own", self.tts, session.console).prompt
+        self.rows = judged_rows(session.run)
+
+    def _tts(self, network: DiT | None) -> TTS:
+        if network is None:
+            network = DiT(
+                self.config.dit, len(self.base.vocabulary), self.base.representation.latent_dim
+            )
+        return TTS(
+            network, self.base.representation, self.base.vocabulary, self.identity, self.rule
+        )
+
+    def judge_now(self, state: AdapterState) -> None:
+        """Judge the point where training begins or goes on, where that is due and was not done.
+
+        Other points are not: which is the best must not depend on where a run was interrupted.
+        """
+        if not self.rows:
+            self.session.tracker.log(0, "recordings", self.held_out.originals())
+        due = state.step % self.config.trainer.synthesize_every == 0
+        if due and state.step not in self.rows:
+            row = self.row(state)
+            self.session.tracker.log(state.step, SYNTHESIS, row)
+            text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+            self.session.console.print(
+                f"step {state.step:>7}  {SYNTHESIS}  {text}", highlight=False
+            )
+
+    def row(self, state: AdapterState) -> dict[str, float]:
+        """Return what the judges say of a point, and mark it where it is the best; a failure is a note."""
+        began = time.monotonic()
+        row: dict[str, float] = {}
+        with self.session.side_work("speaking and judging"):
+            tts = self._tts(state.averaged())
+            sampling = Sampling(
+                seed=self.config.trainer.seed, num_steps=self.config.trainer.synthesize_steps
+            )
+            row = self.held_out.said(tts, self.prompt, sampling, self.session, state.step)
+            better = all(score(row) > score(other) for other in self.rows.values())
+            self.rows[state.step] = row
+            if better:
+                mark_best(self.session.run, state.step)
+        self.clock.slowest = max(self.clock.slowest, time.monotonic() - began)
+        return row
+
+    def enough(self) -> bool:
+        """Return whether the time is up, or nothing has become better for long."""
+        if self.clock.is_up:
+            return True
+        if not self.rows:
+            return False
+        best = best_step(self.rows)
+        return sum(step > best for step in self.rows) >= self.config.patience
+
+
+def judged_rows(run: Path) -> dict[int, dict[str, float]]:
+    """Return what the judges said of each point of a run, by its step."""
+    return {row["step"]: row for row in rows_of(run) if row["split"] == SYNTHESIS}
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's metrics.jsonl."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def best_step(rows: dict[int, dict[str, float]]) -> int:
+    """Return the first step with the best score."""
+    return min(rows, key=lambda step: (-score(rows[step]), step))
