@@ -331,6 +331,7 @@ def make_sample() -> None:
     folder = ASSETS / "references"
     folder.mkdir(parents=True, exist_ok=True)
     clips = [line.split("\t") for line in lines("references.txt")]
+    described = folder / "references.json"
     references = []
     for name, text in clips:
         soundfile.write(
@@ -345,9 +346,10 @@ def make_sample() -> None:
                 "synthetic": True,
             }
         )
-    (folder / "references.json").write_text(
-        json.dumps(references, indent=2) + "\n", encoding="utf-8"
-    )
+    if described.is_file():  # recordings of people stay
+        kept = json.loads(described.read_text(encoding="utf-8"))
+        references += [row for row in kept if not row["synthetic"]]
+    described.write_text(json.dumps(references, indent=2) + "\n", encoding="utf-8")
     print(f"{folder}: {len(references)} clips")
 
 

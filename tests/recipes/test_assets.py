@@ -81,14 +81,16 @@ def test_sample_audio_is_16_khz_mono_of_the_stated_length_and_not_silent_or_clip
         assert 0.02 < np.sqrt(np.mean(samples**2)) and np.abs(samples).max() < 1.0, row["audio"]
 
 
-def test_references_are_two_voices_with_transcripts_that_the_sample_does_not_contain():
+def test_references_are_voices_with_transcripts_that_the_sample_does_not_contain():
     folder = asset_path("references")
     rows = json.loads((folder / "references.json").read_text(encoding="utf-8"))
-    assert len({row["speaker"] for row in rows}) == len(rows) == 2
+    assert len({row["speaker"] for row in rows}) == len(rows) == 3
     assert not {row["text"] for row in rows} & {row["text"] for row in ROWS}
     for row in rows:
         samples, rate = soundfile.read(folder / row["audio"])
-        assert rate == 16000 and 3 <= len(samples) / rate <= 5 and row["synthetic"] is True
+        assert rate == 16000 and 3 <= len(samples) / rate <= 5
+        # A person's recording names its licence and where it is from.
+        assert row["synthetic"] or (row["licence"] and row["source"])
 
 
 # ----------------------------------------------------------------------------------------------- teacher
@@ -218,10 +220,18 @@ def test_every_stored_score_lies_in_its_interval(name, scores):
 
 def test_the_embedded_tts_stays_within_its_size_and_says_what_it_is():
     folder = asset_path("tts")
-    assert (folder / "model.safetensors").stat().st_size <= 20e6
-    assert (folder / "vae" / "model.safetensors").stat().st_size <= 8e6
-    assert config_of("tts")["description"] == "small, trained on synthetic voices"
-    assert "synthetic" in (folder / "README.md").read_text(encoding="utf-8").lower()
+    assert (folder / "model.safetensors").stat().st_size <= 15e6
+    assert (folder / "vae" / "model.safetensors").stat().st_size <= 9e6
+    assert "small" in config_of("tts")["description"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert all(name in card for name in ("LibriSpeech", "speechocean762", "Picovoice", "CC BY 4.0"))
+
+
+def test_all_embedded_files_are_small_together():
+    assert (
+        sum(megabytes(asset_path(n)) for n in ("sample", "references", "teacher", "speaker", "tts"))
+        <= 30
+    )
 
 
 def test_the_embedded_tts_says_new_sentences_in_the_references_voice():
@@ -248,15 +258,16 @@ def test_the_embedded_tts_says_new_sentences_in_the_references_voice():
         "Where did you leave your father's old coat?",
     ]
     said = [
-        tts.generate(text, prompt, row["text"], num_steps=16).waveform.flatten()
+        tts.generate(text, prompt, row["text"], num_steps=8).waveform.flatten()
         for prompt, row in zip(prompts, references, strict=True)
         for text in sentences
     ]
     heard = [normalize_for_wer(text) for text in asr.transcribe(said, 16000)]
-    assert jiwer.wer([normalize_for_wer(text) for text in sentences * 2], heard) < 0.5
+    wanted = [normalize_for_wer(text) for text in sentences * len(prompts)]
+    assert jiwer.wer(wanted, heard) < 0.5
     own, made = speaker.embed(prompts, 16000), speaker.embed(said, 16000)
     similarity = made @ own.T
-    assert all(similarity[i].argmax() == i // 2 for i in range(4))
+    assert all(similarity[i].argmax() == i // 2 for i in range(len(said)))
 
 
 REFERENCE = json.loads((asset_path("references") / "references.json").read_text(encoding="utf-8"))[
@@ -287,7 +298,7 @@ def test_a_long_text_loses_no_word(tmp_path):
     )
     report = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert len(report["chunks"]) > 1 and " ".join(c["text"] for c in report["chunks"]) == PARAGRAPH
-    assert report["steps"] == 16
+    assert report["steps"] == 8
     heard = load_asr("pocketsphinx").transcribe(
         [torch.from_numpy(soundfile.read(out, dtype="float32")[0])]
     )[0]
