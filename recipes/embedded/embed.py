@@ -24,7 +24,7 @@ from svae.training.warm_start import structure
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
 DURATION = "duration.safetensors"
 DESCRIPTION = "small, trained on a few hours of people's and synthetic speech"
-OWN = {"num_steps": 8, "guidance": 1.5, "prompt_guidance": 0.3}
+OWN = {"num_steps": 8, "guidance": 1.0, "prompt_guidance": 0.3}
 """Defaults of `synthesize` for this model, chosen by the real judges (docs/embedded.md)."""
 LIMITS = {"model.safetensors": 15e6, "vae/model.safetensors": 9e6}
 """Bytes."""

@@ -95,7 +95,7 @@ Guidance = Annotated[
     float | None,
     typer.Option(
         help="v = v_cond + g (v_cond - v_uncond); 0: none, two to three times as fast; default: the model's own "
-        "(1.5 embedded), else 2; a student of `svae distill` has it inside.",
+        "(1 embedded), else 2; a student of `svae distill` has it inside.",
     ),
 ]
 PromptGuidance = Annotated[
