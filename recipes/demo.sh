@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole chain offline, on synthetic speech and small models: `make demo` runs this.
+# The whole chain offline, on synthetic speech and small models: `make demo` runs this. What speaks does so in a person's voice.
 # A few steps show that training works; what speaks is the embedded model, trained before (docs/embedded.md).
 set -euo pipefail
 BIN=${BIN:-.venv/bin}
@@ -10,14 +10,15 @@ svae prepare sample --out "$OUT/shards"
 svae train-vae tiny/vae --data "$OUT/shards" --out "$OUT/vae" --set trainer.steps=60 --set trainer.validate_every=60
 svae train-tts tiny/tts --data "$OUT/shards" --vae "$OUT/vae" --out "$OUT/tts" \
   --set trainer.steps=60 --set trainer.validate_every=60
-svae synthesize --ref svae/assets/references/flite-slt.wav --out "$OUT/hello.wav" \
+svae synthesize --ref svae/assets/references/libri-6415.flac --out "$OUT/hello.wav" \
+  --ref-text "The elusive Kate Ferris, the mysterious Kate Ferris." \
   --text "Good morning! The train to London leaves at 10:15, so you have twenty minutes for breakfast."
 svae evaluate --model embedded --data "$OUT/shards" --limit 8 --seeds 0 --out "$OUT/report"
 
 cat <<END
 
 Done. What is there now:
-  $OUT/hello.wav             the sentence in the reference's voice, by the embedded model (small, synthetic voices)
+  $OUT/hello.wav             the sentence in the voice of a reader of LibriSpeech, by the embedded model (small)
   $OUT/report/report.html    open it: the table above, every utterance to listen to, its word errors
   $OUT/vae, $OUT/tts         two runs of 60 steps: checkpoints, curves, pictures; no voice yet
 Next: train on real speech.
