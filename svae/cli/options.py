@@ -66,7 +66,7 @@ def default_run_folder(name: str) -> Path:
 # ------------------------------------------------------------------------------ speaking
 
 DEFAULT_TTS = Path("embedded")
-"""The small model in the package, trained on synthetic voices."""
+"""The small model in the package."""
 SpeakingModel = Annotated[
     Path,
     typer.Option(
