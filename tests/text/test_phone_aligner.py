@@ -63,7 +63,7 @@ def test_times_do_not_depend_on_what_was_aligned_before(aligner, clips):
 
 def test_what_is_said_later_is_found_later(aligner, clips):
     """Two recordings with a second of silence between: the words of each lie where they lie in it alone."""
-    (a, text_a), (b, text_b) = clips
+    (a, text_a), (b, text_b) = clips[:2]
     together = aligner.align(torch.cat([a, torch.zeros(RATE), b]), f"{text_a} {text_b}")
     alone = aligner.align(a, text_a), aligner.align(b, text_b)
     offset = a.numel() / RATE + 1
