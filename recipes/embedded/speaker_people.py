@@ -26,11 +26,11 @@ import soundfile
 import torch
 from torch import Tensor
 
+from people import HELD_OUT_FROM, held_out, read_rows
+
 SAMPLE_RATE = 16000
-DEV_READERS = 20
-DEV_SECONDS = (4, 12)
 HELD_OUT_PERCENT = 15
-_TRAIN, _JUDGE = "librispeech-train-clean-100", "librispeech-test-other"
+_JUDGE = "librispeech-test-other"
 _NAMED = ("speechocean762-adult", "speechocean762-child")
 
 
@@ -60,11 +60,9 @@ class Clip:
 
 def people(root: Path) -> list[Clip]:
     """List every recording below `root`; the dev clips come whole and as two halves, so that each reader has a pair."""
-    rows = [
-        json.loads(line)
-        for line in (root / "metadata.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    dev = dev_readers(rows)
+    rows = read_rows(root / "metadata.jsonl")
+    # Those that the voice is not trained on either: on them choices are made.
+    dev = {row["speaker"] for row in held_out(rows)}
     clips = []
     for row in rows:
         part = _part(row, dev)
@@ -84,16 +82,6 @@ def people(root: Path) -> list[Clip]:
     return clips
 
 
-def dev_readers(rows: Iterable[dict]) -> set[str]:
-    """Return the readers of train-clean-100 on whom choices are made."""
-    low, high = DEV_SECONDS
-    fitting = [r for r in rows if r["corpus"] == _TRAIN and low <= r["duration"] <= high]
-    return {
-        row["speaker"]
-        for row in sorted(fitting, key=lambda row: _digest(f"dev {row['speaker']}"))[:DEV_READERS]
-    }
-
-
 def write_list(clips: Iterable[Clip], path: Path) -> None:
     """Write the list that ge2e.py reads."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,15 +92,11 @@ def write_list(clips: Iterable[Clip], path: Path) -> None:
 def _part(row: dict, dev: set[str]) -> str:
     if row["corpus"] == _JUDGE:
         return "judge"
-    if row["corpus"] == _TRAIN and row["speaker"] in dev:
+    if row["corpus"] == HELD_OUT_FROM and row["speaker"] in dev:
         # A reader has one clip here; of one with several, all are left out of training.
         return "dev"
-    number = int(_digest(f"person:{row['speaker']}"), 16)
+    number = int(hashlib.sha256(f"person:{row['speaker']}".encode()).hexdigest(), 16)
     return "held-out" if row["corpus"] in _NAMED and number % 100 < HELD_OUT_PERCENT else "train"
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def main() -> None:

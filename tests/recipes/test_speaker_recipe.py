@@ -19,6 +19,7 @@ import speaker_data  # noqa: E402
 import speaker_people as people  # noqa: E402
 import speaker_scores  # noqa: E402
 import train_speaker  # noqa: E402
+from people import HELD_OUT_SPEAKERS  # noqa: E402
 from speaker_data import Source, Utterance  # noqa: E402
 
 
@@ -47,7 +48,7 @@ def recordings(tmp_path):
 def test_nobody_is_both_learned_from_and_judged(recordings):
     clips = people.people(recordings)
     of = {part: {c.speaker for c in clips if c.part == part} for part in {c.part for c in clips}}
-    assert len(of["dev"]) == people.DEV_READERS and of["dev"] == of["dev-halves"]
+    assert len(of["dev"]) == HELD_OUT_SPEAKERS and of["dev"] == of["dev-halves"]
     assert not of["train"] & (of["dev"] | of["held-out"] | of["judge"])
     assert all(name.startswith("librispeech-test-other") for name in of["judge"])
     assert 5 < len(of["held-out"]) < 40
