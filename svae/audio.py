@@ -106,9 +106,11 @@ def mix_channels(channels: Tensor) -> Tensor:
     as strong as the strongest one, that one is taken alone.
     """
     mean = channels.mean(dim=0, keepdim=True)
+    if len(channels) == 1:
+        return mean
     energies = channels.double().var(dim=1, correction=0)
     strongest = int(energies.argmax())
-    if len(channels) == 1 or energies[strongest] == 0 or bool((channels == channels[0]).all()):
+    if energies[strongest] == 0 or bool((channels == channels[0]).all()):
         return mean
     weights = (energies / energies.sum()).float()
     mixed = (weights[:, None] * channels).sum(dim=0, keepdim=True)

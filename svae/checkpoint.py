@@ -303,8 +303,9 @@ def publish(run: Path, step: int, *, keep: int) -> None:
     """Point `checkpoints/latest` at a step and delete all but the newest `keep` checkpoints and the best one."""
     checkpoints = run / "checkpoints"
     write_text(checkpoints / "latest", checkpoint_folder(run, step).name + "\n")
+    kept = checkpoint_folder(run, step), best_checkpoint(run)
     for old in sorted(checkpoints.glob("step-*"))[: -max(keep, 1)]:
-        if old not in (checkpoint_folder(run, step), best_checkpoint(run)):
+        if old not in kept:
             shutil.rmtree(old)
     remove_leftovers(checkpoints)
     for leftover in checkpoints.glob(".step-*.tmp"):  # of a killed write, as named until 2026-11

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -117,3 +118,9 @@ def flatten(tree, prefix=""):
 
 def vae_of(toy_tts: Path) -> Path:
     return open_checkpoint(toy_tts, kind="tts").folder / "vae"
+
+
+def rows_of(run: Path, split: str) -> list[dict]:
+    """Return the rows of a split of a run's metrics.jsonl."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in rows if row["split"] == split]

@@ -18,11 +18,11 @@ import torch
 from svae.assets import asset_path
 from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
+from svae.synthesis.durations import DURATION_FILE, stored_durations
 from svae.synthesis.types import STUDENT
 from svae.training.warm_start import structure
 
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
-DURATION = "duration.safetensors"
 DESCRIPTION = "small, trained on a few hours of people's and synthetic speech"
 OWN = {"num_steps": 8, "guidance": 1.0, "prompt_guidance": 0.3}
 """Defaults of `synthesize` for this model, chosen by the real judges (docs/embedded.md)."""
@@ -83,9 +83,8 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
         if STUDENT not in config:  # which has steps and guidance of its own
             own |= OWN
         config |= own | {"vae_hash": small.hash}
-        more = (
-            {DURATION: half(model.state(DURATION))} if DURATION in model.config["files"] else None
-        )
+        durations = stored_durations(model)
+        more = None if durations is None else {DURATION_FILE: half(durations)}
         write_checkpoint(
             out,
             config=config,

@@ -64,7 +64,7 @@ class EvaluateOptions:
     steps: int | None = None
     """Steps of the solver; None: the model's own number."""
     guidance: float | None = None
-    """None: 2, or what a student has inside."""
+    """None: the model's own, else 2; a student has it inside."""
     prompt_guidance: float | None = None
     cluster: bool = False
     """Draw whole speakers, not utterances, for the intervals."""

@@ -46,13 +46,10 @@ class Tracker:
             self._give_up_board(error)
 
     def _drop_rows_after(self, step: int) -> None:
-        path = self.run / "metrics.jsonl"
-        if not path.is_file():
-            return
-        rows = [row for row in path.read_text(encoding="utf-8").split("\n") if row]
+        rows = stored_rows(self.run)
         kept = [row for row in rows if _row_step(row) <= step]
         if len(kept) != len(rows):
-            write_text(path, "".join(f"{row}\n" for row in kept))
+            write_text(self.run / "metrics.jsonl", "".join(f"{row}\n" for row in kept))
 
     def log(self, step: int, split: str, values: dict[str, float]) -> None:
         """Write one row: `step`, `split` (train, validation or synthesis), `time`, `session`, and the values.
@@ -125,6 +122,14 @@ class Tracker:
             except OSError as error:
                 self._note(f"{self.run / 'metrics.jsonl'}: cannot be written: {error.strerror}")
         self._on_board("close")
+
+
+def stored_rows(run: Path) -> list[str]:
+    """Return the rows of a run's metrics.jsonl as they are written; none where there is no such file."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    return [row for row in path.read_text(encoding="utf-8").split("\n") if row]
 
 
 def _row_step(row: str) -> float:

@@ -15,7 +15,7 @@ from typing import ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from svae.checkpoint import load_strict
+from svae.checkpoint import Checkpoint, load_strict
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.synthesis.types import DurationChoice, Prompt, Sampling
@@ -215,6 +215,23 @@ def open_rule(
     if weights is None:
         return ByteRule(vocabulary, frame_rate)
     return TextRule(vocabulary, frame_rate, loaded(DurationPredictor(len(vocabulary))))
+
+
+def stored_durations(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
+    """Return the weights of a TTS checkpoint's duration predictor; None where it has none. Raises as `Checkpoint.state`."""
+    found = DURATION_FILE in checkpoint.config["files"]
+    return checkpoint.state(DURATION_FILE) if found else None
+
+
+def open_own_rule(
+    checkpoint: Checkpoint,
+    vocabulary: Vocabulary,
+    frame_rate: float,
+    device: str | torch.device = "cpu",
+) -> DurationRule:
+    """Choose the rule of a TTS checkpoint. Raises as `open_rule`."""
+    weights = stored_durations(checkpoint)
+    return open_rule(vocabulary, frame_rate, weights, where=checkpoint.folder, device=device)
 
 
 class Planner:

@@ -12,7 +12,7 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.representation import load_representation
 from svae.models.tts.dit import DiT
 from svae.synthesis.adapter import open_speaking
-from svae.synthesis.durations import DURATION_FILE, open_rule
+from svae.synthesis.durations import DURATION_FILE, open_own_rule
 from svae.synthesis.model import TTS
 from svae.synthesis.types import OWN, STUDENT, Sampling
 from svae.text.phonemes import open_vocabulary
@@ -63,12 +63,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         if config.get(name) is not None:
             identity[name] = config[name]
     identity |= opened.description
-    rule = open_rule(
-        vocabulary,
-        representation.sample_rate / representation.hop_length,
-        checkpoint.state(DURATION_FILE) if DURATION_FILE in config["files"] else None,
-        where=folder,
-        device=device,
-    )
+    frame_rate = representation.sample_rate / representation.hop_length
+    rule = open_own_rule(checkpoint, vocabulary, frame_rate, device)
     network = model.to(device).eval().requires_grad_(False)
     return TTS(network, representation, vocabulary, identity, rule, opened.prompt_file)

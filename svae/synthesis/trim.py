@@ -54,8 +54,11 @@ def loudest_level(waveform: Tensor, sample_rate: int) -> float:
 
 def silent_frames(waveform: Tensor, sample_rate: int) -> Tensor:
     """Return (frames,) bool, True where a frame of `FRAME_SECONDS` of a waveform (S,) is silent."""
-    level = frame_levels(waveform, sample_rate)
-    return level <= level.max() * 10 ** (-SILENCE_DB / 10)
+    return _silent(frame_levels(waveform, sample_rate))
+
+
+def _silent(levels: Tensor) -> Tensor:
+    return levels <= levels.max() * 10 ** (-SILENCE_DB / 10)
 
 
 def trim_silence(waveform: Tensor, sample_rate: int) -> Tensor:
@@ -113,10 +116,9 @@ def find_cut(waveform: Tensor, sample_rate: int, limit_seconds: float) -> Cut | 
 
 def _last_pause(levels: Tensor, first: int) -> int | None:
     """Return the middle frame of the last pause at or after a frame."""
-    silent = (levels <= levels.max() * 10 ** (-SILENCE_DB / 10)).tolist()
     least = round(PAUSE_SECONDS / FRAME_SECONDS)
     run, pause = 0, None
-    for frame, is_silent in enumerate(silent):
+    for frame, is_silent in enumerate(_silent(levels).tolist()):
         run = run + 1 if is_silent else 0
         if run >= least and frame - run / 2 >= first:
             pause = frame - run // 2

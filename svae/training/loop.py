@@ -394,7 +394,7 @@ def run_loop(
     stream = iter(batches)
     session.describe()
     if state.step == 0:
-        _log_row(session, state, "validation", validate())
+        log_row(session, state, "validation", validate())
     with StopRequest() as stop, progress_bar(session) as progress:
         task = progress.add_task("", total=trainer.steps, completed=state.step)
         meter.reset()
@@ -421,11 +421,11 @@ def run_loop(
                 save(last)
                 meter.reset()
             if state.step % trainer.validate_every == 0 or last:
-                _log_row(session, state, "validation", validate())
+                log_row(session, state, "validation", validate())
                 meter.reset()
             if synthesize_every and (state.step % synthesize_every == 0 or last):
                 assert synthesize is not None
-                _log_row(session, state, "synthesis", synthesize())
+                log_row(session, state, "synthesis", synthesize())
                 meter.reset()
             if stopping and not last:
                 session.console.print(
@@ -483,7 +483,8 @@ def note_no_validation(session: Session, index: ShardIndex) -> None:
     )
 
 
-def _log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
+def log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
+    """Keep and print what was measured at the state's step; an empty row is nothing."""
     if not row:
         return
     session.tracker.log(state.step, split, row)

@@ -16,6 +16,7 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.dit import DiT
 from svae.models.vae.vae import SpeechVAE
 from svae.recipe import to_tree
+from svae.synthesis.types import STUDENT
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary, open_vocabulary
 from svae.text.vocabulary import Vocabulary
 
@@ -46,7 +47,7 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
     if path is None:
         return None
     start = open_checkpoint(path, kind="tts")
-    if "student" in start.config:
+    if STUDENT in start.config:
         raise CheckpointError(
             f"{option} {start.folder}: is a student of `svae distill`, whose steps are not a velocity to learn from or to "
             "go on with. Pass the run that it learned from."

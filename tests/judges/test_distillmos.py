@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_runs import TTS, VAE, tts_config, vae_config, vae_of
+from tiny_runs import TTS, VAE, rows_of, tts_config, vae_config, vae_of
 
 from svae.errors import ConfigError
 from svae.evaluation.options import EvaluateOptions
@@ -121,11 +121,6 @@ def test_evaluate_has_it_with_intervals_in_table_page_and_json(package, tmp_path
         assert "DistillMOS" in text and f"package distillmos {judge['distillmos']}" in " ".join(
             text.split()
         )
-
-
-def rows_of(run: Path, split: str) -> list[dict]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["split"] == split]
 
 
 def test_a_vae_s_validation_crops_and_their_reconstructions_are_judged(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from tiny_runs import TTS, VAE, tts_config, vae_config, vae_of
+from tiny_runs import TTS, VAE, rows_of, tts_config, vae_config, vae_of
 
 from svae.checkpoint import open_checkpoint
 from svae.errors import DataError
@@ -21,11 +20,6 @@ from svae.training.tts.train import train_tts
 from svae.training.vae.train import train_vae
 
 SPEAK = {"synthesize_every": 2, "synthesize_utterances": 1, "synthesize_steps": 2}
-
-
-def rows_of(run: Path, split: str) -> list[dict]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["split"] == split]
 
 
 def test_a_synthesis_that_fails_is_a_note_and_the_checkpoint_is_there_before_it(

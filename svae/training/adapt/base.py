@@ -5,14 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from svae.checkpoint import (
-    EMBEDDED,
-    Checkpoint,
-    open_checkpoint,
-)
+from svae.checkpoint import EMBEDDED, Checkpoint, open_checkpoint
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.representation import KINDS, Representation, kind_of, load_representation
-from svae.synthesis.durations import DURATION_FILE, DurationRule, open_rule
+from svae.synthesis.durations import DurationRule, open_own_rule
 from svae.synthesis.types import STUDENT
 from svae.text.phonemes import FramePhonemes, open_vocabulary
 from svae.text.unknown_words import guess
@@ -39,16 +35,14 @@ class Base:
         """Whether its frames can be made once and stored."""
         return KINDS[kind_of(self.checkpoint)].in_shards
 
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.representation.sample_rate / self.representation.hop_length
+
     def rule(self, device: str) -> DurationRule:
         """Return how it decides durations, which adaptation leaves as it is."""
-        files = self.checkpoint.config["files"]
-        return open_rule(
-            self.vocabulary,
-            self.representation.sample_rate / self.representation.hop_length,
-            self.checkpoint.state(DURATION_FILE) if DURATION_FILE in files else None,
-            where=self.checkpoint.folder,
-            device=device,
-        )
+        return open_own_rule(self.checkpoint, self.vocabulary, self.frame_rate, device)
 
 
 def open_base(model: Path, device: str) -> Base:

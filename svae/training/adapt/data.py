@@ -15,13 +15,13 @@ from svae.data.prepare_plan import PrepareOptions
 from svae.data.timings import Timings
 from svae.precompute.latents import EncodeOptions, encode_shards
 from svae.precompute.phone_times import align_shards
+from svae.synthesis.adapter import PROMPT_FILE
 from svae.training.adapt.recordings import MAX_SECONDS
 
 SHARDS = 4
 """At most: so many processes encode at once."""
-HELD_OUT = 8
-"""Recordings that are not trained on, but said anew and judged; fewer where there are few."""
 HELD_OUT_SHARE = 1 / 6
+"""Of the recordings are held out at most."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class DataFolders:
     @property
     def prompt(self) -> Path:
         """The model's own voice, as its checkpoints carry it."""
-        return self.root / "prompt.safetensors"
+        return self.root / PROMPT_FILE
 
 
 def held_out_count(recordings: int, wanted: int) -> int:

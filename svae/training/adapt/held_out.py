@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
-from svae.audio import SPEECH_RATE, resample
 from svae.config import JudgesConfig
 from svae.data.batches import read_waveform
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
 from svae.judges.asr import Recognizer, load_asr
+from svae.judges.clips import at_speech_rate
 from svae.judges.distillmos import DISTILLMOS, DistillMOS
 from svae.judges.naturalness import UTMOS, OnnxPredictor, QualityPredictor
 from svae.judges.speaker import SpeakerModel, load_speaker_model
@@ -42,6 +42,11 @@ def open_judges(config: JudgesConfig, device: str) -> Judges:
     elif config.mos is not None:
         mos = OnnxPredictor(UTMOS, Path(config.mos))
     return Judges(load_asr(config.asr, device), load_speaker_model(config.speaker, device), mos)
+
+
+def read_clips(index: ShardIndex, samples: Sequence[Sample]) -> list[Tensor]:
+    """Read recordings as judges hear them, (S,) each."""
+    return [at_speech_rate(read_waveform(index, sample), index.sample_rate) for sample in samples]
 
 
 def score(row: dict[str, float]) -> float:
@@ -85,9 +90,7 @@ class HeldOut:
                 continue
             with session.side_work(f"writing the sample {sample.key}"):
                 session.tracker.audio(step, sample.key, result.waveform[0], result.sample_rate)
-            clips.append(
-                resample(result.waveform.reshape(1, -1), result.sample_rate, SPEECH_RATE)[0]
-            )
+            clips.append(at_speech_rate(result.waveform, result.sample_rate))
             places.append(place)
         return self._row(clips, places)
 
@@ -121,11 +124,7 @@ def open_held_out(index: ShardIndex, samples: Sequence[Sample], judges: Judges) 
             f"{index.root}: the words of no held-out recording fit what is said in it, so nothing can be judged; "
             "check the texts"
         )
-    waveforms = [
-        resample(read_waveform(index, sample), index.sample_rate, SPEECH_RATE)[0]
-        for sample in samples
-    ]
-    return HeldOut(list(samples), waveforms, judges)
+    return HeldOut(list(samples), read_clips(index, samples), judges)
 
 
 def show_table(rows: dict[str, dict[str, float]], judges: JudgesConfig, console: Console) -> None:

@@ -9,14 +9,13 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from svae.audio import SPEECH_RATE, resample
 from svae.data.batches import read_waveform
 from svae.data.index import Sample, ShardIndex
 from svae.errors import DataError
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt
 from svae.synthesis.voices import write_voice
-from svae.training.adapt.held_out import Judges
+from svae.training.adapt.held_out import Judges, read_clips
 
 WANTED_SECONDS = 5.0
 """A prompt that short recordings make together gets at least this long, where there is enough."""
@@ -46,10 +45,7 @@ def choose_prompt(
         )
     # The longest say most of a voice.
     chosen = sorted(fitting, key=lambda s: (-s.duration_seconds, s.key))[:CANDIDATES]
-    clips = [
-        resample(read_waveform(index, sample), index.sample_rate, SPEECH_RATE)[0]
-        for sample in chosen
-    ]
+    clips = read_clips(index, chosen)
     voices = judges.speaker.embed(clips)
     merit = voices @ torch.nn.functional.normalize(voices.mean(dim=0), dim=0)
     if judges.mos is not None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 
@@ -24,7 +25,6 @@ from svae.checkpoint import (
 )
 from svae.config import AdaptConfig, DiTConfig, JudgesConfig
 from svae.data.index import read_index
-from svae.data.loaders import utterance_loader, validation_batches
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.judges.asr import load_asr
 from svae.models.representation import kind_of
@@ -32,7 +32,7 @@ from svae.models.tts.dit import DiT
 from svae.runtime.distributed import World, open_world, select_device
 from svae.runtime.files import check_unlocked, check_writable, write_text
 from svae.synthesis.adapter import open_speaking
-from svae.synthesis.durations import DURATION_FILE
+from svae.synthesis.durations import DURATION_FILE, stored_durations
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
@@ -65,7 +65,14 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
-from svae.training.tts.train import flow_matching, spelled, train_step, validate
+from svae.training.tts.train import (
+    flow_matching,
+    held_out_batches,
+    spelled,
+    train_step,
+    training_batches,
+    validate,
+)
 from svae.training.tts.utterances import limits_of, open_data, report_left_out
 from svae.training.warm_start import tokens_of
 
@@ -99,7 +106,6 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
     """Return what is trained how: sizes from the base, the rest for minutes of speech by one person."""
     folders = DataFolders(options.out / "data")
     tokens = tokens_of(base.vocabulary)
-    frame_rate = base.representation.sample_rate / base.representation.hop_length
     tree: dict[str, Any] = {
         "data": {
             "root": str(folders.latents if base.stored else folders.shards),
@@ -129,7 +135,7 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
             "schedule": "constant",
         },
         "ema": {"decay": 0.98, "every": 1, "start_step": 20},
-        "batch_frames": round(BATCH_SECONDS * frame_rate),
+        "batch_frames": round(BATCH_SECONDS * base.frame_rate),
         "judges": recipe.to_tree(options.judges),
     }
     if tokens != "characters":
@@ -242,8 +248,6 @@ def _transcription_note(asr: str) -> str:
 
 def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
     """Build the network with its matrices; what is new depends on the seed only."""
-    import torch
-
     network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
     load_strict(network, base.checkpoint.model_state(), base.checkpoint.folder)
     speaking, weights = copies(network.to(world.device))
@@ -274,7 +278,7 @@ def _train(
     clock: Clock,
 ) -> bool:
     """Train until nothing gets better or the time is up; return False where a signal stopped it."""
-    index, _, timings = open_data(config)
+    index, validation, timings = open_data(config)
     waveforms = read_index(folders.shards)
     state = build_state(config, base, world)
     state.timings = timings
@@ -291,27 +295,8 @@ def _train(
     read_as = spelled(base.vocabulary, config)
     # `make_times` has named those without times.
     report_left_out(session.console, index, limits, None, read_as)
-    batches = utterance_loader(
-        index,
-        **limits,
-        vocabulary=read_as,
-        timings=timings,
-        seed=config.trainer.seed,
-        start_step=state.step,
-        rank=0,
-        world_size=1,
-        loader=config.loader,
-        pin_memory=world.device.type == "cuda",
-    )
-    held_out = list(
-        validation_batches(
-            index,
-            **limits,
-            count=config.validation_utterances,
-            vocabulary=base.vocabulary,
-            timings=timings,
-        )
-    )
+    batches = training_batches(index, state, config, limits, read_as, world)
+    held_out = held_out_batches(validation, state, config, limits)
 
     def save(last: bool) -> None:
         save_checkpoint(
@@ -414,13 +399,13 @@ def merge(run: Path) -> Path:
     config = {name: value for name, value in base.config.items() if name not in ("format", "files")}
     config |= opened.description
     vae = base.folder / "vae"
-    files = base.config["files"]
+    durations = stored_durations(base)
     write_checkpoint(
         run / "merged",
         config=config | {"step": base.step},
         model_state=opened.weights(),
         vae_folder=vae if vae.is_dir() else None,
-        more={DURATION_FILE: base.state(DURATION_FILE)} if DURATION_FILE in files else None,
+        more=None if durations is None else {DURATION_FILE: durations},
         copied=[] if opened.prompt_file is None else [opened.prompt_file],
     )
     return run / "merged"
@@ -435,8 +420,6 @@ def dry_run(options: AdaptOptions) -> None:
     Raises:
         ConfigError, DataError, CheckpointError: what `adapt` would raise.
     """
-    import torch
-
     console = Console()
     _check_alone()
     found = survey(options.recordings, options.out)

@@ -7,26 +7,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from svae.checkpoint import (
-    mark_best,
-)
+from svae.checkpoint import mark_best
 from svae.config import AdaptConfig
 from svae.data.index import ShardIndex
 from svae.models.tts.dit import DiT
 from svae.runtime.distributed import World
+from svae.runtime.tracking import stored_rows
 from svae.synthesis.model import TTS
 from svae.synthesis.types import OWN, Sampling
-from svae.synthesis.voices import read_voice
+from svae.synthesis.voices import OWN_VOICE, read_voice
 from svae.training.adapt.base import Base
-from svae.training.adapt.data import (
-    DataFolders,
-)
+from svae.training.adapt.data import DataFolders
 from svae.training.adapt.held_out import HeldOut, open_held_out, open_judges, score
 from svae.training.adapt.lora import AdapterState
 from svae.training.adapt.prompt import choose_prompt, keep_prompt
-from svae.training.loop import (
-    Session,
-)
+from svae.training.loop import Session, log_row
 
 SYNTHESIS = "synthesis"
 """The rows of metrics.jsonl with what the judges say."""
@@ -87,7 +82,7 @@ class Speaker:
         if not folders.prompt.is_file():
             chosen = choose_prompt(waveforms, training, self.tts, judges)
             keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console)
-        self.prompt = read_voice(folders.prompt, "own", self.tts, session.console).prompt
+        self.prompt = read_voice(folders.prompt, OWN_VOICE, self.tts, session.console).prompt
         self.rows = judged_rows(session.run)
 
     def _tts(self, network: DiT | None) -> TTS:
@@ -108,12 +103,7 @@ class Speaker:
             self.session.tracker.log(0, "recordings", self.held_out.originals())
         due = state.step % self.config.trainer.synthesize_every == 0
         if due and state.step not in self.rows:
-            row = self.row(state)
-            self.session.tracker.log(state.step, SYNTHESIS, row)
-            text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
-            self.session.console.print(
-                f"step {state.step:>7}  {SYNTHESIS}  {text}", highlight=False
-            )
+            log_row(self.session, state, SYNTHESIS, self.row(state))
 
     def row(self, state: AdapterState) -> dict[str, float]:
         """Return what the judges say of a point, and mark it where it is the best; a failure is a note."""
@@ -149,10 +139,7 @@ def judged_rows(run: Path) -> dict[int, dict[str, float]]:
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
     """Return the rows of a run's metrics.jsonl."""
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in stored_rows(run)]
 
 
 def best_step(rows: dict[int, dict[str, float]]) -> int:

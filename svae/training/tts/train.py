@@ -16,6 +16,7 @@ from svae.config import TTSTrainConfig
 from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import utterance_loader, validation_batches
+from svae.data.stream import BatchStream
 from svae.data.timings import Timings
 from svae.errors import CheckpointError, DataError
 from svae.frames import length_mask
@@ -23,7 +24,7 @@ from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import posterior_latents
 from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
-from svae.synthesis.durations import DURATION_FILE, open_rule
+from svae.synthesis.durations import DURATION_FILE, open_rule, stored_durations
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import (
@@ -112,28 +113,8 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         report_left_out(session.console, index, limits, timings, read_as)
         if wants_trial(config, world):
             try_longest(session, state, index, limits, config)
-        batches = utterance_loader(
-            index,
-            **limits,
-            vocabulary=read_as,
-            timings=timings,
-            seed=config.trainer.seed,
-            start_step=state.step,
-            rank=world.rank,
-            world_size=world.world_size,
-            loader=config.loader,
-            pin_memory=world.device.type == "cuda",
-        )
-        held_out = list(
-            validation_batches(
-                validation,
-                **limits,
-                count=config.validation_utterances,
-                vocabulary=vocabulary,
-                samples=None if config.data.validation_root is None else validation.samples,
-                timings=timings,
-            )
-        )
+        batches = training_batches(index, state, config, limits, read_as, world)
+        held_out = held_out_batches(validation, state, config, limits)
         if not held_out:
             note_no_validation(session, validation)
         weights = None if timings is None else duration_weights(session, state, index, config)
@@ -180,6 +161,45 @@ def _read(
     found = find_representation(config, data[0], start, kept)
     vocabulary = choose_vocabulary(data[0], config, resumed or start)
     return data, start, teacher, found, vocabulary
+
+
+def training_batches(
+    index: ShardIndex,
+    state: FlowState,
+    config: TTSTrainConfig,
+    limits: Limits,
+    read_as: Vocabulary,
+    world: World,
+) -> BatchStream[UtteranceBatch]:
+    """Return this rank's endless batches from the state's step on; `read_as` encodes their texts (`spelled`)."""
+    return utterance_loader(
+        index,
+        **limits,
+        vocabulary=read_as,
+        timings=state.timings,
+        seed=config.trainer.seed,
+        start_step=state.step,
+        rank=world.rank,
+        world_size=world.world_size,
+        loader=config.loader,
+        pin_memory=world.device.type == "cuda",
+    )
+
+
+def held_out_batches(
+    validation: ShardIndex, state: FlowState, config: TTSTrainConfig, limits: Limits
+) -> list[UtteranceBatch]:
+    """Return the utterances that are validated on."""
+    return list(
+        validation_batches(
+            validation,
+            **limits,
+            count=config.validation_utterances,
+            vocabulary=state.vocabulary,
+            samples=None if config.data.validation_root is None else validation.samples,
+            timings=state.timings,
+        )
+    )
 
 
 def build_state(
@@ -264,8 +284,7 @@ def duration_weights(
     if not session.world.is_main:
         return None
     if state.teacher is not None:
-        found = DURATION_FILE in state.teacher.config["files"]
-        return state.teacher.state(DURATION_FILE) if found else None
+        return stored_durations(state.teacher)
     vocabulary = state.vocabulary
     if state.timings is not None:
         vocabulary = spelled(vocabulary, config)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import flatten
+from tiny_runs import flatten, rows_of
 from tiny_tts import TEXT, changed, speech, write_tts
 
 from svae.audio import load_audio, save_audio
@@ -107,11 +107,6 @@ def adapted(
         put_judges(monkeypatch)
         out = tmp_path_factory.mktemp("adapted") / "voice"
         yield adapt(options_of(recordings, folder, out, merge=True))
-
-
-def rows_of(run: Path, split: str) -> list[dict]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row for row in rows if row["split"] == split]
 
 
 # ----------------------------------------------------------------------------------------------- what comes out
