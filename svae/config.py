@@ -404,15 +404,14 @@ class LoRAConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """What a student learns of its teacher: the guided velocity, in one pass (`svae distill`)."""
+    """What a student learns of its teacher: few steps of one pass, the guidance inside (`svae distill`)."""
 
     teacher: str | None = None
     """TTS run or checkpoint; the command's argument. Structure, tokens, VAE and durations are its own."""
-    steps: tuple[Annotated[int, Gt(0), Le(8)], ...] = (4,)
-    """Numbers of steps at whose places the student learns; the first is its own. It may be asked for others too."""
-    teacher_steps: Annotated[int, Gt(0)] = 16
-    """Steps of the teacher with which validation compares where the student arrives, and which synthesis takes where guidance
-    is asked for."""
+    steps: Annotated[int, Gt(0), Le(8)] = 4
+    """Number of steps of the student."""
+    teacher_steps: Annotated[int, Gt(0)] = 8
+    """Steps of the teacher, the student's places added to them: most of the time of a training. docs/distill.md compares numbers."""
     guidance: Annotated[float, Ge(0)] | None = None
     """Guidance of the teacher (docs/architecture.md, Names). null: the teacher's own, else 2."""
     prompt_guidance: Annotated[float, Ge(-1)] | None = None

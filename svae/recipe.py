@@ -309,9 +309,6 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
 def _student_problems(config: TTSTrainConfig) -> Iterator[str]:
     if config.distill is None:
         return
-    steps = config.distill.steps
-    if not steps or len(set(steps)) < len(steps):
-        yield f"distill.steps: needs different numbers of steps, at least one, got {list(steps)}"
     if config.init is not None:
         yield f"init: a student starts from its teacher; leave out {config.init!r}"
 

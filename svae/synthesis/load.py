@@ -52,10 +52,10 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         raise CheckpointError(
             f"{folder}: generates {config['latent_dim']} channels, its VAE has {representation.latent_dim}"
         )
-    guided = None
+    teacher = None
     if opened.has_student:
         load_strict(model, opened.student_weights(), folder)
-        guided = partial(_guided, opened, model)
+        teacher = partial(_teacher, opened, model)
     else:
         load_strict(model, opened.weights(), folder)
     identity = {
@@ -73,10 +73,10 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     frame_rate = representation.sample_rate / representation.hop_length
     rule = open_own_rule(checkpoint, vocabulary, frame_rate, device)
     network = model.to(device).eval().requires_grad_(False)
-    return TTS(network, representation, vocabulary, identity, rule, opened.prompt_file, guided)
+    return TTS(network, representation, vocabulary, identity, rule, opened.prompt_file, teacher)
 
 
-def _guided(opened: SpeakingModel, student: DiT) -> DiT:
+def _teacher(opened: SpeakingModel, student: DiT) -> DiT:
     """Return the network of a student's teacher; raises CheckpointError where its weights are damaged."""
     teacher = copy.deepcopy(student)
     load_strict(teacher, opened.weights(), opened.folder)

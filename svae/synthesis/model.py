@@ -50,7 +50,7 @@ class TTS:
         identity: what results should say about the checkpoint.
         rule: how durations are decided; None is the byte rule, which is not enough for models of frame-level phones.
         prompt_file: the voice that it speaks in where no other is given, as `svae.synthesis.voices` reads it.
-        guided: of a student, gives the network that takes guidance; called when guidance is first asked for.
+        teacher: of a student, gives its teacher, which takes any steps and guidance; called when it is first asked for.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class TTS:
         identity: dict[str, Any] | None = None,
         rule: DurationRule | None = None,
         prompt_file: Path | None = None,
-        guided: Callable[[], DiT] | None = None,
+        teacher: Callable[[], DiT] | None = None,
     ) -> None:
         self.prompt_file = prompt_file
         self.model = model
-        self._guided = None if guided is None else lru_cache(guided)
+        self._teacher = None if teacher is None else lru_cache(teacher)
         self.representation = representation
         self.vocabulary = vocabulary
         self.identity: dict[str, Any] = {} if identity is None else identity
@@ -292,10 +292,10 @@ class TTS:
         return self.planner.rule(sampling).name
 
     def _network(self, sampling: Sampling) -> DiT:
-        """Return what speaks with these settings: of a student, its teacher where guidance is asked for."""
-        if self._guided is None or not sampling.is_guided:
+        """Return what speaks with these settings: a student, or its teacher."""
+        if self._teacher is None or sampling.by_student(self.identity):
             return self.model
-        return self._guided()
+        return self._teacher()
 
     def _precision(self, network: DiT, sampling: Sampling) -> AbstractContextManager[Any]:
         """Let the network multiply as `sampling` says."""

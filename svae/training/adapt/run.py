@@ -440,10 +440,9 @@ def dry_run(options: AdaptOptions) -> None:
         console.print(recipe.dump(config), highlight=False, markup=False, end="")
         with torch.device("meta"):
             network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
-    layers = adapted_layers(network)
-    added = sum(
-        config.lora.rank * sum(network.get_parameter(f"{name}.weight").shape) for name in layers
-    )
+            layers = adapted_layers(network)
+            adapter = inject(network, config.lora)
+    added = sum(parameter.numel() for parameter in adapter.parameters())
     show_left_out(found, console)
     texts = (
         "with texts"

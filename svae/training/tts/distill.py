@@ -1,15 +1,16 @@
-"""What a student of `svae distill` learns: its teacher's guided velocity, in one pass in place of three.
+"""What a student of `svae distill` learns: its teacher's way from noise to speech in a few steps of one pass.
 
-The teacher goes from noise to the end in as few steps as the student will take, with guidance in up to three passes each. At
-each of its places the student learns the velocity that the teacher had there. What it learns is thin matrices beside the
-teacher's weights, so that a checkpoint holds both. docs/distill.md has what else was tried.
+The teacher goes from noise to the end by its own small steps, with guidance in up to three passes each. The student learns the
+mean velocity over every one of its own few steps, at the places where the teacher was. What it learns is thin matrices beside
+the teacher's weights, so that a checkpoint holds both. docs/distill.md has what else was tried.
 
-Source: guided-velocity distillation (stage 1 of arXiv 2210.03142), but on the teacher's own way, the places where a sampler comes.
+Source: ZipVoice (arXiv 2506.13053), whose student takes one step for two guided ones of its teacher, but on the teacher's own
+way, the places where a sampler comes by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -34,18 +35,13 @@ from svae.training.tts.lora import AdapterState, copies, inject
 from svae.training.tts.objective import Known, Objective
 from svae.training.warm_start import open_start, structure, tokens_of
 
-Field = Callable[[Tensor, float], Tensor]
-"""A velocity by place (B, D, T) and time."""
-
 
 @dataclass(frozen=True)
 class Way:
-    """A batch's way through a teacher's flow: the places from which a student steps, and the velocity at each."""
+    """A batch's way through a teacher's flow, at the places between which a student steps."""
 
     places: list[Tensor]
     """x at each of `times`, (B, D, T)."""
-    velocities: list[Tensor]
-    """Those of the teacher, guidance included, (B, D, T)."""
     times: list[float]
     condition: Tensor
     """The prompts, (B, D, T), zero where speech is to be generated."""
@@ -57,34 +53,29 @@ class Way:
     """(B, 1, T), True in the utterances' frames."""
 
     def error(self, network: nn.Module, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return the squared error of a student's velocities at all places, and the number of elements.
+        """Return the squared error of a student's mean velocities over all of its steps, and the number of elements.
 
-        All places go through the network as one batch. The prompt's frames count too: their x moves as well, and the next
+        All steps go through the network as one batch. The prompt's frames count too: their x moves as well, and the next
         step reads it.
         """
-        steps = len(self.times)
+        steps = len(self.times) - 1
         batch, channels, _ = self.condition.shape
+        edges = self.condition.new_tensor(self.times).repeat_interleave(batch)
+        start, until = edges[:-batch], edges[batch:]
+        before, after = torch.cat(self.places[:-1]), torch.cat(self.places[1:])
         velocity = network(
-            torch.cat(self.places),
+            before,
             self.condition.repeat(steps, 1, 1),
-            self.condition.new_tensor(self.times).repeat_interleave(batch),
+            start,
             self.tokens.repeat(steps, 1),
             self.lengths.repeat(steps),
         )
-        error = (velocity.float() - torch.cat(self.velocities).float()).square()
+        target = (after - before) / (until - start)[:, None, None]
+        error = (velocity.float() - target.float()).square()
         if weights is not None:
             error = error * weights
         error = error.masked_fill(~self.valid.repeat(steps, 1, 1), 0.0)
         return error.sum(), (self.valid.sum() * steps * channels).float()
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """What validation compares a student with; computed once, as the teacher does not change."""
-
-    way: Way
-    end: Tensor
-    """Where the teacher arrives in its own number of steps, (B, D, T)."""
 
 
 @dataclass
@@ -98,21 +89,20 @@ class Distillation:
     config: TTSTrainConfig
     sampling: Sampling
     """How the teacher samples."""
-    steps: tuple[int, ...]
-    """Numbers of steps at whose places is learned."""
+    steps: int
+    """Of the student."""
     weights: Tensor | None
     """(D, 1), how much a channel's error counts; None: all alike."""
-    held_out: list[HeldOut] = field(default_factory=list)
+    held_out: list[Way] = field(default_factory=list)
+    """The teacher's ways at validation, computed once, as it does not change."""
 
     def error(
         self, network: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `Objective`; noise, prompts and a number of steps are drawn from the global generators."""
+        """See `Objective`; noise and prompts are drawn from the global generators."""
         noise = torch.randn(latents.shape, device=latents.device, dtype=latents.dtype)
         ratio = torch.rand(len(latents), device=latents.device)
-        steps = self.steps[int(torch.randint(len(self.steps), ()))]
-        way, _ = self.follow(noise, ratio, latents, lengths, tokens, steps)
-        return way.error(network, self.weights)
+        return self.follow(noise, ratio, latents, lengths, tokens).error(network, self.weights)
 
     @torch.no_grad()
     def follow(
@@ -122,9 +112,8 @@ class Distillation:
         latents: Tensor,
         lengths: Tensor,
         tokens: Tensor,
-        steps: int,
-    ) -> tuple[Way, Field]:
-        """Follow the teacher from noise to the end in so many steps; return the way and the teacher's velocity.
+    ) -> Way:
+        """Follow the teacher from noise to the end, past all places where the student stops.
 
         Args:
             noise: (B, D, T).
@@ -132,9 +121,8 @@ class Distillation:
             latents: the utterances, (B, D, T), normalised; of each the beginning is the prompt, as in synthesis.
             lengths: (B,).
             tokens: (B, L).
-            steps: of the student.
         """
-        assert self.sampling.guidance_scale is not None
+        assert self.sampling.num_steps is not None and self.sampling.guidance_scale is not None
         num_frames = latents.shape[2]
         low, high = self.config.flow.mask_ratio
         size = low + (high - low) * ratio
@@ -143,56 +131,50 @@ class Distillation:
         condition = latents.masked_fill(hidden[:, None] | ~valid, 0.0)
         guidance = self.sampling.guidance_scale, self.sampling.prompt_guidance
         velocity = guided_velocity(self.teacher, condition, tokens, lengths, *guidance)
-        times = time_grid(steps)
-        places, velocities = [noise.masked_fill(~valid, 0.0)], []
-        for t, following in zip(times[:-1], times[1:], strict=True):
-            velocities.append(velocity(places[-1], t))
-            places.append(places[-1] + (following - t) * velocities[-1])
-        way = Way(places[:-1], velocities, times[:-1], condition, lengths, tokens, valid)
-        return way, velocity
+        times, fine = time_grid(self.steps), time_grid(self.sampling.num_steps)
+        places = [noise.masked_fill(~valid, 0.0)]
+        for start, until in zip(times[:-1], times[1:], strict=True):
+            between = [start, *(t for t in fine if start < t < until), until]
+            places.append(integrate(velocity, places[-1], between))
+        return Way(places, times, condition, lengths, tokens, valid)
 
     @torch.no_grad()
     def row(self, model: DiT, batches: Iterable[Known]) -> dict[str, float]:
-        """Return a student's errors on held-out utterances in its own number of steps.
+        """Return a student's errors on held-out utterances.
 
-        `loss/flow` is the squared error of the velocities on the teacher's way, `loss/end` that of where the student
-        arrives by itself, against where the teacher does in its own number of steps.
+        `loss/flow` is the squared error of the mean velocities on the teacher's way, `loss/end` that of where the student
+        arrives by itself, against where the teacher does.
         """
         if not self.held_out:
             self.held_out = [self._held_out(known) for known in batches]
         flow, end, elements = 0.0, 0.0, 0.0
-        for known in self.held_out:
-            way = known.way
+        for way in self.held_out:
             error, count = way.error(model)
-            steps = len(way.times)
             velocity = guided_velocity(model, way.condition, way.tokens, way.lengths, 0.0)
-            missed = integrate(velocity, way.places[0], time_grid(steps)) - known.end
-            flow += float(error) / steps
+            missed = integrate(velocity, way.places[0], way.times) - way.places[-1]
+            flow += float(error) / self.steps
             end += float(missed.square().masked_fill(~way.valid, 0.0).sum())
-            elements += float(count) / steps
+            elements += float(count) / self.steps
         return {"loss/flow": flow / elements, "loss/end": end / elements}
 
-    @torch.no_grad()
-    def _held_out(self, known: Known) -> HeldOut:
+    def _held_out(self, known: Known) -> Way:
         latents, lengths, tokens, keys = known
         noise, ratio, _ = keyed_draws(latents, lengths, keys, self.config.trainer.seed)
-        way, velocity = self.follow(noise, ratio, latents, lengths, tokens, self.steps[0])
-        assert self.sampling.num_steps is not None
-        return HeldOut(way, integrate(velocity, way.places[0], time_grid(self.sampling.num_steps)))
+        return self.follow(noise, ratio, latents, lengths, tokens)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What synthesis needs to know of a student, and whose it is."""
         assert self.config.distill is not None
         student = {
-            "steps": list(self.steps),
+            "steps": self.steps,
             "guidance": self.sampling.guidance_scale,
             "prompt_guidance": self.sampling.prompt_guidance,
             "teacher_hash": self.checkpoint.hash,
             "teacher_steps": self.sampling.num_steps,
             "scale": self.config.distill.lora.scale,
         }
-        facts = {STUDENT: student, "num_steps": self.steps[0]}
+        facts = {STUDENT: student, "num_steps": self.steps}
         words = self.checkpoint.config.get("description")
         return facts if words is None else facts | {"description": words}
 

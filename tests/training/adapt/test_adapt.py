@@ -464,7 +464,7 @@ def test_a_student_is_adapted_and_still_speaks_in_one_pass(
     }
     save_file(added, student / STUDENT_FILE)
     config = json.loads((student / "config.json").read_text())
-    facts = {"steps": [2], "guidance": 1, "prompt_guidance": 1, "teacher_steps": 4, "scale": 0.1}
+    facts = {"steps": 2, "guidance": 1.0, "prompt_guidance": 1.0, "teacher_steps": 4, "scale": 0.1}
     config |= {"student": facts, "num_steps": 2}
     config["files"][STUDENT_FILE] = file_sha256(student / STUDENT_FILE)
     (student / "config.json").write_text(json.dumps(config))
@@ -473,12 +473,13 @@ def test_a_student_is_adapted_and_still_speaks_in_one_pass(
     def said(self, tts, prompt, sampling, session, step):
         spoken[step] = tts.model.state_dict()["output.weight"].clone()
         settings = tts.resolve(sampling)
-        assert settings.num_steps == 1 and not settings.is_guided
+        assert settings.num_steps == 2 and settings.guidance_scale == 0
         return {"wer": 0.5, "similarity": 0.1 * step}
 
     monkeypatch.setattr(held_out_module.HeldOut, "said", said)
     run = tmp_path / "run"
-    adapt(options_of(recordings, student, run, merge=True))
+    overrides = (*QUICK, "trainer.synthesize_steps=2")
+    adapt(options_of(recordings, student, run, merge=True, overrides=overrides))
     product = 0.1 * (added["output.lora_B.weight"] @ added["output.lora_A.weight"])
     torch.testing.assert_close(spoken[0], teacher["output.weight"] + product)
     last = max(spoken)

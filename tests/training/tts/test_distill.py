@@ -27,6 +27,7 @@ from svae.models.tts.adapter import melted
 from svae.models.tts.dit import DiT
 from svae.models.tts.sampler import guided_velocity, integrate, time_grid
 from svae.runtime.files import file_sha256
+from svae.synthesis import model as model_module
 from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
@@ -45,7 +46,7 @@ RECIPE = {
     "batch_frames": 200,
     "flow": {"mask_ratio": [0.3, 0.9]},
     "distill": {
-        "steps": [2, 1],
+        "steps": 2,
         "teacher_steps": 3,
         "guidance": 1.5,
         "prompt_guidance": 0.5,
@@ -83,7 +84,7 @@ def student(recipe_file: Path, toy_tts: Path, tmp_path_factory: pytest.TempPathF
 # ------------------------------------------------------------------------------------------- what is learned
 
 
-def distillation(model: DiT, steps: tuple[int, ...] = (4,), **sampling: float) -> Distillation:
+def distillation(model: DiT, steps: int = 4, **sampling: float) -> Distillation:
     tree = {"data": {"root": "x"}, "trainer": {"steps": 1}, "distill": {}}
     config = recipe.build(TTSTrainConfig, tree | {"flow": RECIPE["flow"]}, where="test")
     asked = Sampling(**{"num_steps": 16, "guidance_scale": 2.0, **sampling}).filled({})
@@ -95,25 +96,22 @@ def way_of(model: DiT, steps: int, **sampling: float) -> Way:
     latents, lengths, tokens = batch()
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
     ratio = torch.tensor([0.1, 0.5, 0.9])
-    way, _ = distillation(model, **sampling).follow(noise, ratio, latents, lengths, tokens, steps)
-    return way
+    return distillation(model, steps, **sampling).follow(noise, ratio, latents, lengths, tokens)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
-def test_a_way_goes_where_the_teacher_goes_with_guidance_in_the_students_steps(
+def test_a_way_goes_where_the_teacher_goes_with_guidance_in_its_own_steps(
     model: DiT, steps: int
 ) -> None:
     way = way_of(model, steps, prompt_guidance=0.3)
-    times = time_grid(steps)
-    assert way.times == times[:-1] and len(way.places) == len(way.velocities) == steps
+    assert way.times == time_grid(steps) and len(way.places) == steps + 1
     with torch.no_grad():
         velocity = guided_velocity(model, way.condition, way.tokens, way.lengths, 2.0, 0.3)
-        for i, (place, t) in enumerate(zip(way.places, way.times, strict=True)):
-            reached = integrate(velocity, way.places[0], times[: i + 1])
-            torch.testing.assert_close(place, reached, atol=1e-4, rtol=1e-4)
-            torch.testing.assert_close(way.velocities[i], velocity(place, t), atol=1e-4, rtol=1e-4)
-    other = way_of(model, steps, prompt_guidance=2.0).velocities[-1]
-    assert (other - way.velocities[-1]).abs().max() > 0.01  # the prompt's scale makes a difference
+        own = sorted({*time_grid(16), *time_grid(steps)})
+        end = integrate(velocity, way.places[0], own)
+    torch.testing.assert_close(way.places[-1], end, atol=1e-4, rtol=1e-4)
+    other = way_of(model, steps, prompt_guidance=2.0).places[-1]
+    assert (other - end).abs().max() > 0.01  # the scale of the prompt makes a difference
 
 
 def test_the_prompt_comes_first_and_is_as_long_as_the_mask_ratio_says(model: DiT) -> None:
@@ -126,7 +124,7 @@ def test_the_prompt_comes_first_and_is_as_long_as_the_mask_ratio_says(model: DiT
 
 
 class Oracle(nn.Module):
-    """Knows the velocities of a way, and looks up by place and time, so that a wrong time is a wrong answer."""
+    """Knows the mean velocities of a way, and looks up by place and time, so that a wrong time is a wrong answer."""
 
     def __init__(self, way: Way) -> None:
         super().__init__()
@@ -137,21 +135,21 @@ class Oracle(nn.Module):
         self, x: Tensor, condition: Tensor, t: Tensor, tokens: Tensor, lengths: Tensor
     ) -> Tensor:
         found = []
-        way = self.way
+        places, times = self.way.places, self.way.times
         for row, (place, time) in enumerate(zip(x, t.tolist(), strict=True)):
-            i = min(range(len(way.times)), key=lambda j: abs(way.times[j] - time))
-            utterance = row % len(way.places[0])
-            assert way.times[i] == pytest.approx(time, abs=1e-6)
-            assert torch.equal(place, way.places[i][utterance])
-            assert torch.equal(condition[row], way.condition[utterance])
-            assert torch.equal(tokens[row], way.tokens[utterance])
-            assert lengths[row] == way.lengths[utterance]
+            i = min(range(len(times)), key=lambda j: abs(times[j] - time))
+            utterance = row % len(places[0])
+            assert times[i] == pytest.approx(time, abs=1e-6)
+            assert torch.equal(place, places[i][utterance])
+            assert torch.equal(condition[row], self.way.condition[utterance])
+            assert torch.equal(tokens[row], self.way.tokens[utterance])
+            assert lengths[row] == self.way.lengths[utterance]
             self.asked.append(i)
-            found.append(way.velocities[i][utterance])
+            found.append((places[i + 1] - places[i])[utterance] / (times[i + 1] - times[i]))
         return torch.stack(found)
 
 
-def test_the_target_is_the_teachers_guided_velocity_at_each_place(model: DiT) -> None:
+def test_the_target_is_the_mean_velocity_over_each_of_the_students_steps(model: DiT) -> None:
     way = way_of(model, 4)
     oracle = Oracle(way)
     error, count = way.error(oracle)
@@ -217,7 +215,7 @@ def test_a_students_checkpoint_has_its_teacher_and_says_what_is_inside(
     found = open_checkpoint(student, kind="tts")
     teacher = open_checkpoint(toy_tts, kind="tts")
     assert found.config["student"] == {
-        "steps": [2, 1],
+        "steps": 2,
         "guidance": 1.5,
         "prompt_guidance": 0.5,
         "teacher_hash": teacher.hash,
@@ -237,7 +235,7 @@ def test_a_student_speaks_in_its_own_steps_of_one_pass(student: Path) -> None:
     settings = tts.resolve(Sampling())
     assert (settings.num_steps, settings.guidance_scale, settings.prompt_guidance) == (2, 0.0, 0.0)
     assert settings.words(tts.identity) == "2 steps, guidance inside (1.5, prompt 0.5)"
-    assert tts.resolve(Sampling(num_steps=5, guidance_scale=0.0)).num_steps == 5
+    assert tts.resolve(settings) == settings
     passes: list[int] = []
     tts.model.register_forward_pre_hook(lambda module, args: passes.append(len(args[0])))
     result = tts.generate("two tone", speech(0.5), "one tone", duration_seconds=0.5)
@@ -245,21 +243,45 @@ def test_a_student_speaks_in_its_own_steps_of_one_pass(student: Path) -> None:
     assert result.sampling.num_steps == 2 and bool(result.waveform.isfinite().all())
 
 
-def test_where_guidance_is_asked_for_the_teacher_speaks(student: Path, toy_tts: Path) -> None:
-    tts, teacher = load_tts(student), load_tts(toy_tts)
-    settings = tts.resolve(Sampling(guidance_scale=1.0))
-    assert (settings.num_steps, settings.guidance_scale, settings.prompt_guidance) == (3, 1.0, 0.5)
-    assert settings.words(tts.identity) == "3 steps, guidance 1 (prompt 0.5)"
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"guidance_scale": 1.0}, "3 steps, guidance 1 (prompt 0.5)"),
+        ({"prompt_guidance": 0.25}, "3 steps, guidance 1.5 (prompt 0.25)"),
+        ({"num_steps": 5}, "5 steps, guidance 1.5 (prompt 0.5)"),
+        ({"num_steps": 5, "guidance_scale": 0.0}, "5 steps, guidance 0 (prompt 0)"),
+        ({"sway": 0.0}, "3 steps, guidance 1.5 (prompt 0.5)"),
+        ({"solver": "midpoint"}, "3 steps, guidance 1.5 (prompt 0.5)"),
+    ],
+)
+def test_where_a_student_is_asked_for_what_it_has_not_learned_its_teacher_speaks(
+    student: Path, toy_tts: Path, asked: dict[str, object], said: str
+) -> None:
+    tts = load_tts(student)
+    settings = tts.resolve(Sampling(**asked))
+    assert settings.words(tts.identity) == said
+    assert tts.resolve(settings) == settings
+    own = spoken(tts)
+    of_teacher = {
+        "num_steps": settings.num_steps,
+        "guidance_scale": settings.guidance_scale,
+        "prompt_guidance": settings.prompt_guidance,
+    }
+    assert torch.equal(spoken(tts, **asked), spoken(load_tts(toy_tts), **asked | of_teacher))
+    assert torch.equal(spoken(tts), own)  # the teacher has not changed the student
 
-    def said(model: TTS, **asked: float) -> Tensor:
-        more = {"duration_seconds": 0.5, **asked}
-        return model.generate("two tone", speech(0.5), "one tone", **more).waveform
 
-    asked = {"guidance_scale": 1.0, "prompt_guidance": 0.5, "num_steps": 3}
-    assert torch.equal(said(tts, **asked), said(teacher, **asked))
-    own = said(tts)
-    assert not torch.equal(own, said(teacher, guidance_scale=0.0, num_steps=2))
-    assert torch.equal(own, said(load_tts(student)))  # the teacher has not changed the student
+def spoken(model: TTS, **asked: object) -> Tensor:
+    more = {"duration_seconds": 0.5, **asked}
+    return model.generate("two tone", speech(0.5), "one tone", **more).waveform
+
+
+def test_a_student_does_not_speak_as_its_teacher_without_guidance(
+    student: Path, toy_tts: Path
+) -> None:
+    teacher = load_tts(toy_tts)
+    unguided = spoken(teacher, guidance_scale=0.0, num_steps=2)
+    assert not torch.equal(spoken(load_tts(student)), unguided)
 
 
 def test_the_identity_of_a_student_is_not_its_teachers(student: Path, toy_tts: Path) -> None:
@@ -316,6 +338,22 @@ def test_a_student_is_validated_and_its_rows_can_be_compared(student: Path) -> N
     assert rows[-1]["loss/end"] < rows[0]["loss/end"]
 
 
+def test_a_student_is_heard_in_its_own_steps_while_it_is_trained(
+    config: TTSTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, float]] = []
+    sample = model_module.sample_latents
+
+    def sampled(*arguments: Tensor, **more: float) -> Tensor:
+        asked.append((more["num_steps"], more["guidance_scale"] + more["prompt_guidance"]))
+        return sample(*arguments, **more)
+
+    monkeypatch.setattr(model_module, "sample_latents", sampled)
+    trainer = replace(config.trainer, steps=1, synthesize_every=1, synthesize_utterances=1)
+    train_tts(TrainOptions(replace(config, trainer=trainer), tmp_path / "run", device="cpu"))
+    assert asked == [(2, 0.0)]
+
+
 def test_a_resumed_student_equals_an_uninterrupted_one_and_its_teacher_may_have_moved(
     student: Path, config: TTSTrainConfig, toy_tts: Path, tmp_path: Path
 ) -> None:
@@ -339,7 +377,7 @@ def test_a_run_goes_on_with_its_own_teacher_and_steps_only(
         wrong = replace(config, distill=replace(config.distill, teacher=str(other_run)))
         with pytest.raises(CheckpointError, match="the run has learned from"):
             start(TrainOptions(wrong, run, device="cpu"))
-        wrong = replace(config, distill=replace(config.distill, steps=(4,)))
+        wrong = replace(config, distill=replace(config.distill, steps=4))
         with pytest.raises(ConfigError, match=r"distill\.steps.*other steps than these"):
             start(TrainOptions(wrong, run, device="cpu"))
 
@@ -372,9 +410,8 @@ def test_teachers_that_cannot_teach_are_refused(config: TTSTrainConfig, tmp_path
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ("distill.steps=[]", "needs different numbers of steps"),
-        ("distill.steps=[4,4]", "needs different numbers of steps"),
-        ("distill.steps=[9]", "less than or equal to 8"),
+        ("distill.steps=0", "greater than 0"),
+        ("distill.steps=9", "less than or equal to 8"),
         ("distill.guidance=-1", "distill.guidance: must not be negative"),
         ("distill.stepz=[4]", "distill.stepz: unknown key; did you mean `steps`"),
         ("init=runs/x", "starts from its teacher"),
