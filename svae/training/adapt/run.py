@@ -165,9 +165,9 @@ def adapt(options: AdaptOptions) -> Path:
     _check_alone()
     found = survey(options.recordings, options.out)
     check_enough(options.recordings, len(found.utterances), float("inf"))
-    with open_world(options.device) as world:
-        base = open_base(options.model, str(world.device))
-        config = make_config(options, base)
+    base = open_base(options.model, str(select_device(options.device)))
+    config = make_config(options, base)
+    with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
         train_options = TrainOptions(config, options.out, device=options.device)
         with open_session(train_options, "adapter", world) as session:
             _check_base(session.checkpoint, base)
@@ -217,7 +217,7 @@ def adapt(options: AdaptOptions) -> Path:
 
 
 def _check_alone() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("svae adapt: runs in one process; start it without torchrun")
 
 
@@ -431,9 +431,9 @@ def dry_run(options: AdaptOptions) -> None:
     check_enough(options.recordings, len(found.utterances), float("inf"))
     check_writable(options.out, option="--out")
     check_unlocked(options.out)
-    with open_world(options.device) as world:
-        base = open_base(options.model, str(world.device))
-        config = make_config(options, base)
+    base = open_base(options.model, str(select_device(options.device)))
+    config = make_config(options, base)
+    with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
         resumed = find_resume(TrainOptions(config, options.out), "adapter")
         _check_base(resumed, base)
         open_judges(config.judges, str(world.device))

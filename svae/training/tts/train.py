@@ -29,6 +29,7 @@ from svae.training.loop import (
     Session,
     TrainOptions,
     agreed_resume,
+    check_same_data_on_all,
     note_no_validation,
     open_session,
     resume_state,
@@ -121,6 +122,8 @@ def _read(
     kept = None if resumed is None else kept_vae(options.out, resumed)
     found = find_representation(config, data[0], start, kept)
     vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    read = {"init": start, "teacher": teacher, "VAE": found.checkpoint}
+    check_same_data_on_all(data[0], read, world)
     return data, start, teacher, found, vocabulary
 
 
