@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +33,7 @@ MAX_FILTER_VALUES = 1_000_000
 
 
 class AudioError(DataError):
-    """An audio file that cannot be used; `reason` is missing, unreadable, empty, non-finite or cancelled."""
+    """An audio file that cannot be used; `reason` is missing, unreadable, empty or non-finite."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -48,7 +49,11 @@ AUDIO_SUFFIXES = tuple(
 
 
 def load_audio(
-    source: str | Path | BinaryIO, *, sample_rate: int | None = None, name: str | None = None
+    source: str | Path | BinaryIO,
+    *,
+    sample_rate: int | None = None,
+    name: str | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Tensor, int]:
     """Read an audio file as one channel: by libsndfile, and what that does not know by FFmpeg (m4a, mp4, webm, wma, …).
 
@@ -56,13 +61,14 @@ def load_audio(
         source: a path, or an open binary file.
         sample_rate: resample to this rate (Hz); None keeps the file's own.
         name: what error messages call the source; the path where None.
+        notes: gets a sentence on each thing that was done which a user should know.
 
     Returns:
         The waveform (1, S), float32, its channels mixed as `mix_channels` says, and its sample rate in Hz.
 
     Raises:
-        AudioError: (a DataError) missing, a folder, not audio, damaged, without samples, with NaN or infinite samples,
-            or with channels that cancel each other.
+        AudioError: (a DataError) missing, a folder, not audio, damaged, broken off, without samples, or with NaN or
+            infinite samples.
     """
     if isinstance(source, (str, Path)):
         label = str(source) if name is None else name
@@ -86,37 +92,55 @@ def load_audio(
             "in [-1, 1]; export the file again, as 16-bit PCM for example.",
             "non-finite",
         )
-    peak = float(channels.abs().max())
-    if len(channels) > 1 and peak > 1e-3 and float(mean.abs().max()) < 1e-3 * peak:
-        raise AudioError(
-            f"{label}: its {len(channels)} channels cancel each other (opposite phases). Export one channel alone.",
-            "cancelled",
-        )
-    waveform = mix_channels(channels)
+    waveform, done = mix_channels(channels)
+    if notes is not None:
+        notes += done
     if sample_rate is not None and rate != sample_rate:
         return resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
 
 
-def mix_channels(channels: Tensor) -> Tensor:
-    """Return (1, S), the channels (C, S) of a recording weighted by their energy, without their offsets.
+def mix_channels(channels: Tensor) -> tuple[Tensor, list[str]]:
+    """Return (1, S), the channels (C, S) of a recording weighted by their energy, without their offsets; and notes.
 
     A voice that is in one channel of two or six keeps its level, where the mean would lose 6 or 15 dB; channels that
-    are alike give their mean, to the bit. Where channels work against each other, so that the mixture is less than half
-    as strong as the strongest one, that one is taken alone.
+    are alike give their mean, to the bit. One in the opposite phase of the strongest is turned first, as swapped wires
+    or a balanced line read as stereo give it. Where the mixture is still less than half as strong as the strongest
+    channel, that one is taken alone. Each note says that one of the last two was done.
     """
     mean = channels.mean(dim=0, keepdim=True)
     if len(channels) == 1:
-        return mean
+        return mean, []
     energies = channels.double().var(dim=1, correction=0)
     strongest = int(energies.argmax())
     if energies[strongest] == 0 or bool((channels == channels[0]).all()):
-        return mean
+        return mean, []
     weights = (energies / energies.sum()).float()
+    turned = _opposite(channels, energies, strongest)
+    weights[turned] *= -1
     mixed = (weights[:, None] * channels).sum(dim=0, keepdim=True)
     if float(mixed.double().var(correction=0)) < 0.25 * float(energies[strongest]):
-        return channels[strongest : strongest + 1]
-    return mixed
+        alone = channels[strongest : strongest + 1]
+        return alone, [f"its {len(channels)} channels disturb each other; {strongest + 1} is used"]
+    if not turned:
+        return mixed, []
+    numbers = ", ".join(str(channel + 1) for channel in turned)
+    return mixed, [
+        f"of its {len(channels)} channels, {numbers} had the opposite phase of {strongest + 1} and was turned before mixing"
+    ]
+
+
+OPPOSITE = -0.5
+"""A channel whose correlation with the strongest is below this is in the opposite phase."""
+
+
+def _opposite(channels: Tensor, energies: Tensor, strongest: int) -> list[int]:
+    """Return which of the channels (C, S) are in the opposite phase of one of them; `energies` are their variances."""
+    means = channels.double().mean(dim=1)
+    products = torch.mv(channels, channels[strongest]).double() / channels.shape[1]
+    covariance = products - means * means[strongest]
+    bound = OPPOSITE * (energies * energies[strongest]).sqrt()
+    return (covariance < bound).nonzero()[:, 0].tolist()
 
 
 def audio_seconds(path: str | Path) -> float:
@@ -323,10 +347,11 @@ def _decode(source: str | BinaryIO, file: BinaryIO, label: str) -> tuple[np.ndar
                     file.seek(begin)
                     return _decode_ffmpeg(file)
                 if known.seekable():
-                    known.seek(
-                        0
-                    )  # as soundfile.read does: MP3s decode a little differently after it
-                return known.read(dtype="float32", always_2d=True), known.samplerate
+                    # As soundfile.read does: MP3s decode a little differently after it.
+                    known.seek(0)
+                samples = known.read(dtype="float32", always_2d=True)
+                _check_is_whole(known, len(samples), file, begin)
+                return samples, known.samplerate
         except (soundfile.SoundFileError, _NotDecoded, OSError, ValueError) as error:
             raise _unreadable(label, _reason(error)) from error
     try:
@@ -354,8 +379,8 @@ def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool
         file: the same, maybe the one that libsndfile reads from; its position stays.
         begin: where the recording begins in `file`.
     """
-    if known.frames >= UNKNOWN_FRAMES:
-        return True
+    if known.frames >= UNKNOWN_FRAMES or known.frames == 0:
+        return True  # whoever wrote it did not come back to say its length
     if known.format not in _ESTIMATES_LENGTH or not file.seekable():
         return False
     position = file.tell()
@@ -371,6 +396,72 @@ def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool
     # An encoder's header says what it added at both ends, and both libraries leave that out.
     agree = abs(stated - known.frames) <= 2 and counted - known.frames <= MP3_ENDS
     return known.frames < round(counted) and not agree
+
+
+MISSING_SECONDS = 0.05
+"""A file that is shorter than it says by no more than this is whole: some writers count their header as well."""
+_STATED_BYTES = re.compile(
+    r"^ *(?:data|SSND|Data Size|Riff size|riff) *: *(\d+) \(should be (\d+)\)", re.MULTILINE
+)
+"""What libsndfile notes of a WAV, AIFF, AU, RF64 or W64 whose samples do not fit into the file."""
+_UNKNOWN_BYTES = 2**31 - 4096
+"""From here on, a length is one of the values that a recorder writes which does not know it yet."""
+
+
+def _check_is_whole(known: soundfile.SoundFile, samples: int, file: BinaryIO, begin: int) -> None:
+    """Raise _NotDecoded if a file breaks off, where libsndfile takes what is there for all.
+
+    Args:
+        known: as libsndfile opened it.
+        samples: how many were read of each channel.
+        file: the same, maybe the one that libsndfile reads from; its position stays.
+        begin: where the recording begins in `file`.
+    """
+    found = samples / known.samplerate
+    for stated, there in _STATED_BYTES.findall(known.extra_info):
+        if int(there) < int(stated) < _UNKNOWN_BYTES:
+            expected = found * int(stated) / max(int(there), 1)
+            if found < expected - MISSING_SECONDS:
+                raise _NotDecoded(f"it breaks off after {found:.2f} of {expected:.2f} s")
+    if known.format not in ("OGG", "MP3") or not file.seekable():
+        return
+    position = file.tell()
+    try:
+        if known.format == "OGG" and _ends_within_a_page(file, begin):
+            raise _NotDecoded(f"it breaks off after {found:.2f} s, within a page of Ogg")
+        if known.format == "MP3" and _states_frames(file, begin):
+            expected = known.frames / known.samplerate
+            if found < expected - MISSING_SECONDS:
+                raise _NotDecoded(f"it breaks off after {found:.2f} of {expected:.2f} s")
+    finally:
+        file.seek(position)
+
+
+def _ends_within_a_page(file: BinaryIO, begin: int) -> bool:
+    """Tell whether the last page of an Ogg file is not whole (RFC 3533: 27 bytes, the lengths of its pieces, these)."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(begin, size - 2**17))
+    end = file.read()
+    start = end.rfind(b"OggS")
+    header = end[start : start + 27]
+    if start < 0 or len(header) < 27:
+        return start >= 0
+    lengths = end[start + 27 : start + 27 + header[26]]
+    stop = start + 27 + header[26] + sum(lengths)
+    rest = end[stop:]
+    return stop > len(end) or bool(rest) and b"OggS".startswith(rest[:4])
+
+
+def _states_frames(file: BinaryIO, begin: int) -> bool:
+    """Tell whether an MP3 has its encoder's header, which says how many frames there are, behind tags at its start."""
+    file.seek(begin)
+    tag = file.read(10)
+    skip = 0
+    if tag[:3] == b"ID3" and len(tag) == 10:
+        skip = 10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(tag[6:10]))
+    file.seek(begin + skip)
+    first = file.read(4096)
+    return b"Xing" in first[:64] or b"Info" in first[:64]
 
 
 def _unreadable(label: str, reason: str) -> AudioError:
