@@ -241,12 +241,16 @@ def _read(
     def rejection(reason: str, detail: str) -> Rejection:
         return Rejection(utterance.key, utterance.source, reason, detail)
 
+    notes: list[str] = []
     try:
         # Headers first: ten hours in one file are not read to be thrown away. What is near the limit is measured.
         expected = expected_seconds(utterance)
         if expected > options.max_seconds + 0.5:
             return rejection("too long", f"{expected:.1f} s, limit {options.max_seconds:g} s")
-        waveform, rate = read_audio(utterance, options.sample_rate), options.sample_rate
+        waveform, rate = (
+            read_audio(utterance, options.sample_rate, notes=notes),
+            options.sample_rate,
+        )
     except AudioError as error:
         return rejection(error.reason, str(error))
     except DataError as error:
@@ -260,6 +264,8 @@ def _read(
     if peak < SILENT_PEAK or rms < SILENT_RMS:
         return rejection("silent", f"peak {peak:.2g}, rms {rms:.2g}; full scale is 1")
     metadata: dict[str, Any] = {"source": utterance.source}
+    if notes:
+        metadata["audio_notes"] = notes
     if utterance.is_segment:
         metadata |= {"offset": utterance.offset, "duration": utterance.duration}
     if raw_text is not None:
