@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,7 @@ preparer = typer.Typer(
         svae prepare sample
         svae prepare libritts --root data/LibriTTS --subset train-clean-100 --subset dev-clean --workers 16
         svae prepare jsonl --root my/metadata.jsonl --out data/shards/mine --max-seconds 20
+        svae prepare webdataset my/tars --text json.text --speaker json.speaker --audio mp3
     """),
 )
 app.add_typer(preparer, name="prepare")
@@ -87,3 +88,104 @@ def _add(corpus: Corpus) -> None:
 
 for _corpus in CORPORA.values():
     _add(_corpus)
+
+# ------------------------------------------------------------------------------ sources that are read from front to back
+
+Audio = Annotated[
+    list[str],
+    typer.Option(
+        metavar="FIELD", help="Field that holds audio; repeatable: the first that is there."
+    ),
+]
+TextField = Annotated[
+    str | None, typer.Option("--text", metavar="FIELD", help="Field that holds the transcript.")
+]
+Speaker = Annotated[
+    str | None,
+    typer.Option(metavar="FIELD", help="Field that names the speaker, or =NAME for all."),
+]
+Language = Annotated[
+    str | None, typer.Option(metavar="FIELD", help="Field that names the language, or =en for all.")
+]
+Keep = Annotated[
+    list[str],
+    typer.Option(metavar="FIELD", help="Field to store beside each utterance; repeatable."),
+]
+PerShard = Annotated[int, typer.Option(min=1, help="Recordings that are read for one shard.")]
+SkipUnreadable = Annotated[
+    bool,
+    typer.Option(
+        "--skip-unreadable",
+        help="Finish without parts that cannot be read; they are listed as rejected.",
+    ),
+]
+
+
+@preparer.command(
+    "webdataset",
+    short_help="any webdataset: tars on a disk, a server, in a bucket",
+    epilog=example("""
+        svae prepare webdataset my/tars --text json.text --speaker json.speaker --audio mp3
+        svae prepare webdataset "https://example.org/train-{000..099}.tar" --language =en --out data/shards/example
+        svae prepare webdataset "hf://datasets/amphion/Emilia-Dataset/Emilia/EN/*.tar" --layout emilia
+        svae prepare webdataset "pipe:aws s3 cp s3://bucket/train-{00..15}.tar -" --audio flac --text txt
+    """),
+)
+def webdataset(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SRC",
+            help="Tars, folders of tars, http(s)://, s3://, hf:// and other URLs of fsspec, or pipe:COMMAND; braces and stars.",
+        ),
+    ],
+    layout: Annotated[
+        Literal["emilia"] | None,
+        typer.Option(help="Fields of a corpus by its name; options below change single ones."),
+    ] = None,
+    audio: Audio = [],  # noqa: B006
+    text: TextField = None,
+    speaker: Speaker = None,
+    language: Language = None,
+    keep: Keep = [],  # noqa: B006
+    out: Out = None,
+    per_shard: PerShard = 500,
+    skip_unreadable: SkipUnreadable = False,
+    sample_rate: SampleRate = 16000,
+    workers: Workers = None,
+    min_seconds: MinSeconds = 0.3,
+    max_seconds: MaxSeconds = 35.0,
+    validation: Validation = 0.05,
+) -> None:
+    """Turn any webdataset into shards: read from front to back, nothing unpacked, no pickle decoded.
+
+    A field is an extension in the tar, or a name in a JSON member: json.text. What is not named is looked for under its
+    usual names and printed.
+    """
+    from svae.data.prepare_plan import PrepareOptions
+    from svae.data.prepare_stream import prepare_stream
+    from svae.data.streams.fields import LAYOUTS, Fields
+    from svae.data.streams.webdataset import open_webdataset
+
+    known = LAYOUTS[layout] if layout is not None else Fields()
+    fields = Fields(
+        audio=tuple(audio) or known.audio,
+        text=text or known.text,
+        speaker=speaker or known.speaker,
+        language=language or known.language,
+        keep=tuple(keep) or known.keep,
+    )
+    prepare_stream(
+        open_webdataset(sources, fields),
+        PrepareOptions(
+            corpus="webdataset",
+            out=out,
+            sample_rate=sample_rate,
+            workers=workers,
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
+            validation=validation,
+        ),
+        utterances_per_shard=per_shard,
+        skip_unreadable=skip_unreadable,
+    )
