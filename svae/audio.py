@@ -143,20 +143,28 @@ def _opposite(channels: Tensor, energies: Tensor, strongest: int) -> list[int]:
     return (covariance < bound).nonzero()[:, 0].tolist()
 
 
-def audio_seconds(path: str | Path) -> float:
+def audio_seconds(source: str | Path | BinaryIO) -> float:
     """Return how long a file is without decoding it; 0 where that cannot be told, or it cannot be read.
 
     Where headers only estimate the length, as those of many MP3s do, its pieces are counted, which may give a twentieth
-    of a second more than there is.
+    of a second more than there is. An open file is read from its beginning, and left anywhere.
     """
+    if not isinstance(source, (str, Path)):
+        source.seek(0)
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(str(source) if isinstance(source, Path) else source)
         if info.format not in _ESTIMATES_LENGTH and info.frames < UNKNOWN_FRAMES:
             return info.frames / info.samplerate
     except (soundfile.SoundFileError, OSError, ValueError, TypeError):
         pass
     try:
-        with open(path, "rb") as file, _open_ffmpeg(file) as (container, stream):
+        with contextlib.ExitStack() as stack:
+            if isinstance(source, (str, Path)):
+                file: BinaryIO = stack.enter_context(open(source, "rb"))
+            else:
+                file = source
+                file.seek(0)
+            container, stream = stack.enter_context(_open_ffmpeg(file))
             if container.format.name in _STATES_LENGTH:
                 return _stated_seconds(container, stream)
             return _counted_seconds(container, stream)
