@@ -10,6 +10,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (
     "prepare",
+    "prepare_recordings",
     "train_vae",
     "train_tts",
     "distill",

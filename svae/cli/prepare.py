@@ -1,11 +1,12 @@
-"""`svae prepare`."""
+"""`svae prepare CORPUS`, and what stands in the corpus' place and takes options of its own: `svae prepare recordings`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from svae.cli.app import app, example
 from svae.data.corpora import CORPORA
@@ -16,18 +17,45 @@ else:  # typer makes the choices of it
     CorpusName = Literal[tuple(CORPORA)]
 
 
-@app.command(
+CORPUS = "CORPUS"
+"""The command for everything that is no name of another."""
+
+
+class Sources(TyperGroup):
+    """Takes `svae prepare libritts …` as the one command for all corpora; others have names, and options, of their own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the corpora's command before what names no other."""
+        named = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if named else [CORPUS, *args])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Leave its name out of what help and messages call it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return None if name == CORPUS else name, command, rest
+
+
+prepare_app = typer.Typer(
+    cls=Sources, help="Turn a corpus, or recordings of any kind, into shards of FLAC and text."
+)
+app.add_typer(prepare_app, name="prepare")
+
+
+@prepare_app.command(
+    CORPUS,
     epilog=example("""
         svae prepare sample
         svae prepare libritts --root data/LibriTTS --subset train-clean-100 --subset dev-clean --workers 16
         svae prepare jsonl --root my/metadata.jsonl --out data/shards/mine --max-seconds 20
-    """)
+        svae prepare recordings --help
+    """),
 )
 def prepare(
     corpus: Annotated[
         CorpusName,
         typer.Argument(
-            help="Which corpus, or jsonl: lines of {audio, text, speaker, language, offset, duration}."
+            help="Which corpus, or jsonl: lines of {audio, text, speaker, language, offset, duration}. Recordings without "
+            "any list: svae prepare recordings."
         ),
     ],
     root: Annotated[

@@ -28,6 +28,8 @@ UTTERANCES_PER_SHARD = 500
 """Aimed at where the number of shards is not given: about an hour of speech, 50 to 100 MB."""
 MIN_SHARDS, MAX_SHARDS = 8, 1024
 MAX_VALIDATION = 256
+BESIDE = ("segments", "review.html", "review.json")
+"""What `svae prepare recordings` keeps in the folder of its shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +214,7 @@ def enter_folder(plan: PreparePlan) -> None:
             )
         elif foreign := sorted(
             {entry.name for entry in plan.out.iterdir()}
-            - {"rejected.jsonl", ".rejected", LOCK_NAME}
+            - {"rejected.jsonl", ".rejected", LOCK_NAME, *BESIDE}
         ):
             raise DataError(
                 f"{plan.out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out."
