@@ -27,7 +27,7 @@ test: $(VENV)/.installed      ## the default tests: CPU, offline, a few minutes 
 test-all: $(VENV)/.installed  ## also the slow and GPU tests
 	$(BIN)/python -m pytest -m ''
 
-demo: $(VENV)/.installed      ## the five commands on the embedded sample; leaves a wav and a report in out/demo
+demo: $(VENV)/.installed      ## the six commands on the embedded sample; leaves speech and a report in out/demo
 	BIN=$(BIN) OUT=$(DEMO) bash recipes/demo.sh
 
 bench: $(VENV)/.installed     ## the CPU benchmarks of docs/benchmarks.md; needs an idle machine for some minutes

@@ -9,6 +9,7 @@ from svae.cli.app import app
 __all__ = ["app", "main"]
 
 COMMANDS = (
+    "download",
     "prepare",
     "prepare_recordings",
     "train_vae",

@@ -9,10 +9,10 @@ import typer
 
 from svae.cli.app import example
 from svae.cli.options import Device
-from svae.cli.prepare import prepare_app
+from svae.cli.prepare import preparer
 
 
-@prepare_app.command(
+@preparer.command(
     "recordings",
     epilog=example("""
         svae prepare recordings --root memos --speaker anna --asr whisper:openai/whisper-small
