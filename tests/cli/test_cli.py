@@ -14,7 +14,11 @@ from svae.assets import asset_path
 from svae.cli import app
 
 COMMANDS = [
+    "download",
     "prepare",
+    "prepare libritts",
+    "prepare webdataset",
+    "prepare huggingface",
     "train-vae",
     "train-tts",
     "synthesize",
