@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,7 +33,7 @@ MAX_FILTER_VALUES = 1_000_000
 
 
 class AudioError(DataError):
-    """An audio file that cannot be used; `reason` is missing, unreadable, empty, non-finite or cancelled."""
+    """An audio file that cannot be used; `reason` is missing, unreadable, empty or non-finite."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -48,7 +49,11 @@ AUDIO_SUFFIXES = tuple(
 
 
 def load_audio(
-    source: str | Path | BinaryIO, *, sample_rate: int | None = None, name: str | None = None
+    source: str | Path | BinaryIO,
+    *,
+    sample_rate: int | None = None,
+    name: str | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Tensor, int]:
     """Read an audio file as one channel: by libsndfile, and what that does not know by FFmpeg (m4a, mp4, webm, wma, …).
 
@@ -56,13 +61,14 @@ def load_audio(
         source: a path, or an open binary file.
         sample_rate: resample to this rate (Hz); None keeps the file's own.
         name: what error messages call the source; the path where None.
+        notes: gets a sentence on each thing that was done which a user should know.
 
     Returns:
         The waveform (1, S), float32, its channels mixed as `mix_channels` says, and its sample rate in Hz.
 
     Raises:
-        AudioError: (a DataError) missing, a folder, not audio, damaged, without samples, with NaN or infinite samples,
-            or with channels that cancel each other.
+        AudioError: (a DataError) missing, a folder, not audio, damaged, broken off, without samples, or with NaN or
+            infinite samples.
     """
     if isinstance(source, (str, Path)):
         label = str(source) if name is None else name
@@ -86,37 +92,55 @@ def load_audio(
             "in [-1, 1]; export the file again, as 16-bit PCM for example.",
             "non-finite",
         )
-    peak = float(channels.abs().max())
-    if len(channels) > 1 and peak > 1e-3 and float(mean.abs().max()) < 1e-3 * peak:
-        raise AudioError(
-            f"{label}: its {len(channels)} channels cancel each other (opposite phases). Export one channel alone.",
-            "cancelled",
-        )
-    waveform = mix_channels(channels)
+    waveform, done = mix_channels(channels)
+    if notes is not None:
+        notes += done
     if sample_rate is not None and rate != sample_rate:
         return resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
 
 
-def mix_channels(channels: Tensor) -> Tensor:
-    """Return (1, S), the channels (C, S) of a recording weighted by their energy, without their offsets.
+def mix_channels(channels: Tensor) -> tuple[Tensor, list[str]]:
+    """Return (1, S), the channels (C, S) of a recording weighted by their energy, without their offsets; and notes.
 
     A voice that is in one channel of two or six keeps its level, where the mean would lose 6 or 15 dB; channels that
-    are alike give their mean, to the bit. Where channels work against each other, so that the mixture is less than half
-    as strong as the strongest one, that one is taken alone.
+    are alike give their mean, to the bit. One in the opposite phase of the strongest is turned first, as swapped wires
+    or a balanced line read as stereo give it. Where the mixture is still less than half as strong as the strongest
+    channel, that one is taken alone. Each note says that one of the last two was done.
     """
     mean = channels.mean(dim=0, keepdim=True)
     if len(channels) == 1:
-        return mean
+        return mean, []
     energies = channels.double().var(dim=1, correction=0)
     strongest = int(energies.argmax())
     if energies[strongest] == 0 or bool((channels == channels[0]).all()):
-        return mean
+        return mean, []
     weights = (energies / energies.sum()).float()
+    turned = _opposite(channels, energies, strongest)
+    weights[turned] *= -1
     mixed = (weights[:, None] * channels).sum(dim=0, keepdim=True)
     if float(mixed.double().var(correction=0)) < 0.25 * float(energies[strongest]):
-        return channels[strongest : strongest + 1]
-    return mixed
+        alone = channels[strongest : strongest + 1]
+        return alone, [f"its {len(channels)} channels disturb each other; {strongest + 1} is used"]
+    if not turned:
+        return mixed, []
+    numbers = ", ".join(str(channel + 1) for channel in turned)
+    return mixed, [
+        f"of its {len(channels)} channels, {numbers} had the opposite phase of {strongest + 1} and was turned before mixing"
+    ]
+
+
+OPPOSITE = -0.5
+"""A channel whose correlation with the strongest is below this is in the opposite phase."""
+
+
+def _opposite(channels: Tensor, energies: Tensor, strongest: int) -> list[int]:
+    """Return which of the channels (C, S) are in the opposite phase of one of them; `energies` are their variances."""
+    means = channels.double().mean(dim=1)
+    products = torch.mv(channels, channels[strongest]).double() / channels.shape[1]
+    covariance = products - means * means[strongest]
+    bound = OPPOSITE * (energies * energies[strongest]).sqrt()
+    return (covariance < bound).nonzero()[:, 0].tolist()
 
 
 def audio_seconds(source: str | Path | BinaryIO) -> float:
@@ -331,10 +355,13 @@ def _decode(source: str | BinaryIO, file: BinaryIO, label: str) -> tuple[np.ndar
                     file.seek(begin)
                     return _decode_ffmpeg(file)
                 if known.seekable():
-                    known.seek(
-                        0
-                    )  # as soundfile.read does: MP3s decode a little differently after it
-                return known.read(dtype="float32", always_2d=True), known.samplerate
+                    # As soundfile.read does: MP3s decode a little differently after it.
+                    known.seek(0)
+                data = known.read(known.frames, dtype="float32", always_2d=True)
+                lost = _lost_samples(known, len(data), file, begin) / known.samplerate
+                if lost > LOST_SECONDS:
+                    raise _breaks_off(len(data) / known.samplerate, lost)
+                return data, known.samplerate
         except (soundfile.SoundFileError, _NotDecoded, OSError, ValueError) as error:
             raise _unreadable(label, _reason(error)) from error
     try:
@@ -362,8 +389,8 @@ def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool
         file: the same, maybe the one that libsndfile reads from; its position stays.
         begin: where the recording begins in `file`.
     """
-    if known.frames >= UNKNOWN_FRAMES:
-        return True
+    if known.frames >= UNKNOWN_FRAMES or known.frames == 0:
+        return True  # whoever wrote it did not come back to say its length
     if known.format not in _ESTIMATES_LENGTH or not file.seekable():
         return False
     position = file.tell()
@@ -379,6 +406,94 @@ def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool
     # An encoder's header says what it added at both ends, and both libraries leave that out.
     agree = abs(stated - known.frames) <= 2 and counted - known.frames <= MP3_ENDS
     return known.frames < round(counted) and not agree
+
+
+LOST_SECONDS = 0.01
+"""Less than so much may be missing of what a header says: some writers count their header too."""
+UNKNOWN_BYTES = 2**31 - 2**16
+"""Headers of what was written to a pipe say this much or more, for want of a better number."""
+_SHORT_DATA = re.compile(
+    r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+"""How libsndfile says that less sound is there than a header says: WAV, AIFF, SVX, AU, W64, RF64; by bytes."""
+
+
+def _lost_samples(known: soundfile.SoundFile, read: int, file: BinaryIO, begin: int) -> float:
+    """Return how many samples of a file are missing, as far as it says how many there should be; 0 where it is whole.
+
+    libsndfile gives what is there, and says so in its log of the header alone. Of Ogg, which does not say how long it is,
+    it is known only that something is missing.
+
+    Args:
+        known: as libsndfile opened it, and has read it.
+        read: how many samples were read.
+        file: the same, maybe the one that libsndfile reads from.
+        begin: where the recording begins in `file`.
+    """
+    missing = known.frames - read
+    if known.format == "MP3":
+        # Some encoders count the frame with the header too. Without such a header the length is an estimate.
+        frame = 1152 if known.samplerate >= 32000 else 576
+        return missing if missing > frame and _has_length(file, begin) else 0
+    if known.format == "OGG":
+        return math.inf if _is_cut_ogg(file, begin) else max(missing, 0)
+    log = known.extra_info
+    if match := _SHORT_DATA.search(log):
+        stated, found = map(int, match.groups())
+        if stated < UNKNOWN_BYTES:
+            missing += known.frames * (stated - found) / found if found else math.inf
+    elif known.format == "CAF" and (size := re.search(r"^Bytes / packet *: (\d+)", log, re.M)):
+        data = re.search(r"^data : (\d+)", log, re.M)
+        if data and int(size[1]) and int(data[1]) < UNKNOWN_BYTES:
+            missing = (int(data[1]) - 4) // int(size[1]) - read
+    elif known.format == "NIST":
+        stated_count = re.search(rb"^sample_count -i (\d+)", _bytes(file, begin, 1024), re.M)
+        if stated_count:
+            missing = int(stated_count[1]) - read
+    return max(missing, 0)
+
+
+def _bytes(file: BinaryIO, place: int, count: int) -> bytes:
+    """Return bytes of a file from a place on; none where it cannot be entered there. Its position stays."""
+    if not file.seekable():
+        return b""
+    position = file.tell()
+    try:
+        file.seek(place)
+        return file.read(count)
+    finally:
+        file.seek(position)
+
+
+def _has_length(file: BinaryIO, begin: int) -> bool:
+    """Tell whether an MP3 has its encoder's header, which says how many frames follow."""
+    head = _bytes(file, begin, 10)
+    if head[:3] == b"ID3" and len(head) == 10:
+        begin += 10 + sum(
+            byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
+        )
+    return any(name in _bytes(file, begin, 256) for name in (b"Xing", b"Info", b"VBRI"))
+
+
+def _is_cut_ogg(file: BinaryIO, begin: int) -> bool:
+    """Tell whether an Ogg file ends inside a page, or behind one that is not marked as the last."""
+    if not file.seekable():
+        return False
+    position = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(position)
+    tail = _bytes(file, max(begin, end - 2 * 65307), 2 * 65307)  # a page has 65,307 bytes at most
+    page = tail[tail.rfind(b"OggS") :]
+    size = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else math.inf
+    is_last = len(page) > 5 and page[5] & 4
+    return size > len(page) or (size < len(page) and not is_last)
+
+
+def _breaks_off(found: float, lost: float) -> _NotDecoded:
+    """Return the error of a file that holds `found` seconds, and of which `lost` seconds are missing."""
+    if math.isinf(lost):
+        return _NotDecoded(f"it breaks off after {found:.2f} s")
+    return _NotDecoded(f"it breaks off after {found:.2f} of {found + lost:.2f} s")
 
 
 def _unreadable(label: str, reason: str) -> AudioError:
@@ -403,11 +518,16 @@ def _decode_ffmpeg(file: BinaryIO) -> tuple[np.ndarray, int]:
         stated, found = _stated_seconds(container, stream), len(samples) / rate
         # Such files end in whole frames, and some writers count what is played only.
         if container.format.name in _STATES_LENGTH and found < 0.98 * stated - 0.2:
-            raise _NotDecoded(f"it breaks off after {found:.2f} of {stated:.2f} s")
+            raise _breaks_off(found, stated - found)
+        if (
+            stream.codec_context.name.startswith("pcm_")
+            and stream.frames / rate > found + LOST_SECONDS
+        ):
+            raise _breaks_off(found, stream.frames / rate - found)
         return samples, rate
 
 
-_STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf")
+_STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "tta", "wv")
 """FFmpeg's names of containers whose header says how long they are; the length of others is an estimate."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -96,6 +97,45 @@ def test_a_file_that_was_cut_off_is_refused_by_name(
     with pytest.raises(AudioError) as caught:
         load_audio(path)
     assert str(path) in str(caught.value) and caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "OGG", "OPUS", "MP3"]
+)
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+def test_what_libsndfile_takes_for_whole_though_it_breaks_off_is_refused(
+    tmp_path: Path, kind: str, share: float
+) -> None:
+    path = tmp_path / "a.audio"
+    container, codec = ("OGG", "OPUS") if kind == "OPUS" else (kind, None)
+    noise = np.random.default_rng(0).normal(0, 0.1, 12 * RATE)
+    soundfile.write(path, noise, RATE, format=container, subtype=codec)
+    data = path.read_bytes()
+    assert load_audio(path)[0].shape[1] == pytest.approx(len(noise), abs=2000)
+    path.write_bytes(data[: int(share * len(data))])
+    for source in (path, io.BytesIO(path.read_bytes())):
+        with pytest.raises(AudioError, match="breaks off after") as caught:
+            load_audio(source)
+        assert caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize("size", [0, 2**31 - 1, 2**32 - 1])
+def test_a_wav_whose_length_was_never_filled_in_is_read_to_its_end(
+    tmp_path: Path, size: int
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[4:8] = data[40:44] = size.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert load_audio(tmp_path / "a.wav")[0].shape == (1, 2 * RATE)
+
+
+def test_a_wav_that_counts_its_header_too_is_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[40:44] = len(data).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert load_audio(tmp_path / "a.wav")[0].shape == (1, 2 * RATE)
 
 
 def test_damage_inside_and_files_without_sound_are_refused_by_name(tmp_path: Path) -> None:
@@ -203,6 +243,37 @@ def test_channels_of_one_voice_lose_little_whatever_their_signs(
     assert got <= 1.001
 
 
+@pytest.mark.parametrize(("channels", "turned"), [(2, [1]), (6, [1]), (6, [1, 3, 4])])
+@pytest.mark.parametrize("hiss", [0.0, 0.02])
+def test_channels_in_opposite_phase_are_turned_and_that_is_said(
+    tmp_path: Path, channels: int, turned: list[int], hiss: float
+) -> None:
+    data = np.repeat(tone()[:, None], channels, 1)
+    data[:, turned] *= -0.9
+    data += np.random.default_rng(0).normal(0, hiss, data.shape).astype("f")
+    soundfile.write(tmp_path / "a.wav", data, RATE, subtype="FLOAT")
+    notes: list[str] = []
+    got = load_audio(tmp_path / "a.wav", notes=notes)[0][0].numpy()
+    assert np.corrcoef(got, tone())[0, 1] > 0.99
+    assert 20 * np.log10(np.std(got) / np.std(tone())) == pytest.approx(0.0, abs=1.0)
+    assert len(notes) == 1
+    assert f"{', '.join(str(n + 1) for n in turned)} had the opposite phase" in notes[0]
+
+
+def test_exactly_opposite_channels_are_one_of_them_and_unlike_ones_need_no_note(
+    tmp_path: Path,
+) -> None:
+    notes: list[str] = []
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(), -tone()], 1), RATE, subtype="FLOAT")
+    assert np.allclose(load_audio(tmp_path / "a.wav", notes=notes)[0][0].numpy(), tone(), atol=1e-6)
+    assert "2 had the opposite phase of 1" in notes[0]
+    notes.clear()
+    noise = np.random.default_rng(0).normal(0, 0.1, (RATE, 2)).astype("f")
+    soundfile.write(tmp_path / "b.wav", noise + tone()[:, None], RATE, subtype="FLOAT")
+    load_audio(tmp_path / "b.wav", notes=notes)
+    assert not notes
+
+
 def test_five_one_in_a_film_keeps_its_level(tmp_path: Path) -> None:
     data = np.zeros((6, RATE), "f")
     data[2] = tone()
@@ -278,6 +349,86 @@ def test_a_flac_that_does_not_say_its_length_is_read(tmp_path):
     (tmp_path / "a.flac").write_bytes(data)
     assert load_audio(tmp_path / "a.flac")[0].shape == (1, len(samples))
     assert abs(audio_seconds(tmp_path / "a.flac") - 2.0) < 0.1
+
+
+STATING = {
+    "a.wav": ("WAV", "PCM_16"),
+    "b.wav": ("WAV", "IMA_ADPCM"),
+    "c.wav": ("WAV", "GSM610"),
+    "d.wav": ("WAVEX", "PCM_24"),
+    "a.rf64": ("RF64", "PCM_16"),
+    "a.w64": ("W64", "FLOAT"),
+    "a.aiff": ("AIFF", "PCM_16"),
+    "a.caf": ("CAF", "PCM_16"),
+    "a.au": ("AU", "ULAW"),
+    "a.sph": ("NIST", "PCM_16"),
+    "a.flac": ("FLAC", "PCM_16"),
+    "a.ogg": ("OGG", "VORBIS"),
+    "a.opus": ("OGG", "OPUS"),
+    "a.mp3": ("MP3", "MPEG_LAYER_III"),
+}
+"""Of these libsndfile gives what is there, without a word where that is less than the header says."""
+
+
+@pytest.mark.parametrize("name", STATING)
+def test_a_file_of_which_the_end_is_missing_is_refused_and_a_whole_one_is_read(tmp_path, name):
+    path = tmp_path / name
+    container, subtype = STATING[name]
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype("f")
+    soundfile.write(path, noise, RATE, format=container, subtype=subtype)
+    data = path.read_bytes()
+    assert len(noise) <= load_audio(path)[0].shape[1] <= len(noise) + 1200
+    for share in (0.97, 0.6, 0.1):
+        path.write_bytes(data[: int(share * len(data))])
+        with open(path, "rb") as file:
+            for source in (path, file):
+                with pytest.raises(AudioError) as caught:
+                    load_audio(source, name=name)
+                assert name in str(caught.value)
+                assert caught.value.reason in ("unreadable", "empty")
+
+
+def test_the_message_says_how_much_of_a_cut_file_is_there(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(data[: 44 + 32000])
+    with pytest.raises(AudioError, match=r"a\.wav: .*breaks off after 1\.00 of 2\.00 s"):
+        load_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("stated", [2**32 - 1, 2**31 - 1, 2**31, 2**31 - 4096, 64000 + 44])
+def test_a_wav_that_could_not_know_its_length_or_counted_its_header_is_read(tmp_path, stated):
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[4:8] = data[40:44] = stated.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert load_audio(tmp_path / "a.wav")[0].shape == (1, 2 * RATE)
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.flac", "a.mp3", "a.wav"])
+def test_what_follows_a_recording_in_its_file_is_not_missing_from_it(tmp_path, name):
+    soundfile.write(
+        tmp_path / name, tone(1.0), RATE, format=STATING[name][0], subtype=STATING[name][1]
+    )
+    with open(tmp_path / name, "ab") as file:
+        file.write(TAG)
+    assert load_audio(tmp_path / name)[0].shape[1] == RATE
+
+
+def test_prepare_rejects_cut_files_with_the_reason(tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    names = ["a.wav", "b.ogg", "c.flac", "d.mp3", "e.aiff", "whole.wav"]
+    for name in names:
+        soundfile.write(corpus / name, tone(1.0), RATE)
+        if name != "whole.wav":
+            data = (corpus / name).read_bytes()
+            (corpus / name).write_bytes(data[: len(data) * 2 // 3])
+    write_rows(corpus, [{"audio": name, "text": "t"} for name in names])
+    report, _ = run(corpus, tmp_path / "out", shards=1)
+    assert report.utterances == 1 and sum(report.rejected.values()) == 5
+    listed = (tmp_path / "out" / "rejected.jsonl").read_text()
+    assert listed.count("breaks off after") >= 3 and all(name in listed for name in names[:5])
 
 
 def test_prepare_neither_cuts_nor_rejects_mp3s_by_what_their_headers_estimate(tmp_path):

@@ -11,6 +11,7 @@ __all__ = ["app", "main"]
 COMMANDS = (
     "download",
     "prepare",
+    "prepare_recordings",
     "train_vae",
     "train_tts",
     "distill",

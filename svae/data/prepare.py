@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +41,20 @@ SILENT_PEAK = 1e-3
 SILENT_RMS = 1e-4
 
 
-def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareReport:
+def prepare(
+    options: PrepareOptions,
+    console: Console | None = None,
+    *,
+    rejections: Sequence[Rejection] = (),
+    extra: dict[str, Any] | None = None,
+) -> PrepareReport:
     """Turn a corpus into shards, or finish what an earlier run with the same options began.
 
     Args:
         options: what to read, how, and where to.
         console: where progress and the report are printed; None: stderr.
+        rejections: what was left out before the corpus was listed; counted and named with the others.
+        extra: more fields of index.json, or others in their place.
 
     Returns:
         What is in the folder now.
@@ -59,6 +67,7 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
     console = console if console is not None else Console(stderr=True)
     with console.status(f"Listing {options.corpus} …"):
         plan = make_plan(options)
+    plan = replace(plan, rejections=[*plan.rejections, *rejections])
     enter_folder(plan.out, plan.identity)
     print_notes(_warnings(plan), console)
     made = 0
@@ -74,7 +83,7 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
             )
         entries = _make_shards(plan, missing, console)
         made = len(missing)
-        index = _finish(plan, entries)
+        index = _finish(plan, entries, extra)
     shutil.rmtree(plan.out / ".rejected", ignore_errors=True)
     report = report_of(index, made)
     print_report(report, console)
@@ -120,12 +129,14 @@ def is_finished(out: Path, number: int) -> bool:
     return (out / shard_name(number)).exists() and _rejected_path(out, number).exists()
 
 
-def _finish(plan: PreparePlan, entries: list[dict[str, Any]]) -> ShardIndex:
+def _finish(
+    plan: PreparePlan, entries: list[dict[str, Any]], extra: dict[str, Any] | None
+) -> ShardIndex:
     """Write rejected.jsonl and index.json."""
     rejections = list(plan.rejections)
     for number in range(len(plan.shards)):
         rejections += read_rejections(plan.out, number)
-    return finish_folder(plan.out, str(plan.root), plan.options, entries, rejections)
+    return finish_folder(plan.out, str(plan.root), plan.options, entries, rejections, extra)
 
 
 def finish_folder(
@@ -134,8 +145,9 @@ def finish_folder(
     options: PrepareOptions,
     entries: list[dict[str, Any]],
     rejections: list[Rejection],
+    extra: dict[str, Any] | None = None,
 ) -> ShardIndex:
-    """Write rejected.jsonl and index.json, which completes a folder of shards.
+    """Write rejected.jsonl and index.json, which completes a folder of shards; `extra` are more fields of the latter.
 
     Raises:
         DataError: not a single utterance is left of `source`; the folder can then be used again.
@@ -165,6 +177,7 @@ def finish_folder(
         shards=entries,
         validation=choose_validation(keys, options.validation),
         rejected=counts,
+        extra=extra,
     )
 
 
@@ -278,17 +291,23 @@ def _read(
     def rejection(reason: str, detail: str) -> Rejection:
         return Rejection(utterance.key, utterance.source, reason, detail)
 
+    notes: list[str] = []
     try:
         # Headers first: ten hours in one file are not read to be thrown away. What is near the limit is measured.
         expected = expected_seconds(utterance)
         if expected > options.max_seconds + 0.5:
             return rejection("too long", f"{expected:.1f} s, limit {options.max_seconds:g} s")
-        waveform, rate = read_audio(utterance, options.sample_rate), options.sample_rate
+        waveform, rate = (
+            read_audio(utterance, options.sample_rate, notes=notes),
+            options.sample_rate,
+        )
     except AudioError as error:
         return rejection(error.reason, str(error))
     except DataError as error:
         return rejection("beyond the end", str(error))
     metadata: dict[str, Any] = {"source": utterance.source}
+    if notes:
+        metadata["audio_notes"] = notes
     if utterance.is_segment:
         metadata |= {"offset": utterance.offset, "duration": utterance.duration}
     if raw_text is not None:

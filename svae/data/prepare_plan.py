@@ -28,6 +28,8 @@ UTTERANCES_PER_SHARD = 500
 """Aimed at where the number of shards is not given: about an hour of speech, 50 to 100 MB."""
 MIN_SHARDS, MAX_SHARDS = 8, 1024
 MAX_VALIDATION = 256
+BESIDE = ("segments", "review.html", "review.json")
+"""What `svae prepare recordings` keeps in the folder of its shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,7 +217,8 @@ def enter_folder(out: Path, identity: dict[str, Any]) -> None:
                 f"{out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}"
             )
         elif foreign := sorted(
-            {entry.name for entry in out.iterdir()} - {"rejected.jsonl", ".rejected", LOCK_NAME}
+            {entry.name for entry in out.iterdir()}
+            - {"rejected.jsonl", ".rejected", LOCK_NAME, *BESIDE}
         ):
             raise DataError(
                 f"{out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out."

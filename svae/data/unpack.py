@@ -67,7 +67,8 @@ def _tar_members(
                         f"{archive}: {member.name!r} is a link or a device. Expected files and folders; not unpacked."
                     )
                 yield member.name, None if member.isdir() else tar.extractfile(member)
-                tar.members = []  # type: ignore[attr-defined]  # tarfile keeps all: a gigabyte for a million files
+                # tarfile keeps all members: a gigabyte for a million files
+                tar.members = []  # type: ignore[attr-defined]  # not in typeshed
                 advance(file.tell() - read)
                 read = file.tell()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ from svae.training.loop import TrainOptions, check_same_data, find_resume, store
 from svae.training.tts import utterances
 from svae.training.tts.distill import open_teacher, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, spoken_items
+from svae.training.tts.lora import inject
 from svae.training.tts.memory import GIB, estimate_bytes
 from svae.training.tts.representation import (
     check_kept,
@@ -190,7 +192,7 @@ def _outlook_tts(
     passes = 1
     if teacher is not None:
         assert config.distill is not None
-        passes = max(config.distill.steps)
+        passes = config.distill.steps
         words = teacher_sampling(config, teacher).words(teacher.config)
         console.print(f"Teacher: {teacher.folder} ({teacher.hash[:12]}…), {words}", soft_wrap=True)
     if config.trainer.synthesize_every and world.is_main:
@@ -205,6 +207,13 @@ def _outlook_tts(
     latent_dim = representation.latent_dim
     with torch.device("meta"):
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
+        networks: dict[str, nn.Module] = {"DiT": dit}
+        if config.distill is not None:
+            student = inject(copy.deepcopy(dit), config.distill.lora)
+            networks = {
+                "teacher (frozen)": dit,
+                f"student, rank {config.distill.lora.rank}": student,
+            }
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
     utterances.report_left_out(console, index, limits, timings, spelled(vocabulary, config))
@@ -215,7 +224,7 @@ def _outlook_tts(
     count = budget // max(frames, 1)
     memory = estimate_bytes(
         config.dit,
-        parameters=sum(parameter.numel() for parameter in dit.parameters()),
+        parameters=sum(parameter.numel() for parameter in [*networks.values()][-1].parameters()),
         latent_dim=latent_dim,
         frames=count * frames * passes,
         bf16=config.trainer.precision == "bf16",
@@ -224,7 +233,7 @@ def _outlook_tts(
         f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
         f"{longest:.1f} s ({frames} frames, {count} of them in a batch)"
     )
-    return Outlook("tts", index, {"DiT": dit}, batch, memory)
+    return Outlook("tts", index, networks, batch, memory)
 
 
 def _print_parameters(console: Console, networks: dict[str, nn.Module]) -> None:

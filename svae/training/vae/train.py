@@ -29,6 +29,7 @@ from svae.training.loop import (
     State,
     TrainOptions,
     agreed_resume,
+    check_same_data_on_all,
     note_no_validation,
     open_session,
     resume_state,
@@ -167,7 +168,9 @@ def _read(
     index, validation = open_data(options.config)
     # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
     resumed = agreed_resume(options, "vae", world)
-    return index, validation, open_vae_start(options.config) if resumed is None else None
+    start = open_vae_start(options.config) if resumed is None else None
+    check_same_data_on_all(index, {"init": start}, world)
+    return index, validation, start
 
 
 def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | None) -> str:
