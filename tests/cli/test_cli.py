@@ -16,8 +16,12 @@ from svae.assets import asset_path
 from svae.cli import app
 
 COMMANDS = [
+    "download",
     "prepare",
     "prepare recordings",
+    "prepare libritts",
+    "prepare webdataset",
+    "prepare huggingface",
     "train-vae",
     "train-tts",
     "distill",
