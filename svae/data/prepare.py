@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from svae.audio import AudioError, encode_flac
 from svae.data.corpora import find_corpus
@@ -60,11 +61,11 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
         plan = make_plan(options)
     enter_folder(plan)
     for warning in _warnings(plan):
-        console.print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
+        console.print(f"[yellow]note:[/] {escape(warning)}", highlight=False, soft_wrap=True)
     made = 0
     if (plan.out / "index.json").exists():
         index = read_index(plan.out)
-        console.print(f"{plan.out} is complete: nothing to do.", highlight=False)
+        console.print(f"{plan.out} is complete: nothing to do.", highlight=False, markup=False)
     else:
         missing = [n for n in range(len(plan.shards)) if not _is_finished(plan.out, n)]
         if missing and len(missing) < len(plan.shards):

@@ -450,6 +450,26 @@ def test_a_malformed_row_is_named_by_its_line(tmp_path, row, message):
         list_utterances("jsonl", tmp_path)
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("start", "end"), ("Start", "End"), ("startTime", "endTime"), ("START_MS", "END_MS"), ("segment-start",),
+        ("begin_s", "stop_s"), ("audio_start_seconds",), ("offset_ms",), ("offsetSeconds",), ("from", "to"), ("tmin",),
+        ("clip_begin", "clip_end"), ("start_sample", "end_sample"), ("segments",), ("onset",),
+    ],
+)  # fmt: skip
+def test_other_names_of_a_part_of_a_recording_are_refused(tmp_path, names):
+    write_list(tmp_path / "x.jsonl", {"audio": "a.wav", "text": "t"} | dict.fromkeys(names, 1))
+    with pytest.raises(DataError, match="line 1: .* is unknown and looks like a part"):
+        list_utterances("jsonl", tmp_path)
+
+
+def test_names_that_only_sound_like_a_part_are_not_used_and_not_refused(tmp_path):
+    names = ("weekend", "started_by", "token", "gender", "trend", "start_page", "duration_ms")
+    write_list(tmp_path / "x.jsonl", {"audio": "a.wav", "text": "t"} | dict.fromkeys(names, 1))
+    assert list_utterances("jsonl", tmp_path)[0].unused == tuple(sorted(names))
+
+
 def test_parts_of_a_recording_have_keys_and_differ_by_their_seconds(tmp_path):
     parts = [{}, {"offset": 0, "duration": 1}, {"offset": 1}, {"offset": 1, "duration": 2.5}]
     rows = [{"audio": "a.wav", "text": str(i)} | part for i, part in enumerate(parts)]
