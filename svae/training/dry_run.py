@@ -49,6 +49,7 @@ from svae.training.tts.representation import (
     find_representation,
     kept_vae,
 )
+from svae.training.tts.state import TTSState
 from svae.training.tts.train import (
     build_state,
     check_vocabulary,
@@ -236,19 +237,13 @@ def _outlook_tts(
     latent_dim = representation.latent_dim
     with META:
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
-    if start is not None:
-        take_weights(dit, start, config.dit, vocabulary, console)
     networks: dict[str, nn.Module] = {"DiT": dit}
     model: nn.Module = dit
-    averages_file = "model.safetensors"
     if teacher is not None:
-        assert config.distill is not None
-        load_strict(dit, teacher.model_state(), teacher.folder)
-        with META:
-            model = inject(copy.deepcopy(dit), config.distill.lora)
-        averages_file = StudentState.averages_file
-        rank = config.distill.lora.rank
-        networks = {"teacher (frozen)": dit, f"student, rank {rank}": model}
+        model = _student(dit, teacher, config)
+        networks = {"teacher (frozen)": dit, "student": model}
+    elif start is not None:
+        take_weights(dit, start, config.dit, vocabulary, console)
     optimizer = build_optimizer(config.optimizer, model.parameters(), META)
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
@@ -277,7 +272,16 @@ def _outlook_tts(
         f"{longest:.1f} s ({frames} frames, {count} of them in a batch)"
     )
     parts: Parts = {"model": model, "optimizer": optimizer}
+    averages_file = (TTSState if teacher is None else StudentState).averages_file
     return Outlook("tts", index, usable, parts, networks, batch, memory, averages_file)
+
+
+def _student(dit: DiT, teacher: Checkpoint, config: TTSTrainConfig) -> nn.Module:
+    """Return what a student trains, without memory. Raises as `build_student`."""
+    assert config.distill is not None
+    load_strict(dit, teacher.model_state(), teacher.folder)
+    with META:
+        return inject(copy.deepcopy(dit), config.distill.lora)
 
 
 def _print_parameters(console: Console, networks: dict[str, nn.Module]) -> None:

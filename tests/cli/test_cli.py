@@ -138,11 +138,11 @@ def test_corpora_and_what_has_options_of_its_own_share_a_name(call, fails, tmp_p
     from fake_corpora import make_corpus
 
     corpus = make_corpus(tmp_path / "corpus", 4)
-    result = call("prepare", "--root", corpus, "--workers", 1, "jsonl", "--out", "out")
+    result = call("prepare", "jsonl", "--root", corpus, "--workers", 1, "--out", "out")
     assert result.exit_code == 0, result.output
     assert "libritts" in call("prepare", "--help").stdout
-    fails("prepare", match="Missing argument")
-    fails("prepare", "nothing", match="'nothing' is not one of")
+    assert call("prepare").exit_code == 2
+    fails("prepare", "nothing", match="No such command 'nothing'")
     fails("prepare", "recordings", match="--root")
     fails("prepare", "recordings", "--root", "nowhere", match="--root nowhere: no such folder")
     fails("prepare", "recordings", "--root", corpus, match="--speaker NAME")
