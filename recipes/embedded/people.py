@@ -5,7 +5,8 @@
 `--root` holds `metadata.jsonl`, one object a line: audio (path within the root), text, speaker, corpus, licence, duration
 (seconds), snr_db, and where known check (1: a recogniser picked this text out of others) and uncertain (the text is). Writes
 
-- `vae.jsonl` and `tts.jsonl` for `svae prepare jsonl`: rows of a corpus that weighs more are repeated, each with its own link,
+- `vae.jsonl` and `tts.jsonl` for `svae prepare jsonl`: rows of a corpus that weighs more are repeated, each with its own link;
+  the TTS also learns relatives of all speakers, their recordings faster and higher, or slower and lower,
 - `dev.jsonl`, for `svae evaluate --reconstruction --list`: one clip of each held-out speaker,
 - `dev-tts.jsonl`, for `svae evaluate --list`: each of these voices with the words of the next,
 - `LICENCES.md`: hours, licence and source of each corpus, for the cards of what is trained.
@@ -28,6 +29,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
+import torch
+
+from svae.audio import resample
 
 Row = dict[str, Any]
 
@@ -41,6 +45,8 @@ class Corpus:
     """Rows an utterance has in `vae.jsonl`, of which training takes a crop of about a second each."""
     tts_repeats: int
     """Rows in `tts.jsonl`, each a whole utterance an epoch."""
+    relatives: tuple[float, ...]
+    """Each recording is in `tts.jsonl` once more for each of these, so many times as fast and as high: another voice."""
     vae_snr: float
     """Least ratio in dB of loud to quiet frames (90th and 10th percentile) for the VAE, which copies noise too."""
     tts_snr: float
@@ -48,13 +54,18 @@ class Corpus:
 
 CORPORA = {
     "librispeech-train-clean-100": Corpus(
-        "LibriSpeech, V. Panayotov et al. 2015, openslr.org/12", 16, 4, 20.0, 20.0
+        "LibriSpeech, V. Panayotov et al. 2015, openslr.org/12",
+        16,
+        2,
+        (0.84, 0.88, 0.92, 0.96, 1.04, 1.08, 1.13, 1.18),
+        20.0,
+        20.0,
     ),
     "picovoice-speech-to-intent": Corpus(
-        "Picovoice, github.com/Picovoice/speech-to-intent-benchmark", 2, 1, 30.0, 28.0
+        "Picovoice, github.com/Picovoice/speech-to-intent-benchmark", 2, 1, (0.9, 1.1), 30.0, 28.0
     ),
     "speechocean762-adult": Corpus(
-        "speechocean762, J. Zhang et al. 2021, openslr.org/101", 1, 1, 34.0, 30.0
+        "speechocean762, J. Zhang et al. 2021, openslr.org/101", 1, 1, (0.88, 1.12), 34.0, 30.0
     ),
 }
 """What is learned from. Children and wake words did not sound like anyone's voice in trials; test sets only judge."""
@@ -64,6 +75,8 @@ HELD_OUT_SECONDS = (4.0, 12.0)
 CLIPPED = 0.985
 """Of full scale: samples above count as clipped."""
 MAX_CLIPPED = 1e-4
+RELATIVES_DIFFER = 0.0175
+"""A speaker's factors differ from those above by up to this, so that relatives of two speakers are no octave of each other."""
 MIN_SECONDS = {"vae": 1.2, "tts": 0.8}
 
 
@@ -111,6 +124,28 @@ def link(source: Path, target: Path) -> Path:
     target.unlink(missing_ok=True)
     target.symlink_to(source.resolve())
     return target
+
+
+def relative(source: Path, factor: float, target: Path) -> Path:
+    """Write a recording that is `factor` times as fast and as high, unless it is there, and return `target`.
+
+    Speed perturbation (T. Ko et al., Interspeech 2015); a copy and its speaker count as another person.
+    """
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        samples, rate = soundfile.read(source, dtype="float32")
+        changed = resample(torch.from_numpy(samples), round(rate * factor), rate).numpy()
+        soundfile.write(target, changed / max(1.0, float(np.abs(changed).max())), rate)
+    return target
+
+
+def factors(corpus: Corpus, speaker: str) -> list[float]:
+    """Return the factors of a speaker's relatives, the same for all recordings."""
+    found = []
+    for middle in corpus.relatives:
+        drawn = int(hashlib.sha256(f"{speaker}{middle}".encode()).hexdigest()[:4], 16) / 0xFFFF
+        found.append(round(middle + RELATIVES_DIFFER * (2 * drawn - 1), 3))
+    return found
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -166,6 +201,18 @@ def choose(root: Path, out: Path, also: Sequence[Path] = ()) -> None:
                         "speaker": row["speaker"] or row["corpus"],
                     }
                 )
+            if use == "tts":
+                speaker = row["speaker"] or row["corpus"]
+                for factor in factors(corpus, speaker):
+                    name = f"{source.stem}-x{factor}.flac"
+                    audio = relative(source, factor, out / "audio" / row["corpus"] / name)
+                    kept.append(
+                        {
+                            "audio": str(audio.absolute()),
+                            "text": row["text"],
+                            "speaker": f"{speaker}-x{factor}",
+                        }
+                    )
     for metadata in also:
         chosen["tts"] += added(metadata)
     for use, kept in chosen.items():

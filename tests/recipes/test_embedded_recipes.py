@@ -256,9 +256,10 @@ def test_people_are_held_out_whole_and_bad_recordings_are_in_no_list(tmp_path, c
     speakers = {name: {each["speaker"] for each in rows} for name, rows in lists.items()}
     assert len(speakers["dev"]) == people.HELD_OUT_SPEAKERS
     assert not speakers["dev"] & (speakers["vae"] | speakers["tts"])
-    assert speakers["tts"] == {f"reader-{n}" for n in range(24)} - speakers["dev"]
+    originals = {speaker for speaker in speakers["tts"] if "-x" not in speaker}
+    assert originals == {f"reader-{n}" for n in range(24)} - speakers["dev"]
     # A prompt that was perhaps not read has a voice, but no text.
-    assert speakers["vae"] == speakers["tts"] | {"new-4"}
+    assert speakers["vae"] == originals | {"new-4"}
     assert all(Path(each["audio"]).is_file() for each in lists["vae"] + lists["tts"])
     assert "1 of librispeech-train-clean-100, clipped" in capsys.readouterr().out
 
@@ -267,8 +268,23 @@ def test_a_corpus_that_weighs_more_has_more_rows_under_names_of_their_own(tmp_pa
     made_up_people(tmp_path)
     people.choose(tmp_path, tmp_path / "out")
     audio = [json.loads(line)["audio"] for line in (tmp_path / "out" / "tts.jsonl").open()]
-    repeats = people.CORPORA["librispeech-train-clean-100"].tts_repeats
-    assert len(audio) == len(set(audio)) == 4 * repeats
+    corpus = people.CORPORA["librispeech-train-clean-100"]
+    rows = corpus.tts_repeats + len(corpus.relatives)
+    assert len(audio) == len(set(audio)) == 4 * rows
+
+
+def test_relatives_are_faster_and_higher_or_slower_and_lower_and_people_of_their_own(tmp_path):
+    made_up_people(tmp_path)
+    people.choose(tmp_path, tmp_path / "out")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "tts.jsonl").open()]
+    relatives = [each for each in rows if "-x" in each["speaker"]]
+    assert len({each["speaker"] for each in relatives}) == len(relatives)
+    for each in relatives:
+        factor = float(each["speaker"].partition("-x")[2])
+        samples, rate = soundfile.read(each["audio"])
+        assert len(samples) / rate == pytest.approx(0.2 / factor, abs=2 / RATE)
+        spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples)), 2 * RATE))
+        assert np.argmax(spectrum) / 2 == pytest.approx(200 * factor, abs=2)
 
 
 def test_rows_of_another_corpus_are_added_for_the_tts_with_their_own_paths(tmp_path):
