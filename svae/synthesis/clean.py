@@ -32,6 +32,8 @@ FIT_SECONDS = 2.0
 """Hum is fitted anew in stretches of this length, most of which hold a pause."""
 FIT_ROUNDS = 3
 """The voice is what the fit before leaves over."""
+MIN_HUM_SECONDS = 1.25
+"""In less, a vowel or two may last as long as a hum does: of 0.7 s of clean voices one in four lost harmonics."""
 MAX_LINE_FRAMES = 480
 """Two minutes are enough to hear a hum in."""
 
@@ -98,9 +100,12 @@ def hum_lines(samples: Tensor, sample_rate: int, faint: float) -> list[float]:
     """Return the frequencies of the mains and their harmonics that stand out of (S,) and are stronger than `faint`.
 
     A voice moves and pauses, the mains do not: a line must be there in the quieter fifth of all spectra. One at 100 or
-    120 Hz without that of the mains themselves, which a monotonous voice may have too, must be steady besides.
+    120 Hz without that of the mains themselves, which a monotonous voice may have too, must be steady besides. In a
+    recording of less than `MIN_HUM_SECONDS` nothing tells one from the other.
     """
     found: list[float] = []
+    if len(samples) < MIN_HUM_SECONDS * sample_rate:
+        return found
     for mains in MAINS_HZ:
         numbers = [n for n in range(1, HARMONICS + 1) if n * mains < 0.45 * sample_rate]
         power = _powers(samples, sample_rate, [n * mains for n in numbers])

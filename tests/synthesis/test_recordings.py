@@ -287,6 +287,15 @@ def test_low_voices_are_not_thinned(pitch: int) -> None:
     assert 10 * float((after / before).log10()) > -0.5
 
 
+@pytest.mark.parametrize("seconds", [0.3, 0.7, 1.2])
+@pytest.mark.parametrize("pitch", [100, 120, 60.4])
+def test_a_sound_held_for_a_moment_is_no_hum(seconds: float, pitch: float) -> None:
+    time = torch.arange(int(seconds * RATE)) / RATE
+    vowel = sum(torch.sin(2 * torch.pi * k * pitch * time + k) / k for k in range(1, 12))
+    assert isinstance(vowel, Tensor)
+    assert not clean(0.1 * vowel[None], RATE)[1].hum_hz
+
+
 def test_a_reference_with_hum_gives_what_it_gives_without(
     options: SynthesizeOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
