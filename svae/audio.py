@@ -33,7 +33,7 @@ MAX_FILTER_VALUES = 1_000_000
 
 
 class AudioError(DataError):
-    """An audio file that cannot be used; `reason` is missing, unreadable, empty or non-finite."""
+    """An audio file that cannot be used; `reason` is missing, unreadable, empty, non-finite or no channel."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -54,6 +54,7 @@ def load_audio(
     sample_rate: int | None = None,
     name: str | None = None,
     notes: list[str] | None = None,
+    channel: int | None = None,
 ) -> tuple[Tensor, int]:
     """Read an audio file as one channel: by libsndfile, and what that does not know by FFmpeg (m4a, mp4, webm, wma, …).
 
@@ -62,13 +63,14 @@ def load_audio(
         sample_rate: resample to this rate (Hz); None keeps the file's own.
         name: what error messages call the source; the path where None.
         notes: gets a sentence on each thing that was done which a user should know.
+        channel: which one alone, from 0; None: all.
 
     Returns:
         The waveform (1, S), float32, its channels mixed as `mix_channels` says, and its sample rate in Hz.
 
     Raises:
-        AudioError: (a DataError) missing, a folder, not audio, damaged, broken off, without samples, or with NaN or
-            infinite samples.
+        AudioError: (a DataError) missing, a folder, not audio, damaged, broken off, without samples, with NaN or
+            infinite samples, or without the channel that is wanted.
     """
     if isinstance(source, (str, Path)):
         label = str(source) if name is None else name
@@ -84,6 +86,12 @@ def load_audio(
             "empty",
         )
     channels = torch.from_numpy(np.ascontiguousarray(data.T))
+    if channel is not None:
+        if not 0 <= channel < len(channels):
+            raise AudioError(
+                f"{label}: no channel {channel} (from 0) of {len(channels)}.", "no channel"
+            )
+        channels = channels[channel : channel + 1]
     mean = channels.mean(dim=0, keepdim=True)
     broken = int((~torch.isfinite(mean)).sum())
     if broken:
@@ -147,24 +155,18 @@ def audio_seconds(source: str | Path | BinaryIO) -> float:
     """Return how long a file is without decoding it; 0 where that cannot be told, or it cannot be read.
 
     Where headers only estimate the length, as those of many MP3s do, its pieces are counted, which may give a twentieth
-    of a second more than there is. An open file is read from its beginning, and left anywhere.
+    of a second more than there is. An open file must be at its beginning, and is left anywhere.
     """
-    if not isinstance(source, (str, Path)):
+    try:
+        if isinstance(source, (str, Path)):
+            with open(source, "rb") as file:
+                return audio_seconds(file)
+        with contextlib.suppress(soundfile.SoundFileError, ValueError, TypeError):
+            info = soundfile.info(source)
+            if info.format not in _ESTIMATES_LENGTH and info.frames < UNKNOWN_FRAMES:
+                return info.frames / info.samplerate
         source.seek(0)
-    try:
-        info = soundfile.info(str(source) if isinstance(source, Path) else source)
-        if info.format not in _ESTIMATES_LENGTH and info.frames < UNKNOWN_FRAMES:
-            return info.frames / info.samplerate
-    except (soundfile.SoundFileError, OSError, ValueError, TypeError):
-        pass
-    try:
-        with contextlib.ExitStack() as stack:
-            if isinstance(source, (str, Path)):
-                file: BinaryIO = stack.enter_context(open(source, "rb"))
-            else:
-                file = source
-                file.seek(0)
-            container, stream = stack.enter_context(_open_ffmpeg(file))
+        with _open_ffmpeg(source) as (container, stream):
             if container.format.name in _STATES_LENGTH:
                 return _stated_seconds(container, stream)
             return _counted_seconds(container, stream)

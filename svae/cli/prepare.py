@@ -87,7 +87,47 @@ def _add(corpus: Corpus) -> None:
 
 
 for _corpus in CORPORA.values():
-    _add(_corpus)
+    if _corpus.argument is None:
+        _add(_corpus)
+
+
+@preparer.command(
+    "lhotse",
+    short_help=CORPORA["lhotse"].title,
+    epilog=example("""
+        svae prepare lhotse data/manifests/cuts_train.jsonl.gz --out data/shards/mine
+    """),
+)
+def lhotse(
+    cuts: Annotated[
+        Path, typer.Argument(metavar="CUTS", help="A cut manifest: .jsonl.gz, .jsonl or .json.")
+    ],
+    out: Out = None,
+    sample_rate: SampleRate = 16000,
+    shards: Shards = None,
+    workers: Workers = None,
+    min_seconds: MinSeconds = 0.3,
+    max_seconds: MaxSeconds = 35.0,
+    validation: Validation = 0.05,
+) -> None:
+    """Turn the cuts of a lhotse manifest into shards; a cut with several supervisions becomes one utterance for each."""
+    from svae.data.prepare import prepare as run
+    from svae.data.prepare_plan import PrepareOptions
+
+    run(
+        PrepareOptions(
+            corpus="lhotse",
+            root=cuts,
+            out=out,
+            sample_rate=sample_rate,
+            shards=shards,
+            workers=workers,
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
+            validation=validation,
+        )
+    )
+
 
 # ------------------------------------------------------------------------------ sources that are read from front to back
 

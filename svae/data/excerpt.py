@@ -47,12 +47,24 @@ def read_audio(utterance: Utterance, sample_rate: int, *, notes: list[str] | Non
     """
     if not utterance.is_segment:
         return load_audio(
-            utterance.audio, sample_rate=sample_rate, name=utterance.source, notes=notes
+            utterance.audio,
+            sample_rate=sample_rate,
+            name=utterance.segment,
+            notes=notes,
+            channel=utterance.channel,
         )[0]
     part = _read_part(utterance)
     if part is not None:
-        return load_audio(part, sample_rate=sample_rate, name=utterance.segment, notes=notes)[0]
-    waveform, rate = load_audio(utterance.audio, name=utterance.source, notes=notes)
+        return load_audio(
+            part,
+            sample_rate=sample_rate,
+            name=utterance.segment,
+            notes=notes,
+            channel=utterance.channel,
+        )[0]
+    waveform, rate = load_audio(
+        utterance.audio, name=utterance.source, notes=notes, channel=utterance.channel
+    )
     first, last = _bounds(utterance, rate, waveform.shape[-1])
     return resample(waveform[:, first:last], rate, sample_rate)
 

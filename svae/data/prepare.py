@@ -310,6 +310,8 @@ def _read(
         metadata["audio_notes"] = notes
     if utterance.is_segment:
         metadata |= {"offset": utterance.offset, "duration": utterance.duration}
+    if utterance.channel is not None:
+        metadata["channel"] = utterance.channel
     if raw_text is not None:
         metadata["raw_text"] = raw_text
     if problem := audible_problem(waveform, options):

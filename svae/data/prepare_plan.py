@@ -294,6 +294,8 @@ def _identity(
         row = [u.key, u.source, sizes[u.key], u.text, u.speaker, u.language]
         if u.is_segment:
             row += [u.offset, u.duration]
+        if u.channel is not None:
+            row.append({"channel": u.channel})
         content.update(json.dumps(row).encode() + b"\n")
     fixed = {
         name: value

@@ -269,14 +269,17 @@ def _item(
     if expected > options.max_seconds + 0.5:
         return rejection("too long", f"{expected:.1f} s, limit {options.max_seconds:g} s")
     rate = options.sample_rate
+    notes: list[str] = []
     try:
         file = io.BytesIO(recording.audio)
-        waveform, _ = load_audio(file, sample_rate=rate, name=recording.source)
+        waveform, _ = load_audio(file, sample_rate=rate, name=recording.source, notes=notes)
     except AudioError as error:
         return rejection(error.reason, str(error))
     if problem := audible_problem(waveform, options):
         return rejection(*problem)
     metadata = {"source": recording.source, **recording.metadata}
+    if notes:
+        metadata["audio_notes"] = notes
     if recording.text is not None and recording.text != text:
         metadata["raw_text"] = recording.text
     return ShardItem(

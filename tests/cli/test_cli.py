@@ -22,6 +22,7 @@ COMMANDS = [
     "prepare libritts",
     "prepare webdataset",
     "prepare huggingface",
+    "prepare lhotse",
     "train-vae",
     "train-tts",
     "distill",

@@ -17,7 +17,7 @@ from svae.errors import DataError
 from svae.runtime.files import file_stem
 from svae.runtime.text_files import check_characters
 
-_LAYOUTS = ("sample", "libri", "ljspeech", "vctk", "jsonl")
+_LAYOUTS = ("sample", "libri", "ljspeech", "vctk", "jsonl", "lhotse")
 
 CORPORA: dict[str, Corpus] = {
     corpus.name: corpus
@@ -89,6 +89,9 @@ def _unique(utterances: list[Utterance], root: Path) -> list[Utterance]:
 
 def _identity(utterance: Utterance) -> str:
     """Return what tells a recording, or a part of one, from all others of its corpus."""
+    source = utterance.source
+    if utterance.channel is not None:
+        source += f"\n{utterance.channel}"
     if not utterance.is_segment:
-        return utterance.source
-    return f"{utterance.source}\n{utterance.offset!r} {utterance.duration!r}"
+        return source
+    return f"{source}\n{utterance.offset!r} {utterance.duration!r}"

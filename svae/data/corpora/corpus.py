@@ -32,6 +32,8 @@ class Utterance:
     """Where in the recording it begins, in seconds."""
     duration: float | None = None
     """Seconds of the recording that are meant; None: to its end."""
+    channel: int | None = None
+    """Which channel of the recording is meant, from 0; None: all, mixed."""
     unused: tuple[str, ...] = ()
     """Fields of its row in the list that mean nothing to svae."""
 
@@ -43,10 +45,11 @@ class Utterance:
     @property
     def segment(self) -> str:
         """What is meant of the recording: its `source`, and the seconds where that is a part."""
+        source = self.source if self.channel is None else f"{self.source}, channel {self.channel},"
         if not self.is_segment:
-            return self.source
+            return source.rstrip(",")
         end = "the end" if self.duration is None else f"{self.offset + self.duration:.3f} s"
-        return f"{self.source} from {self.offset:.3f} s to {end}"
+        return f"{source} from {self.offset:.3f} s to {end}"
 
 
 class Corpus(ABC):
@@ -60,6 +63,8 @@ class Corpus(ABC):
     how_to_get: str
     layout: str
     has_subsets: bool = False
+    argument: str | None = None
+    """What `svae prepare` calls its source where that is an argument; None: --root says where it is."""
 
     @abstractmethod
     def utterances(self, root: Path, subsets: Sequence[str]) -> list[Utterance]:

@@ -20,7 +20,7 @@ TEXT_NAMES = ("text", "txt", "transcript", "transcription", "sentence", "normali
 SPEAKER_NAMES = ("speaker", "speaker_id", "spk", "spk_id", "client_id")
 LANGUAGE_NAMES = ("language", "lang", "locale")
 RESERVED = frozenset(
-    "key duration_seconds num_samples speaker language text sample_rate source raw_text offset".split()
+    "key duration_seconds num_samples speaker language text sample_rate source raw_text audio_notes".split()
 )
 """Names in a sample's key.json that svae gives a meaning."""
 
