@@ -37,7 +37,9 @@ def segment(**changes):
         (replace(GOOD, distillmos=2.9), "distillmos"),
         (replace(GOOD, text="今天天气很好"), None),
         (
-            replace(GOOD, text="今天天气很好我们去公园玩吧那里有许多人在唱歌跳舞放风筝也有孩子在追跑"),
+            replace(
+                GOOD, text="今天天气很好我们去公园玩吧那里有许多人在唱歌跳舞放风筝也有孩子在追跑"
+            ),
             "length of text",
         ),
         (replace(GOOD, agreement=0.5, fit=-35.0, distillmos=3.0), None),
