@@ -48,7 +48,7 @@ def prepare_recordings(
     max_seconds: Annotated[float, typer.Option(help="Speech is cut to at most this.")] = 20.0,
     min_snr: Annotated[
         float, typer.Option(help="dB between loud and quiet parts; noisier ones are left out.")
-    ] = 12.0,
+    ] = 15.0,
     max_clipping: Annotated[
         float, typer.Option(min=0, max=100, help="Per cent of samples at full scale.")
     ] = 0.1,

@@ -21,7 +21,7 @@ from svae.data.prepare_plan import PrepareOptions, PrepareReport, Rejection
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer, load_asr
 from svae.judges.distillmos import DISTILLMOS, DistillMOS
-from svae.recordings.filters import Judged, Limits, reasons
+from svae.recordings.filters import LETTERS_A_SECOND, Judged, Limits, reasons
 from svae.recordings.find import Found, find_recordings
 from svae.recordings.given import check_given
 from svae.recordings.match import agreement, deal_text, tokens
@@ -39,7 +39,7 @@ from svae.recordings.segments import (
 )
 from svae.recordings.speech import SileroVAD
 from svae.runtime.distributed import describe_device, select_device
-from svae.runtime.files import folder_lock, write_text
+from svae.runtime.files import folder_lock, remove_leftovers, write_text
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 from svae.text.vocabulary import normalize_text
 
@@ -103,6 +103,7 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
     }
     check_same(folder, settings)
     with folder_lock(folder):
+        remove_leftovers(folder)
         how = Cutting(
             folder, options.sample_rate, limits.max_seconds, SileroVAD, detector.description
         )
@@ -332,10 +333,13 @@ def _texts(
     texts: dict[str, tuple[str | None, str]] = {}
     for each in cut:
         if each.text is not None and each.segments:
+            if _is_all_of(each.text, each.segments):
+                texts[each.segments[0].key] = (each.text, "text")
+                continue
             if not heard:
                 raise ConfigError(
-                    f"--asr none: {each.recording.source} has {len(each.segments)} segments and one text, "
-                    f"{each.recording.text}: a recogniser must find which words are said in which. Choose one with --asr."
+                    f"--asr none: {each.recording.source} has {len(each.segments)} segments, and {each.recording.text} no times: a "
+                    "recogniser must find which words are said where. Choose one with --asr."
                 )
             parts = deal_text(each.text, [heard[segment.key] for segment in each.segments])
             for segment, part in zip(each.segments, parts, strict=True):
@@ -348,6 +352,12 @@ def _texts(
             else:
                 texts[segment.key] = (heard[segment.key], "heard")
     return texts
+
+
+def _is_all_of(text: str, segments: Sequence[Segment]) -> bool:
+    """Tell whether a text can be said in a recording that is one segment; if not, it holds more than that."""
+    most = LETTERS_A_SECOND[1] * segments[0].speech_seconds
+    return len(segments) == 1 and len("".join(tokens(text))) <= most
 
 
 # ----------------------------------------------------------------------------------------------- shards

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from svae.runtime.text_files import check_characters
 
 TEXT_SUFFIXES = (".txt",)
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
+_LANGUAGE = re.compile(r"\.[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 NAMED = 5
 """So many files are named in a message."""
 
@@ -128,21 +130,21 @@ def _files(root: Path, inside: Path | None) -> list[Path]:
 
 
 def _texts_of(files: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Return name without suffixes → texts: `talk.txt`, `talk.srt`, and `talk.en.vtt`, which has its language besides."""
+    """Return name → its texts: `talk` has talk.txt, talk.srt, and talk.en.vtt, which says its language; talk.mp3 has talk.mp3.srt."""
     beside: dict[Path, list[Path]] = {}
     for path in files:
         suffix = path.suffix.lower()
         if suffix in TEXT_SUFFIXES + SUBTITLE_SUFFIXES:
             bare = path.with_suffix("")
             beside.setdefault(bare, []).append(path)
-            if suffix in SUBTITLE_SUFFIXES and bare.suffix:
+            if suffix in SUBTITLE_SUFFIXES and _LANGUAGE.fullmatch(bare.suffix):
                 beside.setdefault(bare.with_suffix(""), []).append(path)
     return beside
 
 
 def _text_beside(path: Path, beside: dict[Path, list[Path]]) -> tuple[Path | None, list[Path]]:
     """Return the text of a recording, subtitles rather than plain, and those that are not needed then."""
-    there = beside.get(path.with_suffix(""), [])
+    there = [*beside.get(path.with_suffix(""), []), *beside.get(path, [])]
     timed = [text for text in there if text.suffix.lower() in SUBTITLE_SUFFIXES]
     plain = [text for text in there if text.suffix.lower() in TEXT_SUFFIXES]
     for texts in (timed, plain):

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Segment:
     snr_db: float
     """How far its quiet 10 % lie below its loud 5 %."""
     given: str | None = None
-    """What is said, by subtitles or by the text of a recording that is one segment."""
+    """What is said, by subtitles."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class CutRecording:
     problem: tuple[str, str] | None = None
     """Reason and detail where it cannot be read."""
     text: str | None = None
-    """The text beside it that is still to be dealt to the segments."""
+    """The plain text beside it, which is still to be dealt to the segments."""
     unsaid: float = 0.0
     """Seconds of speech that its subtitles do not cover."""
 
@@ -196,19 +196,15 @@ def _cut(recording: Recording, how: Cutting, made_of: dict[str, Any], tick: Tick
                 given=" ".join(str(each.text) for each in part) if given.cues else None,
             )
         )
-    text = given.text
-    if text is not None and len(segments) == 1:
-        segments[0] = replace(segments[0], given=text)
-        text = None
     row = {
         "made_of": made_of,
-        "text": text,
+        "text": given.text,
         "unsaid": round(unsaid, 3),
         "segments": [asdict(segment) for segment in segments],
     }
     write_text(_report(recording, how), json.dumps(row, ensure_ascii=False, indent=1) + "\n")
     tick()
-    return CutRecording(recording, segments, None, text, unsaid)
+    return CutRecording(recording, segments, None, given.text, unsaid)
 
 
 @functools.lru_cache(maxsize=1)
@@ -328,7 +324,10 @@ def check_same(folder: Path, settings: dict[str, Any]) -> None:
             )
             raise DataError(f"{folder.parent}: was begun with other options: {shown}.\n{advice}")
         return
-    if folder.parent.is_dir() and (others := sorted(p.name for p in folder.parent.iterdir())):
+    there = set(folder.parent.iterdir()) if folder.parent.is_dir() else set()
+    if folder.is_dir() and not any(folder.glob("*")):  # killed before it wrote anything
+        there.discard(folder)
+    if others := sorted(path.name for path in there):
         raise DataError(
             f"{folder.parent}: holds {', '.join(others[:3])}, not by `svae prepare recordings`. Choose another --out."
         )

@@ -135,19 +135,22 @@ def test_a_missing_corpus_says_how_to_get_it(fails):
     assert "openslr" in text and "CC BY 4.0" in text and "normalized.txt" in text
 
 
-def test_corpora_and_what_has_options_of_its_own_share_a_name(call, fails, tmp_path):
-    from fake_corpora import make_corpus
-
-    corpus = make_corpus(tmp_path / "corpus", 4)
-    result = call("prepare", "jsonl", "--root", corpus, "--workers", 1, "--out", "out")
-    assert result.exit_code == 0, result.output
+def test_a_corpus_that_svae_does_not_know_is_named(call, fails):
     assert "libritts" in call("prepare", "--help").stdout
     assert call("prepare").exit_code == 2
     fails("prepare", "nothing", match="No such command 'nothing'")
+
+
+def test_recordings_that_cannot_be_prepared(fails, tmp_path):
+    from fake_corpora import make_corpus
+
+    root = make_corpus(tmp_path / "corpus", 1)
     fails("prepare", "recordings", match="--root")
     fails("prepare", "recordings", "--root", "nowhere", match="--root nowhere: no such folder")
-    fails("prepare", "recordings", "--root", corpus, match="--speaker NAME")
-    fails("prepare", "recordings", "--root", corpus, "--speaker", "a", "--asr", "x", match="--asr 'x'")  # fmt: skip
+    fails("prepare", "recordings", "--root", root, match="--speaker NAME")
+    anna = ("prepare", "recordings", "--root", root, "--speaker", "anna")
+    fails(*anna, "--asr", "x", match="--asr 'x'")
+    fails(*anna, "--review", "nowhere.json", match="nowhere.json: No such file")
 
 
 def test_unknown_key_wrong_type_and_unknown_recipe(fails):

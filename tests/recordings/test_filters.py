@@ -24,7 +24,7 @@ def segment(**changes):
         (segment(end=0.4, speech_seconds=1.5), "too short"),
         (segment(end=21.0), "too long"),
         (segment(clipped=0.002), "clipped"),
-        (segment(snr_db=11.0), "noisy"),
+        (segment(snr_db=14.0), "noisy"),
         (segment(speech_seconds=0.4), "length of text"),
         (segment(speech_seconds=20.0), "length of text"),
         (replace(GOOD, text=None), "not in its text"),

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from svae.errors import DataError
+from svae.recordings.find import find_recordings
 from svae.recordings.given import on_pauses, read_subtitles
 from svae.recordings.match import agreement, deal_text
 from svae.recordings.speech import Stretch
@@ -101,3 +102,25 @@ def test_signs_go_with_the_words_they_are_written_onto():
         "and--",
         "well, she didn't.",
     ]
+
+
+def test_texts_are_found_by_the_names_that_tools_give_them(tmp_path):
+    names = (
+        "a.MP3 a.en-US.vtt b.wav b.part1.wav b.part1.srt c.m4a c.m4a.txt d.wav d.TXT e.ogg".split()
+    )
+    for name in names:
+        (tmp_path / name).touch()
+    found = find_recordings(tmp_path, tmp_path / "out", "x")
+    assert {each.source: each.text and each.text.name for each in found.recordings} == {
+        "a.MP3": "a.en-US.vtt", "b.wav": None, "b.part1.wav": "b.part1.srt", "c.m4a": "c.m4a.txt", "d.wav": "d.TXT", "e.ogg": None,
+    }  # fmt: skip
+    assert len({each.key for each in found.recordings}) == 6 and not found.notes
+
+
+def test_times_go_before_a_plain_text_and_that_is_said(tmp_path):
+    for name in ("a.wav", "a.txt", "a.srt", "notes.md"):
+        (tmp_path / name).touch()
+    found = find_recordings(tmp_path, tmp_path / "out", "x")
+    assert found.recordings[0].text == tmp_path / "a.srt"
+    assert "a.srt is taken, which has times, and a.txt not" in found.notes[0]
+    assert "notes.md" in found.notes[1] and len(found.notes) == 2

@@ -22,6 +22,7 @@ from svae.errors import ConfigError, DataError
 from svae.recordings import command
 from svae.recordings.command import RecordingsOptions, prepare_recordings
 from svae.recordings.filters import Limits
+from svae.training.adapt.recordings import survey
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_mixed_recordings_of_two_speakers_become_shards(run, tmp_path):
     made_with = index.metadata["recordings"]
     assert index.metadata["corpus"] == "recordings" and made_with["vad"]["vad"] == "loudness"
     assert made_with["asr"]["spec"] == "fake" and made_with["texts"] == {"heard": 4}
-    assert made_with["limits"]["min_snr_db"] == 12
+    assert made_with["limits"]["min_snr_db"] == 15
     for row in page_rows(tmp_path / "out"):
         assert (tmp_path / "out" / unquote(row["link"])).is_file() and row["used"]
     # What is in the shards is the segment's file, to the bit, with a margin of the silence.
@@ -163,6 +164,13 @@ class TestTexts:
         assert list(rejected(tmp_path / "out").values()) == ["not in its text"]
         assert read_index(tmp_path / "out").metadata["recordings"]["texts"] == {"text": 4}
 
+    def test_a_short_recording_takes_its_words_from_a_long_text(self, run, tmp_path):
+        path = speak(tmp_path / "in" / "a" / "1.wav", "seven old men read")
+        book = "The quick brown fox. Seven old men read. From long books about ships. "
+        path.with_suffix(".txt").write_text(book + "Winter and storms. A lazy dog. " * 3)
+        run()
+        assert list(texts_of(tmp_path / "out").values()) == ["Seven old men read."]
+
     def test_a_text_of_something_else_is_left_out(self, run, tmp_path):
         path = speak(tmp_path / "in" / "a" / "1.wav", "the quick brown fox")
         path.with_suffix(".txt").write_text("Winter storms and silver ships.")
@@ -193,7 +201,7 @@ class TestTexts:
         with pytest.raises(ConfigError, match="1 of 1 recordings have no text.*a/1.wav"):
             run(asr="none")
         (tmp_path / "in" / "a" / "1.txt").write_text("The quick. Brown fox.")
-        with pytest.raises(ConfigError, match="2 segments and one text"):
+        with pytest.raises(ConfigError, match="2 segments, and .*1.txt no times"):
             run(asr="none")
 
     @pytest.mark.parametrize(
@@ -348,6 +356,14 @@ class TestRefusals:
         with pytest.raises(DataError, match="nothing is left of 1 recordings: 1 does not fit the sound.*review.html"):  # fmt: skip
             run()
         assert page_rows(tmp_path / "out")[0]["reasons"]
+
+
+def test_what_is_used_can_be_given_to_adapt(run, tmp_path):
+    for number in range(2):
+        speak(tmp_path / "in" / "a" / f"{number}.wav", "the quick brown", 2.0, "fox jumps over")
+    run()
+    found = survey(tmp_path / "out" / "segments" / "list.jsonl", tmp_path / "run")
+    assert found.has_texts and len(found.utterances) == 4 and not found.left_out
 
 
 def test_other_limits_ask_nobody_again(run, judges, tmp_path):

@@ -64,7 +64,7 @@ function line(row) {
   player.preload = "none";
   player.src = row.link;
   const text = make("textarea");
-  text.rows = Math.max(1, Math.ceil(row.text.length / 80));
+  text.rows = Math.max(1, Math.ceil(row.text.length / 60));
   text.value = row.text;
   text.setAttribute("aria-label", "text");
   text.addEventListener("input", () => { row.text = text.value; mark(); });

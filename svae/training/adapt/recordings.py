@@ -5,7 +5,6 @@ Each recording is finished by itself and kept in the run, so that an interrupted
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,10 +16,11 @@ from torch import Tensor
 
 from svae.audio import AUDIO_SUFFIXES, AudioError, audio_seconds, save_audio
 from svae.data.corpora import list_utterances
-from svae.data.corpora.corpus import Utterance, read_texts, sanitize_key
+from svae.data.corpora.corpus import Utterance, read_texts
 from svae.data.excerpt import read_audio
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer
+from svae.recordings.find import audio_files, keys_of
 from svae.runtime.files import file_sha256, file_stem, write_text
 from svae.synthesis.clean import clean
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
@@ -139,36 +139,16 @@ def _listed(root: Path, out: Path) -> list[Utterance]:
 
 def _beside(root: Path, out: Path) -> list[Utterance]:
     """List the audio files below a folder, with the texts beside them."""
-    inside = out.absolute()
-    paths = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and not path.absolute().is_relative_to(inside)
-    )
+    paths = audio_files(root, out)
     if not paths:
         raise DataError(
             f"{root}: no recording in it. Expected audio files ({', '.join(sorted(AUDIO_SUFFIXES)[:8])} …), each one "
             "utterance, with its words in NAME.txt beside it or without."
         )
-    names = [path.relative_to(root).as_posix() for path in paths]
-    keys = [sanitize_key(path.relative_to(root).with_suffix("").as_posix()) for path in paths]
     texts = read_texts([path.with_suffix(".txt") for path in paths])
     return [
-        # Names may differ in what a key does not tell apart: the suffix, or a blank from an underscore.
-        Utterance(
-            key
-            if keys.count(key) == 1
-            else f"{key}-{hashlib.sha256(name.encode()).hexdigest()[:10]}",
-            path,
-            text,
-            SPEAKER,
-            "en",
-            name,
-        )
-        for path, name, key, text in zip(paths, names, keys, texts, strict=True)
+        Utterance(key, path, text, SPEAKER, "en", path.relative_to(root).as_posix())
+        for path, key, text in zip(paths, keys_of(root, paths), texts, strict=True)
     ]
 
 
@@ -187,7 +167,7 @@ def _unusable(utterance: Utterance) -> str | None:
 
 def _wrong_length(seconds: float) -> str | None:
     if seconds > MAX_SECONDS:
-        return f"{seconds:.1f} s long; at most {MAX_SECONDS:g} s, one utterance a file: cut it"
+        return f"{seconds:.1f} s long; at most {MAX_SECONDS:g} s, one utterance a file: `svae prepare recordings` cuts it"
     if seconds < MIN_SECONDS:
         return f"{seconds:.2f} s long; at least {MIN_SECONDS:g} s"
     return None
