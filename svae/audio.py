@@ -33,7 +33,7 @@ MAX_FILTER_VALUES = 1_000_000
 
 
 class AudioError(DataError):
-    """An audio file that cannot be used; `reason` is missing, unreadable, empty, non-finite or cancelled."""
+    """An audio file that cannot be used; `reason` is missing, unreadable, empty or non-finite."""
 
     def __init__(self, message: str, reason: str) -> None:
         super().__init__(message)
@@ -49,7 +49,11 @@ AUDIO_SUFFIXES = tuple(
 
 
 def load_audio(
-    source: str | Path | BinaryIO, *, sample_rate: int | None = None, name: str | None = None
+    source: str | Path | BinaryIO,
+    *,
+    sample_rate: int | None = None,
+    name: str | None = None,
+    notes: list[str] | None = None,
 ) -> tuple[Tensor, int]:
     """Read an audio file as one channel: by libsndfile, and what that does not know by FFmpeg (m4a, mp4, webm, wma, …).
 
@@ -57,13 +61,14 @@ def load_audio(
         source: a path, or an open binary file.
         sample_rate: resample to this rate (Hz); None keeps the file's own.
         name: what error messages call the source; the path where None.
+        notes: gets a sentence on each thing that was done which a user should know.
 
     Returns:
         The waveform (1, S), float32, its channels mixed as `mix_channels` says, and its sample rate in Hz.
 
     Raises:
-        AudioError: (a DataError) missing, a folder, not audio, damaged, without samples, with NaN or infinite samples,
-            or with channels that cancel each other.
+        AudioError: (a DataError) missing, a folder, not audio, damaged, broken off, without samples, or with NaN or
+            infinite samples.
     """
     if isinstance(source, (str, Path)):
         label = str(source) if name is None else name
@@ -87,53 +92,79 @@ def load_audio(
             "in [-1, 1]; export the file again, as 16-bit PCM for example.",
             "non-finite",
         )
-    peak = float(channels.abs().max())
-    if len(channels) > 1 and peak > 1e-3 and float(mean.abs().max()) < 1e-3 * peak:
-        raise AudioError(
-            f"{label}: its {len(channels)} channels cancel each other (opposite phases). Export one channel alone.",
-            "cancelled",
-        )
-    waveform = mix_channels(channels)
+    waveform, done = mix_channels(channels)
+    if notes is not None:
+        notes += done
     if sample_rate is not None and rate != sample_rate:
         return resample(waveform, rate, sample_rate), sample_rate
     return waveform, rate
 
 
-def mix_channels(channels: Tensor) -> Tensor:
-    """Return (1, S), the channels (C, S) of a recording weighted by their energy, without their offsets.
+def mix_channels(channels: Tensor) -> tuple[Tensor, list[str]]:
+    """Return (1, S), the channels (C, S) of a recording weighted by their energy, without their offsets; and notes.
 
     A voice that is in one channel of two or six keeps its level, where the mean would lose 6 or 15 dB; channels that
-    are alike give their mean, to the bit. Where channels work against each other, so that the mixture is less than half
-    as strong as the strongest one, that one is taken alone.
+    are alike give their mean, to the bit. One in the opposite phase of the strongest is turned first, as swapped wires
+    or a balanced line read as stereo give it. Where the mixture is still less than half as strong as the strongest
+    channel, that one is taken alone. Each note says that one of the last two was done.
     """
     mean = channels.mean(dim=0, keepdim=True)
     if len(channels) == 1:
-        return mean
+        return mean, []
     energies = channels.double().var(dim=1, correction=0)
     strongest = int(energies.argmax())
     if energies[strongest] == 0 or bool((channels == channels[0]).all()):
-        return mean
+        return mean, []
     weights = (energies / energies.sum()).float()
+    turned = _opposite(channels, energies, strongest)
+    weights[turned] *= -1
     mixed = (weights[:, None] * channels).sum(dim=0, keepdim=True)
     if float(mixed.double().var(correction=0)) < 0.25 * float(energies[strongest]):
-        return channels[strongest : strongest + 1]
-    return mixed
+        alone = channels[strongest : strongest + 1]
+        return alone, [f"its {len(channels)} channels disturb each other; {strongest + 1} is used"]
+    if not turned:
+        return mixed, []
+    numbers = ", ".join(str(channel + 1) for channel in turned)
+    return mixed, [
+        f"of its {len(channels)} channels, {numbers} had the opposite phase of {strongest + 1} and was turned before mixing"
+    ]
 
 
-def audio_seconds(path: str | Path) -> float:
+OPPOSITE = -0.5
+"""A channel whose correlation with the strongest is below this is in the opposite phase."""
+
+
+def _opposite(channels: Tensor, energies: Tensor, strongest: int) -> list[int]:
+    """Return which of the channels (C, S) are in the opposite phase of one of them; `energies` are their variances."""
+    means = channels.double().mean(dim=1)
+    products = torch.mv(channels, channels[strongest]).double() / channels.shape[1]
+    covariance = products - means * means[strongest]
+    bound = OPPOSITE * (energies * energies[strongest]).sqrt()
+    return (covariance < bound).nonzero()[:, 0].tolist()
+
+
+def audio_seconds(source: str | Path | BinaryIO) -> float:
     """Return how long a file is without decoding it; 0 where that cannot be told, or it cannot be read.
 
     Where headers only estimate the length, as those of many MP3s do, its pieces are counted, which may give a twentieth
-    of a second more than there is.
+    of a second more than there is. An open file is read from its beginning, and left anywhere.
     """
+    if not isinstance(source, (str, Path)):
+        source.seek(0)
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(str(source) if isinstance(source, Path) else source)
         if info.format not in _ESTIMATES_LENGTH and info.frames < UNKNOWN_FRAMES:
             return info.frames / info.samplerate
     except (soundfile.SoundFileError, OSError, ValueError, TypeError):
         pass
     try:
-        with open(path, "rb") as file, _open_ffmpeg(file) as (container, stream):
+        with contextlib.ExitStack() as stack:
+            if isinstance(source, (str, Path)):
+                file: BinaryIO = stack.enter_context(open(source, "rb"))
+            else:
+                file = source
+                file.seek(0)
+            container, stream = stack.enter_context(_open_ffmpeg(file))
             if container.format.name in _STATES_LENGTH:
                 return _stated_seconds(container, stream)
             return _counted_seconds(container, stream)
@@ -358,8 +389,8 @@ def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool
         file: the same, maybe the one that libsndfile reads from; its position stays.
         begin: where the recording begins in `file`.
     """
-    if known.frames >= UNKNOWN_FRAMES:
-        return True
+    if known.frames >= UNKNOWN_FRAMES or known.frames == 0:
+        return True  # whoever wrote it did not come back to say its length
     if known.format not in _ESTIMATES_LENGTH or not file.seekable():
         return False
     position = file.tell()

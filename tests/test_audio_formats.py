@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -96,6 +97,45 @@ def test_a_file_that_was_cut_off_is_refused_by_name(
     with pytest.raises(AudioError) as caught:
         load_audio(path)
     assert str(path) in str(caught.value) and caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize(
+    "kind", ["WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "OGG", "OPUS", "MP3"]
+)
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+def test_what_libsndfile_takes_for_whole_though_it_breaks_off_is_refused(
+    tmp_path: Path, kind: str, share: float
+) -> None:
+    path = tmp_path / "a.audio"
+    container, codec = ("OGG", "OPUS") if kind == "OPUS" else (kind, None)
+    noise = np.random.default_rng(0).normal(0, 0.1, 12 * RATE)
+    soundfile.write(path, noise, RATE, format=container, subtype=codec)
+    data = path.read_bytes()
+    assert load_audio(path)[0].shape[1] == pytest.approx(len(noise), abs=2000)
+    path.write_bytes(data[: int(share * len(data))])
+    for source in (path, io.BytesIO(path.read_bytes())):
+        with pytest.raises(AudioError, match="breaks off after") as caught:
+            load_audio(source)
+        assert caught.value.reason == "unreadable"
+
+
+@pytest.mark.parametrize("size", [0, 2**31 - 1, 2**32 - 1])
+def test_a_wav_whose_length_was_never_filled_in_is_read_to_its_end(
+    tmp_path: Path, size: int
+) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[4:8] = data[40:44] = size.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert load_audio(tmp_path / "a.wav")[0].shape == (1, 2 * RATE)
+
+
+def test_a_wav_that_counts_its_header_too_is_read(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[40:44] = len(data).to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert load_audio(tmp_path / "a.wav")[0].shape == (1, 2 * RATE)
 
 
 def test_damage_inside_and_files_without_sound_are_refused_by_name(tmp_path: Path) -> None:
@@ -201,6 +241,37 @@ def test_channels_of_one_voice_lose_little_whatever_their_signs(
     got = level(load_audio(tmp_path / "a.wav")[0]) / level(torch.from_numpy(tone()))
     assert 20 * np.log10(got) > -3.1
     assert got <= 1.001
+
+
+@pytest.mark.parametrize(("channels", "turned"), [(2, [1]), (6, [1]), (6, [1, 3, 4])])
+@pytest.mark.parametrize("hiss", [0.0, 0.02])
+def test_channels_in_opposite_phase_are_turned_and_that_is_said(
+    tmp_path: Path, channels: int, turned: list[int], hiss: float
+) -> None:
+    data = np.repeat(tone()[:, None], channels, 1)
+    data[:, turned] *= -0.9
+    data += np.random.default_rng(0).normal(0, hiss, data.shape).astype("f")
+    soundfile.write(tmp_path / "a.wav", data, RATE, subtype="FLOAT")
+    notes: list[str] = []
+    got = load_audio(tmp_path / "a.wav", notes=notes)[0][0].numpy()
+    assert np.corrcoef(got, tone())[0, 1] > 0.99
+    assert 20 * np.log10(np.std(got) / np.std(tone())) == pytest.approx(0.0, abs=1.0)
+    assert len(notes) == 1
+    assert f"{', '.join(str(n + 1) for n in turned)} had the opposite phase" in notes[0]
+
+
+def test_exactly_opposite_channels_are_one_of_them_and_unlike_ones_need_no_note(
+    tmp_path: Path,
+) -> None:
+    notes: list[str] = []
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(), -tone()], 1), RATE, subtype="FLOAT")
+    assert np.allclose(load_audio(tmp_path / "a.wav", notes=notes)[0][0].numpy(), tone(), atol=1e-6)
+    assert "2 had the opposite phase of 1" in notes[0]
+    notes.clear()
+    noise = np.random.default_rng(0).normal(0, 0.1, (RATE, 2)).astype("f")
+    soundfile.write(tmp_path / "b.wav", noise + tone()[:, None], RATE, subtype="FLOAT")
+    load_audio(tmp_path / "b.wav", notes=notes)
+    assert not notes
 
 
 def test_five_one_in_a_film_keeps_its_level(tmp_path: Path) -> None:

@@ -38,19 +38,21 @@ def segment_problem(utterance: Utterance, seconds: float) -> str | None:
     return f"{given}, but {utterance.source} is {seconds:.3f} s long"
 
 
-def read_audio(utterance: Utterance, sample_rate: int) -> Tensor:
-    """Read what is meant of a recording, (1, S) at `sample_rate`.
+def read_audio(utterance: Utterance, sample_rate: int, *, notes: list[str] | None = None) -> Tensor:
+    """Read what is meant of a recording, (1, S) at `sample_rate`; `notes` are as those of `load_audio`.
 
     Raises:
         AudioError: as `load_audio`.
         DataError: the part that is meant ends behind the recording.
     """
     if not utterance.is_segment:
-        return load_audio(utterance.audio, sample_rate=sample_rate, name=utterance.source)[0]
+        return load_audio(
+            utterance.audio, sample_rate=sample_rate, name=utterance.source, notes=notes
+        )[0]
     part = _read_part(utterance)
     if part is not None:
-        return load_audio(part, sample_rate=sample_rate, name=utterance.segment)[0]
-    waveform, rate = load_audio(utterance.audio, name=utterance.source)
+        return load_audio(part, sample_rate=sample_rate, name=utterance.segment, notes=notes)[0]
+    waveform, rate = load_audio(utterance.audio, name=utterance.source, notes=notes)
     first, last = _bounds(utterance, rate, waveform.shape[-1])
     return resample(waveform[:, first:last], rate, sample_rate)
 

@@ -74,7 +74,8 @@ def open_reference(
     Raises:
         DataError: it is unusable; nothing was recognised in it.
     """
-    loaded, rate = load_audio(ref)
+    warnings: list[str] = []
+    loaded, rate = load_audio(ref, notes=warnings)
     if ref_text is not None:
         ref_text = _spelled_out(tts, ref_text, language, lexicon)
     cleaned, removed = clean(loaded, rate)
@@ -90,7 +91,7 @@ def open_reference(
         tts.check_prompt(prompt_waveform)
     except DataError as error:
         raise DataError(str(error).replace("reference", str(ref), 1)) from None
-    warnings = recording_warnings(cleaned, waveform, rate, was_cut=cut is not None)
+    warnings += recording_warnings(cleaned, waveform, rate, was_cut=cut is not None)
     if cut is not None and not cut.aligned:
         warnings.append(
             "its text was not found in the recording and is cut by its length; read `prompt_text` in the result, and if "

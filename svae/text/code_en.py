@@ -165,7 +165,7 @@ def _power(match: re.Match[str]) -> str:
 _MARKED = re.compile(f"([{CODE}{FORMULA}])([^{MARK_END}]*){MARK_END}")
 _NAMES = "sin|cos|tan|log|ln|exp|max|min|lim|dx|dy|dt"
 _PART = (
-    rf"(?:{_NAMES})(?![A-Za-z])|\d+(?:\.\d+)?(?:[a-z]{{1,2}}(?![A-Za-z]))?|[A-Za-z]{{1,2}}(?=[²³^])|[A-Za-z](?![A-Za-z])"
+    rf"(?:{_NAMES})(?![A-Za-z])|\d+(?:\.\d+)?(?:[a-z]{{1,2}}(?![A-Za-z]))?|[A-Za-z]{{1,2}}(?=[²³^])|(?:xy|[bcdfghj-np-tv-xz]{{2}})(?![A-Za-z])|[A-Za-z](?![A-Za-z])"
     r"|[α-ωΔΣΩ²³⁰-⁹⁻ⁿ₀-₉+=*/^·×÷±≤≥≈≠<>→∈∉∪∩∀∃⊂∂∇∝∞√∛∑∏∫()|_!'-]"
 )
 _TERM = re.compile(rf"(?:{_PART})+")

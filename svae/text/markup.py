@@ -55,7 +55,7 @@ _ROW_RULE = re.compile(r"[\s|:-]*-[\s|:-]*")
 _INLINE = (
     (re.compile(r"!\[([^\[\]]*)\]\([^()\s]*(?:\s\"[^\"]*\")?\)"), r"\1"),  # image
     (re.compile(r"\[([^\[\]]+)\]\([^()\s]*(?:\([^()\s]*\))?[^()\s]*(?:\s\"[^\"]*\")?\)"), r"\1"),  # link
-    (re.compile(r"\[([^\[\]]+)\]\[[^\[\]]*\]"), r"\1"),  # link by reference
+    (re.compile(r"\[(?!\d+\])([^\[\]]+)\]\[[^\[\]]*\]"), r"\1"),  # link by reference; `[1][2]` are citations
     (re.compile(r"\[\^[^\[\]\s]+\]"), ""),  # footnote
     (re.compile(r"<((?:https?://|mailto:)?[^<>\s]+[.@][^<>\s]+)>"), r"\1"),  # address
     (re.compile(r"(?<!\*)(\*\*\*?)(?=[^\s*])(.+?)(?<=[^\s*])\1(?!\*)"), r"\2"),  # bold
@@ -75,7 +75,9 @@ _FOOTNOTE = re.compile(r"\s{0,3}\[\^[^\[\]\s]+\]:\s+(.*)")
 _FENCED = re.compile(r"(^[ \t]*(?:```|~~~).*?^[ \t]*(?:```|~~~)[ \t]*$)", re.MULTILINE | re.DOTALL)
 _FIRST_KEPT = 0xF8000
 """From here on private characters stand for what the marks of Markdown must not touch."""
-_EMOTICON = re.compile(r"(?<!\S)(?:[:;=]['’]?-?[()DPpOo|/*]|[xX]D|<3|\^_?\^)(?![^\s.,!?])")
+_EMOTICON = re.compile(
+    r"(?<!\S)(?:[:;=]['’]?-?[()DPpOo|/*]|[xX]D|<3|\(?\^[_.]?\^\)?|T_T|¯\\?_\(ツ\)_/¯)(?![^\s.,!?])"
+)
 _EMOJI = re.compile(
     "[\U0001f000-\U0001faff\u2600-\u27bf\u2b05-\u2b07\u2b1b\u2b1c\u2b50\u2b55\u231a\u231b\u23e9-\u23fa\u25fb-\u25fe"
     "\u200d\ufe0f\u20e3\U000e0020-\U000e007f]+"

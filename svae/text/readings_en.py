@@ -9,6 +9,7 @@ from svae.text.words_en import (
     ABBREVIATIONS,
     COMPOUND_UNITS,
     CURRENCIES,
+    CURRENCY_CODES,
     DAYS,
     FRACTIONS,
     LETTERED,
@@ -168,6 +169,14 @@ def read_time_with_half(match: Match) -> str:
     return read_clock(int(match[1]), minute, read_half(match[3])) + stop
 
 
+def read_long_time(match: Match) -> str:
+    """Read how long something took: minutes and seconds, or hours and minutes."""
+    large, small = ("hour", "minute") if match[3].startswith("h") else ("minute", "second")
+    stop = ends_sentence(match) if match[0].endswith(".") else ""
+    first = read_count(match[1], large)
+    return (f"{first} and {read_count(match[2], small)}" if int(match[2]) else first) + stop
+
+
 def read_time_range(match: Match) -> str:
     """Read from one time to another, `10-11am`."""
     first = read_clock(
@@ -196,12 +205,15 @@ def read_verse(match: Match) -> str:
 NUMBER = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+"
 SIGNED = rf"(?:(?<![\w)])[-\N{{MINUS SIGN}}])?(?:{NUMBER})"
 SCALE = r"(?:[\s-]?(thousand|million|billion|trillion)\b|\s?(k|K|mn?|M|MM|bn?|B|tn|T)\b)?"
-COIN = "[" + re.escape("".join(CURRENCIES)) + "]"
+COIN = "[" + re.escape("".join(sign for sign in CURRENCIES if len(sign) == 1)) + "]"
 
 
-def read_money_parts(sign: str, written: str, scale: str | None, *, single: bool = False) -> str:
+def read_money_parts(
+    sign: str, written: str, scale: str | None, *, single: bool = False, country: str = ""
+) -> str:
     """Read an amount in a currency; `single` gives the form before a noun, a six dollar burger."""
     one, many, cent, cents = CURRENCIES[sign]
+    one, many = f"{country} {one}".strip(), f"{country} {many}".strip()
     if scale:
         word = SCALES.get(scale.lower(), scale.lower())
         return f"{quantity(written)} {word} {one if single else many}"
@@ -220,6 +232,12 @@ def read_money(match: Match) -> str:
     """Read an amount: group 1 its minus, 2 the sign, 3 the number, 4 and 5 its scale."""
     sign = "minus " if match[1] else ""
     return sign + read_money_parts(match[2], match[3], match[4] or match[5])
+
+
+def read_coded_money(code: str, written: str, scale: str | None) -> str:
+    """Read an amount whose currency is given by its three letters."""
+    sign, country = CURRENCY_CODES[code]
+    return read_money_parts(sign, written, scale, country=country)
 
 
 def read_money_before_noun(match: Match) -> str:
@@ -282,6 +300,24 @@ def read_dotted_number(written: str, dot: str = " point ") -> str:
     )
 
 
+def read_characters(text: str) -> str:
+    """Return letters and digits one by one; everything else in the text is left out."""
+    return " ".join(digits(char) or char.upper() for char in text if char.isalnum())
+
+
+def read_serial(match: Match) -> str:
+    """Read a serial number group by group: letters are spelled, three digits and more are read one by one."""
+    spoken = []
+    for group in re.findall(r"[A-Z]+|\d+", match[0]):
+        if group.isdigit():
+            spoken.append(
+                digits(group) if len(group) > 2 or group[0] == "0" else cardinal(int(group))
+            )
+        else:
+            spoken.append(letters(group) if len(group) < 4 else group)
+    return " ".join(spoken)
+
+
 def digits_or_letters(text: str) -> str:
     """Return digits in words and letters as they are: one A."""
     return " ".join(digits(char) if char.isdigit() else char for char in text)
@@ -307,10 +343,11 @@ def read_unit_name(written: str) -> tuple[str, str] | None:
     if "/" in written:
         above, below = written.split("/", 1)
         power = {"2": " squared", "²": " squared", "3": " cubed", "³": " cubed"}.get(below[-1:], "")
-        lower = UNITS.get(below[:-1] if power else below)
+        below = below[:-1] if power else below
+        lower = UNITS[below][0] if below in UNITS else PER.get(below)
         upper = UNITS.get(above)
         if upper and lower:
-            return f"{upper[0]} per {lower[0]}{power}", f"{upper[1]} per {lower[0]}{power}"
+            return f"{upper[0]} per {lower}{power}", f"{upper[1]} per {lower}{power}"
     for sign, name in (("2", "square"), ("²", "square"), ("3", "cubic"), ("³", "cubic")):
         if written.endswith(sign) and written[:-1] in UNITS:
             one, many = UNITS[written[:-1]]
@@ -321,7 +358,7 @@ def read_unit_name(written: str) -> tuple[str, str] | None:
 UNIT_NAMES = "|".join(
     re.escape(name) for name in sorted({*UNITS, *COMPOUND_UNITS}, key=len, reverse=True)
 )
-UNIT = rf"((?:{UNIT_NAMES})(?:/(?:{UNIT_NAMES}))?[²³]?|(?:mm|cm|m|km|ft|in)[23](?!\d))(?![\w/])"
+UNIT = rf"((?:{UNIT_NAMES})(?:/(?:{UNIT_NAMES}|day|week|month|year|hour|minute|second|person))?[²³]?|(?:mm|cm|m|km|ft|in)[23](?!\d))(?![\w/])"
 NOT_COUNTED = frozenset(
     "a an the is was are were and or of in at to for from by with on as but than per long wide high tall deep away old "
     "later ago apart above below today yesterday now then each more less over under north south east west since so "
@@ -332,13 +369,23 @@ NOT_COUNTED = frozenset(
 
 def read_inches(match: Match) -> str:
     """Read a number and the sign of inches, unless it closes a quotation."""
-    # Signs of inches stand behind digits; what else stands before is a quotation that has begun.
-    if len(re.findall(r"(?<!\d)\"", match.string[: match.start()])) % 2:
+    # Behind a digit the sign is that of inches, unless it closes a quotation.
+    is_open = False
+    for sign in re.finditer(r"(?<=(\d))\"|\"", match.string[: match.end() - 1]):
+        is_open = not is_open and sign[1] is None
+    if is_open:
         return match[0]
     alone = match.string[match.end() : match.end() + 1] in (" ", "-") and not re.match(
         r"\s?[x×]", match.string[match.end() :]
     )
     return f"{quantity(match[1])} {'inch' if alone or match[1] == '1' else 'inches'}"
+
+
+def read_by(match: Match) -> str:
+    """Read one number by another, with the unit of both if there is one."""
+    names = read_unit_name(match[3]) if match[3] else None
+    unit = f" {names[1]}" if names else ""
+    return f"{quantity(match[1])} by {quantity(match[2])}{unit}"
 
 
 def read_with_unit(match: Match) -> str:
@@ -381,6 +428,17 @@ def read_roman_after(match: Match) -> str:
     if value is None or is_letter or is_pronoun:
         return match[0]
     return f"{match[1]} {cardinal(value)}"
+
+
+def read_two_romans_after(match: Match) -> str:
+    """Read two Roman numerals after the name of what they count: `Chapters I-IV`."""
+    first, second = roman(match[2]), roman(match[4])
+    if first is None or second is None or {match[2], match[4]} & set("CDLM"):
+        return match[0]
+    if match[1][-1] != "s" and "-" not in match[3] and "I" in (match[2], match[4]):
+        return match[0]  # a pronoun, perhaps
+    between = " to " if "-" in match[3] else match[3]
+    return f"{match[1]} {cardinal(first)}{between}{cardinal(second)}"
 
 
 def read_roman_of_name(match: Match) -> str:

@@ -22,7 +22,7 @@ from svae.text.spell_out import check_language, spoken_form
 from svae.text.vocabulary import Vocabulary, normalize_text
 
 PAUSE = re.compile(
-    r"\[\s*pause(?:\s+(\d+(?:\.\d*)?|\.\d+)\s*(ms|milliseconds?|s|sec|seconds?)?)?\s*\]",
+    r"\[\s*pause(?:\s*[:=\s]\s*(\d+(?:[.,]\d*)?|\.\d+)\s*(ms|milliseconds?|s|sec|seconds?)?)?\s*\]",
     re.IGNORECASE,
 )
 """A pause that is asked for in a text: `[pause]`, `[pause 0.5s]`, `[pause 300 ms]`."""
@@ -221,7 +221,9 @@ def _parts(text: str, language: str | None) -> list[Paragraph]:
 def _seconds(pause: re.Match[str]) -> float:
     if pause[1] is None:
         return PARAGRAPH_SECONDS
-    seconds = float(pause[1]) / (1000 if (pause[2] or "s").lower().startswith("m") else 1)
+    seconds = float(pause[1].replace(",", ".")) / (
+        1000 if (pause[2] or "s").lower().startswith("m") else 1
+    )
     if seconds > MAX_PAUSE_SECONDS:
         raise DataError(
             f"text: {pause[0]} asks for {seconds:g} s of silence; at most {MAX_PAUSE_SECONDS:g} s are possible"

@@ -20,7 +20,7 @@ from svae.text.phonemes import dictionary, is_spelled_in_dictionary
 from svae.text.readings_en import letters
 from svae.text.rules_en import LEFT_OVER, RULES
 from svae.text.vocabulary import PHONES_IN_BRACES, normalize_text
-from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS, SOUNDS
+from svae.text.words_en import ACRONYMS, COMMON_CAPITALS, INITIALISMS, SOUNDS, WORDS_TOO
 
 SPOKEN_LANGUAGES = ("en", "zh", "ja")
 """Languages that can be spelled out. None of them: the text stays, and is split into sentences by English rules."""
@@ -118,7 +118,8 @@ def _english_stretch(text: str) -> str:
 
 # ----------------------------------------------------------------------------------------------- capitals
 
-_CAPITALS = re.compile(r"(?<![\w'-])([A-Z]{2,})(?:(?=\d)|(s|'s)?(?!\w))")
+_CAPITALS = re.compile(r"(?<![\w'-])([A-Z]{2,})(?:(?=\d)|(s|'[sS])?(?!\w|'[A-Za-z]))")
+_LONGEST_INITIALISM = 8
 _MIXED = re.compile(r"(?<![\w'])([a-z]|[A-Z]?[a-z]{2,}|[MB](?=Sc\b))([A-Z]{2,4}|Sc)\b(?!-[A-Z]\b)")
 """Words that end in letters that are spelled: `iOS`, `OpenGL`, `MSc`."""
 
@@ -145,38 +146,62 @@ def _spell_capitals(text: str) -> str:
 def _is_initialism(word: str, match: re.Match[str]) -> bool:
     if word in COMMON_CAPITALS or word in ACRONYMS:
         return False
-    if word == "AM" and re.search(r"\bI $", match.string[: match.start()]):
+    if word == "AM" and re.search(r"\bI $|^ I\b", match.string[: match.start()] or _after(match)):
         return False
-    known = word.lower() in dictionary()
-    if known and _is_shouted(match):
+    known, spelled = word.lower() in dictionary(), is_spelled_in_dictionary(word.lower())
+    is_word = known and not spelled and (word in WORDS_TOO or word not in INITIALISMS)
+    if is_word and _is_shouted(match):
         return False
     if word in INITIALISMS:
         return word != "IT" or not re.match(
-            r"\s+(?:is|was|will|has|does|can|must)\b", match.string[match.end() :]
+            r"'S|\s+(?:is|was|will|has|does|can|must)\b", _after(match)
         )
     if known:
         if not set(word) & set("AEIOUY") and word not in SOUNDS:
             return True
-        return len(word) == 2 or is_spelled_in_dictionary(word.lower())
-    # What no dictionary has is a word if it is long and can be said: no four consonants in a row.
-    return len(word) <= 4 or re.search(r"[^AEIOUY]{4}|^[^AEIOUY]+$", word) is not None
+        return len(word) == 2 or spelled
+    # What no dictionary has is a word if it can be said and is long, or stands among words in capitals.
+    if len(word) <= 4 and not _is_shouted(match):
+        return True
+    return len(word) <= _LONGEST_INITIALISM and not _can_be_said(word)
+
+
+def _after(match: re.Match[str]) -> str:
+    return match.string[match.end(1) :]
+
+
+def _can_be_said(word: str) -> bool:
+    """Return whether the dictionary has every three letters of a word in one of its own."""
+    return _threes(word.lower()) <= _threes_of_words()
+
+
+def _threes(word: str) -> set[str]:
+    return {f"^{word}$"[i : i + 3] for i in range(len(word))}
+
+
+@functools.lru_cache(maxsize=1)
+def _threes_of_words() -> frozenset[str]:
+    return frozenset(three for word in dictionary() for three in _threes(word))
 
 
 def _is_shouted(match: re.Match[str]) -> bool:
-    """Return whether the words around are in capitals as well, all of them words."""
+    """Return whether the words around are in capitals as well: those beside it, or all of its text."""
+
+    def is_word_in_capitals(word: str) -> bool:
+        return (
+            len(word) > 1
+            and word.isupper()
+            and word not in INITIALISMS
+            and word.lower().strip("'") in dictionary()
+        )
+
+    if not any(char.islower() for char in match.string):
+        rest = f"{match.string[: match.start()]} {match.string[match.end() :]}"
+        return any(map(is_word_in_capitals, re.findall(r"[A-Z']+", rest)))
     before = re.search(r"([A-Za-z']+)[^A-Za-z']+$", match.string[: match.start()])
     after = re.match(r"[^A-Za-z'.!?]+([A-Za-z']+)", match.string[match.end() :])
     neighbours = [found[1] for found in (before, after) if found is not None]
-    shouted = [
-        word
-        for word in neighbours
-        if len(word) > 1
-        and word.isupper()
-        and word not in INITIALISMS
-        and word.lower().strip("'") in dictionary()
-    ]
-    has_lower = any(char.islower() for char in match.string)
-    return bool(shouted) and (not has_lower or len(shouted) == len(neighbours))
+    return bool(neighbours) and all(map(is_word_in_capitals, neighbours))
 
 
 # ----------------------------------------------------------------------------------------------- wetext

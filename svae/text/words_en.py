@@ -20,8 +20,24 @@ CURRENCIES = {
     "₩": ("won", "won", "", ""),
     "₽": ("ruble", "rubles", "", ""),
     "₿": ("bitcoin", "bitcoins", "", ""),
+    "franc": ("franc", "francs", "", ""),
+    "krona": ("krona", "kronor", "", ""),
+    "krone": ("krone", "kroner", "", ""),
+    "zloty": ("zloty", "zlotys", "", ""),
+    "yuan": ("yuan", "yuan", "", ""),
+    "peso": ("peso", "pesos", "", ""),
+    "real": ("real", "reais", "", ""),
+    "rand": ("rand", "rand", "", ""),
 }
 """Singular and plural of the coin, and of its hundredth."""
+CURRENCY_CODES = {
+    "USD": ("$", ""), "EUR": ("€", ""), "GBP": ("£", ""), "JPY": ("¥", ""), "INR": ("₹", ""), "KRW": ("₩", ""),
+    "RUB": ("₽", ""), "BTC": ("₿", ""), "CAD": ("$", "Canadian"), "AUD": ("$", "Australian"),
+    "NZD": ("$", "New Zealand"), "HKD": ("$", "Hong Kong"), "SGD": ("$", "Singapore"), "CHF": ("franc", "Swiss"),
+    "SEK": ("krona", "Swedish"), "NOK": ("krone", "Norwegian"), "DKK": ("krone", "Danish"), "PLN": ("zloty", ""),
+    "CNY": ("yuan", ""), "MXN": ("peso", "Mexican"), "BRL": ("real", "Brazilian"), "ZAR": ("rand", ""),
+}  # fmt: skip
+"""Key of the coin in `CURRENCIES`, and whose it is."""
 
 ABBREVIATIONS = {
     "Mr.": ("Mister", False), "Mrs.": ("Missus", False), "Ms.": ("Miz", False), "Mr": ("Mister", False),
@@ -117,7 +133,7 @@ UNITS: dict[str, tuple[str, str]] = {
     "°C": ("degree Celsius", "degrees Celsius"), "°F": ("degree Fahrenheit", "degrees Fahrenheit"),
     "°": ("degree", "degrees"), "kcal": ("kilocalorie", "kilocalories"), "cal": ("calorie", "calories"),
     "dB": ("decibel", "decibels"), "dBA": ("decibel", "decibels"), "Mb": ("megabit", "megabits"),
-    "Gb": ("gigabit", "gigabits"), "kb": ("kilobit", "kilobits"), "px": ("pixel", "pixels"), "ppm": ("part per million", "parts per million"),
+    "Gb": ("gigabit", "gigabits"), "kb": ("kilobit", "kilobits"), "Mbit": ("megabit", "megabits"), "Gbit": ("gigabit", "gigabits"), "kbit": ("kilobit", "kilobits"), "px": ("pixel", "pixels"), "ppm": ("part per million", "parts per million"),
     "bpm": ("beat per minute", "beats per minute"), "psi": ("P-S-I", "P-S-I"), "Ω": ("ohm", "ohms"), "kΩ": ("kilohm", "kilohms"),
     "hp": ("horsepower", "horsepower"), "mol": ("mole", "moles"), "lm": ("lumen", "lumens"), "N": ("newton", "newtons"),
 }  # fmt: skip
@@ -132,7 +148,9 @@ COMPOUND_UNITS: dict[str, tuple[str, str]] = {
     "Mbps": ("megabit per second", "megabits per second"), "Gbps": ("gigabit per second", "gigabits per second"),
     "kbps": ("kilobit per second", "kilobits per second"), "sq ft": ("square foot", "square feet"),
     "sq m": ("square meter", "square meters"), "sq km": ("square kilometer", "square kilometers"),
-    "sq mi": ("square mile", "square miles"), "cu ft": ("cubic foot", "cubic feet"), "fl oz": ("fluid ounce", "fluid ounces"),
+    "sq mi": ("square mile", "square miles"), "sq in": ("square inch", "square inches"), "sq yd": ("square yard", "square yards"),
+    "sq cm": ("square centimeter", "square centimeters"), "cu ft": ("cubic foot", "cubic feet"), "cu in": ("cubic inch", "cubic inches"),
+    "cu m": ("cubic meter", "cubic meters"), "cu yd": ("cubic yard", "cubic yards"), "cu cm": ("cubic centimeter", "cubic centimeters"), "fl oz": ("fluid ounce", "fluid ounces"),
     "Nm": ("newton meter", "newton meters"), "mmHg": ("millimeter of mercury", "millimeters of mercury"),
 }  # fmt: skip
 
@@ -163,9 +181,12 @@ INITIALISMS = frozenset(
 ) - {"ASAP", "WWII", "B2B", "ED", "PE"}
 """Capitals that are read letter by letter although a dictionary may have them as a word."""
 
+WORDS_TOO = frozenset("AD AM COO DOS ED ER EST IT LA LED LOL MA ME SAT SEC UPS US WHO".split())
+"""Initialisms that are words as well: among words in capitals they are those."""
+
 ACRONYMS = frozenset(
     "JSON YAML JPEG GIF COVID SARS FIFA UEFA UNESCO UNICEF OPEC NASDAQ IKEA ASCII CAPTCHA POTUS SCOTUS FEMA OSHA NAFTA ASEAN "
-    "DARPA HIPAA LEGO ASAP CUDA ICANN NASA NATO RAM ROM SIM PIN AIDS LASER SCUBA SWAT TED YOLO FOMO BAFTA CERN INTERPOL EBITDA".split()
+    "DARPA HIPAA LEGO ASAP CUDA ICANN NASA NATO RAM ROM SIM PIN AIDS LASER SCUBA SWAT TED YOLO FOMO BAFTA CERN WYSIWYG QWERTY INTERPOL EBITDA".split()
 )
 """Capitals that are said as a word although a dictionary may not have it."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ from svae.runtime.files import check_unlocked, check_writable
 from svae.synthesis.durations import stored_durations
 from svae.training.changes import changes_since, describe
 from svae.training.loop import (
+    State,
     TrainOptions,
     find_resume,
     load_training_state,
@@ -38,8 +40,9 @@ from svae.training.loop import (
 )
 from svae.training.optim import build_optimizer
 from svae.training.tts import utterances
-from svae.training.tts.distill import open_distillation, open_teacher, teacher_sampling
+from svae.training.tts.distill import StudentState, open_teacher, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
+from svae.training.tts.lora import inject
 from svae.training.tts.memory import GIB, estimate_bytes, wants_trial
 from svae.training.tts.representation import (
     check_kept,
@@ -84,6 +87,8 @@ class Outlook:
     worst_batch: str
     memory: dict[str, int] = field(default_factory=dict)
     """Bytes of a rank by what takes them, where they can be estimated."""
+    averages_file: str = State.averages_file
+    """See `State`."""
 
 
 def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
@@ -140,7 +145,7 @@ def _check_resumable(
     load_training_state(checkpoint, outlook.parts, outlook.index, options.out)
     model = outlook.parts["model"]
     assert isinstance(model, nn.Module)
-    load_strict(model, checkpoint.model_state(), checkpoint.folder)
+    load_strict(model, checkpoint.state(outlook.averages_file), checkpoint.folder)
     for line in describe(changes_since(options.config, stored_recipe(checkpoint))):
         console.print(f"Would change: {line}", highlight=False, markup=False)
 
@@ -219,8 +224,7 @@ def _outlook_tts(
     passes = 1
     if teacher is not None:
         assert config.distill is not None
-        passes = max(config.distill.steps)
-        open_distillation(config, teacher, None, META)
+        passes = config.distill.steps
         stored_durations(teacher)
         words = teacher_sampling(config, teacher).words(teacher.config)
         console.print(f"Teacher: {teacher.folder} ({teacher.hash[:12]}…), {words}", soft_wrap=True)
@@ -233,8 +237,18 @@ def _outlook_tts(
     latent_dim = representation.latent_dim
     with META:
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
-        optimizer = build_optimizer(config.optimizer, dit.parameters(), META)
-    if start is not None:
+        networks: dict[str, nn.Module] = {"DiT": dit}
+        trained_part: nn.Module = dit
+        if config.distill is not None:
+            trained_part = inject(copy.deepcopy(dit), config.distill.lora)
+            networks = {
+                "teacher (frozen)": dit,
+                f"student, rank {config.distill.lora.rank}": trained_part,
+            }
+        optimizer = build_optimizer(config.optimizer, trained_part.parameters(), META)
+    if teacher is not None:
+        load_strict(dit, teacher.model_state(), teacher.folder)
+    elif start is not None:
         take_weights(dit, start, config.dit, vocabulary, console)
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
@@ -253,7 +267,7 @@ def _outlook_tts(
     count = budget // max(frames, 1)
     memory = estimate_bytes(
         config.dit,
-        parameters=sum(parameter.numel() for parameter in dit.parameters()),
+        parameters=sum(parameter.numel() for parameter in [*networks.values()][-1].parameters()),
         latent_dim=latent_dim,
         frames=count * frames * passes,
         bf16=config.trainer.precision == "bf16",
@@ -262,8 +276,9 @@ def _outlook_tts(
         f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
         f"{longest:.1f} s ({frames} frames, {count} of them in a batch)"
     )
-    parts: Parts = {"model": dit, "optimizer": optimizer}
-    return Outlook("tts", index, usable, parts, {"DiT": dit}, batch, memory)
+    parts: Parts = {"model": trained_part, "optimizer": optimizer}
+    averages = (State if teacher is None else StudentState).averages_file
+    return Outlook("tts", index, usable, parts, networks, batch, memory, averages)
 
 
 def _print_parameters(console: Console, networks: dict[str, nn.Module]) -> None:

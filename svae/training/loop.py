@@ -13,18 +13,18 @@ import signal
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 
 from svae import recipe
 from svae.checkpoint import (
@@ -77,10 +77,16 @@ class State(ABC):
     """Optimizer steps taken so far."""
     ema: ExponentialMovingAverage[Any]
     """The averaged weights: what a checkpoint publishes, and what is validated."""
+    averages_file: ClassVar[str] = "model.safetensors"
+    """The file of a checkpoint that holds them."""
 
     @abstractmethod
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """Return what resuming needs beside the averaged weights, by its name in training/state.pt."""
+
+    def published(self) -> dict[str, dict[str, Tensor]]:
+        """Return the weights that a checkpoint holds, by its files."""
+        return {self.averages_file: self.ema.module.state_dict()}
 
 
 @dataclass
@@ -296,21 +302,29 @@ def stored_recipe(checkpoint: Checkpoint) -> Path:
 
 
 def save_checkpoint(
-    session: Session, state: State, index: ShardIndex, config: dict[str, Any], **more: Any
+    session: Session,
+    state: State,
+    index: ShardIndex,
+    config: dict[str, Any],
+    *,
+    more: Mapping[str, dict[str, Tensor]] | None = None,
+    **others: Any,
 ) -> None:
     """Write the state's checkpoint and make it the run's latest; for the first rank alone.
 
-    `config` are fields of config.json, `more` arguments of `write_checkpoint`.
+    `config` are fields of config.json, `more` further files with tensors, `others` arguments of `write_checkpoint`.
     """
     training_state: dict[str, Any] = {"step": state.step}
     training_state |= {name: part.state_dict() for name, part in state.parts().items()}
     training_state |= {"data": data_fingerprint(index), "layout": session.layout}
+    published = state.published()
     write_checkpoint(
         checkpoint_folder(session.run, state.step),
         config=config,
-        model_state=state.ema.module.state_dict(),
+        model_state=published.pop("model.safetensors"),
         training_state=training_state,
-        **more,
+        more=published | dict(more or {}),
+        **others,
     )
     publish(session.run, state.step, keep=session.config.trainer.keep_checkpoints)
 
@@ -333,7 +347,7 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     for part in parts.values():
         if isinstance(part, torch.optim.Optimizer):
             take_settings(part, session.config.optimizer)
-    load_strict(state.ema.module, checkpoint.model_state(), checkpoint.folder)
+    load_strict(state.ema.module, checkpoint.state(state.averages_file), checkpoint.folder)
     state.step = stored["step"]
 
 

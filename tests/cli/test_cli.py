@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from svae.assets import asset_path
@@ -17,6 +19,8 @@ COMMANDS = [
     "prepare",
     "train-vae",
     "train-tts",
+    "distill",
+    "adapt",
     "synthesize",
     "evaluate",
     "voice save",
@@ -67,6 +71,23 @@ def test_help_lists_the_commands(call):
 def test_every_command_shows_an_example_that_can_be_copied(call, command):
     result = call(*command.split(), "--help")
     assert result.exit_code == 0 and f"svae {command}" in result.stdout.split("Examples")[1]
+
+
+def commands_of(group, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        yield from commands_of(command, (*path, name)) if hasattr(command, "commands") else ()
+
+
+def test_no_help_loses_words_in_brackets():
+    """Rich takes `[mos]` for a colour, and an unknown colour is left out in silence."""
+    count = 0
+    for path, command in commands_of(typer.main.get_command(app)):
+        texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+        for text in filter(None, texts):
+            count += 1
+            assert Text.from_markup(text).plain == text.replace("\\[", "["), (path, text)
+    assert count > 100
 
 
 def test_the_version_is_printed(call):

@@ -26,7 +26,9 @@ def test_each_rule_reads_its_example(rule):
     assert spoken_form(rule.example, "en") == rule.spoken
 
 
-@pytest.mark.parametrize("name", ["spoken_en", "spoken_en_held_back", "spoken_en_more"])
+@pytest.mark.parametrize(
+    "name", ["spoken_en", "spoken_en_held_back", "spoken_en_more", "spoken_en_review"]
+)
 def test_cases_are_read_as_a_careful_reader_reads_them(name):
     wrong, count = [], 0
     for line in (CASES / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():

@@ -208,7 +208,7 @@ def test_a_damaged_teacher_is_refused_by_both(
     tone_shards: Path, toy_tts: Path, tmp_path: Path
 ) -> None:
     teacher = shutil.copytree(open_checkpoint(toy_tts, kind="tts").folder, tmp_path / "teacher")
-    dit = TTS["dit"] | {"interval": True, "dropout": 0.0}
+    dit = TTS["dit"] | {"dropout": 0.0}
     config = tts_config(tone_shards, vae_of(toy_tts), dit=dit, distill={"teacher": str(teacher)},
                         trainer=TTS["trainer"] | {"steps": 1})  # fmt: skip
     run = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))

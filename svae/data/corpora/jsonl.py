@@ -94,7 +94,7 @@ def _utterance(row: dict[str, Any], folder: Path, line: str) -> Utterance:
 def _row(line: str, place: str) -> dict[str, Any]:
     """Read and check a line; `place` names file and line for messages."""
     try:
-        row = json.loads(line, object_pairs_hook=_without_repeats)
+        row = json.loads(line, object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}). Expected one object a line.") from error
     if not isinstance(row, dict):
@@ -128,7 +128,7 @@ def _is_segment(name: str) -> bool:
     return OTHER_SEGMENT.fullmatch(re.sub(r"[^a-z0-9]+", "_", words.lower())) is not None
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dictionary of an object's fields, of which json would silently keep the last of each name."""
     fields = dict(pairs)
     if len(fields) != len(pairs):

@@ -31,8 +31,8 @@ from svae.models.representation import kind_of
 from svae.models.tts.dit import DiT
 from svae.runtime.distributed import World, open_world, select_device
 from svae.runtime.files import check_unlocked, check_writable, write_text
-from svae.synthesis.adapter import open_speaking
-from svae.synthesis.durations import DURATION_FILE, stored_durations
+from svae.synthesis.adapter import STUDENT_FILE, open_speaking
+from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
@@ -47,7 +47,6 @@ from svae.training.adapt.data import (
     make_times,
 )
 from svae.training.adapt.held_out import open_judges, show_table
-from svae.training.adapt.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.adapt.recordings import (
     Studio,
     check_enough,
@@ -65,6 +64,7 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.tts.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.tts.train import (
     flow_matching,
     held_out_batches,
@@ -266,6 +266,7 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
         base=weights,
         scale=config.lora.scale,
         speaking=speaking,
+        student=base.student,
     )
 
 
@@ -399,13 +400,17 @@ def merge(run: Path) -> Path:
     config = {name: value for name, value in base.config.items() if name not in ("format", "files")}
     config |= opened.description
     vae = base.folder / "vae"
-    durations = stored_durations(base)
+    more = {
+        name: base.state(name)
+        for name in (DURATION_FILE, STUDENT_FILE)
+        if name in base.config["files"]
+    }
     write_checkpoint(
         run / "merged",
         config=config | {"step": base.step},
         model_state=opened.weights(),
         vae_folder=vae if vae.is_dir() else None,
-        more=None if durations is None else {DURATION_FILE: durations},
+        more=more,
         copied=[] if opened.prompt_file is None else [opened.prompt_file],
     )
     return run / "merged"
@@ -435,10 +440,9 @@ def dry_run(options: AdaptOptions) -> None:
         console.print(recipe.dump(config), highlight=False, markup=False, end="")
         with torch.device("meta"):
             network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
-    layers = adapted_layers(network)
-    added = sum(
-        config.lora.rank * sum(network.get_parameter(f"{name}.weight").shape) for name in layers
-    )
+            layers = adapted_layers(network)
+            adapter = inject(network, config.lora)
+    added = sum(parameter.numel() for parameter in adapter.parameters())
     show_left_out(found, console)
     texts = (
         "with texts"

@@ -47,6 +47,8 @@ class JudgedSpeech:
     rule: DurationRule | None
     """How durations are decided; None is the byte rule."""
     num_steps: int
+    guidance: float | None
+    """0 for a student, which has it inside; None: what synthesis takes of itself."""
     seed: int
     """The noise depends on it and on the text alone, so that rows of different steps and runs compare."""
 
@@ -62,7 +64,12 @@ class JudgedSpeech:
             try:
                 prompt = item.prompt.load(tts.sample_rate)
                 result = tts.generate(
-                    item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps
+                    item.text,
+                    prompt,
+                    item.prompt_text,
+                    seed=self.seed,
+                    num_steps=self.num_steps,
+                    guidance_scale=self.guidance,
                 )
                 heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
                 said = self.asr.transcribe([heard])[0]
@@ -164,6 +171,7 @@ def open_judged_speech(
         representation=representation,
         vocabulary=vocabulary,
         rule=rule,
-        num_steps=trainer.synthesize_steps if config.distill is None else config.distill.steps[0],
+        num_steps=trainer.synthesize_steps if config.distill is None else config.distill.steps,
+        guidance=None if config.distill is None else 0.0,
         seed=trainer.seed,
     )

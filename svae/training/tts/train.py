@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from svae import recipe
 from svae.checkpoint import Checkpoint
@@ -30,7 +28,6 @@ from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import (
     Session,
-    State,
     TrainOptions,
     agreed_resume,
     check_same_data_on_all,
@@ -42,51 +39,15 @@ from svae.training.loop import (
 )
 from svae.training.meter import StepResult
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
-from svae.training.tts.distill import open_distillation, open_teacher
+from svae.training.tts.distill import build_student, open_teacher
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.objective import FlowMatching, Known, Objective
+from svae.training.tts.objective import FlowMatching, Known
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
+from svae.training.tts.state import FlowState, TTSState
 from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
-
-
-@dataclass
-class FlowState(State):
-    """Everything a step of flow matching changes, plus what makes its latents."""
-
-    model: nn.Module
-    """What is trained: the network, or what is added to its weights."""
-    optimizer: torch.optim.Optimizer
-    representation: Representation
-    vocabulary: Vocabulary
-    timings: Timings | None
-    """When the phones are spoken, with `tokens: frame-phonemes`."""
-    network: nn.Module
-    """What computes, its gradients averaged over ranks in its backward pass."""
-    objective: Objective
-
-    @abstractmethod
-    def averaged(self) -> DiT:
-        """Return the network with the averaged weights: what is validated and speaks."""
-
-    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """See `State`."""
-        return {"model": self.model, "optimizer": self.optimizer}
-
-
-@dataclass
-class TTSState(FlowState):
-    """All of the network is trained."""
-
-    model: DiT
-    teacher: Checkpoint | None = None
-    """Of a student: its durations are the teacher's."""
-
-    def averaged(self) -> DiT:
-        """See `FlowState`."""
-        return self.ema.module
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -107,7 +68,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         if session.checkpoint is not None:
             check_vocabulary(session.checkpoint, vocabulary, index)
             resume_state(session, state, index)
-        elif start is not None:
+        elif isinstance(state, TTSState) and start is not None:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         limits = limits_of(config, representation.hop_length, world.world_size)
@@ -217,8 +178,13 @@ def build_state(
     world: World,
     timings: Timings | None = None,
     teacher: Checkpoint | None = None,
-) -> TTSState:
-    """Build the network and its optimizer with weights that depend on the seed only."""
+) -> FlowState:
+    """Build the network and its optimizer; what is new in it depends on the seed only."""
+    if teacher is not None:
+        weights = channel_weights(representation, config, world.device)
+        student = build_student(config, teacher, representation, vocabulary, weights, world)
+        student.timings = timings
+        return student
     torch.manual_seed(config.trainer.seed)
     model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=representation.latent_dim).to(
         world.device
@@ -226,9 +192,6 @@ def build_state(
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
         model.compile()
-    objective: Objective = flow_matching(representation, config, world.device)
-    if teacher is not None:
-        objective = open_distillation(config, teacher, objective.weights, world.device)
     return TTSState(
         step=0,
         model=model,
@@ -238,8 +201,7 @@ def build_state(
         vocabulary=vocabulary,
         timings=timings,
         network=data_parallel(model, world),
-        objective=objective,
-        teacher=teacher,
+        objective=flow_matching(representation, config, world.device),
     )
 
 
@@ -283,7 +245,7 @@ def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
 
 
 def duration_weights(
-    session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
+    session: Session, state: FlowState, index: ShardIndex, config: TTSTrainConfig
 ) -> dict[str, Tensor] | None:
     """Return the weights of the run's duration predictor, a teacher's where there is one.
 
@@ -314,7 +276,7 @@ def duration_weights(
 def try_longest(
     console: Console,
     world: World,
-    state: TTSState,
+    state: FlowState,
     index: ShardIndex,
     limits: Limits,
     config: TTSTrainConfig,
@@ -406,7 +368,7 @@ def _validation_row(
     return state.objective.row(state.averaged(), map(known, batches))
 
 
-def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -> dict[str, float]:
+def synthesize(session: Session, state: FlowState, judged: JudgedSpeech | None) -> dict[str, float]:
     """Return what the judges say of the EMA weights' speech; the first rank does it, the others wait."""
     row: dict[str, float] = {}
     if judged is not None:
@@ -416,7 +378,7 @@ def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -
     return row
 
 
-def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig) -> None:
+def save(session: Session, state: FlowState, index: ShardIndex, config: TTSTrainConfig) -> None:
     """Write a checkpoint on the first rank, the VAE and the duration predictor inside it."""
     representation = state.representation
     vae = representation.checkpoint
