@@ -440,8 +440,15 @@ def dry_run(options: AdaptOptions) -> None:
         console.print(recipe.dump(config), highlight=False, markup=False, end="")
         with torch.device("meta"):
             network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
+        load_strict(network, base.checkpoint.model_state(), base.checkpoint.folder)
+        with torch.device("meta"):
             layers = adapted_layers(network)
             adapter = inject(network, config.lora)
+        base.rule(str(world.device))
+        base.representation.load_decoder()
+        if resumed is not None:
+            resumed.training_state()
+            load_strict(adapter, resumed.model_state(), resumed.folder)
     added = sum(parameter.numel() for parameter in adapter.parameters())
     show_left_out(found, console)
     texts = (

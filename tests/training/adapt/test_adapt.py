@@ -435,6 +435,26 @@ def test_a_dry_run_writes_nothing(recordings, folder, tmp_path, fake_judges, cap
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "training/state.pt"])
+def test_a_dry_run_refuses_a_damaged_base_and_a_damaged_run_as_the_command_does(
+    file, adapted, recordings, folder, tmp_path, fake_judges
+):
+    base = shutil.copytree(folder, tmp_path / "base")
+    run = shutil.copytree(adapted, tmp_path / "run")
+    options = options_of(recordings, folder, run)
+    dry_run(options)
+    if file == "model.safetensors":
+        options = replace(options, model=base, out=tmp_path / "new")
+        damaged = base / file
+    else:
+        latest = (run / "checkpoints" / "latest").read_text().strip()
+        damaged = run / "checkpoints" / latest / file
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    for command in (dry_run, adapt):
+        with pytest.raises(CheckpointError, match=f"{damaged}: damaged"):
+            command(options)
+
+
 def test_the_run_folder_may_lie_among_the_recordings(folder, tmp_path, fake_judges):
     source = record(tmp_path / "here")
     options = options_of(source, folder, source / "runs" / "voice")
