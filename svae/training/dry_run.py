@@ -31,7 +31,6 @@ from svae.runtime.files import check_unlocked, check_writable
 from svae.synthesis.durations import stored_durations
 from svae.training.changes import changes_since, describe
 from svae.training.loop import (
-    State,
     TrainOptions,
     find_resume,
     load_training_state,
