@@ -32,7 +32,6 @@ from svae.runtime.files import check_unlocked, check_writable
 from svae.synthesis.durations import stored_durations
 from svae.training.changes import changes_since, describe
 from svae.training.loop import (
-    State,
     TrainOptions,
     find_resume,
     load_training_state,
@@ -51,6 +50,7 @@ from svae.training.tts.representation import (
     find_representation,
     kept_vae,
 )
+from svae.training.tts.state import TTSState
 from svae.training.tts.train import (
     build_state,
     check_vocabulary,
@@ -88,7 +88,7 @@ class Outlook:
     worst_batch: str
     memory: dict[str, int] = field(default_factory=dict)
     """Bytes of a rank by what takes them, where they can be estimated."""
-    averages_file: str = State.averages_file
+    averages_file: str = "model.safetensors"
     """See `State`."""
 
 
@@ -251,19 +251,14 @@ def _outlook_tts(
     latent_dim = representation.latent_dim
     with META:
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
-        networks: dict[str, nn.Module] = {"DiT": dit}
-        trained_part: nn.Module = dit
-        if config.distill is not None:
-            trained_part = inject(copy.deepcopy(dit), config.distill.lora)
-            networks = {
-                "teacher (frozen)": dit,
-                f"student, rank {config.distill.lora.rank}": trained_part,
-            }
-        optimizer = build_optimizer(config.optimizer, trained_part.parameters(), META)
+    networks: dict[str, nn.Module] = {"DiT": dit}
+    model: nn.Module = dit
     if teacher is not None:
-        load_strict(dit, teacher.model_state(), teacher.folder)
+        model = _student(dit, teacher, config)
+        networks = {"teacher (frozen)": dit, "student": model}
     elif start is not None:
         take_weights(dit, start, config.dit, vocabulary, console)
+    optimizer = build_optimizer(config.optimizer, model.parameters(), META)
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
     read_as = spelled(vocabulary, config)
@@ -281,7 +276,7 @@ def _outlook_tts(
     count = budget // max(frames, 1)
     memory = estimate_bytes(
         config.dit,
-        parameters=sum(parameter.numel() for parameter in [*networks.values()][-1].parameters()),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=latent_dim,
         frames=count * frames * passes,
         bf16=config.trainer.precision == "bf16",
@@ -290,9 +285,17 @@ def _outlook_tts(
         f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
         f"{longest:.1f} s ({frames} frames, {count} of them in a batch)"
     )
-    parts: Parts = {"model": trained_part, "optimizer": optimizer}
-    averages = (State if teacher is None else StudentState).averages_file
-    return Outlook("tts", index, usable, parts, networks, batch, memory, averages)
+    parts: Parts = {"model": model, "optimizer": optimizer}
+    averages_file = (TTSState if teacher is None else StudentState).averages_file
+    return Outlook("tts", index, usable, parts, networks, batch, memory, averages_file)
+
+
+def _student(dit: DiT, teacher: Checkpoint, config: TTSTrainConfig) -> nn.Module:
+    """Return what a student trains, without memory. Raises as `build_student`."""
+    assert config.distill is not None
+    load_strict(dit, teacher.model_state(), teacher.folder)
+    with META:
+        return inject(copy.deepcopy(dit), config.distill.lora)
 
 
 def _print_parameters(console: Console, networks: dict[str, nn.Module]) -> None:

@@ -39,7 +39,7 @@ from svae.training.loop import (
 )
 from svae.training.meter import StepResult
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
-from svae.training.tts.distill import build_student, open_teacher
+from svae.training.tts.distill import StudentState, build_student, open_teacher
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
@@ -71,6 +71,8 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         elif isinstance(state, TTSState) and start is not None:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
+        if isinstance(state, StudentState):
+            session.console.print(state.description, highlight=False)
         limits = limits_of(config, representation.hop_length, world.world_size)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
