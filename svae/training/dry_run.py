@@ -22,6 +22,7 @@ from svae.data.select import check_slots
 from svae.judges.asr import load_asr
 from svae.judges.distillmos import load_naturalness
 from svae.judges.speaker import load_speaker_model
+from svae.models.representation import Representation
 from svae.models.teacher import load_teacher
 from svae.models.tts.dit import DiT
 from svae.models.vae.discriminators import Discriminators
@@ -197,16 +198,15 @@ def _outlook_vae(
     return Outlook("vae", index, index.train, parts, networks, batch)
 
 
-def _outlook_tts(
+def _load_representation(
     out: Path,
     config: TTSTrainConfig,
     checkpoint: Checkpoint | None,
+    index: ShardIndex,
+    start: Checkpoint | None,
     world: World,
-    console: Console,
-) -> Outlook:
-    index, validation, timings = utterances.open_data(config)
-    start = open_start(config) if checkpoint is None else None
-    teacher = open_teacher(config, checkpoint)
+) -> Representation:
+    """Load what is learned from where training would: from the run, where that holds a VAE already."""
     kept = None if checkpoint is None else kept_vae(out, checkpoint)
     representation = find_representation(config, index, start, kept)
     vae = representation.checkpoint
@@ -217,6 +217,20 @@ def _outlook_tts(
             vae = open_checkpoint(out / "vae", kind="vae")
         representation = type(representation).make(vae, config.vocoder)
     representation.load(world.device)
+    return representation
+
+
+def _outlook_tts(
+    out: Path,
+    config: TTSTrainConfig,
+    checkpoint: Checkpoint | None,
+    world: World,
+    console: Console,
+) -> Outlook:
+    index, validation, timings = utterances.open_data(config)
+    start = open_start(config) if checkpoint is None else None
+    teacher = open_teacher(config, checkpoint)
+    representation = _load_representation(out, config, checkpoint, index, start, world)
     console.print(representation.describe())
     vocabulary = choose_vocabulary(index, config, checkpoint or start)
     if checkpoint is not None:
