@@ -79,7 +79,8 @@ def reasons(judged: Judged, limits: Limits) -> list[tuple[str, str]]:
             found.append(
                 ("distillmos", f"{judged.distillmos:.2f}, limit {limits.min_distillmos:g}")
             )
-    return found + _of_text(judged, limits, text)
+    # What a person wrote while listening is not doubted.
+    return found if judged.text_from == "review" else found + _of_text(judged, limits, text)
 
 
 def _of_text(judged: Judged, limits: Limits, text: str | None) -> list[tuple[str, str]]:

@@ -91,8 +91,10 @@ def read_subtitles(content: str, name: str) -> list[Stretch]:
                 f"{name}, line {number}: the subtitle ends at {end:g} s, before it begins at {start:g} s."
             )
         spoken = []
-        while number < len(lines) and lines[number].strip() and "-->" not in lines[number]:
-            spoken.append(normalize_text(html.unescape(_TAGS.sub("", lines[number]))))
+        # An empty line ends a cue; one of blanks does not, as automatic captions have it.
+        while number < len(lines) and lines[number] and "-->" not in lines[number]:
+            part = normalize_text(html.unescape(_TAGS.sub("", lines[number])))
+            spoken += [part] if part else []
             number += 1
         if number < len(lines) and "-->" in lines[number] and spoken and spoken[-1].isdigit():
             spoken.pop()  # the number of the next cue, where no empty line is between

@@ -18,6 +18,7 @@ from svae.cli import app
 COMMANDS = [
     "download",
     "prepare",
+    "prepare recordings",
     "prepare libritts",
     "prepare webdataset",
     "prepare huggingface",
@@ -132,6 +133,21 @@ def test_the_limits_of_prepared_utterances_are_options(call, fails, tmp_path):
 def test_a_missing_corpus_says_how_to_get_it(fails):
     text = fails("prepare", "libritts", match="data/LibriTTS")
     assert "openslr" in text and "CC BY 4.0" in text and "normalized.txt" in text
+
+
+def test_corpora_and_what_has_options_of_its_own_share_a_name(call, fails, tmp_path):
+    from fake_corpora import make_corpus
+
+    corpus = make_corpus(tmp_path / "corpus", 4)
+    result = call("prepare", "jsonl", "--root", corpus, "--workers", 1, "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert "libritts" in call("prepare", "--help").stdout
+    assert call("prepare").exit_code == 2
+    fails("prepare", "nothing", match="No such command 'nothing'")
+    fails("prepare", "recordings", match="--root")
+    fails("prepare", "recordings", "--root", "nowhere", match="--root nowhere: no such folder")
+    fails("prepare", "recordings", "--root", corpus, match="--speaker NAME")
+    fails("prepare", "recordings", "--root", corpus, "--speaker", "a", "--asr", "x", match="--asr 'x'")  # fmt: skip
 
 
 def test_unknown_key_wrong_type_and_unknown_recipe(fails):
