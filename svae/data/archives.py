@@ -3,7 +3,8 @@
 Checksums: of LibriTTS, LibriSpeech, LJSpeech and VCTK the SHA-256 that torchaudio 2.11 has (torchaudio/datasets/*.py); of
 LibriTTS-R the MD5 of OpenSLR's list for resource 141, as several projects that check downloads repeat it. Sizes: checksums.tsv
 of tensorflow-datasets for LibriTTS, the download scripts of Kaldi and ESPnet for LibriSpeech; those of LJSpeech and VCTK are
-recorded by people who checked the sums. Of LibriTTS-R no exact sizes are known: its server says them.
+recorded by people who checked the sums. Of LibriTTS-R no exact sizes are known: its server says them; until
+then it is taken to be a tenth larger than LibriTTS.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Archive:
     """`sha256:` or `md5:` and the sum in hexadecimal; empty where none is known with certainty."""
     size: int | None
     """Bytes; None: as the server says."""
+    about: int
+    """Bytes, or rather more of them where `size` is not known: what room is made for."""
 
     @property
     def name(self) -> str:
@@ -62,18 +65,20 @@ class Published:
 
 
 def _openslr(number: int, underscores: bool, rows: str) -> Mapping[str, Archive]:
-    """Return the archives of an OpenSLR resource; a row is subset, bytes (0: not known) and sum."""
+    """Return the archives of an OpenSLR resource; a row is subset, bytes (or ~GB, if not known) and sum."""
     algorithm = {32: "md5", 64: "sha256"}
     archives = {}
     for row in rows.split("\n"):
         if row.strip():
             subset, size, digest = row.split()
             name = subset.replace("-", "_") if underscores else subset
+            known = None if size.startswith("~") else int(size)
             archives[subset] = Archive(
                 OPENSLR,
                 f"/resources/{number}/{name}.tar.gz",
                 f"{algorithm[len(digest)]}:{digest}",
-                int(size) or None,
+                known,
+                known or round(1e9 * float(size[1:])),
             )
     return MappingProxyType(archives)
 
@@ -93,13 +98,13 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType({
     ),
     "libritts-r": Published(
         _openslr(141, True, """
-            train-clean-100 0 6df668d8f5f33e70876bfa33862ad02b
-            train-clean-360 0 382eb3e64394b3da6a559f864339b22c
-            train-other-500 0 a37a8e9f4fe79d20601639bf23d1add8
-            dev-clean 0 2c1f5312914890634cc2d15783032ff3
-            dev-other 0 62d3a80ad8a282b6f31b3904f0507e4f
-            test-clean 0 4d373d453eb96c0691e598061bbafab7
-            test-other 0 dbc0959d8bdb6d52200595cabc9995ae
+            train-clean-100 ~8.5 6df668d8f5f33e70876bfa33862ad02b
+            train-clean-360 ~30.3 382eb3e64394b3da6a559f864339b22c
+            train-other-500 ~49.0 a37a8e9f4fe79d20601639bf23d1add8
+            dev-clean ~1.4 2c1f5312914890634cc2d15783032ff3
+            dev-other ~1.0 62d3a80ad8a282b6f31b3904f0507e4f
+            test-clean ~1.4 4d373d453eb96c0691e598061bbafab7
+            test-other ~1.1 dbc0959d8bdb6d52200595cabc9995ae
         """),
         folder="LibriTTS_R", inside="LibriTTS_R", unpacked=1.35, prepare="libritts --root {folder}",
     ),
@@ -121,6 +126,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType({
             "/data/speech/LJSpeech-1.1.tar.bz2",
             "sha256:be1a30453f28eb8dd26af4101ae40cbf2c50413b1bb21936cbcdc6fae3de8aa5",
             2748572632,
+            2748572632,
         )}),
         folder="LJSpeech-1.1", inside="LJSpeech-1.1", unpacked=1.5, prepare="ljspeech",
     ),
@@ -129,6 +135,7 @@ PUBLISHED: Mapping[str, Published] = MappingProxyType({
             ("https://datashare.ed.ac.uk", "https://datashare.is.ed.ac.uk"),
             "/bitstream/handle/10283/3443/VCTK-Corpus-0.92.zip",
             "sha256:f96258be9fdc2cbff6559541aae7ea4f59df3fcaf5cf963aae5ca647357e359c",
+            11747302977,
             11747302977,
         )}),
         folder="VCTK-Corpus-0.92", inside="", unpacked=1.1, prepare="vctk",

@@ -41,8 +41,6 @@ from svae.runtime.files import (
 from svae.runtime.http import HttpFile, RemoteError
 
 BLOCK = 1 << 18
-UNKNOWN_SIZE = 8 * 10**9
-"""Taken for an archive of which no size is known, until its server says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +110,7 @@ def _chosen(options: DownloadOptions, published: Published) -> list[str]:
             )
         return list(published.archives)
     there = ", ".join(
-        name + (f" ({_gigabytes(archive.size)})" if archive.size else "")
-        for name, archive in published.archives.items()
+        f"{name} ({_gigabytes(archive.about)})" for name, archive in published.archives.items()
     )
     unknown = [subset for subset in options.subsets if subset not in published.archives]
     if unknown or not options.subsets:
@@ -164,7 +161,7 @@ def _check_space(to: Path, work: Path, published: Published, subsets: list[str])
     needed = 0
     for subset in subsets:
         archive = published.archives[subset]
-        size = archive.size or UNKNOWN_SIZE
+        size = archive.about
         here = [work / archive.name, _part(work / archive.name)]
         needed += max(size - sum(path.stat().st_size for path in here if path.exists()), 0)
         needed += round(size * published.unpacked)

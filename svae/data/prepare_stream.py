@@ -33,6 +33,7 @@ from svae.data.prepare import (
 )
 from svae.data.prepare_plan import (
     FORMAT,
+    MIN_SHARDS,
     UTTERANCES_PER_SHARD,
     PrepareOptions,
     PrepareReport,
@@ -89,6 +90,9 @@ def prepare_stream(
     shutil.rmtree(out / ".parts", ignore_errors=True)
     report = report_of(index, made)
     print_report(report, console)
+    if report.shards < MIN_SHARDS:
+        few = f"{report.shards} shard{'s' if report.shards > 1 else ''}: training takes at least one for each rank and loader process."
+        print_notes([f"{few} A smaller --per-shard, with another --out, makes more."], console)
     return report
 
 

@@ -71,7 +71,9 @@ def publish(monkeypatch, server):
             archive = published.archives[subset]
             server.files[archive.path] = data
             digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-            archives[subset] = replace(archive, **{"size": len(data), "digest": digest} | changes)
+            archives[subset] = replace(
+                archive, **{"size": len(data), "about": len(data), "digest": digest} | changes
+            )
         patched = {**download_module.PUBLISHED, corpus: replace(published, archives=archives)}
         monkeypatch.setattr(download_module, "PUBLISHED", patched)
         return {subset: archives[subset].path for subset in contents}
@@ -284,8 +286,7 @@ class TestFolders:
         monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage(300_000))
         with pytest.raises(DataError, match=r"0\.3 MB free, but dev-clean needs about 0\.5 MB"):
             run(server, tmp_path, "libritts", "dev-clean")
-        publish("libritts-r", {"dev-clean": b"x" * 200_000}, size=None)
-        monkeypatch.setattr(download_module, "UNKNOWN_SIZE", 1000)
+        publish("libritts-r", {"dev-clean": b"x" * 200_000}, size=None, about=1000)
         monkeypatch.setattr(download_module.shutil, "disk_usage", lambda _: usage(400_000))
         with pytest.raises(DataError, match=r"dev_clean\.tar\.gz needs about 0\.5 MB"):
             run(server, tmp_path, "libritts-r", "dev-clean")

@@ -366,9 +366,12 @@ class TestSources:
         with pytest.raises(DataError, match="no samples in 1 tar"):
             run(tmp_path / "empty", tmp_path / "out")
 
-    def test_a_command(self, tmp_path):
+    def test_a_command(self, tmp_path, monkeypatch):
         for number in range(2):
             write_samples(tmp_path / f"a-{number}.tar", range(2 * number, 2 * number + 2))
+        monkeypatch.setenv("FOLDER", str(tmp_path))
+        run("pipe:cat ${FOLDER}/a-{0..1}.tar # {a}", tmp_path / "shell")
+        check_samples(tmp_path / "shell", 4)
         run(f"pipe:cat {tmp_path}/a-{{0..1}}.tar", tmp_path / "out")
         check_samples(tmp_path / "out", 4)
         assert str(tmp_path) not in (tmp_path / "out" / "plan.json").read_text()

@@ -79,7 +79,8 @@ class LibriTTS(_Libri):
     how_to_get = (
         "Download from https://www.openslr.org/60/ (licence CC BY 4.0, 585 hours, 24 kHz): train-clean-100 7.7 GB, "
         "train-clean-360 27 GB, train-other-500 44 GB, dev-clean 1.2 GB, dev-other 0.9 GB, test-clean 1.2 GB, "
-        "test-other 1.0 GB; one is enough. Unpack with `tar -xzf train-clean-100.tar.gz -C data`."
+        "test-other 1.0 GB; one is enough. Unpack with `tar -xzf train-clean-100.tar.gz -C data`. "
+        "Or: svae download libritts --subset train-clean-100."
     )
     layout = "SUBSET/SPEAKER/CHAPTER/ID.wav with ID.normalized.txt beside it"
     suffix = ".wav"
@@ -98,7 +99,8 @@ class LibriSpeech(_Libri):
     how_to_get = (
         "Download from https://www.openslr.org/12/ (licence CC BY 4.0, 1000 hours, 16 kHz): train-clean-100 6.3 GB, "
         "train-clean-360 23 GB, train-other-500 30 GB, dev-clean, dev-other, test-clean and test-other about "
-        "0.3 GB each; one is enough. Unpack with `tar -xzf train-clean-100.tar.gz -C data`."
+        "0.3 GB each; one is enough. Unpack with `tar -xzf train-clean-100.tar.gz -C data`. "
+        "Or: svae download librispeech --subset train-clean-100."
     )
     layout = "SUBSET/SPEAKER/CHAPTER/ID.flac with SPEAKER-CHAPTER.trans.txt beside them"
     suffix = ".flac"

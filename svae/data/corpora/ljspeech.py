@@ -43,7 +43,8 @@ class LJSpeech(Corpus):
     folder = Path("data/LJSpeech-1.1")
     how_to_get = (
         "Download LJSpeech-1.1.tar.bz2 from https://keithito.com/LJ-Speech-Dataset/ (public domain, 2.6 GB, one "
-        "speaker, 24 hours, 22.05 kHz). Unpack with `tar -xjf LJSpeech-1.1.tar.bz2 -C data`."
+        "speaker, 24 hours, 22.05 kHz). Unpack with `tar -xjf LJSpeech-1.1.tar.bz2 -C data`. "
+        "Or: svae download ljspeech."
     )
     layout = "metadata.csv (ID|text|normalised text) and wavs/ID.wav"
 

@@ -17,7 +17,8 @@ class VCTK(Corpus):
     folder = Path("data/VCTK-Corpus-0.92")
     how_to_get = (
         "Download VCTK-Corpus-0.92.zip from https://datashare.ed.ac.uk/handle/10283/3443 (licence CC BY 4.0, 11 GB, "
-        "110 speakers, 44 hours, 48 kHz). Unpack with `unzip VCTK-Corpus-0.92.zip -d data/VCTK-Corpus-0.92`."
+        "110 speakers, 44 hours, 48 kHz). Unpack with `unzip VCTK-Corpus-0.92.zip -d data/VCTK-Corpus-0.92`. "
+        "Or: svae download vctk."
     )
     layout = "wav48_silence_trimmed/pNNN/pNNN_NNN_mic1.flac (or wav48/pNNN/pNNN_NNN.wav) and txt/pNNN/pNNN_NNN.txt"
 

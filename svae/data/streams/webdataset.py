@@ -16,6 +16,7 @@ import lzma
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -90,7 +91,8 @@ def open_webdataset(sources: Sequence[str], asked: Fields) -> WebDataset:
     urls = [url for source in sources for url in _expanded(source)]
     if not urls:
         raise DataError("svae prepare webdataset: no source given. Expected tars, folders or URLs.")
-    if twice := next((url for url in urls if urls.count(url) > 1), None):
+    if len(set(urls)) < len(urls):
+        twice = Counter(urls).most_common(1)[0][0]
         raise DataError(f"{label(twice)}: given more than once. Every tar must occur once.")
     first = []
     for url in urls:
@@ -143,6 +145,7 @@ def is_local(url: str) -> bool:
 
 def _expanded(source: str) -> list[str]:
     """Return the tars that a source names, sorted where their order is not given."""
+    import braceexpand
     from webdataset.shardlists import expand_urls
 
     if is_local(source) and Path(source).is_dir():
@@ -155,7 +158,9 @@ def _expanded(source: str) -> list[str]:
     if is_local(source) and Path(source).is_file():
         return [source]  # whatever characters are in its name
     try:
-        urls = [source] if source.startswith("pipe:") and "{" not in source else expand_urls(source)
+        # Of a command only the braces: its variables are the shell's.
+        expand = braceexpand.braceexpand if source.startswith("pipe:") else expand_urls
+        urls = list(expand(source))
     except (
         AssertionError,
         ValueError,
