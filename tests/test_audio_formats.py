@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
 from pathlib import Path
 
 import av
@@ -182,6 +183,28 @@ def test_prepare_takes_such_recordings(tmp_path: Path) -> None:
     report = prepare(options)
     assert report.utterances == 3 and not report.rejected
     assert read_index(tmp_path / "out").samples
+
+
+def test_prepare_notes_a_turned_channel_and_rejects_what_breaks_off(tmp_path: Path) -> None:
+    from svae.data.prepare import prepare
+    from svae.data.prepare_plan import PrepareOptions
+
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(), -tone()], 1), RATE)
+    soundfile.write(tmp_path / "b.wav", tone(), RATE)
+    soundfile.write(tmp_path / "c.wav", tone(), RATE)
+    (tmp_path / "c.wav").write_bytes((tmp_path / "c.wav").read_bytes()[:20000])
+    rows = [{"audio": f"{name}.wav", "text": "one tone", "speaker": name} for name in "abc"]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = PrepareOptions(
+        corpus="jsonl", root=tmp_path / "list.jsonl", out=tmp_path / "out", workers=1
+    )
+    assert prepare(options).rejected == {"unreadable": 1}
+    notes = []
+    for shard in (tmp_path / "out").glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            rows = [json.load(tar.extractfile(m)) for m in tar if m.name.endswith(".json")]
+            notes += [row.get("audio_notes", []) for row in rows]
+    assert sorted(map(len, notes)) == [0, 1]
 
 
 def test_evaluate_finds_such_recordings(tmp_path: Path) -> None:

@@ -189,3 +189,65 @@ def webdataset(
         utterances_per_shard=per_shard,
         skip_unreadable=skip_unreadable,
     )
+
+
+@preparer.command(
+    "huggingface",
+    short_help="a dataset of the hub, or a folder of parquet or audio (extra: huggingface)",
+    epilog=example("""
+        svae prepare huggingface openslr/librispeech_asr --subset clean --split train.100 --speaker speaker_id --language =en
+        svae prepare huggingface my/parquet --audio audio --text transcription --out data/shards/mine
+    """),
+)
+def huggingface(
+    repository: Annotated[
+        str, typer.Argument(metavar="REPO_OR_FOLDER", help="owner/name on the hub, or a folder.")
+    ],
+    subset: Annotated[
+        str | None, typer.Option(help="Configuration, where the dataset has several.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Which split; default: train, or the only one.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch, tag or commit on the hub; default: the newest.")
+    ] = None,
+    audio: Audio = [],  # noqa: B006
+    text: TextField = None,
+    speaker: Speaker = None,
+    language: Language = None,
+    keep: Keep = [],  # noqa: B006
+    out: Out = None,
+    per_shard: PerShard = 500,
+    skip_unreadable: SkipUnreadable = False,
+    sample_rate: SampleRate = 16000,
+    workers: Workers = None,
+    min_seconds: MinSeconds = 0.3,
+    max_seconds: MaxSeconds = 35.0,
+    validation: Validation = 0.05,
+) -> None:
+    """Turn a dataset of the hub into shards: its rows are streamed, its audio is decoded by svae.
+
+    A field is a column, or a name inside one: info.speaker. What is not named is looked for under its usual names and
+    printed.
+    """
+    from svae.data.prepare_plan import PrepareOptions
+    from svae.data.prepare_stream import prepare_stream
+    from svae.data.streams.fields import Fields
+    from svae.data.streams.huggingface import open_huggingface
+
+    fields = Fields(tuple(audio), text, speaker, language, tuple(keep))
+    prepare_stream(
+        open_huggingface(repository, fields, subset=subset, split=split, revision=revision),
+        PrepareOptions(
+            corpus="huggingface",
+            out=out,
+            sample_rate=sample_rate,
+            workers=workers,
+            min_seconds=min_seconds,
+            max_seconds=max_seconds,
+            validation=validation,
+        ),
+        utterances_per_shard=per_shard,
+        skip_unreadable=skip_unreadable,
+    )

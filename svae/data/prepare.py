@@ -73,7 +73,7 @@ def prepare(
     made = 0
     if (plan.out / "index.json").exists():
         index = read_index(plan.out)
-        console.print(f"{plan.out} is complete: nothing to do.", highlight=False)
+        console.print(f"{plan.out} is complete: nothing to do.", highlight=False, markup=False)
     else:
         missing = [n for n in range(len(plan.shards)) if not is_finished(plan.out, n)]
         if missing and len(missing) < len(plan.shards):

@@ -11,7 +11,9 @@ LEAST_MS = {
     "B": 60, "CH": 50, "D": 50, "DH": 30, "F": 80, "G": 60, "HH": 20, "JH": 50, "K": 60, "L": 40, "M": 60, "N": 50,
     "NG": 60, "P": 50, "R": 30, "S": 60, "SH": 80, "T": 50, "TH": 60, "V": 40, "W": 60, "Y": 40, "Z": 40, "ZH": 40,
 }  # fmt: skip
-"""Milliseconds below which a phone is not shortened; after D. Klatt's rules (MITalk, Allen, Hunnicutt and Klatt 1987)."""
+"""Milliseconds below which a phone is not shortened: the minimum durations of D. Klatt's rules (Allen, Hunnicutt and Klatt,
+From Text to Speech: The MITalk System, 1987, chapter 9) as Festival's lib/klatt_durs.scm lists them. Its phones are
+British; UH and UW have those of its `uh` and `u`, and AO that of AA, 100, where Festival's `oo` has 130."""
 MARGIN = 1.1
 """Speech ends in a little silence, and no voice has all its phones at their least: of 96 LibriSpeech utterances the most
 hurried one takes 1.28 times the sum of the least durations, half of them 1.75 times (2026-11-28)."""

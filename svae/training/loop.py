@@ -174,14 +174,14 @@ def _opened(
     """Open what a run writes to; say where it is and what it continues from."""
     run = options.out
     console.print(
-        f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)"
+        f"Run folder [bold]{escape(str(run))}[/], {describe_device(world.device)}, {world.world_size} process(es)"
     )
     step = 0
     changes: Changes = {}
     history: list[dict[str, Any]] = []
     if checkpoint is not None:
         step = checkpoint.step
-        console.print(f"Resuming from {checkpoint.folder} (step {step})")
+        console.print(f"Resuming from {checkpoint.folder} (step {step})", markup=False)
         changes = changes_since(options.config, stored_recipe(checkpoint))
         history = recipe.read_history(stored_recipe(checkpoint))
     if changes:
@@ -337,21 +337,51 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     """
     checkpoint = session.checkpoint
     assert checkpoint is not None
-    stored = checkpoint.training_state()
-    check_same_data(stored, index, session.run)
+    parts = state.parts()
+    stored = load_training_state(checkpoint, parts, index, session.run)
     if stored["layout"] != session.layout:
         session.console.print(
             f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
             "the new layout, not as it would have in the old one.[/]"
         )
-    for name, part in state.parts().items():
-        if isinstance(part, nn.Module):
-            load_strict(part, stored[name], checkpoint.folder)
-        else:
-            part.load_state_dict(stored[name])
+    for part in parts.values():
+        if isinstance(part, torch.optim.Optimizer):
             take_settings(part, session.config.optimizer)
     load_strict(state.ema.module, checkpoint.state(state.averages_file), checkpoint.folder)
     state.step = stored["step"]
+
+
+def load_training_state(
+    checkpoint: Checkpoint,
+    parts: dict[str, nn.Module | torch.optim.Optimizer],
+    index: ShardIndex,
+    run: Path,
+) -> dict[str, Any]:
+    """Load what resuming needs into `parts` (`State.parts`), and return all of it.
+
+    Raises:
+        CheckpointError: it is damaged, of other data, or does not fit the parts.
+    """
+    stored = checkpoint.training_state()
+    where = checkpoint.folder / "training" / "state.pt"
+    if missing := [name for name in ("step", "data", "layout", *parts) if name not in stored]:
+        raise CheckpointError(
+            f"{where}: lacks {', '.join(missing)}, cannot resume from it.\n"
+            "Use an earlier checkpoint with --resume PATH, or start anew with another --out."
+        )
+    check_same_data(stored, index, run)
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            load_strict(part, stored[name], checkpoint.folder)
+            continue
+        try:
+            part.load_state_dict(stored[name])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{where}: its {name} is not of these parameters ({error}); resume with the recipe it was trained with, or "
+                "start anew with --init and another --out"
+            ) from None
+    return stored
 
 
 def check_same_data(stored: dict[str, Any], index: ShardIndex, run: Path) -> None:
@@ -500,7 +530,7 @@ class _Watch:
         self.asked += len(result.keys) + len(result.failures)
         self.unreadable += len(result.failures)
         for failure in result.failures:
-            warn(f"[yellow]Skipped an utterance that cannot be read: {failure}[/]")
+            warn(f"[yellow]Skipped an utterance that cannot be read: {escape(failure)}[/]")
         too_many = self.asked >= 100 and self.unreadable > MAX_FAILURE_SHARE * self.asked
         if result.failures and too_many:
             raise DataError(
@@ -525,10 +555,10 @@ class _Watch:
 # ----------------------------------------------------------------------------------------------- what is shown
 
 
-def note_no_validation(session: Session, index: ShardIndex) -> None:
+def note_no_validation(console: Console, index: ShardIndex) -> None:
     """Say once that a run has nothing to be validated on."""
-    session.console.print(
-        f"[yellow]Note: {index.root}: no usable utterance is held out, so this run has no validation rows. "
+    console.print(
+        f"[yellow]Note: {escape(str(index.root))}: no usable utterance is held out, so this run has no validation rows. "
         "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
     )
 

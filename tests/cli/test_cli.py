@@ -16,8 +16,12 @@ from svae.assets import asset_path
 from svae.cli import app
 
 COMMANDS = [
+    "download",
     "prepare",
     "prepare recordings",
+    "prepare libritts",
+    "prepare webdataset",
+    "prepare huggingface",
     "train-vae",
     "train-tts",
     "distill",
@@ -130,14 +134,19 @@ def test_a_missing_corpus_says_how_to_get_it(fails):
     assert "openslr" in text and "CC BY 4.0" in text and "normalized.txt" in text
 
 
-def test_recordings_that_cannot_be_prepared(fails, tmp_path):
+def test_corpora_and_what_has_options_of_its_own_share_a_name(call, fails, tmp_path):
     from fake_corpora import make_corpus
 
-    root = make_corpus(tmp_path / "corpus", 1)
+    corpus = make_corpus(tmp_path / "corpus", 4)
+    result = call("prepare", "jsonl", "--root", corpus, "--workers", 1, "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert "libritts" in call("prepare", "--help").stdout
+    assert call("prepare").exit_code == 2
+    fails("prepare", "nothing", match="No such command 'nothing'")
     fails("prepare", "recordings", match="--root")
     fails("prepare", "recordings", "--root", "nowhere", match="--root nowhere: no such folder")
-    fails("prepare", "recordings", "--root", root, match="--speaker NAME")
-    anna = ("prepare", "recordings", "--root", root, "--speaker", "anna")
+    fails("prepare", "recordings", "--root", corpus, match="--speaker NAME")
+    anna = ("prepare", "recordings", "--root", corpus, "--speaker", "anna")
     fails(*anna, "--asr", "x", match="--asr 'x'")
     fails(*anna, "--review", "nowhere.json", match="nowhere.json: No such file")
 

@@ -7,6 +7,7 @@ import math
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -357,6 +358,22 @@ def test_warnings_are_printed_and_kept(
     row = json.loads(out.with_suffix(".json").read_text())
     assert any("Record 3 to 12 s" in warning for warning in row["reference_warnings"])
     assert "Record 3 to 12 s" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_channel_that_was_turned_is_told_and_loses_nothing(
+    options: SynthesizeOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    voice = clips()[0][0].numpy()
+    rows = {}
+    for sign in (1, -1):
+        path = tmp_path / f"{sign}.wav"
+        soundfile.write(path, np.stack([voice, sign * voice], 1), RATE, "FLOAT")
+        out = synthesize_file(changed(options, ref=path, out=tmp_path / f"out{sign}.wav"))
+        rows[sign] = json.loads(out.with_suffix(".json").read_text())
+    assert rows[-1]["prompt_seconds"] == rows[1]["prompt_seconds"]
+    assert any("opposite phase" in warning for warning in rows[-1]["reference_warnings"])
+    assert not any("opposite phase" in warning for warning in rows[1]["reference_warnings"])
+    assert "opposite phase" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_saved_voice_remembers_what_was_done_and_its_own_level(

@@ -297,7 +297,7 @@ def _train(
     # `make_times` has named those without times.
     report_left_out(session.console, index, limits, None, read_as)
     batches = training_batches(index, state, config, limits, read_as, world)
-    held_out = held_out_batches(validation, state, config, limits)
+    held_out = held_out_batches(validation, base.vocabulary, timings, config, limits)
 
     def save(last: bool) -> None:
         save_checkpoint(

@@ -186,6 +186,8 @@ class StudentState(AdapterState):
     averages_file: ClassVar[str] = STUDENT_FILE
     dtype: torch.dtype
     """In which the teacher is stored, so that its copy is the same."""
+    description: str
+    """Whose student it is, and how large."""
 
     def published(self) -> dict[str, dict[str, Tensor]]:
         """See `State`."""
@@ -274,6 +276,9 @@ def build_student(
         scale=config.distill.lora.scale,
         speaking=speaking,
         dtype=next(iter(stored.values())).dtype,
+        description=f"Teacher {teacher.folder} ({teacher.hash[:12]}…): {sampling.words({})}; a student of "
+        f"{config.distill.steps} steps and rank {config.distill.lora.rank}, "
+        f"{sum(parameter.numel() for parameter in adapter.parameters()):,} parameters",
     )
 
 

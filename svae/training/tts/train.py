@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from svae import recipe
@@ -38,7 +39,7 @@ from svae.training.loop import (
 )
 from svae.training.meter import StepResult
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
-from svae.training.tts.distill import build_student, open_teacher
+from svae.training.tts.distill import StudentState, build_student, open_teacher
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
@@ -70,15 +71,17 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         elif isinstance(state, TTSState) and start is not None:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
+        if isinstance(state, StudentState):
+            session.console.print(state.description, highlight=False)
         limits = limits_of(config, representation.hop_length, world.world_size)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
         if wants_trial(config, world):
-            try_longest(session, state, index, limits, config)
+            try_longest(session.console, world, state, index, limits, config)
         batches = training_batches(index, state, config, limits, read_as, world)
-        held_out = held_out_batches(validation, state, config, limits)
+        held_out = held_out_batches(validation, vocabulary, timings, config, limits)
         if not held_out:
-            note_no_validation(session, validation)
+            note_no_validation(session.console, validation)
         weights = None if timings is None else duration_weights(session, state, index, config)
         rule = None
         if weights is not None:
@@ -151,7 +154,11 @@ def training_batches(
 
 
 def held_out_batches(
-    validation: ShardIndex, state: FlowState, config: TTSTrainConfig, limits: Limits
+    validation: ShardIndex,
+    vocabulary: Vocabulary,
+    timings: Timings | None,
+    config: TTSTrainConfig,
+    limits: Limits,
 ) -> list[UtteranceBatch]:
     """Return the utterances that are validated on."""
     return list(
@@ -159,9 +166,9 @@ def held_out_batches(
             validation,
             **limits,
             count=config.validation_utterances,
-            vocabulary=state.vocabulary,
+            vocabulary=vocabulary,
             samples=None if config.data.validation_root is None else validation.samples,
-            timings=state.timings,
+            timings=timings,
         )
     )
 
@@ -269,17 +276,22 @@ def duration_weights(
 
 
 def try_longest(
-    session: Session, state: FlowState, index: ShardIndex, limits: Limits, config: TTSTrainConfig
+    console: Console,
+    world: World,
+    state: FlowState,
+    index: ShardIndex,
+    limits: Limits,
+    config: TTSTrainConfig,
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
     batch = longest_batch(index, **limits, latent_dim=state.representation.latent_dim)
 
     def loss_of(batch: UtteranceBatch) -> Tensor:
-        loss, _, _ = forward(state, batch, config, session.world)
+        loss, _, _ = forward(state, batch, config, world)
         return loss
 
-    trial = try_batch(batch, loss_of, state.optimizer, session.world)
-    session.console.print(trial, highlight=False)
+    trial = try_batch(batch, loss_of, state.optimizer, world)
+    console.print(trial, highlight=False)
 
 
 @torch.no_grad()

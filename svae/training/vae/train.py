@@ -134,19 +134,9 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             cached_features=cached,
             pin_memory=world.device.type == "cuda",
         )
-        held_out = list(
-            validation_crops(
-                validation,
-                count=config.validation_crops,
-                batch_size=config.batch_size,
-                segment_samples=segment_samples(config),
-                context_samples=context_samples(config),
-                samples=None if config.data.validation_root is None else validation.samples,
-                cached_features=cached,
-            )
-        )
+        held_out = held_out_crops(validation, config, cached)
         if not held_out:
-            note_no_validation(session, validation)
+            note_no_validation(session.console, validation)
         finished = run_loop(
             session,
             state,
@@ -171,6 +161,23 @@ def _read(
     start = open_vae_start(options.config) if resumed is None else None
     check_same_data_on_all(index, {"init": start}, world)
     return index, validation, start
+
+
+def held_out_crops(
+    validation: ShardIndex, config: VAETrainConfig, cached: CachedTeacherFeatures | None
+) -> list[CropBatch]:
+    """Return the crops that are validated on."""
+    return list(
+        validation_crops(
+            validation,
+            count=config.validation_crops,
+            batch_size=config.batch_size,
+            segment_samples=segment_samples(config),
+            context_samples=context_samples(config),
+            samples=None if config.data.validation_root is None else validation.samples,
+            cached_features=cached,
+        )
+    )
 
 
 def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | None) -> str:
