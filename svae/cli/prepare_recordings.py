@@ -57,7 +57,7 @@ def prepare_recordings(
         typer.Option(
             min=0,
             max=1,
-            help="Share of a given text's words that are heard; default: 0.5, pocketsphinx 0.3.",
+            help="Share of a given text's words that are heard; default: 0.5, pocketsphinx 0.4.",
         ),
     ] = None,
     min_fit: Annotated[

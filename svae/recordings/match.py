@@ -14,6 +14,8 @@ _TOKEN = re.compile(
 """A word, or a character of a script without spaces."""
 STRAY = 0.5
 """What a word between two that agree counts against them, which count 1 each."""
+SENTENCE_END, COMMA = 4.0, 1.5
+"""So many words more or fewer than were heard a cut may be away to be where people pause."""
 OUTER_WORDS = 5
 """Words that were misheard at the beginning or end of all that was found are guessed; more are not of this text."""
 
@@ -88,7 +90,8 @@ def _densest(matches: Sequence[tuple[int, int]], heard: int) -> _Place | None:
         score += 1
         if best is None or score > best[0]:
             best = (score, begin, i)
-    if best is None:
+    # One word of several that agrees may stand anywhere.
+    if best is None or best[0] < min(2, heard):
         return None
     (at_first, first), (at_last, last) = matches[best[1]], matches[best[2]]
     return _Place(first, last, at_first, heard - 1 - at_last)
@@ -117,10 +120,10 @@ def _widened(
     if known:
         first, last = found[known[0]], found[known[-1]]
         assert first is not None and last is not None
-        if first.before <= OUTER_WORDS:
-            bounds[known[0]][0] = max(first.first - first.before, 0)  # type: ignore[index]
-        if last.after <= OUTER_WORDS:
-            bounds[known[-1]][1] = min(bounds[known[-1]][1] + last.after, len(places) - 1)  # type: ignore[index]
+        bounds[known[0]][0] -= _outer(first.before, range(first.first, -1, -1), text, places)  # type: ignore[index]
+        end = bounds[known[-1]][1]  # type: ignore[index]
+        stops = range(end + 1, len(places) + 1)
+        bounds[known[-1]][1] += _outer(last.after, stops, text, places)  # type: ignore[index]
     return [None if bound is None else (bound[0], bound[1]) for bound in bounds]
 
 
@@ -132,18 +135,34 @@ def _best_break(
     least, most = sorted((min(a.after, between), max(between - b.before, 0)))
 
     def cost(count: int) -> float:
-        token = places[a.last + count]
-        behind = text[token.end() : places[a.last + count + 1].start()]
-        stop = (
-            4.0
-            if re.search(r"[.!?。！？]", behind)
-            else 1.5
-            if re.search(r"[^\w\s']", behind)
-            else 0.0
-        )
-        return max(least - count, count - most, 0) - stop
+        return max(least - count, count - most, 0) - _stop(text, places, a.last + count + 1)
 
     return min(range(between + 1), key=cost)
+
+
+def _outer(heard: int, cuts: Sequence[int], text: str, places: Sequence[re.Match[str]]) -> int:
+    """Return how many words before the first that were found, or behind the last, are of that segment too.
+
+    Args:
+        heard: how many were heard there; many are of no text.
+        cuts: token before which the segment would begin, or behind it end, with no, one, two … words more.
+        text: with its tokens.
+        places: of the tokens.
+    """
+    if heard > OUTER_WORDS:
+        return 0
+    counts = range(min(heard + 3, len(cuts)))
+    return min(counts, key=lambda count: abs(count - heard) - _stop(text, places, cuts[count]))
+
+
+def _stop(text: str, places: Sequence[re.Match[str]], token: int) -> float:
+    """Return how likely people pause before a token: words that may be missed or added for that."""
+    if token in (0, len(places)):
+        return SENTENCE_END
+    behind = text[places[token - 1].end() : places[token].start()]
+    if re.search(r"[.!?。！？]", behind):
+        return SENTENCE_END
+    return COMMA if re.search(r"[^\w\s']", behind) else 0.0
 
 
 def _span(text: str, places: Sequence[re.Match[str]], first: int, last: int) -> str:

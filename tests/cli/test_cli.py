@@ -144,11 +144,11 @@ def test_a_corpus_that_svae_does_not_know_is_named(call, fails):
 def test_recordings_that_cannot_be_prepared(fails, tmp_path):
     from fake_corpora import make_corpus
 
-    root = make_corpus(tmp_path / "corpus", 1)
+    corpus = make_corpus(tmp_path / "corpus", 1)
     fails("prepare", "recordings", match="--root")
     fails("prepare", "recordings", "--root", "nowhere", match="--root nowhere: no such folder")
-    fails("prepare", "recordings", "--root", root, match="--speaker NAME")
-    anna = ("prepare", "recordings", "--root", root, "--speaker", "anna")
+    fails("prepare", "recordings", "--root", corpus, match="--speaker NAME")
+    anna = ("prepare", "recordings", "--root", corpus, "--speaker", "anna")
     fails(*anna, "--asr", "x", match="--asr 'x'")
     fails(*anna, "--review", "nowhere.json", match="nowhere.json: No such file")
 

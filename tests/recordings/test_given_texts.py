@@ -94,6 +94,16 @@ def test_a_text_in_a_script_without_spaces_is_dealt_by_its_signs():
     ]
 
 
+def test_words_misheard_at_the_ends_are_the_texts_own():
+    text = "Preface. Let us have faith that right makes might. Hold on, hold fast! And so on."
+    heard = ["let's have faith the right makes night", "hold on hold vast", "and then"]
+    assert deal_text(text, heard) == [
+        "Let us have faith that right makes might.",
+        "Hold on, hold fast!",
+        None,  # one word of two is not enough
+    ]
+
+
 def test_signs_go_with_the_words_they_are_written_onto():
     text = 'He said: "Come in," and--well, she didn\'t.'
     assert deal_text(text, ["he said", "come in", "and", "well she didn't"]) == [
