@@ -13,12 +13,16 @@ svae train-tts tiny/tts --data "$OUT/shards" --vae "$OUT/vae" --out "$OUT/tts" \
 svae synthesize --ref svae/assets/references/libri-6415.flac --out "$OUT/hello.wav" \
   --ref-text "The elusive Kate Ferris, the mysterious Kate Ferris." \
   --text "Good morning! The train to London leaves at 10:15, so you have twenty minutes for breakfast."
-svae evaluate --model embedded --data "$OUT/shards" --limit 8 --seeds 0 --out "$OUT/report"
+# One voice of the sample, two minutes: the table shows before and after.
+sed -n "/\"flite-slt\"/s|\"audio\": \"|&$PWD/svae/assets/sample/|p" svae/assets/sample/metadata.jsonl > "$OUT/one-voice.jsonl"
+svae adapt "$OUT/one-voice.jsonl" --out "$OUT/voice" --minutes 2 --held-out 4 --distillmos
+svae evaluate --model embedded --data "$OUT/shards" --limit 8 --seeds 0 --distillmos --out "$OUT/report"
 
 cat <<END
 
 Done. What is there now:
   $OUT/hello.wav             the sentence in the voice of a reader of LibriSpeech, by the embedded model (small)
+  $OUT/voice/hello.wav       the embedded model after two minutes of learning a synthetic voice (svae adapt)
   $OUT/report/report.html    open it: the table above, every utterance to listen to, its word errors
   $OUT/vae, $OUT/tts         two runs of 60 steps: checkpoints, curves, pictures; no voice yet
 Next: train on real speech.

@@ -143,20 +143,28 @@ def _opposite(channels: Tensor, energies: Tensor, strongest: int) -> list[int]:
     return (covariance < bound).nonzero()[:, 0].tolist()
 
 
-def audio_seconds(path: str | Path) -> float:
+def audio_seconds(source: str | Path | BinaryIO) -> float:
     """Return how long a file is without decoding it; 0 where that cannot be told, or it cannot be read.
 
     Where headers only estimate the length, as those of many MP3s do, its pieces are counted, which may give a twentieth
-    of a second more than there is.
+    of a second more than there is. An open file is read from its beginning, and left anywhere.
     """
+    if not isinstance(source, (str, Path)):
+        source.seek(0)
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(str(source) if isinstance(source, Path) else source)
         if info.format not in _ESTIMATES_LENGTH and info.frames < UNKNOWN_FRAMES:
             return info.frames / info.samplerate
     except (soundfile.SoundFileError, OSError, ValueError, TypeError):
         pass
     try:
-        with open(path, "rb") as file, _open_ffmpeg(file) as (container, stream):
+        with contextlib.ExitStack() as stack:
+            if isinstance(source, (str, Path)):
+                file: BinaryIO = stack.enter_context(open(source, "rb"))
+            else:
+                file = source
+                file.seek(0)
+            container, stream = stack.enter_context(_open_ffmpeg(file))
             if container.format.name in _STATES_LENGTH:
                 return _stated_seconds(container, stream)
             return _counted_seconds(container, stream)
@@ -349,9 +357,11 @@ def _decode(source: str | BinaryIO, file: BinaryIO, label: str) -> tuple[np.ndar
                 if known.seekable():
                     # As soundfile.read does: MP3s decode a little differently after it.
                     known.seek(0)
-                samples = known.read(dtype="float32", always_2d=True)
-                _check_is_whole(known, len(samples), file, begin)
-                return samples, known.samplerate
+                data = known.read(known.frames, dtype="float32", always_2d=True)
+                lost = _lost_samples(known, len(data), file, begin) / known.samplerate
+                if lost > LOST_SECONDS:
+                    raise _breaks_off(len(data) / known.samplerate, lost)
+                return data, known.samplerate
         except (soundfile.SoundFileError, _NotDecoded, OSError, ValueError) as error:
             raise _unreadable(label, _reason(error)) from error
     try:
@@ -398,70 +408,92 @@ def _is_mistaken(known: soundfile.SoundFile, file: BinaryIO, begin: int) -> bool
     return known.frames < round(counted) and not agree
 
 
-MISSING_SECONDS = 0.05
-"""A file that is shorter than it says by no more than this is whole: some writers count their header as well."""
-_STATED_BYTES = re.compile(
-    r"^ *(?:data|SSND|Data Size|Riff size|riff) *: *(\d+) \(should be (\d+)\)", re.MULTILINE
+LOST_SECONDS = 0.01
+"""Less than so much may be missing of what a header says: some writers count their header too."""
+UNKNOWN_BYTES = 2**31 - 2**16
+"""Headers of what was written to a pipe say this much or more, for want of a better number."""
+_SHORT_DATA = re.compile(
+    r"^ *(?:data|SSND|BODY|Data Size|riff|Riff size) *: (\d+) \(should be (\d+)\)", re.MULTILINE
 )
-"""What libsndfile notes of a WAV, AIFF, AU, RF64 or W64 whose samples do not fit into the file."""
-_UNKNOWN_BYTES = 2**31 - 4096
-"""From here on, a length is one of the values that a recorder writes which does not know it yet."""
+"""How libsndfile says that less sound is there than a header says: WAV, AIFF, SVX, AU, W64, RF64; by bytes."""
 
 
-def _check_is_whole(known: soundfile.SoundFile, samples: int, file: BinaryIO, begin: int) -> None:
-    """Raise _NotDecoded if a file breaks off, where libsndfile takes what is there for all.
+def _lost_samples(known: soundfile.SoundFile, read: int, file: BinaryIO, begin: int) -> float:
+    """Return how many samples of a file are missing, as far as it says how many there should be; 0 where it is whole.
+
+    libsndfile gives what is there, and says so in its log of the header alone. Of Ogg, which does not say how long it is,
+    it is known only that something is missing.
 
     Args:
-        known: as libsndfile opened it.
-        samples: how many were read of each channel.
-        file: the same, maybe the one that libsndfile reads from; its position stays.
+        known: as libsndfile opened it, and has read it.
+        read: how many samples were read.
+        file: the same, maybe the one that libsndfile reads from.
         begin: where the recording begins in `file`.
     """
-    found = samples / known.samplerate
-    for stated, there in _STATED_BYTES.findall(known.extra_info):
-        if int(there) < int(stated) < _UNKNOWN_BYTES:
-            expected = found * int(stated) / max(int(there), 1)
-            if found < expected - MISSING_SECONDS:
-                raise _NotDecoded(f"it breaks off after {found:.2f} of {expected:.2f} s")
-    if known.format not in ("OGG", "MP3") or not file.seekable():
-        return
+    missing = known.frames - read
+    if known.format == "MP3":
+        # Some encoders count the frame with the header too. Without such a header the length is an estimate.
+        frame = 1152 if known.samplerate >= 32000 else 576
+        return missing if missing > frame and _has_length(file, begin) else 0
+    if known.format == "OGG":
+        return math.inf if _is_cut_ogg(file, begin) else max(missing, 0)
+    log = known.extra_info
+    if match := _SHORT_DATA.search(log):
+        stated, found = map(int, match.groups())
+        if stated < UNKNOWN_BYTES:
+            missing += known.frames * (stated - found) / found if found else math.inf
+    elif known.format == "CAF" and (size := re.search(r"^Bytes / packet *: (\d+)", log, re.M)):
+        data = re.search(r"^data : (\d+)", log, re.M)
+        if data and int(size[1]) and int(data[1]) < UNKNOWN_BYTES:
+            missing = (int(data[1]) - 4) // int(size[1]) - read
+    elif known.format == "NIST":
+        stated_count = re.search(rb"^sample_count -i (\d+)", _bytes(file, begin, 1024), re.M)
+        if stated_count:
+            missing = int(stated_count[1]) - read
+    return max(missing, 0)
+
+
+def _bytes(file: BinaryIO, place: int, count: int) -> bytes:
+    """Return bytes of a file from a place on; none where it cannot be entered there. Its position stays."""
+    if not file.seekable():
+        return b""
     position = file.tell()
     try:
-        if known.format == "OGG" and _ends_within_a_page(file, begin):
-            raise _NotDecoded(f"it breaks off after {found:.2f} s, within a page of Ogg")
-        if known.format == "MP3" and _states_frames(file, begin):
-            expected = known.frames / known.samplerate
-            if found < expected - MISSING_SECONDS:
-                raise _NotDecoded(f"it breaks off after {found:.2f} of {expected:.2f} s")
+        file.seek(place)
+        return file.read(count)
     finally:
         file.seek(position)
 
 
-def _ends_within_a_page(file: BinaryIO, begin: int) -> bool:
-    """Tell whether the last page of an Ogg file is not whole (RFC 3533: 27 bytes, the lengths of its pieces, these)."""
-    size = file.seek(0, io.SEEK_END)
-    file.seek(max(begin, size - 2**17))
-    end = file.read()
-    start = end.rfind(b"OggS")
-    header = end[start : start + 27]
-    if start < 0 or len(header) < 27:
-        return start >= 0
-    lengths = end[start + 27 : start + 27 + header[26]]
-    stop = start + 27 + header[26] + sum(lengths)
-    rest = end[stop:]
-    return stop > len(end) or bool(rest) and b"OggS".startswith(rest[:4])
+def _has_length(file: BinaryIO, begin: int) -> bool:
+    """Tell whether an MP3 has its encoder's header, which says how many frames follow."""
+    head = _bytes(file, begin, 10)
+    if head[:3] == b"ID3" and len(head) == 10:
+        begin += 10 + sum(
+            byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)
+        )
+    return any(name in _bytes(file, begin, 256) for name in (b"Xing", b"Info", b"VBRI"))
 
 
-def _states_frames(file: BinaryIO, begin: int) -> bool:
-    """Tell whether an MP3 has its encoder's header, which says how many frames there are, behind tags at its start."""
-    file.seek(begin)
-    tag = file.read(10)
-    skip = 0
-    if tag[:3] == b"ID3" and len(tag) == 10:
-        skip = 10 + sum(byte << 7 * (3 - i) for i, byte in enumerate(tag[6:10]))
-    file.seek(begin + skip)
-    first = file.read(4096)
-    return b"Xing" in first[:64] or b"Info" in first[:64]
+def _is_cut_ogg(file: BinaryIO, begin: int) -> bool:
+    """Tell whether an Ogg file ends inside a page, or behind one that is not marked as the last."""
+    if not file.seekable():
+        return False
+    position = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(position)
+    tail = _bytes(file, max(begin, end - 2 * 65307), 2 * 65307)  # a page has 65,307 bytes at most
+    page = tail[tail.rfind(b"OggS") :]
+    size = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else math.inf
+    is_last = len(page) > 5 and page[5] & 4
+    return size > len(page) or (size < len(page) and not is_last)
+
+
+def _breaks_off(found: float, lost: float) -> _NotDecoded:
+    """Return the error of a file that holds `found` seconds, and of which `lost` seconds are missing."""
+    if math.isinf(lost):
+        return _NotDecoded(f"it breaks off after {found:.2f} s")
+    return _NotDecoded(f"it breaks off after {found:.2f} of {found + lost:.2f} s")
 
 
 def _unreadable(label: str, reason: str) -> AudioError:
@@ -486,11 +518,16 @@ def _decode_ffmpeg(file: BinaryIO) -> tuple[np.ndarray, int]:
         stated, found = _stated_seconds(container, stream), len(samples) / rate
         # Such files end in whole frames, and some writers count what is played only.
         if container.format.name in _STATES_LENGTH and found < 0.98 * stated - 0.2:
-            raise _NotDecoded(f"it breaks off after {found:.2f} of {stated:.2f} s")
+            raise _breaks_off(found, stated - found)
+        if (
+            stream.codec_context.name.startswith("pcm_")
+            and stream.frames / rate > found + LOST_SECONDS
+        ):
+            raise _breaks_off(found, stream.frames / rate - found)
         return samples, rate
 
 
-_STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf")
+_STATES_LENGTH = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "asf", "tta", "wv")
 """FFmpeg's names of containers whose header says how long they are; the length of others is an estimate."""
 
 

@@ -313,7 +313,7 @@ def publish(run: Path, step: int, *, keep: int) -> None:
 
 
 def load_strict(module: torch.nn.Module, state: dict[str, Tensor], where: Path) -> None:
-    """Load a state dict whose keys and shapes must match exactly.
+    """Load a state dict whose keys and shapes must match exactly; a module on the meta device is only compared.
 
     Raises:
         CheckpointError: naming what is missing, unexpected or of another shape.
@@ -337,4 +337,5 @@ def load_strict(module: torch.nn.Module, state: dict[str, Tensor], where: Path) 
                     f"  {label} ({len(names)}): {', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
                 )
         raise CheckpointError("\n".join(lines))
-    module.load_state_dict(state)
+    if not any(tensor.is_meta for tensor in own.values()):
+        module.load_state_dict(state)

@@ -338,9 +338,6 @@ class DiTConfig:
     shared_modulation: bool = False
     """One projection of the time for all blocks and an offset of each (PixArt-α's adaLN-single), instead of one a block,
     which is a third of a small network's weights."""
-    interval: bool = False
-    """The network also knows where a step ends, and predicts the mean velocity on the way: a student of `svae distill`,
-    which sets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,20 +394,30 @@ class TTSTrainerConfig(TrainerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank adaptation (arXiv 2106.09685) of the linear layers of the transformer, but those of text and time."""
+
+    rank: Annotated[int, Gt(0)] = 16
+    scale: Annotated[float, Gt(0)] = 1.0
+    """Factor on what is added to a weight: alpha / rank in the paper's words."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DistillConfig:
-    """What a student learns of its teacher: whole steps of a sampler, with the guidance inside (`svae distill`)."""
+    """What a student learns of its teacher: few steps of one pass, the guidance inside (`svae distill`)."""
 
     teacher: str | None = None
     """TTS run or checkpoint; the command's argument. Structure, tokens, VAE and durations are its own."""
-    steps: tuple[Annotated[int, Gt(0), Le(8)], ...] = (4,)
-    """Numbers of steps that the student can be asked for; the first is its own. Each more takes some of the training."""
+    steps: Annotated[int, Gt(0), Le(8)] = 4
+    """Number of steps of the student."""
     teacher_steps: Annotated[int, Gt(0)] = 8
-    """Euler steps of the teacher, the student's places added to them: most of the time of a training. docs/distill.md has how near
-    8 are to 16."""
+    """Steps of the teacher, the student's places added to them: most of the time of a training. docs/distill.md compares numbers."""
     guidance: Annotated[float, Ge(0)] | None = None
     """Guidance of the teacher (docs/architecture.md, Names). null: the teacher's own, else 2."""
     prompt_guidance: Annotated[float, Ge(-1)] | None = None
     """A scale for the prompt's part. null: the teacher's own where that is less than `guidance`, else `guidance`."""
+    lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=32))
+    """What is added to the teacher's weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -445,15 +452,6 @@ class TTSTrainConfig:
     max_seconds: Annotated[float, Gt(0)] = 30.0
     """Utterances outside these are left out, counted and printed."""
     validation_utterances: Annotated[int, Gt(0)] = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoRAConfig:
-    """Low-rank adaptation (arXiv 2106.09685) of the linear layers of the transformer, but those of text and time."""
-
-    rank: Annotated[int, Gt(0)] = 16
-    scale: Annotated[float, Gt(0)] = 1.0
-    """Factor on what is added to a weight: alpha / rank in the paper's words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -308,14 +308,7 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
 
 def _student_problems(config: TTSTrainConfig) -> Iterator[str]:
     if config.distill is None:
-        if config.dit.interval:
-            yield "dit.interval: is for students; `svae distill RUN` sets it"
         return
-    steps = config.distill.steps
-    if not steps or len(set(steps)) < len(steps):
-        yield f"distill.steps: needs different numbers of steps, at least one, got {list(steps)}"
-    if config.distill.teacher is not None and not config.dit.interval:
-        yield "dit.interval: a student needs it; `svae distill RUN` sets it"
     if config.init is not None:
         yield f"init: a student starts from its teacher; leave out {config.init!r}"
 

@@ -26,6 +26,7 @@ LAYERS = {
     "svae.judges": 5,
     "svae.precompute": 5,
     "svae.synthesis": 6,
+    "svae.recordings": 6,
     "svae.training": 7,
     "svae.evaluation": 7,
     "svae.analysis": 8,

@@ -374,6 +374,86 @@ def test_a_flac_that_does_not_say_its_length_is_read(tmp_path):
     assert abs(audio_seconds(tmp_path / "a.flac") - 2.0) < 0.1
 
 
+STATING = {
+    "a.wav": ("WAV", "PCM_16"),
+    "b.wav": ("WAV", "IMA_ADPCM"),
+    "c.wav": ("WAV", "GSM610"),
+    "d.wav": ("WAVEX", "PCM_24"),
+    "a.rf64": ("RF64", "PCM_16"),
+    "a.w64": ("W64", "FLOAT"),
+    "a.aiff": ("AIFF", "PCM_16"),
+    "a.caf": ("CAF", "PCM_16"),
+    "a.au": ("AU", "ULAW"),
+    "a.sph": ("NIST", "PCM_16"),
+    "a.flac": ("FLAC", "PCM_16"),
+    "a.ogg": ("OGG", "VORBIS"),
+    "a.opus": ("OGG", "OPUS"),
+    "a.mp3": ("MP3", "MPEG_LAYER_III"),
+}
+"""Of these libsndfile gives what is there, without a word where that is less than the header says."""
+
+
+@pytest.mark.parametrize("name", STATING)
+def test_a_file_of_which_the_end_is_missing_is_refused_and_a_whole_one_is_read(tmp_path, name):
+    path = tmp_path / name
+    container, subtype = STATING[name]
+    noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE).astype("f")
+    soundfile.write(path, noise, RATE, format=container, subtype=subtype)
+    data = path.read_bytes()
+    assert len(noise) <= load_audio(path)[0].shape[1] <= len(noise) + 1200
+    for share in (0.97, 0.6, 0.1):
+        path.write_bytes(data[: int(share * len(data))])
+        with open(path, "rb") as file:
+            for source in (path, file):
+                with pytest.raises(AudioError) as caught:
+                    load_audio(source, name=name)
+                assert name in str(caught.value)
+                assert caught.value.reason in ("unreadable", "empty")
+
+
+def test_the_message_says_how_much_of_a_cut_file_is_there(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = (tmp_path / "a.wav").read_bytes()
+    (tmp_path / "a.wav").write_bytes(data[: 44 + 32000])
+    with pytest.raises(AudioError, match=r"a\.wav: .*breaks off after 1\.00 of 2\.00 s"):
+        load_audio(tmp_path / "a.wav")
+
+
+@pytest.mark.parametrize("stated", [2**32 - 1, 2**31 - 1, 2**31, 2**31 - 4096, 64000 + 44])
+def test_a_wav_that_could_not_know_its_length_or_counted_its_header_is_read(tmp_path, stated):
+    soundfile.write(tmp_path / "a.wav", tone(2.0), RATE)
+    data = bytearray((tmp_path / "a.wav").read_bytes())
+    data[4:8] = data[40:44] = stated.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(data)
+    assert load_audio(tmp_path / "a.wav")[0].shape == (1, 2 * RATE)
+
+
+@pytest.mark.parametrize("name", ["a.ogg", "a.opus", "a.flac", "a.mp3", "a.wav"])
+def test_what_follows_a_recording_in_its_file_is_not_missing_from_it(tmp_path, name):
+    soundfile.write(
+        tmp_path / name, tone(1.0), RATE, format=STATING[name][0], subtype=STATING[name][1]
+    )
+    with open(tmp_path / name, "ab") as file:
+        file.write(TAG)
+    assert load_audio(tmp_path / name)[0].shape[1] == RATE
+
+
+def test_prepare_rejects_cut_files_with_the_reason(tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    names = ["a.wav", "b.ogg", "c.flac", "d.mp3", "e.aiff", "whole.wav"]
+    for name in names:
+        soundfile.write(corpus / name, tone(1.0), RATE)
+        if name != "whole.wav":
+            data = (corpus / name).read_bytes()
+            (corpus / name).write_bytes(data[: len(data) * 2 // 3])
+    write_rows(corpus, [{"audio": name, "text": "t"} for name in names])
+    report, _ = run(corpus, tmp_path / "out", shards=1)
+    assert report.utterances == 1 and sum(report.rejected.values()) == 5
+    listed = (tmp_path / "out" / "rejected.jsonl").read_text()
+    assert listed.count("breaks off after") >= 3 and all(name in listed for name in names[:5])
+
+
 def test_prepare_neither_cuts_nor_rejects_mp3s_by_what_their_headers_estimate(tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()

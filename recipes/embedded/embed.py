@@ -1,7 +1,7 @@
 """Put a trained TTS run, with the VAE inside it, into svae/assets: float16 weights, no training state.
 
     python recipes/embedded/embed.py --tts runs/tiny-tts-embedded
-    python recipes/embedded/embed.py --tts runs/tiny-tts-embedded --vae runs/decoder
+    python recipes/embedded/embed.py --tts runs/embedded-student --vae runs/decoder
 
 `--vae` names a VAE whose decoder was trained on after the TTS (`freeze_encoder`): its encoder must be the same, bit for bit.
 The cards (README.md of both folders) are written by hand from the scores that `recipes/embedded/score.py` and `svae evaluate` print.
@@ -18,6 +18,7 @@ import torch
 from svae.assets import asset_path
 from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
+from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.durations import DURATION_FILE, stored_durations
 from svae.synthesis.types import STUDENT
 from svae.training.warm_start import structure
@@ -26,8 +27,8 @@ ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
 DESCRIPTION = "small, trained on a few hours of people's and synthetic speech"
 OWN = {"num_steps": 8, "guidance": 1.0, "prompt_guidance": 0.3}
 """Defaults of `synthesize` for this model, chosen by the real judges (docs/embedded.md)."""
-LIMITS = {"model.safetensors": 15e6, "vae/model.safetensors": 9e6}
-"""Bytes."""
+LIMITS = {"model.safetensors": 15e6, "vae/model.safetensors": 9e6, STUDENT_FILE: 2.3e6}
+"""Bytes of the files that there are."""
 
 
 def half(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -84,7 +85,9 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
             own |= OWN
         config |= own | {"vae_hash": small.hash}
         durations = stored_durations(model)
-        more = None if durations is None else {DURATION_FILE: half(durations)}
+        more = {} if durations is None else {DURATION_FILE: half(durations)}
+        if STUDENT in config:
+            more[STUDENT_FILE] = half(model.state(STUDENT_FILE))
         write_checkpoint(
             out,
             config=config,
@@ -95,6 +98,8 @@ def embed(tts: Path, vae: Path | None, out: Path) -> None:
     for path, card in cards.items():
         path.write_bytes(card)
     for name, limit in LIMITS.items():
+        if not (out / name).is_file():
+            continue
         size = (out / name).stat().st_size
         print(f"{out / name}: {size / 1e6:.2f} MB (limit {limit / 1e6:.0f} MB)")
         if size > limit:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -40,9 +41,10 @@ class Curve:
     values: list[float]
 
     def best(self, name: str) -> int:
-        """Return the index of the best value."""
-        choose = min if name in LOWER_IS_BETTER else max
-        return choose(range(len(self.values)), key=self.values.__getitem__)
+        """Return the index of the best value; one that is not finite is the worst."""
+        sign = 1 if name in LOWER_IS_BETTER else -1
+        values = [sign * value if math.isfinite(value) else math.inf for value in self.values]
+        return values.index(min(values))
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,12 @@ def read_run(run: Path) -> RunCurves:
     """
     path = run / "metrics.jsonl"
     try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        text = path.read_bytes().decode(errors="replace")  # what is damaged is found line by line
     except OSError as error:
         raise DataError(
             f"{path}: {error.strerror}. Expected a run folder of `svae train-tts`."
         ) from None
+    lines = text.removesuffix("\n").split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:

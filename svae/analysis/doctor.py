@@ -128,13 +128,15 @@ class Resource:
 
 def embedded_items() -> Iterator[Resource]:
     """Yield what travels in the package, and the offline recogniser."""
-    for kind, folder, name in (
-        ("sample corpus", "sample", "svae prepare sample"),
-        ("reference clips", "references", "svae synthesize --ref"),
-        ("teacher", "teacher", "teacher.model: embedded"),
-        ("speaker judge", "speaker", "--speaker embedded"),
+    both = "people's and synthetic speech"
+    for kind, folder, name, note in (
+        ("voice", "tts", "--model embedded", f"small, learned from {both}"),
+        ("sample corpus", "sample", "svae prepare sample", "small, synthetic speech"),
+        ("reference clips", "references", "svae synthesize --ref", both),
+        ("teacher", "teacher", "teacher.model: embedded", "small, learned from synthetic speech"),
+        ("speaker judge", "speaker", "--speaker embedded", f"small, learned from {both}"),
     ):
-        yield Resource(kind, name, asset_path(folder).is_dir(), "small, synthetic speech")
+        yield Resource(kind, name, asset_path(folder).is_dir(), note)
     for name, formats in (
         ("soundfile", "WAV, FLAC, MP3, Ogg, AIFF"),
         ("av", "M4A, MP4, WebM, WMA"),

@@ -9,7 +9,9 @@ from svae.cli.app import app
 __all__ = ["app", "main"]
 
 COMMANDS = (
+    "download",
     "prepare",
+    "prepare_recordings",
     "train_vae",
     "train_tts",
     "distill",

@@ -57,7 +57,7 @@ def adapt(
     distillmos: Annotated[
         bool,
         typer.Option(
-            "--distillmos", help="Judge naturalness, 1 to 5; needs: pip install 'svae[mos]'."
+            "--distillmos", help="Judge naturalness, 1 to 5; needs: pip install 'svae\\[mos]'."
         ),
     ] = False,
     utmos: Annotated[

@@ -47,7 +47,8 @@ class Commands(TyperGroup):
 
 
 def _fail(message: str) -> NoReturn:
-    rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    several = os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ
+    rank = f" (rank {os.environ['RANK']})" if several else ""
     print(f"error{rank}: {message}", file=sys.stderr)
     raise typer.Exit(2) from None
 

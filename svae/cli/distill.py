@@ -18,7 +18,7 @@ from svae.config import TTSTrainConfig
     epilog=example("""
         svae distill embedded --data data/latents/tiny
         svae distill runs/libritts-tts-small-semantic64 libritts/distill-small
-        svae distill runs/mine mine.yaml --set distill.steps=[4,2,1] --set distill.guidance=1.5 --dry-run
+        svae distill runs/mine mine.yaml --set distill.steps=2 --set distill.guidance=1.5 --dry-run
     """)
 )
 def distill(

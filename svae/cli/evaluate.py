@@ -65,7 +65,7 @@ def evaluate(
         bool,
         typer.Option(
             "--distillmos",
-            help="Predict naturalness, 1 to 5, for the column distillmos; needs: pip install 'svae[mos]'.",
+            help="Predict naturalness, 1 to 5, for the column distillmos; needs: pip install 'svae\\[mos]'.",
         ),
     ] = False,
     utmos: Annotated[

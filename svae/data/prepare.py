@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from svae.audio import AudioError, encode_flac
 from svae.data.corpora import find_corpus
@@ -40,12 +41,20 @@ SILENT_PEAK = 1e-3
 SILENT_RMS = 1e-4
 
 
-def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareReport:
+def prepare(
+    options: PrepareOptions,
+    console: Console | None = None,
+    *,
+    rejections: Sequence[Rejection] = (),
+    extra: dict[str, Any] | None = None,
+) -> PrepareReport:
     """Turn a corpus into shards, or finish what an earlier run with the same options began.
 
     Args:
         options: what to read, how, and where to.
         console: where progress and the report are printed; None: stderr.
+        rejections: what was left out before the corpus was listed; counted and named with the others.
+        extra: more fields of index.json, or others in their place.
 
     Returns:
         What is in the folder now.
@@ -58,15 +67,15 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
     console = console if console is not None else Console(stderr=True)
     with console.status(f"Listing {options.corpus} …"):
         plan = make_plan(options)
-    enter_folder(plan)
-    for warning in _warnings(plan):
-        console.print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
+    plan = replace(plan, rejections=[*plan.rejections, *rejections])
+    enter_folder(plan.out, plan.identity)
+    print_notes(_warnings(plan), console)
     made = 0
     if (plan.out / "index.json").exists():
         index = read_index(plan.out)
-        console.print(f"{plan.out} is complete: nothing to do.", highlight=False)
+        console.print(f"{plan.out} is complete: nothing to do.", highlight=False, markup=False)
     else:
-        missing = [n for n in range(len(plan.shards)) if not _is_finished(plan.out, n)]
+        missing = [n for n in range(len(plan.shards)) if not is_finished(plan.out, n)]
         if missing and len(missing) < len(plan.shards):
             done = len(plan.shards) - len(missing)
             console.print(
@@ -74,10 +83,10 @@ def prepare(options: PrepareOptions, console: Console | None = None) -> PrepareR
             )
         entries = _make_shards(plan, missing, console)
         made = len(missing)
-        index = _finish(plan, entries)
+        index = _finish(plan, entries, extra)
     shutil.rmtree(plan.out / ".rejected", ignore_errors=True)
-    report = _report(index, made)
-    _print(report, plan, console)
+    report = report_of(index, made)
+    print_report(report, console)
     return report
 
 
@@ -104,7 +113,7 @@ def _make_shards(plan: PreparePlan, missing: list[int], console: Console) -> lis
             completed=total - sum(len(plan.shards[n]) for n in missing),
         )
     except KeyboardInterrupt:
-        finished = sum(_is_finished(plan.out, number) for number in range(len(plan.shards)))
+        finished = sum(is_finished(plan.out, number) for number in range(len(plan.shards)))
         console.print(
             f"Interrupted: {finished} of {len(plan.shards)} shards are finished; the same command continues.",
             highlight=False,
@@ -115,42 +124,60 @@ def _make_shards(plan: PreparePlan, missing: list[int], console: Console) -> lis
     ]
 
 
-def _is_finished(out: Path, number: int) -> bool:
+def is_finished(out: Path, number: int) -> bool:
+    """Tell whether a shard is there, with the list of what was rejected from it."""
     return (out / shard_name(number)).exists() and _rejected_path(out, number).exists()
 
 
-def _finish(plan: PreparePlan, entries: list[dict[str, Any]]) -> ShardIndex:
+def _finish(
+    plan: PreparePlan, entries: list[dict[str, Any]], extra: dict[str, Any] | None
+) -> ShardIndex:
     """Write rejected.jsonl and index.json."""
     rejections = list(plan.rejections)
     for number in range(len(plan.shards)):
-        text = _rejected_path(plan.out, number).read_text(encoding="utf-8")
-        # Not splitlines: a path may hold a separator of lines that JSON leaves as it is.
-        rejections += [Rejection(**json.loads(line)) for line in text.split("\n") if line]
-    rejections.sort(key=lambda rejection: rejection.key)
-    write_text(plan.out / "rejected.jsonl", _json_lines(rejections))
+        rejections += read_rejections(plan.out, number)
+    return finish_folder(plan.out, str(plan.root), plan.options, entries, rejections, extra)
+
+
+def finish_folder(
+    out: Path,
+    source: str,
+    options: PrepareOptions,
+    entries: list[dict[str, Any]],
+    rejections: list[Rejection],
+    extra: dict[str, Any] | None = None,
+) -> ShardIndex:
+    """Write rejected.jsonl and index.json, which completes a folder of shards; `extra` are more fields of the latter.
+
+    Raises:
+        DataError: not a single utterance is left of `source`; the folder can then be used again.
+    """
+    rejections = sorted(rejections, key=lambda rejection: rejection.key)
+    write_text(out / "rejected.jsonl", _json_lines(rejections))
     counts = dict(sorted(Counter(rejection.reason for rejection in rejections).items()))
     if not any(entry["utterances"] for entry in entries):
         # Nothing worth keeping: the corpus can be mended and the same folder used again.
-        for path in (*plan.out.glob("shard-*"), plan.out / "plan.json"):
+        for path in (*out.glob("shard-*"), out / "plan.json"):
             path.unlink()
-        shutil.rmtree(plan.out / ".rejected", ignore_errors=True)
+        shutil.rmtree(out / ".rejected", ignore_errors=True)
         raise DataError(
-            f"{plan.root}: all {len(rejections)} utterances were rejected: {_listed(counts)}. "
-            f"Each is listed with its reason in {plan.out / 'rejected.jsonl'}."
+            f"{source}: all {len(rejections)} utterances were rejected: {_listed(counts)}. "
+            f"Each is listed with its reason in {out / 'rejected.jsonl'}."
         )
     keys = [
         row["key"]
         for entry in entries
-        for row in read_rows((plan.out / entry["name"]).with_suffix(".jsonl"))
+        for row in read_rows((out / entry["name"]).with_suffix(".jsonl"))
     ]
     return write_index(
-        plan.out,
+        out,
         kind="waveforms",
-        corpus=plan.options.corpus,
-        sample_rate=plan.options.sample_rate,
+        corpus=options.corpus,
+        sample_rate=options.sample_rate,
         shards=entries,
-        validation=choose_validation(keys, plan.options.validation),
+        validation=choose_validation(keys, options.validation),
         rejected=counts,
+        extra=extra,
     )
 
 
@@ -169,7 +196,8 @@ def _warnings(plan: PreparePlan) -> Iterator[str]:
             yield f"no --subset given: taking {', '.join(taken)}."
 
 
-def _report(index: ShardIndex, made: int) -> PrepareReport:
+def report_of(index: ShardIndex, made: int) -> PrepareReport:
+    """Return what is in a finished folder, of which this run made so many shards."""
     return PrepareReport(
         out=index.root,
         utterances=len(index.samples),
@@ -182,7 +210,15 @@ def _report(index: ShardIndex, made: int) -> PrepareReport:
     )
 
 
-def _print(report: PrepareReport, plan: PreparePlan, console: Console) -> None:
+def print_notes(notes: Iterable[str], console: Console) -> None:
+    """Print what a person should know before the work begins."""
+    for note in notes:
+        console.print("[yellow]note:[/]", end=" ")
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_report(report: PrepareReport, console: Console) -> None:
+    """Print what is in a finished folder, and what to do with it."""
     hours = (
         f"{report.seconds / 3600:.1f} h"
         if report.seconds >= 7200
@@ -216,12 +252,19 @@ def _make_shard(
     options: PrepareOptions,
     tick: Tick,
 ) -> dict[str, Any]:
-    """Write one shard and, before it, the list of what was rejected from it."""
+    """Write one shard of utterances."""
+    items = (_read(utterance, raw_texts.get(utterance.key), options) for utterance in utterances)
+    return make_shard(out, number, items, tick)
+
+
+def make_shard(
+    out: Path, number: int, items: Iterable[ShardItem | Rejection], tick: Tick
+) -> dict[str, Any]:
+    """Write one shard and, before it, the list of what was rejected from it; return its entry for index.json."""
     rejections: list[Rejection] = []
 
-    def items() -> Iterator[ShardItem]:
-        for utterance in utterances:
-            item = _read(utterance, raw_texts.get(utterance.key), options)
+    def accepted() -> Iterator[ShardItem]:
+        for item in items:
             if isinstance(item, Rejection):
                 rejections.append(item)
             else:
@@ -230,7 +273,14 @@ def _make_shard(
         # Here, so that it lies there when the shard gets its name.
         write_text(_rejected_path(out, number), _json_lines(rejections))
 
-    return write_shard(out, number, items())
+    return write_shard(out, number, accepted())
+
+
+def read_rejections(out: Path, number: int) -> list[Rejection]:
+    """Read what was rejected from a finished shard."""
+    text = _rejected_path(out, number).read_text(encoding="utf-8")
+    # Not splitlines: a path may hold a separator of lines that JSON leaves as it is.
+    return [Rejection(**json.loads(line)) for line in text.split("\n") if line]
 
 
 def _read(
@@ -255,14 +305,6 @@ def _read(
         return rejection(error.reason, str(error))
     except DataError as error:
         return rejection("beyond the end", str(error))
-    seconds = waveform.shape[-1] / rate
-    if seconds < options.min_seconds:
-        return rejection("too short", f"{seconds:.3f} s, limit {options.min_seconds:g} s")
-    if seconds > options.max_seconds:
-        return rejection("too long", f"{seconds:.1f} s, limit {options.max_seconds:g} s")
-    peak, rms = float(waveform.abs().max()), float(waveform.square().mean().sqrt())
-    if peak < SILENT_PEAK or rms < SILENT_RMS:
-        return rejection("silent", f"peak {peak:.2g}, rms {rms:.2g}; full scale is 1")
     metadata: dict[str, Any] = {"source": utterance.source}
     if notes:
         metadata["audio_notes"] = notes
@@ -270,6 +312,8 @@ def _read(
         metadata |= {"offset": utterance.offset, "duration": utterance.duration}
     if raw_text is not None:
         metadata["raw_text"] = raw_text
+    if problem := audible_problem(waveform, options):
+        return rejection(*problem)
     return ShardItem(
         key=utterance.key,
         members={"flac": encode_flac(waveform, rate)},
@@ -280,6 +324,19 @@ def _read(
         text=utterance.text or "",
         metadata=metadata,
     )
+
+
+def audible_problem(waveform: Tensor, options: PrepareOptions) -> tuple[str, str] | None:
+    """Return why a waveform (1, S) at the shards' rate is rejected, reason and detail; None where it is not."""
+    seconds = waveform.shape[-1] / options.sample_rate
+    if seconds < options.min_seconds:
+        return "too short", f"{seconds:.3f} s, limit {options.min_seconds:g} s"
+    if seconds > options.max_seconds:
+        return "too long", f"{seconds:.1f} s, limit {options.max_seconds:g} s"
+    peak, rms = float(waveform.abs().max()), float(waveform.square().mean().sqrt())
+    if peak < SILENT_PEAK or rms < SILENT_RMS:
+        return "silent", f"peak {peak:.2g}, rms {rms:.2g}; full scale is 1"
+    return None
 
 
 def _json_lines(rejections: list[Rejection]) -> str:

@@ -28,6 +28,8 @@ UTTERANCES_PER_SHARD = 500
 """Aimed at where the number of shards is not given: about an hour of speech, 50 to 100 MB."""
 MIN_SHARDS, MAX_SHARDS = 8, 1024
 MAX_VALIDATION = 256
+BESIDE = ("segments", "review.html", "review.json")
+"""What `svae prepare recordings` keeps in the folder of its shards."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,7 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
         DataError: impossible options, no such corpus, or more shards asked for than there are utterances.
     """
     root, out = _folders(options)
-    _check(options)
+    check_options(options)
     utterances = list_utterances(options.corpus, root, options.subsets)
     transcripts = any(utterance.text is not None for utterance in utterances)
     require_text = transcripts if options.require_text is None else options.require_text
@@ -190,40 +192,44 @@ def choose_validation(keys: Iterable[str], share: float) -> list[str]:
     return ordered[: max(min(wanted, MAX_VALIDATION, len(ordered) - 1), 0)]
 
 
-def enter_folder(plan: PreparePlan) -> None:
+def enter_folder(out: Path, identity: dict[str, Any]) -> None:
     """Make the output folder and leave plan.json there, or check that the one there is the same.
+
+    Args:
+        out: the folder.
+        identity: content of plan.json: everything that decides the shards' bytes.
 
     Raises:
         DataError: the folder holds shards of something else, or cannot be written.
     """
-    path = plan.out / "plan.json"
-    advice = f"Choose another --out, or delete {plan.out} and run again."
+    path = out / "plan.json"
+    advice = f"Choose another --out, or delete {out} and run again."
     try:
-        plan.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            changes = _differences(json.loads(path.read_text(encoding="utf-8")), plan.identity)
+            changes = _differences(json.loads(path.read_text(encoding="utf-8")), identity)
             if changes:
                 raise DataError(
-                    f"{plan.out}: was begun with other options: {'; '.join(changes)}.\n{advice}"
+                    f"{out}: was begun with other options: {'; '.join(changes)}.\n{advice}"
                 )
-        elif any(plan.out.glob("shard-*")) or (plan.out / "index.json").exists():
+        elif any(out.glob("shard-*")) or (out / "index.json").exists():
             raise DataError(
-                f"{plan.out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}"
+                f"{out}: holds shards that `svae prepare` did not begin (no plan.json).\n{advice}"
             )
         elif foreign := sorted(
-            {entry.name for entry in plan.out.iterdir()}
-            - {"rejected.jsonl", ".rejected", LOCK_NAME}
+            {entry.name for entry in out.iterdir()}
+            - {"rejected.jsonl", ".rejected", LOCK_NAME, *BESIDE}
         ):
             raise DataError(
-                f"{plan.out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out."
+                f"{out}: holds {', '.join(foreign[:3])}, not by `svae prepare`. Choose another --out."
             )
         else:
-            write_text(path, json.dumps(plan.identity, indent=1) + "\n")
-        remove_leftovers(plan.out)
-        remove_leftovers(plan.out / ".rejected")
+            write_text(path, json.dumps(identity, indent=1) + "\n")
+        remove_leftovers(out)
+        remove_leftovers(out / ".rejected")
     except OSError as error:
         raise DataError(
-            f"{plan.out}: cannot be written ({error.strerror or error}). Choose another --out or make room."
+            f"{out}: cannot be written ({error.strerror or error}). Choose another --out or make room."
         ) from error
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}).\n{advice}") from error
@@ -241,7 +247,8 @@ def _folders(options: PrepareOptions) -> tuple[Path, Path]:
     return folder, out
 
 
-def _check(options: PrepareOptions) -> None:
+def check_options(options: PrepareOptions) -> None:
+    """Raise DataError where numbers are impossible, all of them at once."""
     problems = []
     if options.sample_rate < 1:
         problems.append(f"--sample-rate {options.sample_rate}: expected Hz, e.g. 16000")

@@ -16,7 +16,7 @@ from svae.errors import CheckpointError, ConfigError
 from svae.models.mel import MelFrames
 from svae.models.vae import streaming
 from svae.models.vae.receptive_field import decoder_reach
-from svae.models.vae.vae import Posterior, load_vae
+from svae.models.vae.vae import Posterior, opened_vae
 
 
 class Representation(Protocol):
@@ -111,7 +111,7 @@ class VAELatents:
 
     def load(self, device: str | torch.device) -> Self:
         """See `Representation`."""
-        self.vae = load_vae(self.checkpoint.folder, device)
+        self.vae = opened_vae(self.checkpoint, device)
         self.decoder_context, _ = decoder_reach(self.vae.decoder)
         return self
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from svae.errors import ConfigError, SvaeError
+
+Value = TypeVar("Value")
 
 TIMEOUT_MINUTES = 30.0
 """A collective that waits longer than this ends the job, where nothing else is said."""
@@ -81,15 +84,20 @@ def open_world(device_name: str, *, timeout_minutes: float = TIMEOUT_MINUTES) ->
         ConfigError: no such device.
         SvaeError: another rank went away, or did not come to a collective in `timeout_minutes`.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
-    device = select_device(device_name, local_rank=int(os.environ.get("LOCAL_RANK", "0")))
+    try:
+        world_size = int(os.environ.get("WORLD_SIZE", "1"))
+        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    except ValueError as error:
+        raise ConfigError(
+            f"WORLD_SIZE and LOCAL_RANK, as torchrun sets them, must be whole numbers ({error}); unset them for one process"
+        ) from None
+    device = select_device(device_name, local_rank=local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world_size == 1:
         yield World(rank=0, world_size=1, device=device)
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    _join("nccl" if device.type == "cuda" else "gloo", timedelta(minutes=timeout_minutes))
     try:
         yield World(rank=dist.get_rank(), world_size=world_size, device=device)
     except RuntimeError as error:
@@ -106,6 +114,31 @@ def open_world(device_name: str, *, timeout_minutes: float = TIMEOUT_MINUTES) ->
         ) from None
     finally:
         dist.destroy_process_group()
+
+
+def _join(backend: str, timeout: timedelta) -> None:
+    """Meet the other ranks where the environment says.
+
+    Raises:
+        ConfigError: the environment does not say it.
+        SvaeError: nobody is there, or not all came in time.
+    """
+    place = ", ".join(
+        f"{name}={os.environ.get(name, 'not set')}"
+        for name in ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE")
+    )
+    try:
+        dist.init_process_group(backend, timeout=timeout)
+    except ValueError as error:
+        raise ConfigError(
+            f"WORLD_SIZE is set, but not where the ranks meet ({error}): {place}.\nStart several processes by torchrun, or "
+            "unset WORLD_SIZE for one."
+        ) from None
+    except RuntimeError as error:  # DistError, or gloo's and NCCL's own
+        raise SvaeError(
+            f"the ranks did not meet ({str(error).splitlines()[0][:200]}): {place}.\n"
+            "Is every node started, with the same address and number of processes, and can they reach each other?"
+        ) from None
 
 
 def _lost_contact(error: RuntimeError) -> bool:
@@ -145,6 +178,15 @@ def copy_from_first_rank(tensor: Tensor, world: World) -> None:
     """Overwrite a tensor, in place, with rank 0's. All ranks must call it."""
     if world.world_size > 1:
         dist.broadcast(tensor.detach(), src=0)
+
+
+def from_first_rank(value: Value, world: World) -> Value:
+    """Return rank 0's value, which can be pickled. All ranks must call it."""
+    if world.world_size == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def any_rank(flag: bool, world: World) -> bool:

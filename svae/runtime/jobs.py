@@ -43,7 +43,7 @@ def run_jobs(
     workers: int | None,
     description: str,
     console: Console,
-    total: int,
+    total: int | None,
     completed: int = 0,
 ) -> dict[int, Result]:
     """Call `function(*job, tick)` for every job in a pool of processes.
@@ -54,7 +54,7 @@ def run_jobs(
         workers: processes; None: one per core.
         description: beside the progress bar.
         console: where the bar is drawn.
-        total: utterances, for the bar.
+        total: utterances, for the bar; None: not known.
         completed: how many of them an earlier run finished.
 
     Returns:

@@ -1,8 +1,9 @@
-"""Opening a TTS model that may be an adapter: its base is found and checked, and the two become one set of weights."""
+"""Opening a TTS model that may be an adapter or have a student: base and what is added become one set of weights."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from torch import Tensor
 from svae.checkpoint import EMBEDDED, Checkpoint, open_checkpoint
 from svae.errors import CheckpointError
 from svae.models.tts.adapter import melted
+from svae.synthesis.types import STUDENT
 
 PROMPT_FILE = "prompt.safetensors"
 """The file of a checkpoint with the voice that it speaks in where no other is given; in the form of a saved voice."""
+STUDENT_FILE = "student.safetensors"
+"""The file of a checkpoint of `svae distill` with what is added to its weights for one pass a step, as an adapter's."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,12 @@ class SpeakingModel:
     @property
     def hash(self) -> str:
         """The identity of the weights that speak."""
-        if self.adapter is None:
-            return self.checkpoint.hash
-        return hashlib.sha256(f"{self.checkpoint.hash} {self.adapter.hash}".encode()).hexdigest()
+        parts = [self.checkpoint.hash]
+        if self.adapter is not None:
+            parts.append(self.adapter.hash)
+        if self.has_student:
+            parts.append(self.checkpoint.config["files"][STUDENT_FILE])
+        return parts[0] if len(parts) == 1 else hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
     @property
     def description(self) -> dict[str, Any]:
@@ -54,14 +61,36 @@ class SpeakingModel:
         own = self.adapter or self.checkpoint
         return own.folder / PROMPT_FILE if PROMPT_FILE in own.config["files"] else None
 
+    @property
+    def has_student(self) -> bool:
+        """Whether it speaks in one pass a step."""
+        return self.checkpoint.config.get(STUDENT) is not None
+
     def weights(self) -> dict[str, Tensor]:
-        """Return the network's weights. Raises CheckpointError where they are damaged or do not fit each other."""
+        """Return the weights that take guidance. Raises CheckpointError where they are damaged or do not fit each other."""
         weights = self.checkpoint.model_state()
         if self.adapter is None:
             return weights
         return melted(
             weights, self.adapter.model_state(), self.adapter.config["scale"], self.adapter.folder
         )
+
+    def student_weights(self) -> dict[str, Tensor]:
+        """Return the weights with the guidance inside, of a model that has a student; raises as `weights`.
+
+        What an adapter and a student add is added up: both were learned beside the same weights (LCM-LoRA, arXiv 2311.05556).
+        """
+        return with_student(self.checkpoint, self.weights())
+
+
+def with_student(checkpoint: Checkpoint, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with what a checkpoint's student adds to them. Raises CheckpointError where that is damaged."""
+    try:
+        scale = float(checkpoint.config[STUDENT]["scale"])
+        added = checkpoint.state(STUDENT_FILE)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.folder}/config.json: damaged: {error!r}") from None
+    return melted(weights, added, scale, checkpoint.folder)
 
 
 def open_speaking(path: str | Path) -> SpeakingModel:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +13,7 @@ from svae.config import DiTConfig
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.representation import load_representation
 from svae.models.tts.dit import DiT
-from svae.synthesis.adapter import open_speaking
+from svae.synthesis.adapter import SpeakingModel, open_speaking
 from svae.synthesis.durations import DURATION_FILE, open_own_rule
 from svae.synthesis.model import TTS
 from svae.synthesis.types import OWN, STUDENT, Sampling
@@ -42,15 +44,20 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
         representation = load_representation(checkpoint, device)
         vocabulary = open_vocabulary(config["vocabulary"], guess=guess)
         model = DiT(checkpoint.section(DiTConfig), len(vocabulary), config["latent_dim"])
-        if STUDENT in config:
-            Sampling().filled(config)
+        Sampling().filled(config)
+        Sampling(guidance_scale=1.0).filled(config)
     except (KeyError, ValueError, TypeError, ConfigError, DataError) as error:
         raise CheckpointError(f"{folder}/config.json: damaged: {error!r}") from None
     if config["latent_dim"] != representation.latent_dim:
         raise CheckpointError(
             f"{folder}: generates {config['latent_dim']} channels, its VAE has {representation.latent_dim}"
         )
-    load_strict(model, opened.weights(), folder)
+    teacher = None
+    if opened.has_student:
+        load_strict(model, opened.student_weights(), folder)
+        teacher = partial(_teacher, opened, model)
+    else:
+        load_strict(model, opened.weights(), folder)
     identity = {
         "path": str(opened.folder),
         "hash": opened.hash,
@@ -66,4 +73,11 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
     frame_rate = representation.sample_rate / representation.hop_length
     rule = open_own_rule(checkpoint, vocabulary, frame_rate, device)
     network = model.to(device).eval().requires_grad_(False)
-    return TTS(network, representation, vocabulary, identity, rule, opened.prompt_file)
+    return TTS(network, representation, vocabulary, identity, rule, opened.prompt_file, teacher)
+
+
+def _teacher(opened: SpeakingModel, student: DiT) -> DiT:
+    """Return the network of a student's teacher; raises CheckpointError where its weights are damaged."""
+    teacher = copy.deepcopy(student)
+    load_strict(teacher, opened.weights(), opened.folder)
+    return teacher

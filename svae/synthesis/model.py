@@ -7,7 +7,7 @@ follow. Durations count latent frames (`hop_length` samples each).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -50,6 +50,7 @@ class TTS:
         identity: what results should say about the checkpoint.
         rule: how durations are decided; None is the byte rule, which is not enough for models of frame-level phones.
         prompt_file: the voice that it speaks in where no other is given, as `svae.synthesis.voices` reads it.
+        teacher: of a student, gives its teacher, which takes any steps and guidance; called when it is first asked for.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class TTS:
         identity: dict[str, Any] | None = None,
         rule: DurationRule | None = None,
         prompt_file: Path | None = None,
+        teacher: Callable[[], DiT] | None = None,
     ) -> None:
         self.prompt_file = prompt_file
         self.model = model
+        self._teacher = None if teacher is None else lru_cache(teacher)
         self.representation = representation
         self.vocabulary = vocabulary
         self.identity: dict[str, Any] = {} if identity is None else identity
@@ -149,9 +152,10 @@ class TTS:
         for row, prompt in zip(latents, prompts, strict=True):
             row[:, : prompt.frames] = prompt.latents[0]
         timings: dict[str, float] = {}
-        with self._timed(timings, "sample"), self._precision(sampling):
+        network = self._network(sampling)
+        with self._timed(timings, "sample"), self._precision(network, sampling):
             latents = sample_latents(
-                self.model,
+                network,
                 latents,
                 torch.tensor(kept, device=self.device),
                 pad_sequence(tokens, batch_first=True, padding_value=PADDING_ID).to(self.device),
@@ -287,10 +291,16 @@ class TTS:
         """Return which rule decides durations that are not given. Raises ConfigError as `Planner.rule`."""
         return self.planner.rule(sampling).name
 
-    def _precision(self, sampling: Sampling) -> AbstractContextManager[Any]:
+    def _network(self, sampling: Sampling) -> DiT:
+        """Return what speaks with these settings: a student, or its teacher."""
+        if self._teacher is None or sampling.by_student(self.identity):
+            return self.model
+        return self._teacher()
+
+    def _precision(self, network: DiT, sampling: Sampling) -> AbstractContextManager[Any]:
         """Let the network multiply as `sampling` says."""
         low = sampling.precision == "bf16"
-        use_bf16_products(self.model, low and self.device.type == "cpu")
+        use_bf16_products(network, low and self.device.type == "cpu")
         return torch.autocast(
             self.device.type, torch.bfloat16, enabled=low and self.device.type != "cpu"
         )

@@ -22,7 +22,7 @@ DEFAULT_GUIDANCE = 2.0
 OWN = ("num_steps", "guidance", "prompt_guidance")
 """Fields of `Sampling` for which a model may have a default of its own."""
 STUDENT = "student"
-"""What a checkpoint of `svae distill` says of itself: `steps` that it can take, `guidance`, `prompt_guidance` inside it, …"""
+"""What a checkpoint of `svae distill` says of itself: its `steps`, `guidance`, `prompt_guidance` inside it, …"""
 WEIGHTS = ("hash", "vae_hash", "duration_hash")
 """What in `TTS.identity` tells one model's speech from another's."""
 
@@ -59,7 +59,7 @@ class Sampling:
     """Solver steps; None: the model's own number, which `TTS.resolve` fills in."""
     guidance_scale: float | None = None
     """g in v = v_cond + g·(v_cond - v_uncond); 0 = none, in one pass a step instead of two or three. None: the model's own,
-    else 2; 0 for a student, which has it inside; `TTS.resolve` fills it in."""
+    else 2; 0 for a student, which has it inside. `TTS.resolve` fills it in."""
     prompt_guidance: float | None = None
     """h in v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text); v_text is without the prompt. Less than g: more of the
     text and less of the prompt's voice. None: the model's own where that is less than g, else g; `TTS.resolve` fills it in."""
@@ -92,17 +92,19 @@ class Sampling:
     def filled(self, own: Mapping[str, Any]) -> Sampling:
         """Return the settings with a model's own numbers (`OWN`, `STUDENT`) where none are given.
 
-        Raises:
-            ConfigError: as `check`; or a student is asked for what it has not learned.
+        A student has its guidance inside. Where it is asked for what it has not learned, its teacher speaks, who is in the
+        checkpoint too (`by_student`). Raises ConfigError as `check`.
         """
         self.check()
+        student = own.get(STUDENT)
+        if student is not None:
+            if self.by_student(own):
+                own_steps = student["steps"]
+                return replace(self, num_steps=own_steps, guidance_scale=0.0, prompt_guidance=0.0)
+            own = student | {"num_steps": student["teacher_steps"]}
         num_steps = self.num_steps
         if num_steps is None:
             num_steps = own.get("num_steps", DEFAULT_STEPS)
-        student = own.get(STUDENT)
-        if student is not None:
-            self._check_student(student)
-            return replace(self, num_steps=num_steps, guidance_scale=0.0, prompt_guidance=0.0)
         guidance = self.guidance_scale
         if guidance is None:
             guidance = own.get("guidance", DEFAULT_GUIDANCE)
@@ -114,31 +116,23 @@ class Sampling:
             self, num_steps=num_steps, guidance_scale=guidance, prompt_guidance=prompt_guidance
         )
 
-    def _check_student(self, student: Mapping[str, Any]) -> None:
-        """Raise ConfigError where a student is asked for what it has not learned, all at once."""
-        steps = student["steps"]
-        problems = []
-        if self.num_steps is not None and self.num_steps not in steps:
-            problems.append(
-                f"--steps {self.num_steps}: this student takes {' or '.join(map(str, steps))} steps; others need "
-                "`svae distill … --set distill.steps=[…]`"
-            )
-        if self.guidance_scale or self.prompt_guidance:
-            problems.append(
-                f"--guidance, --prompt-guidance: guidance is inside this student ({_inside(student)}), which can take no more; "
-                "leave them out"
-            )
-        if self.solver != "euler" or self.sway != -1.0:
-            problems.append("--solver, --sway: a student knows its own steps alone; leave them out")
-        if problems:
-            raise ConfigError("\n".join(problems))
+    def by_student(self, own: Mapping[str, Any]) -> bool:
+        """Return whether a model's student speaks: no guidance is asked for, nor other steps than its own."""
+        student = own.get(STUDENT)
+        return (
+            student is not None
+            and not self.guidance_scale
+            and not self.prompt_guidance
+            and self.num_steps in (None, student["steps"])
+            and self.solver == "euler"
+            and self.sway == -1.0
+        )
 
     def words(self, own: Mapping[str, Any]) -> str:
         """Return how a model samples with these settings: `16 steps, guidance 2 (prompt 0.3)`. Raises as `filled`."""
         filled = self.filled(own)
-        student = own.get(STUDENT)
-        if student is not None:
-            return f"{filled.num_steps} steps, guidance inside ({_inside(student)})"
+        if filled.by_student(own):
+            return f"{filled.num_steps} steps, guidance inside ({_inside(own[STUDENT])})"
         return f"{filled.num_steps} steps, guidance {filled.guidance_scale:g} (prompt {filled.prompt_guidance:g})"
 
     def check(self) -> None:

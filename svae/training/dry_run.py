@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +15,9 @@ from rich.table import Table
 from torch import nn
 
 from svae import recipe
-from svae.checkpoint import Checkpoint, Kind
+from svae.checkpoint import Checkpoint, Kind, load_strict, open_checkpoint
 from svae.config import TTSTrainConfig, VAETrainConfig
-from svae.data.index import ShardIndex
+from svae.data.index import Sample, ShardIndex
 from svae.data.select import check_slots
 from svae.judges.asr import load_asr
 from svae.judges.distillmos import load_naturalness
@@ -26,22 +28,48 @@ from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, describe_device, open_world
 from svae.runtime.files import check_unlocked, check_writable
+from svae.synthesis.durations import stored_durations
 from svae.training.changes import changes_since, describe
-from svae.training.loop import TrainOptions, check_same_data, find_resume, stored_recipe
+from svae.training.loop import (
+    TrainOptions,
+    find_resume,
+    load_training_state,
+    note_no_validation,
+    stored_recipe,
+)
+from svae.training.optim import build_optimizer
 from svae.training.tts import utterances
-from svae.training.tts.distill import open_teacher, teacher_sampling
-from svae.training.tts.judged_speech import ASR, SPEAKER, spoken_items
-from svae.training.tts.memory import GIB, estimate_bytes
+from svae.training.tts.distill import StudentState, open_teacher, teacher_sampling
+from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
+from svae.training.tts.lora import inject
+from svae.training.tts.memory import GIB, estimate_bytes, wants_trial
 from svae.training.tts.representation import (
     check_kept,
     check_measurable,
     find_representation,
     kept_vae,
 )
-from svae.training.tts.train import check_vocabulary, spelled
+from svae.training.tts.state import TTSState
+from svae.training.tts.train import (
+    build_state,
+    check_vocabulary,
+    held_out_batches,
+    spelled,
+    try_longest,
+)
 from svae.training.vae import crops
-from svae.training.vae.train import describe_teacher
-from svae.training.warm_start import choose_vocabulary, open_start, open_vae_start
+from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops, trained
+from svae.training.warm_start import (
+    choose_vocabulary,
+    open_start,
+    open_vae_start,
+    take_vae_weights,
+    take_weights,
+)
+
+Parts = dict[str, nn.Module | torch.optim.Optimizer]
+META = torch.device("meta")
+"""Tensors there have a shape and take no memory: what is loaded into them is checked and forgotten."""
 
 
 @dataclass
@@ -50,11 +78,17 @@ class Outlook:
 
     kind: Kind
     index: ShardIndex
+    usable: Sequence[Sample]
+    """What of it is trained on."""
+    parts: Parts
+    """What a checkpoint is loaded into, as `State.parts` has it; without memory for the weights."""
     networks: dict[str, nn.Module]
     """By name; without memory for their weights, but for a teacher."""
     worst_batch: str
     memory: dict[str, int] = field(default_factory=dict)
     """Bytes of a rank by what takes them, where they can be estimated."""
+    averages_file: str = "model.safetensors"
+    """See `State`."""
 
 
 def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
@@ -77,11 +111,10 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         else:
             outlook = _outlook_tts(options.out, config, checkpoint, world, console)
         index = outlook.index
-        check_slots(
-            index, index.train, world_size=world.world_size, num_workers=config.loader.num_workers
-        )
+        workers = config.loader.num_workers
+        check_slots(index, outlook.usable, world_size=world.world_size, num_workers=workers)
         if checkpoint is not None:
-            _check_resumable(checkpoint, index, options, console)
+            _check_resumable(checkpoint, outlook, options, console)
     _print_parameters(console, outlook.networks)
     metadata = index.metadata
     console.print(
@@ -102,35 +135,26 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
 
 
 def _check_resumable(
-    checkpoint: Checkpoint, index: ShardIndex, options: TrainOptions[Any], console: Console
+    checkpoint: Checkpoint, outlook: Outlook, options: TrainOptions[Any], console: Console
 ) -> None:
     """Read what a resumption reads, and print what it would change.
 
     Raises:
-        CheckpointError: the checkpoint is damaged, lacks its training state, or is of other data.
+        CheckpointError: the checkpoint is damaged, lacks its training state, is of other data, or does not fit.
     """
-    check_same_data(checkpoint.training_state(), index, options.out)
-    checkpoint.model_state()
+    load_training_state(checkpoint, outlook.parts, outlook.index, options.out)
+    model = outlook.parts["model"]
+    assert isinstance(model, nn.Module)
+    load_strict(model, checkpoint.state(outlook.averages_file), checkpoint.folder)
     for line in describe(changes_since(options.config, stored_recipe(checkpoint))):
         console.print(f"Would change: {line}", highlight=False, markup=False)
-
-
-def _note_no_validation(console: Console, index: ShardIndex, held_out: int) -> None:
-    if not held_out:
-        console.print(f"Note: {index.root}: nothing is held out, so there are no validation rows")
 
 
 def _outlook_vae(
     config: VAETrainConfig, checkpoint: Checkpoint | None, world: World, console: Console
 ) -> Outlook:
     index, validation = crops.open_data(config)
-    own = config.data.validation_root is not None
-    _note_no_validation(
-        console, validation, len(validation.samples if own else validation.validation)
-    )
     start = open_vae_start(config) if checkpoint is None else None
-    if start is not None:
-        start.model_state()
     crops.check_batch(config, world)
     if world.is_main:
         load_naturalness(config.trainer.naturalness, "trainer.naturalness")
@@ -143,11 +167,24 @@ def _outlook_vae(
         teacher = load_teacher(config.teacher, "cpu", sample_rate=config.vae.sample_rate)
         teacher_dim = teacher.feature_dim
     console.print(f"Teacher: {describe_teacher(teacher, cached)}")
-    with torch.device("meta"):
-        networks: dict[str, nn.Module] = {
-            "VAE": SpeechVAE(config.vae, teacher_dim),
-            "discriminators": Discriminators(config.discriminator, config.vae.sample_rate),
+    with META:
+        model = SpeechVAE(config.vae, teacher_dim)
+        discriminator = Discriminators(config.discriminator, config.vae.sample_rate)
+        if config.freeze_encoder:
+            freeze_encoder(model)
+        parts: Parts = {
+            "model": model,
+            "discriminator": discriminator,
+            "optimizer": build_optimizer(config.optimizer, trained(model), META),
+            "discriminator_optimizer": build_optimizer(
+                config.optimizer, discriminator.parameters(), META
+            ),
         }
+    if start is not None:
+        take_vae_weights(model, discriminator, start, console)
+    if not held_out_crops(validation, config, cached):
+        note_no_validation(console, validation)
+    networks: dict[str, nn.Module] = {"VAE": model, "discriminators": discriminator}
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
     rate = config.vae.sample_rate
@@ -157,7 +194,7 @@ def _outlook_vae(
         f"{count} crops of {samples / rate:g} s ({samples} samples, {samples // config.vae.hop_length} latent frames), "
         f"{count * samples / rate:g} s of audio"
     )
-    return Outlook("vae", index, networks, batch)
+    return Outlook("vae", index, index.train, parts, networks, batch)
 
 
 def _outlook_tts(
@@ -168,21 +205,18 @@ def _outlook_tts(
     console: Console,
 ) -> Outlook:
     index, validation, timings = utterances.open_data(config)
-    own = config.data.validation_root is not None
-    _note_no_validation(
-        console, validation, len(validation.samples if own else validation.validation)
-    )
     start = open_start(config) if checkpoint is None else None
-    if start is not None:
-        start.model_state()
     teacher = open_teacher(config, checkpoint)
     kept = None if checkpoint is None else kept_vae(out, checkpoint)
     representation = find_representation(config, index, start, kept)
-    if representation.checkpoint is not None:
-        representation.checkpoint.model_state()
-        check_kept(out, representation.checkpoint)
-        if representation.checkpoint.config["latent_mean"] is None:
-            check_measurable(representation.checkpoint, index)
+    vae = representation.checkpoint
+    if vae is not None:
+        if vae.config["latent_mean"] is None:
+            check_measurable(vae, index)
+        if check_kept(out, vae):
+            vae = open_checkpoint(out / "vae", kind="vae")
+        representation = type(representation).make(vae, config.vocoder)
+    representation.load(world.device)
     console.print(representation.describe())
     vocabulary = choose_vocabulary(index, config, checkpoint or start)
     if checkpoint is not None:
@@ -190,24 +224,37 @@ def _outlook_tts(
     passes = 1
     if teacher is not None:
         assert config.distill is not None
-        passes = max(config.distill.steps)
+        passes = config.distill.steps
+        stored_durations(teacher)
         words = teacher_sampling(config, teacher).words(teacher.config)
         console.print(f"Teacher: {teacher.folder} ({teacher.hash[:12]}…), {words}", soft_wrap=True)
-    if config.trainer.synthesize_every and world.is_main:
-        root = utterances.waveform_root(config, index)
-        spoken_items(root, vocabulary, config.trainer.synthesize_utterances)
-        if representation.checkpoint is None:
-            # A vocoder is loaded by name, from elsewhere; a VAE has its decoder with it.
-            representation.load(world.device).load_decoder()
+    every = config.trainer.synthesize_every
+    if every and world.is_main and items_to_say(console, config, index, vocabulary):
+        representation.load_decoder()
         load_asr(ASR)
         load_naturalness(config.trainer.naturalness, "trainer.naturalness")
         load_speaker_model(SPEAKER)
     latent_dim = representation.latent_dim
-    with torch.device("meta"):
+    with META:
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
+    networks: dict[str, nn.Module] = {"DiT": dit}
+    model: nn.Module = dit
+    if teacher is not None:
+        model = _student(dit, teacher, config)
+        networks = {"teacher (frozen)": dit, "student": model}
+    elif start is not None:
+        take_weights(dit, start, config.dit, vocabulary, console)
+    optimizer = build_optimizer(config.optimizer, model.parameters(), META)
     hop = representation.hop_length
     limits = utterances.limits_of(config, hop, world.world_size)
-    utterances.report_left_out(console, index, limits, timings, spelled(vocabulary, config))
+    read_as = spelled(vocabulary, config)
+    usable = utterances.report_left_out(console, index, limits, timings, read_as)
+    if not held_out_batches(validation, vocabulary, timings, config, limits):
+        note_no_validation(console, validation)
+    if wants_trial(config, world):
+        state = build_state(config, representation, vocabulary, world, timings, teacher)
+        try_longest(console, world, state, index, limits, config)
+        del state
     longest = max((sample.duration_seconds for sample in index.train), default=0.0)
     longest = min(config.max_seconds, longest)
     frames = math.ceil(longest * index.sample_rate / hop)
@@ -215,7 +262,7 @@ def _outlook_tts(
     count = budget // max(frames, 1)
     memory = estimate_bytes(
         config.dit,
-        parameters=sum(parameter.numel() for parameter in dit.parameters()),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=latent_dim,
         frames=count * frames * passes,
         bf16=config.trainer.precision == "bf16",
@@ -224,7 +271,17 @@ def _outlook_tts(
         f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
         f"{longest:.1f} s ({frames} frames, {count} of them in a batch)"
     )
-    return Outlook("tts", index, {"DiT": dit}, batch, memory)
+    parts: Parts = {"model": model, "optimizer": optimizer}
+    averages_file = (TTSState if teacher is None else StudentState).averages_file
+    return Outlook("tts", index, usable, parts, networks, batch, memory, averages_file)
+
+
+def _student(dit: DiT, teacher: Checkpoint, config: TTSTrainConfig) -> nn.Module:
+    """Return what a student trains, without memory. Raises as `build_student`."""
+    assert config.distill is not None
+    load_strict(dit, teacher.model_state(), teacher.folder)
+    with META:
+        return inject(copy.deepcopy(dit), config.distill.lora)
 
 
 def _print_parameters(console: Console, networks: dict[str, nn.Module]) -> None:

@@ -10,20 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import nn
+from torch import Tensor, nn
 
 from svae import recipe
 from svae.checkpoint import (
@@ -53,6 +54,8 @@ Config_co = TypeVar("Config_co", bound=TrainConfig, covariant=True)
 Batch = TypeVar("Batch")
 STALE_SECONDS = 60.0
 """Until then all nodes should see what one of them wrote: network disks remember folders for some seconds."""
+RACE_SECONDS = 2.0
+"""The same for the ranks of one machine, which see different things only while another job is just saving there."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,16 @@ class State(ABC):
     """Optimizer steps taken so far."""
     ema: ExponentialMovingAverage[Any]
     """The averaged weights: what a checkpoint publishes, and what is validated."""
+    averages_file: ClassVar[str] = "model.safetensors"
+    """The file of a checkpoint that holds them."""
 
     @abstractmethod
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """Return what resuming needs beside the averaged weights, by its name in training/state.pt."""
+
+    def published(self) -> dict[str, dict[str, Tensor]]:
+        """Return the weights that a checkpoint holds, by its files."""
+        return {self.averages_file: self.ema.module.state_dict()}
 
 
 @dataclass
@@ -165,14 +174,14 @@ def _opened(
     """Open what a run writes to; say where it is and what it continues from."""
     run = options.out
     console.print(
-        f"Run folder [bold]{run}[/], {describe_device(world.device)}, {world.world_size} process(es)"
+        f"Run folder [bold]{escape(str(run))}[/], {describe_device(world.device)}, {world.world_size} process(es)"
     )
     step = 0
     changes: Changes = {}
     history: list[dict[str, Any]] = []
     if checkpoint is not None:
         step = checkpoint.step
-        console.print(f"Resuming from {checkpoint.folder} (step {step})")
+        console.print(f"Resuming from {checkpoint.folder} (step {step})", markup=False)
         changes = changes_since(options.config, stored_recipe(checkpoint))
         history = recipe.read_history(stored_recipe(checkpoint))
     if changes:
@@ -201,7 +210,10 @@ def agreed_resume(
     Raises:
         ConfigError, CheckpointError: as `find_resume`; or ranks see different checkpoints, all of which are named.
     """
-    deadline = time.monotonic() + STALE_SECONDS
+    hosts = gather_lists([socket.gethostname()], world)
+    patience = STALE_SECONDS if len(set(hosts)) > 1 else RACE_SECONDS
+    deadline = time.monotonic() + patience
+    announced = False
     while True:
         failure: SvaeError | None = None
         checkpoint = None
@@ -219,15 +231,45 @@ def agreed_resume(
             return checkpoint
         if not any_rank(time.monotonic() < deadline, world):
             break
-        time.sleep(1)
-    by_view = {view: [str(r) for r, seen in enumerate(views) if seen == view] for view in views}
-    lines = [f"  rank {', '.join(ranks)}: {view}" for view, ranks in by_view.items()]
+        if not announced and world.is_main:
+            print(
+                f"{options.out}: the ranks see different checkpoints; looking again for {patience:g} s, as a disk may be "
+                f"late:\n{_by_rank(views)}",
+                flush=True,
+            )
+        announced = True
+        time.sleep(0.5)
     raise CheckpointError(
-        f"{options.out}: the ranks see different checkpoints:\n"
-        + "\n".join(lines)
-        + "\nThe run folder must be on a disk that all nodes share. Else copy rank 0's run folder to the same path on the "
+        f"{options.out}: the ranks see different checkpoints:\n{_by_rank(views)}\n"
+        "The run folder must be on a disk that all nodes share. Else copy rank 0's run folder to the same path on the "
         "other nodes, or pass --resume CHECKPOINT with one that all of them have."
     )
+
+
+def check_same_data_on_all(
+    index: ShardIndex, checkpoints: dict[str, Checkpoint | None], world: World
+) -> None:
+    """Check that all ranks read the same shards and checkpoints (what each is → which): they would train apart.
+
+    All ranks must call it.
+
+    Raises:
+        DataError: they do not, on all ranks.
+    """
+    seen = {"shards": data_fingerprint(index)}
+    seen |= {what: each.hash for what, each in checkpoints.items() if each is not None}
+    views = gather_lists([", ".join(f"{name} {x[:12]}…" for name, x in seen.items())], world)
+    if len(set(views)) > 1:
+        raise DataError(
+            f"{index.root}: the ranks read different files:\n{_by_rank(views)}\n"
+            "Put them on a disk that all nodes share, or copy rank 0's to the same path on the others."
+        )
+
+
+def _by_rank(views: list[str]) -> str:
+    """Return a line for every different view, with the ranks that have it."""
+    ranks = {view: [str(r) for r, seen in enumerate(views) if seen == view] for view in views}
+    return "\n".join(f"  rank {', '.join(each)}: {view}" for view, each in ranks.items())
 
 
 def find_resume(options: TrainOptions[TrainConfig], kind: Kind) -> Checkpoint | None:
@@ -260,21 +302,29 @@ def stored_recipe(checkpoint: Checkpoint) -> Path:
 
 
 def save_checkpoint(
-    session: Session, state: State, index: ShardIndex, config: dict[str, Any], **more: Any
+    session: Session,
+    state: State,
+    index: ShardIndex,
+    config: dict[str, Any],
+    *,
+    more: Mapping[str, dict[str, Tensor]] | None = None,
+    **others: Any,
 ) -> None:
     """Write the state's checkpoint and make it the run's latest; for the first rank alone.
 
-    `config` are fields of config.json, `more` arguments of `write_checkpoint`.
+    `config` are fields of config.json, `more` further files with tensors, `others` arguments of `write_checkpoint`.
     """
     training_state: dict[str, Any] = {"step": state.step}
     training_state |= {name: part.state_dict() for name, part in state.parts().items()}
     training_state |= {"data": data_fingerprint(index), "layout": session.layout}
+    published = state.published()
     write_checkpoint(
         checkpoint_folder(session.run, state.step),
         config=config,
-        model_state=state.ema.module.state_dict(),
+        model_state=published.pop("model.safetensors"),
         training_state=training_state,
-        **more,
+        more=published | dict(more or {}),
+        **others,
     )
     publish(session.run, state.step, keep=session.config.trainer.keep_checkpoints)
 
@@ -287,21 +337,51 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     """
     checkpoint = session.checkpoint
     assert checkpoint is not None
-    stored = checkpoint.training_state()
-    check_same_data(stored, index, session.run)
+    parts = state.parts()
+    stored = load_training_state(checkpoint, parts, index, session.run)
     if stored["layout"] != session.layout:
         session.console.print(
             f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
             "the new layout, not as it would have in the old one.[/]"
         )
-    for name, part in state.parts().items():
+    for part in parts.values():
+        if isinstance(part, torch.optim.Optimizer):
+            take_settings(part, session.config.optimizer)
+    load_strict(state.ema.module, checkpoint.state(state.averages_file), checkpoint.folder)
+    state.step = stored["step"]
+
+
+def load_training_state(
+    checkpoint: Checkpoint,
+    parts: dict[str, nn.Module | torch.optim.Optimizer],
+    index: ShardIndex,
+    run: Path,
+) -> dict[str, Any]:
+    """Load what resuming needs into `parts` (`State.parts`), and return all of it.
+
+    Raises:
+        CheckpointError: it is damaged, of other data, or does not fit the parts.
+    """
+    stored = checkpoint.training_state()
+    where = checkpoint.folder / "training" / "state.pt"
+    if missing := [name for name in ("step", "data", "layout", *parts) if name not in stored]:
+        raise CheckpointError(
+            f"{where}: lacks {', '.join(missing)}, cannot resume from it.\n"
+            "Use an earlier checkpoint with --resume PATH, or start anew with another --out."
+        )
+    check_same_data(stored, index, run)
+    for name, part in parts.items():
         if isinstance(part, nn.Module):
             load_strict(part, stored[name], checkpoint.folder)
-        else:
+            continue
+        try:
             part.load_state_dict(stored[name])
-            take_settings(part, session.config.optimizer)
-    load_strict(state.ema.module, checkpoint.model_state(), checkpoint.folder)
-    state.step = stored["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{where}: its {name} is not of these parameters ({error}); resume with the recipe it was trained with, or "
+                "start anew with --init and another --out"
+            ) from None
+    return stored
 
 
 def check_same_data(stored: dict[str, Any], index: ShardIndex, run: Path) -> None:
@@ -450,7 +530,7 @@ class _Watch:
         self.asked += len(result.keys) + len(result.failures)
         self.unreadable += len(result.failures)
         for failure in result.failures:
-            warn(f"[yellow]Skipped an utterance that cannot be read: {failure}[/]")
+            warn(f"[yellow]Skipped an utterance that cannot be read: {escape(failure)}[/]")
         too_many = self.asked >= 100 and self.unreadable > MAX_FAILURE_SHARE * self.asked
         if result.failures and too_many:
             raise DataError(
@@ -475,10 +555,10 @@ class _Watch:
 # ----------------------------------------------------------------------------------------------- what is shown
 
 
-def note_no_validation(session: Session, index: ShardIndex) -> None:
+def note_no_validation(console: Console, index: ShardIndex) -> None:
     """Say once that a run has nothing to be validated on."""
-    session.console.print(
-        f"[yellow]Note: {index.root}: no usable utterance is held out, so this run has no validation rows. "
+    console.print(
+        f"[yellow]Note: {escape(str(index.root))}: no usable utterance is held out, so this run has no validation rows. "
         "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
     )
 

@@ -16,14 +16,11 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.dit import DiT
 from svae.models.vae.vae import SpeechVAE
 from svae.recipe import to_tree
-from svae.synthesis.types import STUDENT
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary, open_vocabulary
 from svae.text.vocabulary import Vocabulary
 
 EMBEDDING = "text_tower.embedding.weight"
-MAY_DIFFER = frozenset(
-    {"dropout", "text_length_leak", "initial_gain", "initial_logvar", "interval"}
-)
+MAY_DIFFER = frozenset({"dropout", "text_length_leak", "initial_gain", "initial_logvar"})
 """Options that a network can be trained on with another value of."""
 PHONEMES = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
 """The vocabularies that are the same for all data, by the recipe's field `tokens`; the other value is `characters`."""
@@ -35,9 +32,11 @@ PHONEMES = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
 def open_start(config: TTSTrainConfig) -> Checkpoint | None:
     """Return the checkpoint that `init` names, or the teacher that a student starts from, or None.
 
+    Of a student the weights of its teacher are meant, which are what can be learned on.
+
     Raises:
         ConfigError: a student without a teacher.
-        CheckpointError: it is unusable, of a network with other sizes, or a teacher that is a student.
+        CheckpointError: it is unusable, or of a network with other sizes.
     """
     path, option = config.init, "--init"
     if config.distill is not None:
@@ -47,11 +46,6 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
     if path is None:
         return None
     start = open_checkpoint(path, kind="tts")
-    if STUDENT in start.config:
-        raise CheckpointError(
-            f"{option} {start.folder}: is a student of `svae distill`, whose steps are not a velocity to learn from or to "
-            "go on with. Pass the run that it learned from."
-        )
     _check_sizes(start, "dit", DiTConfig, to_tree(config.dit), option=option)
     return start
 
@@ -213,10 +207,7 @@ def take_weights(
             embedding[row] = stored[rows[symbol]]
         else:
             new.append(symbol)
-    own = {
-        name: weight for name, weight in model.state_dict().items() if name.startswith("interval.")
-    }
-    load_strict(model, own | weights | {EMBEDDING: embedding}, start.folder)
+    load_strict(model, weights | {EMBEDDING: embedding}, start.folder)
     console.print(
         f"Starting from {start.folder} (step {start.step}, {start.hash[:12]}…)", highlight=False
     )

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
+from tiny_runs import TTS, tts_config, vae_of
 
 from svae.analysis.compare_runs import compare_runs, read_run, running_hours
 from svae.errors import DataError
+from svae.training.loop import TrainOptions
+from svae.training.tts.train import train_tts
 
 
 def write_run(folder: Path, rows: list[dict], tail: str = "") -> Path:
@@ -117,6 +122,45 @@ def test_what_is_not_a_run_is_refused(tmp_path: Path) -> None:
 def test_a_real_run_can_be_compared(toy_tts: Path, tmp_path: Path) -> None:
     entry = compare_runs([toy_tts], tmp_path / "out")["runs"][0]
     assert entry["sessions"] == 1 and 0 < entry["hours"] < 1 and entry["loss/flow"]["steps"][0] == 0
+
+
+def test_a_run_without_validation_data_is_compared_and_is_not_the_best(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = shutil.copytree(tone_shards, tmp_path / "shards")
+    index = json.loads((shards / "index.json").read_text()) | {"validation": []}
+    (shards / "index.json").write_text(json.dumps(index))
+    config = tts_config(shards, vae_of(toy_tts), trainer=TTS["trainer"] | {"steps": 1})
+    run = train_tts(TrainOptions(config, tmp_path / "alone", device="cpu"))
+    result = compare_runs([run, toy_tts], tmp_path / "out")
+    entries = {entry["name"]: entry["loss/flow"] for entry in result["runs"]}
+    assert entries["alone"] is None and entries["tts"]["best"] > 0.1
+    assert "| alone | 1 | 0.00 | – |" in (tmp_path / "out" / "comparison.md").read_text()
+    assert "0.000" not in capsys.readouterr().out.split("Curves in")[0].split("alone", 1)[1]
+
+
+def test_what_is_not_a_number_is_never_the_best(tmp_path: Path) -> None:
+    rows = [
+        row(step, "synthesis", step, wer=wer, similarity=similarity)
+        for step, (wer, similarity) in enumerate(
+            [(float("nan"), float("nan")), (0.5, 0.3), (0.4, float("inf")), (float("nan"), 0.2)]
+        )
+    ]
+    lost = [row(1, "synthesis", 1, wer=float("nan"), similarity=0.1)]
+    runs = [write_run(tmp_path / "a", rows), write_run(tmp_path / "lost", lost)]
+    a, b = compare_runs(runs, tmp_path / "out")["runs"]
+    assert (a["wer"]["best_step"], a["similarity"]["best_step"]) == (2, 1)
+    assert math.isnan(a["wer"]["last"]) and math.isnan(b["wer"]["best"])
+
+
+def test_rows_that_are_no_text_are_damage(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [row(1, "validation", 1, **{"loss/flow": 1.0})])
+    good = (run / "metrics.jsonl").read_bytes()
+    (run / "metrics.jsonl").write_bytes(b"\xff\xfe\n" + good)
+    with pytest.raises(DataError, match="line 1: not a row of metrics"):
+        read_run(run)
+    (run / "metrics.jsonl").write_bytes(good + b'{"step": \xff')  # torn by a kill
+    assert read_run(run).curves["loss/flow"].values == [1.0]
 
 
 def test_runs_that_differ_in_the_seed_are_one_line_with_an_interval(tmp_path: Path, capsys) -> None:  # noqa: ANN001

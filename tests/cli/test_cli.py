@@ -8,15 +8,24 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
+import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from svae.assets import asset_path
 from svae.cli import app
 
 COMMANDS = [
+    "download",
     "prepare",
+    "prepare recordings",
+    "prepare libritts",
+    "prepare webdataset",
+    "prepare huggingface",
     "train-vae",
     "train-tts",
+    "distill",
+    "adapt",
     "synthesize",
     "evaluate",
     "voice save",
@@ -69,6 +78,23 @@ def test_every_command_shows_an_example_that_can_be_copied(call, command):
     assert result.exit_code == 0 and f"svae {command}" in result.stdout.split("Examples")[1]
 
 
+def commands_of(group, path=()):
+    for name, command in group.commands.items():
+        yield (*path, name), command
+        yield from commands_of(command, (*path, name)) if hasattr(command, "commands") else ()
+
+
+def test_no_help_loses_words_in_brackets():
+    """Rich takes `[mos]` for a colour, and an unknown colour is left out in silence."""
+    count = 0
+    for path, command in commands_of(typer.main.get_command(app)):
+        texts = [command.help, *(getattr(option, "help", None) for option in command.params)]
+        for text in filter(None, texts):
+            count += 1
+            assert Text.from_markup(text).plain == text.replace("\\[", "["), (path, text)
+    assert count > 100
+
+
 def test_the_version_is_printed(call):
     import svae
 
@@ -106,6 +132,21 @@ def test_the_limits_of_prepared_utterances_are_options(call, fails, tmp_path):
 def test_a_missing_corpus_says_how_to_get_it(fails):
     text = fails("prepare", "libritts", match="data/LibriTTS")
     assert "openslr" in text and "CC BY 4.0" in text and "normalized.txt" in text
+
+
+def test_corpora_and_what_has_options_of_its_own_share_a_name(call, fails, tmp_path):
+    from fake_corpora import make_corpus
+
+    corpus = make_corpus(tmp_path / "corpus", 4)
+    result = call("prepare", "jsonl", "--root", corpus, "--workers", 1, "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert "libritts" in call("prepare", "--help").stdout
+    assert call("prepare").exit_code == 2
+    fails("prepare", "nothing", match="No such command 'nothing'")
+    fails("prepare", "recordings", match="--root")
+    fails("prepare", "recordings", "--root", "nowhere", match="--root nowhere: no such folder")
+    fails("prepare", "recordings", "--root", corpus, match="--speaker NAME")
+    fails("prepare", "recordings", "--root", corpus, "--speaker", "a", "--asr", "x", match="--asr 'x'")  # fmt: skip
 
 
 def test_unknown_key_wrong_type_and_unknown_recipe(fails):

@@ -124,6 +124,77 @@ def test_a_third_field_that_is_no_normalised_text_is_refused_by_its_line(tmp_pat
     assert "Expected ID|text|normalised text" in message and "svae prepare jsonl" in message
 
 
+SHORT = ("Yes.", "No.", "Oh!", "Why?", "Stop it.")
+FIGURES = ("1984", "12", "Room 7", "£5", "3rd.")
+
+
+@pytest.mark.parametrize("texts", [SHORT, FIGURES])
+@pytest.mark.parametrize(
+    "third",
+    [
+        lambda i: f"{0.7 + i:.3f}",
+        lambda i: str(22050 + 7 * i),
+        lambda i: "0",
+        lambda i: ["anna", "ben"][i % 2],
+        lambda i: "p225",
+        lambda i: "speaker_a",
+        lambda i: "FM"[i % 2],
+        lambda i: "en-US",
+        lambda i: ["neutral", "happy"][i % 2],
+        lambda i: f"LJ{i}.wav",
+        lambda i: "wavs/a.flac",
+        lambda i: ["Y EH S", "N OW", "OW OW", "W AY", "S T AA P"][i],
+        lambda i: ["Y EH1 S", "N OW1", "OW1 OW1", "W AY1", "S T AA1 P"][i],
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_few_short_texts_hide_no_third_field_that_is_none(tmp_path, texts, third, count):
+    with pytest.raises(DataError, match=r"metadata\.csv, line \d: the third field"):
+        metadata(tmp_path, *(f"LJ{i}|{texts[i]}|{third(i)}" for i in range(count)))()
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        lambda i: f"{0.7 + i:.3f}",
+        lambda i: "p225",
+        lambda i: f"speaker_{i % 2}",
+        lambda i: f"LJ{i}",
+        lambda i: f"wavs/LJ{i}.wav",
+        lambda i: f"/data/wavs/LJ{i}",
+        lambda i: f"C:\\data\\LJ{i}",
+        lambda i: f"{i}d41d8cd98f00",
+        lambda i: "00:00:01",
+    ],
+)
+@pytest.mark.parametrize("after", ["", "|"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_second_field_of_names_and_numbers_is_refused(tmp_path, second, after, count):
+    with pytest.raises(DataError, match=r"metadata\.csv, line \d: the second field"):
+        metadata(tmp_path, *(f"LJ{i}|{second(i)}{after}" for i in range(count)))()
+
+
+def test_the_same_word_in_every_line_is_no_text(tmp_path):
+    with pytest.raises(DataError, match=r"line 1: the second field, 'anna'"):
+        metadata(tmp_path, *(f"LJ{i}|anna" for i in range(4)))()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["LJ1|Yes.", "LJ2|and/or", "LJ3|COVID-19 is over."],
+        ["LJ1|Yes.|yes", "LJ2|Yes!|yes", "LJ3|YES|yes"],
+        ["LJ1|5|five", "LJ2|five|five", "LJ3|No. 5|number five"],
+        ["LJ1|Am 3. Mai 1984 kam er.|Am dritten Mai neunzehnhundertvierundachtzig kam er."],
+        ["LJ1|我有5个苹果|我有五个苹果"],
+        ["LJ1|TV|T V", "LJ2|It's OK.|it's okay"],
+        ["LJ1|Dr. No|Doctor No"],
+    ],
+)
+def test_short_lists_that_are_right_are_taken(tmp_path, rows):
+    assert len(metadata(tmp_path, *rows)()) == len(rows)
+
+
 def test_one_such_line_among_good_ones_is_found(tmp_path):
     good = [f"LJ{i}|{text}|{text}" for i, text in enumerate(SPOKEN)]
     for bad in ("LJ9|Printing, in the only sense|anna", "LJ9|Yes.|2.5", "LJ9|Yes.|p2"):
@@ -377,6 +448,26 @@ def test_a_malformed_row_is_named_by_its_line(tmp_path, row, message):
     write_list(tmp_path / "x.jsonl", {"audio": "ok.wav"}, row)
     with pytest.raises(DataError, match=message):
         list_utterances("jsonl", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("start", "end"), ("Start", "End"), ("startTime", "endTime"), ("START_MS", "END_MS"), ("segment-start",),
+        ("begin_s", "stop_s"), ("audio_start_seconds",), ("offset_ms",), ("offsetSeconds",), ("from", "to"), ("tmin",),
+        ("clip_begin", "clip_end"), ("start_sample", "end_sample"), ("segments",), ("onset",),
+    ],
+)  # fmt: skip
+def test_other_names_of_a_part_of_a_recording_are_refused(tmp_path, names):
+    write_list(tmp_path / "x.jsonl", {"audio": "a.wav", "text": "t"} | dict.fromkeys(names, 1))
+    with pytest.raises(DataError, match="line 1: .* is unknown and looks like a part"):
+        list_utterances("jsonl", tmp_path)
+
+
+def test_names_that_only_sound_like_a_part_are_not_used_and_not_refused(tmp_path):
+    names = ("weekend", "started_by", "token", "gender", "trend", "start_page", "duration_ms")
+    write_list(tmp_path / "x.jsonl", {"audio": "a.wav", "text": "t"} | dict.fromkeys(names, 1))
+    assert list_utterances("jsonl", tmp_path)[0].unused == tuple(sorted(names))
 
 
 def test_parts_of_a_recording_have_keys_and_differ_by_their_seconds(tmp_path):

@@ -99,6 +99,12 @@ def test_unknown_fields_are_named_once(tmp_path):
     )
 
 
+def test_the_name_of_a_field_is_printed_as_it_is(tmp_path):
+    corpus(tmp_path / "corpus", [{"[bold]x[/] [/y]": 1}])
+    _, printed = run(tmp_path / "corpus", tmp_path / "out", shards=1)
+    assert "'[bold]x[/] [/y]' (" in printed
+
+
 def test_other_parts_are_another_corpus(tmp_path):
     corpus(tmp_path / "corpus", [{"offset": 0.5, "duration": 1}])
     run(tmp_path / "corpus", tmp_path / "out", shards=1)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_runs import TTS, VAE, killed_copy, tts_config, vae_config, vae_of
 
 from svae import recipe
 from svae.checkpoint import checkpoint_folder, open_checkpoint
-from svae.config import VAETrainConfig
+from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.errors import ConfigError
+from svae.training.changes import changes_since
 from svae.training.loop import TrainOptions
 from svae.training.tts.train import train_tts
 from svae.training.vae.train import train_vae
@@ -74,6 +76,54 @@ def test_what_cannot_change_says_why(vae_run: Path, tone_shards: Path) -> None:
         train_vae(TrainOptions(other, vae_run, device="cpu"))
     assert "vae.latent_dim: 8 in the run, 16 now: it decides which weights" in str(got.value)
     assert "learning_rate" not in str(got.value)
+
+
+VAE_CHANGES = [
+    "trainer.steps=9", "trainer.precision=bf16", "trainer.compile=true", "trainer.collective_minutes=5", "loader.num_workers=0",
+    "optimizer.betas=[0.9,0.99]", "optimizer.schedule=constant", "ema.decay=0.5", "data.root=/moved", "init=/moved",
+    "teacher.cache=/moved", "teacher.context_seconds=0.2", "batch_size=3", "segment_seconds=0.1", "validation_crops=2",
+    "loss.kl=0.1", "loss.mel=1", "loss.adversarial_start_step=7", "loss.pitch=2", "discriminator.window_seconds=0.1",
+]  # fmt: skip
+TTS_CHANGES = [
+    "data.timings=/moved", "data.waveform_root=/moved", "vae=/moved", "vocoder=griffin-lim", "batch_frames=64",
+    "max_seconds=9", "min_seconds=0.1", "dit.dropout=0", "flow.mask_ratio=[0.5,1]", "flow.drop_audio=0.1",
+    "flow.weighting=variance", "trainer.synthesize_every=2", "spelled_words=0.2", "optimizer.warmup_steps=5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [*VAE_CHANGES, *TTS_CHANGES])
+def test_what_leaves_the_weights_their_meaning_may_change(change: str, tmp_path: Path) -> None:
+    kind: type = VAETrainConfig if change in VAE_CHANGES else TTSTrainConfig
+    tree: dict[str, Any] = {"data": {"root": "/data"}, "trainer": {"steps": 5}}
+    if "timings" in change:
+        tree |= {"tokens": "frame-phonemes", "data": {"root": "/data", "timings": "/before"}}
+    config = recipe.build(kind, tree, where="test")
+    (tmp_path / "recipe.yaml").write_text(recipe.dump(config))
+    changed = recipe.build(kind, tree, where="test", overrides=[change])
+    field, _, _ = change.partition("=")
+    assert list(changes_since(changed, tmp_path / "recipe.yaml")) == [field]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "vae.latent_dim=8", "vae.sample_rate=24000", "teacher.model=embedded", "teacher.layer=3", "loss.alignment=null",
+        "discriminator.periods=[2]", "dit.depth=2", "dit.qk_norm=true", "tokens=phonemes", "representation=mel",
+        "flow.posterior=sample",
+    ],
+)  # fmt: skip
+def test_what_decides_the_meaning_of_the_weights_may_not_change(
+    change: str, tmp_path: Path
+) -> None:
+    of_tts = change.startswith(("dit", "tokens", "repr", "flow"))
+    kind: type = TTSTrainConfig if of_tts else VAETrainConfig
+    tree = {"data": {"root": "/data"}, "trainer": {"steps": 5}}
+    config = recipe.build(kind, tree, where="test")
+    (tmp_path / "recipe.yaml").write_text(recipe.dump(config))
+    changed = recipe.build(kind, tree, where="test", overrides=[change])
+    with pytest.raises(ConfigError, match=change.partition("=")[0]) as caught:
+        changes_since(changed, tmp_path / "recipe.yaml")
+    assert " now: " in str(caught.value) and "another --out" in str(caught.value)
 
 
 def test_a_vae_run_with_a_checkpoint_does_not_need_its_start(

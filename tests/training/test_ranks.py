@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shutil
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import VAE, vae_config
+from conftest import write_tone_shards
+from tiny_runs import TTS, VAE, tts_config, vae_config, vae_of
 
 from svae.errors import CheckpointError, SvaeError
 from svae.runtime.distributed import World, barrier, open_world, share_of
 from svae.training.loop import TrainOptions, agreed_resume
+from svae.training.tts.train import train_tts
 from svae.training.vae.train import train_vae
 
 
@@ -64,7 +68,7 @@ def test_ranks_that_see_different_folders_are_named_at_once(
     monkeypatch: pytest.MonkeyPatch,
     main_has_it: bool,
 ) -> None:
-    monkeypatch.setattr("svae.training.loop.STALE_SECONDS", 0.0)
+    monkeypatch.setattr("svae.training.loop.RACE_SECONDS", 0.0)
     folders = [run_at_step_two, tmp_path / "elsewhere"]
     folders = folders if main_has_it else folders[::-1]
     config = vae_config(tone_shards, trainer=VAE["trainer"] | {"steps": 4})
@@ -80,9 +84,36 @@ def test_ranks_that_see_different_folders_are_named_at_once(
     assert not (tmp_path / "elsewhere" / "metrics.jsonl").exists()
 
 
-def test_a_disk_that_shows_a_checkpoint_late_is_waited_for(
-    run_at_step_two: Path, tone_shards: Path, tmp_path: Path
+def on_two_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: f"node{os.environ.get('RANK')}")
+
+
+def test_ranks_of_two_nodes_are_named_before_the_disk_is_waited_for(
+    run_at_step_two: Path,
+    tone_shards: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    on_two_nodes(monkeypatch)
+    monkeypatch.setattr("svae.training.loop.STALE_SECONDS", 0.5)
+    config = vae_config(tone_shards)
+
+    def work(rank: int) -> str:
+        with open_world("cpu") as world:
+            out = tmp_path / "none" if rank else run_at_step_two
+            agreed_resume(TrainOptions(config, out, device="cpu"), "vae", world)
+        return "agreed"
+
+    assert all("the ranks see different" in message for message in in_two_processes(work))
+    printed = capfd.readouterr().out
+    assert "looking again for 0.5 s" in printed and "rank 1: no checkpoint" in printed
+
+
+def test_a_disk_that_shows_a_checkpoint_late_is_waited_for(
+    run_at_step_two: Path, tone_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_two_nodes(monkeypatch)
     late = tmp_path / "late"
     config = vae_config(tone_shards, trainer=VAE["trainer"] | {"steps": 4})
 
@@ -104,6 +135,77 @@ def _appear(hidden: Path, late: Path) -> None:
     time.sleep(1.5)
     hidden.rename(late)
     os._exit(0)
+
+
+def test_ranks_that_read_different_shards_or_starts_are_named(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    """Each rank would otherwise train on its own part of other data, or from other weights."""
+    data = [tone_shards, write_tone_shards(tmp_path / "other", mark="!", seconds=0.5)]
+    starts = [vae_of(toy_tts), shutil.copytree(vae_of(toy_tts), tmp_path / "vae")]
+    stored = json.loads((starts[1] / "config.json").read_text())
+    stored["files"]["model.safetensors"] = "0" * 64
+    (starts[1] / "config.json").write_text(json.dumps(stored))
+
+    def other_shards(rank: int) -> str:
+        train_vae(TrainOptions(vae_config(data[rank]), tmp_path / "a", device="cpu"))
+        return "trained"
+
+    def other_start(rank: int) -> str:
+        config = vae_config(tone_shards, init=str(starts[rank]))
+        train_vae(TrainOptions(config, tmp_path / "b", device="cpu"))
+        return "trained"
+
+    def other_vae(rank: int) -> str:
+        config = tts_config(tone_shards, starts[rank])
+        train_tts(TrainOptions(config, tmp_path / "c", device="cpu"))
+        return "trained"
+
+    for work, what in ((other_shards, "shards "), (other_start, "init "), (other_vae, "VAE ")):
+        for message in in_two_processes(work):
+            assert message.startswith("DataError") and "the ranks read different files" in message
+            assert "rank 0: " in message and "rank 1: " in message and what in message
+    assert not any((tmp_path / name).exists() for name in "abc")
+
+
+def test_nodes_that_do_not_share_a_disk_can_train_text_to_speech(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    """The VAE that rank 0 keeps in the run is not seen by the other node, which has the original."""
+    trainer = TTS["trainer"] | {"steps": 2}
+    config = tts_config(tone_shards, vae_of(toy_tts), trainer=trainer)
+    vae = shutil.copytree(vae_of(toy_tts), tmp_path / "vae")
+    stored = json.loads((vae / "config.json").read_text())
+    unmeasured = stored | {"latent_mean": None, "latent_std": None}
+    (vae / "config.json").write_text(json.dumps(unmeasured))
+
+    def work(rank: int) -> str:
+        folder = tmp_path / f"node{rank}" / "run"
+        train_tts(TrainOptions(replace(config, vae=str(vae)), folder, device="cpu"))
+        return "trained"
+
+    assert in_two_processes(work) == ["trained", "trained"]
+    assert (tmp_path / "node0/run/checkpoints/latest").is_file()
+    assert not (tmp_path / "node1/run/vae").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"WORLD_SIZE": "2"}, "not where the ranks meet"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE"),
+        ({"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}, "not meet"),
+    ],
+)  # fmt: skip
+def test_ranks_that_cannot_meet_are_an_error(
+    monkeypatch: pytest.MonkeyPatch, place: dict[str, str], message: str
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SvaeError, match=message), open_world("cpu", timeout_minutes=0.02):
+        pass
 
 
 def test_a_refused_folder_is_the_same_error_on_all_ranks(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from tiny_runs import TTS, VAE, rows_of, tts_config, vae_config, vae_of
 from svae.checkpoint import open_checkpoint
 from svae.errors import DataError
 from svae.runtime.tracking import Tracker
+from svae.training.dry_run import dry_run
 from svae.training.loop import StopRequest, TrainOptions
 from svae.training.tts.judged_speech import JudgedSpeech
 from svae.training.tts.train import train_tts
@@ -160,6 +163,21 @@ def test_without_validation_data_there_is_no_row_and_one_note(
     assert rows_of(out, "validation") == []
     printed = " ".join(capsys.readouterr().out.split())  # the console breaks lines where they end
     assert printed.count("no usable utterance is held out") == 1
+
+
+def test_with_nothing_held_out_nothing_is_said_and_a_note_says_so(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = shutil.copytree(tone_shards, tmp_path / "shards")
+    index = json.loads((shards / "index.json").read_text()) | {"validation": []}
+    (shards / "index.json").write_text(json.dumps(index))
+    config = tts_config(shards, vae_of(toy_tts), trainer=TTS["trainer"] | SPEAK | {"steps": 2})
+    for command in (dry_run, train_tts):
+        command(TrainOptions(config, tmp_path / "run", device="cpu"))
+        printed = " ".join(capsys.readouterr().out.split())
+        assert printed.count("nothing is said and judged while training") == 1
+        assert printed.count("this run has no validation rows") == 1
+    assert rows_of(tmp_path / "run", "synthesis") == rows_of(tmp_path / "run", "validation") == []
 
 
 HELD_OUT = {"vae": "validation_crops", "tts": "validation_batches"}

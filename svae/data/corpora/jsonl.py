@@ -18,12 +18,12 @@ from svae.runtime.text_files import check_characters, read_utf8
 
 TEXTS = ("audio", "text", "speaker", "language")
 SECONDS = ("offset", "duration")
-OTHER_SEGMENTS = {
-    "start", "end", "begin", "stop", "onset", "from", "to", "start_time", "end_time", "begin_time", "stop_time",
-    "start_sec", "end_sec", "start_seconds", "end_seconds", "start_ms", "end_ms", "segment", "segments",
-}  # fmt: skip
-"""What others call the beginning and end of a part of a recording. Passing over them would give all of it the text of
-the part."""
+OTHER_SEGMENT = re.compile(
+    r"(?:.*_)?(?:start|begin|beginning|end|ending|stop|onset|offset|from|to|[tx]_?min|[tx]_?max|segments?)"
+    r"(?:_(?:at|time|times?tamp|pos|position|s|secs?|seconds?|ms|msecs?|millis|milliseconds?|samples?|frames?))?"
+)
+"""What others call the beginning and end of a part of a recording, in small letters with `_` between words. Passing over
+them would give all of it the text of the part."""
 
 
 class JsonLines(Corpus):
@@ -94,7 +94,7 @@ def _utterance(row: dict[str, Any], folder: Path, line: str) -> Utterance:
 def _row(line: str, place: str) -> dict[str, Any]:
     """Read and check a line; `place` names file and line for messages."""
     try:
-        row = json.loads(line, object_pairs_hook=_without_repeats)
+        row = json.loads(line, object_pairs_hook=without_repeats)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}). Expected one object a line.") from error
     if not isinstance(row, dict):
@@ -115,7 +115,7 @@ def _row(line: str, place: str) -> dict[str, Any]:
     for field in SECONDS:
         if row.get(field) is not None:
             _check_seconds(row[field], field, place)
-    if segment := sorted(row.keys() & OTHER_SEGMENTS):
+    if segment := sorted(name for name in row.keys() - {*SECONDS} if _is_segment(name)):
         raise DataError(
             f"{place}: `{segment[0]}` is unknown and looks like a part of the recording. Expected `offset` (where it "
             "begins) and `duration`, both in seconds; or leave the field out, if the whole recording is meant."
@@ -123,7 +123,12 @@ def _row(line: str, place: str) -> dict[str, Any]:
     return row
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _is_segment(name: str) -> bool:
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return OTHER_SEGMENT.fullmatch(re.sub(r"[^a-z0-9]+", "_", words.lower())) is not None
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make a dictionary of an object's fields, of which json would silently keep the last of each name."""
     fields = dict(pairs)
     if len(fields) != len(pairs):

@@ -24,6 +24,15 @@ single ones, nothing can be said."""
 
 _PHONETIC = re.compile(r"[\u0250-\u02ba\u02bd-\u02df\u1d00-\u1dbf]")
 """Letters and marks of the phonetic alphabet; without the apostrophes among them, which texts have."""
+_ARPABET = re.compile(
+    r"(?:(?:A[AEHOWXY]|B|CH|DH?|E[HRY]|F|G|HH|I[HY]|JH|K|L|M|NG?|O[WY]|P|R|SH?|TH?|U[HW]|V|W|Y|ZH?)[012]?(?: |$)){2,}"
+)
+"""Phones of the CMU dictionary and nothing else."""
+_NUMBER = re.compile(
+    "zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twel|teen|fif|twent|thirt|fort|ty|hundred|thousand|million"
+    "|first|second|half|quarter"
+)
+"""What of the words of an English number there is always something."""
 
 
 class LJSpeech(Corpus):
@@ -113,9 +122,13 @@ def _check_texts(rows: list[tuple[str, list[str]]]) -> None:
     for place, text, normal in both:
         if _is_other(text, normal):
             raise _no_normal_form(place, text, normal)
-    doubtful = [(place, text, normal) for place, text, normal in both if _is_unlike(text, normal)]
-    if 2 * len(doubtful) > len(both):
-        raise _no_normal_form(*doubtful[0])
+    doubtful = [(place, text, normal) for place, text, normal in both if _is_doubtful(text, normal)]
+    # Of different texts the normalised forms differ, but for a few ("5", "five").
+    meant = {normal: {_content(row[1]) for row in both if row[2] == normal} for *_, normal in both}
+    shared = [row for row in both if len(meant[row[2]]) > 2]
+    for wrong in (doubtful, shared):
+        if 2 * len(wrong) > len(both):
+            raise _no_normal_form(*wrong[0])
     # A normalised text is a function of the text, and hardly ever the same for two: names of speakers are few.
     texts, normals = ({row[column] for row in both} for column in (1, 2))
     if len(both) >= 4 and 2 * len(normals) < len(texts):
@@ -125,19 +138,27 @@ def _check_texts(rows: list[tuple[str, list[str]]]) -> None:
 
 
 def _check_second(rows: list[tuple[str, list[str]]], *, few: bool) -> None:
-    """Refuse a list whose second fields are numbers alone, or `few` different ones for many third ones."""
-    given = [(place, fields[1].strip()) for place, fields in rows if fields[1].strip()]
+    """Refuse a list whose second fields are no texts, or `few` different ones for many third ones."""
+    given = [(place, fields[0].strip(), fields[1].strip()) for place, fields in rows]
+    given = [row for row in given if row[2]]
     # With a third field beside it a number is a text: that was found to be its normalised form.
-    bare = [
-        (place, fields[1].strip())
-        for place, fields in rows
-        if fields[1].strip() and not _letters(fields[1]) and not _letters("".join(fields[2:]))
-    ]
+    alone = {place for place, fields in rows if not _letters("".join(fields[2:]))}
+    bare = [row for row in given if row[0] in alone and _is_no_text(row[1], row[2])]
+    if len(given) >= 4 and len({row[2] for row in given}) == 1 and " " not in given[0][2]:
+        bare = given  # a speaker, a language
     if few or 2 * len(bare) > len(given):
-        place, text = given[0] if few else bare[0]
+        place, _, text = given[0] if few else bare[0]
         raise DataError(
             f"{place}: the second field, {text[:60]!r}, is no text, and neither are most of this list.\n{_ADVICE}"
         )
+
+
+def _is_no_text(name: str, text: str) -> bool:
+    """Tell whether a second field is a number, the id, a path, or the name of something, as `p225` or `speaker_1`."""
+    if not _letters(text) or text == name or PurePosixPath(text).suffix.lower() in _AUDIO_SUFFIXES:
+        return True
+    one_word = not re.search(r"\s", text)
+    return one_word and bool(_figures(text) or re.search(r"[_\\]|^/|/.*/", text))
 
 
 def _no_normal_form(place: str, text: str, normal: str) -> DataError:
@@ -156,6 +177,12 @@ def _is_other(text: str, normal: str) -> bool:
         _PHONETIC.search(normal) and not _PHONETIC.search(text)
     ):
         return True
+    if _letters(text) != _letters(normal) and (
+        _ARPABET.fullmatch(normal)
+        or re.search(r"\w_\w", normal)
+        or PurePosixPath(normal).suffix.lower() in _AUDIO_SUFFIXES
+    ):
+        return True
     if not _letters(normal):
         return bool(_letters(text)) or _figures(text) != _figures(normal)
     return len(_letters(text)) >= TELLING_LETTERS and _is_unlike(text, normal)
@@ -169,6 +196,29 @@ def _is_unlike(text: str, normal: str) -> bool:
     # A figure or a sign becomes a word ("seventeen"), an abbreviation about three times its letters.
     others = sum(not char.isspace() and not _is_letter(char) for char in text)
     return found.total() > 3 * wanted.total() + 12 * others + 10
+
+
+def _is_doubtful(text: str, normal: str) -> bool:
+    """Tell whether a third field does not look like the normalised form of a text, which may be a short one."""
+    letters = "".join(_letters(normal))
+    if letters == "".join(_letters(text)):
+        return False
+    if _is_unlike(text, normal) and len(_letters(text)) >= TELLING_LETTERS:
+        return True
+    if _figures(text) and not _figures(normal) and _NUMBER.search(letters):
+        return False
+    # Words stay as they are, but for abbreviations and what is spelled in capitals.
+    words = [(match[0], match[1]) for match in re.finditer(r"([^\W\d_]+)(?!\w)\.?", text)]
+    kept = [word for whole, word in words if whole == word and not word.isupper()]
+    kept = kept or [word for _, word in words if not word.isupper()]
+    found = [word for word in kept if "".join(_letters(word)) in letters]
+    return 2 * len(found) <= len(kept) or 2 * len(letters) < sum(map(len, kept))
+
+
+def _content(text: str) -> tuple[str, ...]:
+    """Return what tells a text from others: its letters and figures, in order."""
+    decomposed = unicodedata.normalize("NFKD", text).casefold()
+    return tuple(char for char in decomposed if unicodedata.category(char)[0] in "LN")
 
 
 def _figures(text: str) -> Counter[str]:

@@ -208,8 +208,6 @@ class DiT(nn.Module):
         )
         self.output_modulation = zero_linear(cfg.dim, 2 * cfg.dim)
         self.output = zero_linear(cfg.dim, latent_dim)
-        # Last, so that all other weights start as without it. As zero at first, it leaves a teacher's weights what they say.
-        self.interval = TimeEmbedding(cfg.dim, zero=True) if cfg.interval else None
 
     def encode_text(
         self,
@@ -236,9 +234,8 @@ class DiT(nn.Module):
         drop_audio: Tensor | None = None,
         drop_text: Tensor | None = None,
         text_features: Tensor | None = None,
-        until: Tensor | None = None,
     ) -> Tensor:
-        """Predict the velocity at (x_t, t), or, with `cfg.interval`, its mean on the way from t to `until`.
+        """Predict the velocity at (x_t, t).
 
         Args:
             noisy: x_t (B, D, T).
@@ -249,7 +246,6 @@ class DiT(nn.Module):
             drop_audio: (B,) bool, True = no condition for that utterance.
             drop_text: (B,) bool, True = no text for it.
             text_features: what `encode_text` returned, instead of tokens and drop_text.
-            until: like t, where the step ends; with `cfg.interval`, and only then.
 
         Returns:
             velocity (B, D, T), zeros in padded frames.
@@ -266,7 +262,7 @@ class DiT(nn.Module):
             torch.cat([noisy.transpose(1, 2), condition.transpose(1, 2), text_features], dim=-1)
         )
         x = x + self.conv_position(x, mask)
-        time = F.silu(self._embed_time(t, until))
+        time = F.silu(self.time(t))
         rotary = rotary_angles(num_frames, self.cfg.dim // self.cfg.heads, x.device)
         modulation = time if self.shared_modulation is None else self.shared_modulation(time)
         for block in self.blocks:
@@ -274,10 +270,3 @@ class DiT(nn.Module):
         scale, shift = self.output_modulation(time)[:, None].chunk(2, dim=-1)
         velocity = self.output(modulated_norm(x, scale, shift)).transpose(1, 2)
         return velocity if mask is None else velocity.masked_fill(~mask[:, None], 0.0)
-
-    def _embed_time(self, t: Tensor, until: Tensor | None) -> Tensor:
-        if (until is None) != (self.interval is None):
-            raise ValueError("DiT: `until` and cfg.interval go together")
-        if self.interval is None or until is None:
-            return self.time(t)
-        return self.time(t) + self.interval(until - t)

@@ -71,37 +71,6 @@ def integrate(
     return x
 
 
-def jump(
-    mean_velocity: Callable[[Tensor, float, float], Tensor], x: Tensor, times: Sequence[float]
-) -> Tensor:
-    """Go along `times` by the mean velocities (x, t, until) between them, which a student has learned; return the last x."""
-    for t, until in zip(times[:-1], times[1:], strict=True):
-        x = x + (until - t) * mean_velocity(x, t, until)
-    return x
-
-
-def student_velocity(
-    model: DiT, condition: Tensor, tokens: Tensor, lengths: Tensor | None
-) -> Callable[[Tensor, float, float], Tensor]:
-    """Return a student's mean velocity from t to `until`, in one pass: the guidance is inside the network.
-
-    Arguments as in `guided_velocity`. Source: IntMeanFlow (arXiv 2510.07979), a mean velocity without JVP.
-    """
-    text = model.encode_text(tokens, condition.shape[-1], lengths)
-
-    def mean_velocity(x: Tensor, t: float, until: float) -> Tensor:
-        return model(
-            x,
-            condition,
-            x.new_full((1,), t),
-            lengths=lengths,
-            text_features=text,
-            until=x.new_full((1,), until),
-        )
-
-    return mean_velocity
-
-
 def guided_velocity(
     model: DiT,
     condition: Tensor,
@@ -172,7 +141,7 @@ def sample_latents(
     """Continue prompts: generate the latents after each prompt, to the total length asked for.
 
     Args:
-        model: a DiT in eval mode; a student (`cfg.interval`) has its guidance inside and takes no notice of scales and solver.
+        model: a DiT in eval mode.
         prompt: normalised latents (B, D, P).
         prompt_lengths: (B,) valid frames of the prompts.
         tokens: (B, L) ids of prompt text and new text together, -1 = padding.
@@ -205,12 +174,9 @@ def sample_latents(
     mask_lengths = None if min(sizes) == num_frames else lengths
     times = time_grid(num_steps, sway=sway, epss=epss)
     x = noise.to(prompt)
-    if model.cfg.interval:
-        x = jump(student_velocity(model, condition, tokens, mask_lengths), x, times)
-    else:
-        velocity = guided_velocity(
-            model, condition, tokens, mask_lengths, guidance_scale, prompt_guidance
-        )
-        x = integrate(velocity, x, times, solver)
+    velocity = guided_velocity(
+        model, condition, tokens, mask_lengths, guidance_scale, prompt_guidance
+    )
+    x = integrate(velocity, x, times, solver)
     x = torch.where(in_prompt, condition, x)
     return x.masked_fill(~length_mask(lengths, num_frames)[:, None], 0.0)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svae.checkpoint import load_strict, open_checkpoint
+from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import VAEConfig
 from svae.errors import CheckpointError
 from svae.frames import length_mask, num_frames
@@ -248,7 +248,11 @@ def load_vae(path: str | Path, device: str | torch.device = "cpu") -> SpeechVAE:
     Raises:
         CheckpointError: the folder is missing, damaged, of another kind, or its weights do not fit its config.
     """
-    checkpoint = open_checkpoint(path, kind="vae")
+    return opened_vae(open_checkpoint(path, kind="vae"), device)
+
+
+def opened_vae(checkpoint: Checkpoint, device: str | torch.device = "cpu") -> SpeechVAE:
+    """Load the VAE of a checkpoint that is open already; see `load_vae`."""
     config = checkpoint.config
     try:
         vae = SpeechVAE(checkpoint.section(VAEConfig), config["teacher_dim"])

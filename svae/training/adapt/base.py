@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from torch import Tensor
+
 from svae.checkpoint import EMBEDDED, Checkpoint, open_checkpoint
-from svae.errors import CheckpointError, ConfigError, DataError
+from svae.errors import CheckpointError, DataError
 from svae.models.representation import KINDS, Representation, kind_of, load_representation
+from svae.synthesis.adapter import with_student
 from svae.synthesis.durations import DurationRule, open_own_rule
 from svae.synthesis.types import STUDENT
 from svae.text.phonemes import FramePhonemes, open_vocabulary
@@ -40,6 +45,13 @@ class Base:
         """Frames a second."""
         return self.representation.sample_rate / self.representation.hop_length
 
+    @property
+    def student(self) -> Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None:
+        """Of a model that has a student: gives weights what makes them one."""
+        if self.checkpoint.config.get(STUDENT) is None:
+            return None
+        return partial(with_student, self.checkpoint)
+
     def rule(self, device: str) -> DurationRule:
         """Return how it decides durations, which adaptation leaves as it is."""
         return open_own_rule(self.checkpoint, self.vocabulary, self.frame_rate, device)
@@ -50,14 +62,8 @@ def open_base(model: Path, device: str) -> Base:
 
     Raises:
         CheckpointError: it is unusable.
-        ConfigError: it is a student, which cannot learn from recordings alone.
     """
     checkpoint = open_checkpoint(model, kind="tts")
-    if checkpoint.config.get(STUDENT) is not None:
-        raise ConfigError(
-            f"--model {model}: a student of `svae distill`, whose steps have the guidance inside; what recordings teach would "
-            "take it out. Adapt its teacher with --merge, and distill the result."
-        )
     named = EMBEDDED if str(model) == EMBEDDED else str(checkpoint.folder.absolute())
     try:
         vocabulary = open_vocabulary(checkpoint.config["vocabulary"], guess=guess)

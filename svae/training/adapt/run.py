@@ -31,8 +31,8 @@ from svae.models.representation import kind_of
 from svae.models.tts.dit import DiT
 from svae.runtime.distributed import World, open_world, select_device
 from svae.runtime.files import check_unlocked, check_writable, write_text
-from svae.synthesis.adapter import open_speaking
-from svae.synthesis.durations import DURATION_FILE, stored_durations
+from svae.synthesis.adapter import STUDENT_FILE, open_speaking
+from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
@@ -47,7 +47,6 @@ from svae.training.adapt.data import (
     make_times,
 )
 from svae.training.adapt.held_out import open_judges, show_table
-from svae.training.adapt.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.adapt.recordings import (
     Studio,
     check_enough,
@@ -65,6 +64,7 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.tts.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.tts.train import (
     flow_matching,
     held_out_batches,
@@ -165,9 +165,9 @@ def adapt(options: AdaptOptions) -> Path:
     _check_alone()
     found = survey(options.recordings, options.out)
     check_enough(options.recordings, len(found.utterances), float("inf"))
-    with open_world(options.device) as world:
-        base = open_base(options.model, str(world.device))
-        config = make_config(options, base)
+    base = open_base(options.model, str(select_device(options.device)))
+    config = make_config(options, base)
+    with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
         train_options = TrainOptions(config, options.out, device=options.device)
         with open_session(train_options, "adapter", world) as session:
             _check_base(session.checkpoint, base)
@@ -217,7 +217,7 @@ def adapt(options: AdaptOptions) -> Path:
 
 
 def _check_alone() -> None:
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("svae adapt: runs in one process; start it without torchrun")
 
 
@@ -266,6 +266,7 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
         base=weights,
         scale=config.lora.scale,
         speaking=speaking,
+        student=base.student,
     )
 
 
@@ -296,7 +297,7 @@ def _train(
     # `make_times` has named those without times.
     report_left_out(session.console, index, limits, None, read_as)
     batches = training_batches(index, state, config, limits, read_as, world)
-    held_out = held_out_batches(validation, state, config, limits)
+    held_out = held_out_batches(validation, base.vocabulary, timings, config, limits)
 
     def save(last: bool) -> None:
         save_checkpoint(
@@ -399,13 +400,17 @@ def merge(run: Path) -> Path:
     config = {name: value for name, value in base.config.items() if name not in ("format", "files")}
     config |= opened.description
     vae = base.folder / "vae"
-    durations = stored_durations(base)
+    more = {
+        name: base.state(name)
+        for name in (DURATION_FILE, STUDENT_FILE)
+        if name in base.config["files"]
+    }
     write_checkpoint(
         run / "merged",
         config=config | {"step": base.step},
         model_state=opened.weights(),
         vae_folder=vae if vae.is_dir() else None,
-        more=None if durations is None else {DURATION_FILE: durations},
+        more=more,
         copied=[] if opened.prompt_file is None else [opened.prompt_file],
     )
     return run / "merged"
@@ -426,19 +431,18 @@ def dry_run(options: AdaptOptions) -> None:
     check_enough(options.recordings, len(found.utterances), float("inf"))
     check_writable(options.out, option="--out")
     check_unlocked(options.out)
-    with open_world(options.device) as world:
-        base = open_base(options.model, str(world.device))
-        config = make_config(options, base)
+    base = open_base(options.model, str(select_device(options.device)))
+    config = make_config(options, base)
+    with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
         resumed = find_resume(TrainOptions(config, options.out), "adapter")
         _check_base(resumed, base)
         open_judges(config.judges, str(world.device))
         console.print(recipe.dump(config), highlight=False, markup=False, end="")
         with torch.device("meta"):
             network = DiT(config.dit, len(base.vocabulary), base.representation.latent_dim)
-    layers = adapted_layers(network)
-    added = sum(
-        config.lora.rank * sum(network.get_parameter(f"{name}.weight").shape) for name in layers
-    )
+            layers = adapted_layers(network)
+            adapter = inject(network, config.lora)
+    added = sum(parameter.numel() for parameter in adapter.parameters())
     show_left_out(found, console)
     texts = (
         "with texts"

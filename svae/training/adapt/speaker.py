@@ -14,14 +14,14 @@ from svae.models.tts.dit import DiT
 from svae.runtime.distributed import World
 from svae.runtime.tracking import stored_rows
 from svae.synthesis.model import TTS
-from svae.synthesis.types import OWN, Sampling
+from svae.synthesis.types import OWN, STUDENT, Sampling
 from svae.synthesis.voices import OWN_VOICE, read_voice
 from svae.training.adapt.base import Base
 from svae.training.adapt.data import DataFolders
 from svae.training.adapt.held_out import HeldOut, open_held_out, open_judges, score
-from svae.training.adapt.lora import AdapterState
 from svae.training.adapt.prompt import choose_prompt, keep_prompt
 from svae.training.loop import Session, log_row
+from svae.training.tts.lora import AdapterState
 
 SYNTHESIS = "synthesis"
 """The rows of metrics.jsonl with what the judges say."""
@@ -68,7 +68,7 @@ class Speaker:
         self.rule = base.rule(device)
         self.identity = {
             name: value
-            for name in (*OWN, "max_seconds")
+            for name in (*OWN, STUDENT, "max_seconds")
             if (value := base.checkpoint.config.get(name)) is not None
         } | {"vae_hash": base.representation.identity}
         judges = open_judges(config.judges, device)

@@ -1,17 +1,18 @@
-"""What a student of `svae distill` learns: its teacher's way from noise to speech in a few steps, guidance included.
+"""What a student of `svae distill` learns: its teacher's way from noise to speech in a few steps of one pass.
 
 The teacher goes from noise to the end by its own small steps, with guidance in up to three passes each. The student learns the
-mean velocity over every one of its own few steps, at the places where the teacher was. There is no differentiation through
-time, and no place that the teacher would not come to in synthesis. docs/distill.md has what else was tried.
+mean velocity over every one of its own few steps, at the places where the teacher was. What it learns is thin matrices beside
+the teacher's weights, so that a checkpoint holds both. docs/distill.md has what else was tried.
 
-Source: IntMeanFlow (arXiv 2510.07979), but with guidance, and on the teacher's own way in place of straight ways to the data.
+Source: ZipVoice (arXiv 2506.13053), whose student takes one step for two guided ones of its teacher, but on the teacher's own
+way, the places where a sampler comes by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +21,18 @@ from svae.checkpoint import Checkpoint, load_strict
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.errors import CheckpointError
 from svae.frames import length_mask
-from svae.models.representation import kind_of
+from svae.models.representation import Representation, kind_of
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import infilling_span, keyed_draws
-from svae.models.tts.sampler import guided_velocity, integrate, jump, student_velocity, time_grid
+from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.runtime.distributed import World, data_parallel
+from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.types import STUDENT, Sampling
 from svae.text.phonemes import open_vocabulary
-from svae.training.tts.objective import Known
+from svae.text.vocabulary import Vocabulary
+from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.tts.lora import AdapterState, copies, inject
+from svae.training.tts.objective import Known, Objective
 from svae.training.warm_start import open_start, structure, tokens_of
 
 
@@ -34,7 +40,7 @@ from svae.training.warm_start import open_start, structure, tokens_of
 class Way:
     """A batch's way through a teacher's flow, at the places between which a student steps."""
 
-    points: list[Tensor]
+    places: list[Tensor]
     """x at each of `times`, (B, D, T)."""
     times: list[float]
     condition: Tensor
@@ -56,17 +62,16 @@ class Way:
         batch, channels, _ = self.condition.shape
         edges = self.condition.new_tensor(self.times).repeat_interleave(batch)
         start, until = edges[:-batch], edges[batch:]
-        before, after = torch.cat(self.points[:-1]), torch.cat(self.points[1:])
-        mean_velocity = network(
+        before, after = torch.cat(self.places[:-1]), torch.cat(self.places[1:])
+        velocity = network(
             before,
             self.condition.repeat(steps, 1, 1),
             start,
             self.tokens.repeat(steps, 1),
             self.lengths.repeat(steps),
-            until=until,
         )
         target = (after - before) / (until - start)[:, None, None]
-        error = (mean_velocity.float() - target.float()).square()
+        error = (velocity.float() - target.float()).square()
         if weights is not None:
             error = error * weights
         error = error.masked_fill(~self.valid.repeat(steps, 1, 1), 0.0)
@@ -84,8 +89,8 @@ class Distillation:
     config: TTSTrainConfig
     sampling: Sampling
     """How the teacher samples."""
-    steps: tuple[int, ...]
-    """Numbers of steps of the student."""
+    steps: int
+    """Of the student."""
     weights: Tensor | None
     """(D, 1), how much a channel's error counts; None: all alike."""
     held_out: list[Way] = field(default_factory=list)
@@ -94,12 +99,10 @@ class Distillation:
     def error(
         self, network: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """See `Objective`; noise, prompts and a number of steps are drawn from the global generators."""
+        """See `Objective`; noise and prompts are drawn from the global generators."""
         noise = torch.randn(latents.shape, device=latents.device, dtype=latents.dtype)
         ratio = torch.rand(len(latents), device=latents.device)
-        steps = self.steps[int(torch.randint(len(self.steps), ()))]
-        way = self.follow(noise, ratio, latents, lengths, tokens, steps)
-        return way.error(network, self.weights)
+        return self.follow(noise, ratio, latents, lengths, tokens).error(network, self.weights)
 
     @torch.no_grad()
     def follow(
@@ -109,9 +112,8 @@ class Distillation:
         latents: Tensor,
         lengths: Tensor,
         tokens: Tensor,
-        steps: int,
     ) -> Way:
-        """Follow the teacher from noise to the end, past all places where a student of so many steps stops.
+        """Follow the teacher from noise to the end, past all places where the student stops.
 
         Args:
             noise: (B, D, T).
@@ -119,7 +121,6 @@ class Distillation:
             latents: the utterances, (B, D, T), normalised; of each the beginning is the prompt, as in synthesis.
             lengths: (B,).
             tokens: (B, L).
-            steps: of the student.
         """
         assert self.sampling.num_steps is not None and self.sampling.guidance_scale is not None
         num_frames = latents.shape[2]
@@ -130,16 +131,16 @@ class Distillation:
         condition = latents.masked_fill(hidden[:, None] | ~valid, 0.0)
         guidance = self.sampling.guidance_scale, self.sampling.prompt_guidance
         velocity = guided_velocity(self.teacher, condition, tokens, lengths, *guidance)
-        times, fine = time_grid(steps), time_grid(self.sampling.num_steps)
-        points = [noise.masked_fill(~valid, 0.0)]
+        times, fine = time_grid(self.steps), time_grid(self.sampling.num_steps)
+        places = [noise.masked_fill(~valid, 0.0)]
         for start, until in zip(times[:-1], times[1:], strict=True):
             between = [start, *(t for t in fine if start < t < until), until]
-            points.append(integrate(velocity, points[-1], between))
-        return Way(points, times, condition, lengths, tokens, valid)
+            places.append(integrate(velocity, places[-1], between))
+        return Way(places, times, condition, lengths, tokens, valid)
 
     @torch.no_grad()
     def row(self, model: DiT, batches: Iterable[Known]) -> dict[str, float]:
-        """Return a student's errors on held-out utterances in its own number of steps, for each number that there is.
+        """Return a student's errors on held-out utterances.
 
         `loss/flow` is the squared error of the mean velocities on the teacher's way, `loss/end` that of where the student
         arrives by itself, against where the teacher does.
@@ -149,32 +150,49 @@ class Distillation:
         flow, end, elements = 0.0, 0.0, 0.0
         for way in self.held_out:
             error, count = way.error(model)
-            steps = len(way.times) - 1
-            velocity = student_velocity(model, way.condition, way.tokens, way.lengths)
-            missed = jump(velocity, way.points[0], way.times) - way.points[-1]
-            flow += float(error) / steps
+            velocity = guided_velocity(model, way.condition, way.tokens, way.lengths, 0.0)
+            missed = integrate(velocity, way.places[0], way.times) - way.places[-1]
+            flow += float(error) / self.steps
             end += float(missed.square().masked_fill(~way.valid, 0.0).sum())
-            elements += float(count) / steps
+            elements += float(count) / self.steps
         return {"loss/flow": flow / elements, "loss/end": end / elements}
 
     def _held_out(self, known: Known) -> Way:
         latents, lengths, tokens, keys = known
         noise, ratio, _ = keyed_draws(latents, lengths, keys, self.config.trainer.seed)
-        return self.follow(noise, ratio, latents, lengths, tokens, self.steps[0])
+        return self.follow(noise, ratio, latents, lengths, tokens)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What synthesis needs to know of a student, and whose it is."""
+        assert self.config.distill is not None
         student = {
-            "steps": list(self.steps),
+            "steps": self.steps,
             "guidance": self.sampling.guidance_scale,
             "prompt_guidance": self.sampling.prompt_guidance,
             "teacher_hash": self.checkpoint.hash,
             "teacher_steps": self.sampling.num_steps,
+            "scale": self.config.distill.lora.scale,
         }
-        facts = {STUDENT: student, "num_steps": self.steps[0]}
+        facts = {STUDENT: student, "num_steps": self.steps}
         words = self.checkpoint.config.get("description")
         return facts if words is None else facts | {"description": words}
+
+
+@dataclass(kw_only=True)
+class StudentState(AdapterState):
+    """Thin matrices are trained; the teacher's weights stay, and stay in the checkpoint."""
+
+    averages_file: ClassVar[str] = STUDENT_FILE
+    dtype: torch.dtype
+    """In which the teacher is stored, so that its copy is the same."""
+    description: str
+    """Whose student it is, and how large."""
+
+    def published(self) -> dict[str, dict[str, Tensor]]:
+        """See `State`."""
+        teacher = {name: weight.to(self.dtype) for name, weight in self.base.items()}
+        return {"model.safetensors": teacher, **super().published()}
 
 
 # ----------------------------------------------------------------------------------------------- the teacher
@@ -201,38 +219,73 @@ def open_teacher(config: TTSTrainConfig, resumed: Checkpoint | None) -> Checkpoi
 
 
 def teacher_sampling(config: TTSTrainConfig, checkpoint: Checkpoint) -> Sampling:
-    """Return how a teacher samples, its own numbers where the recipe has none."""
+    """Return how a teacher samples, its own guidance where the recipe has none."""
     asked = config.distill
     assert asked is not None
+    own = dict(checkpoint.config)
+    # Of a student the teacher inside is followed once more, with what was asked of it then.
+    own |= {k: v for k, v in own.pop(STUDENT, {}).items() if k in ("guidance", "prompt_guidance")}
     return Sampling(
         num_steps=asked.teacher_steps,
         guidance_scale=asked.guidance,
         prompt_guidance=asked.prompt_guidance,
-    ).filled(checkpoint.config)
+    ).filled(own)
 
 
-def open_distillation(
-    config: TTSTrainConfig, checkpoint: Checkpoint, weights: Tensor | None, device: torch.device
-) -> Distillation:
-    """Load a teacher.
+def build_student(
+    config: TTSTrainConfig,
+    teacher: Checkpoint,
+    representation: Representation,
+    vocabulary: Vocabulary,
+    weights: Tensor | None,
+    world: World,
+) -> StudentState:
+    """Build a student that is its teacher still; what is new depends on the seed only.
 
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: the teacher is damaged.
+        ConfigError: peft is not installed.
     """
     assert config.distill is not None
-    symbols = len(open_vocabulary(checkpoint.config["vocabulary"]))
-    cfg = checkpoint.section(DiTConfig)
-    teacher = DiT(cfg, symbols, checkpoint.config["latent_dim"])
-    load_strict(teacher, checkpoint.model_state(), checkpoint.folder)
-    teacher = teacher.to(device).eval().requires_grad_(False)
-    sampling = teacher_sampling(config, checkpoint)
-    return Distillation(teacher, checkpoint, config, sampling, config.distill.steps, weights)
+    symbols = len(open_vocabulary(teacher.config["vocabulary"]))
+    network = DiT(config.dit, symbols, teacher.config["latent_dim"])
+    stored = teacher.model_state()
+    load_strict(network, stored, teacher.folder)
+    frozen, base = copies(network.to(world.device))
+    speaking, _ = copies(network)
+    torch.manual_seed(config.trainer.seed)
+    adapter = inject(network, config.distill.lora).to(world.device)
+    if config.trainer.compile:
+        network.compile()
+    sampling = teacher_sampling(config, teacher)
+    objective: Objective = Distillation(
+        frozen, teacher, config, sampling, config.distill.steps, weights
+    )
+    return StudentState(
+        step=0,
+        ema=ExponentialMovingAverage(adapter, config.ema),
+        model=adapter,
+        optimizer=build_optimizer(config.optimizer, adapter.parameters(), world.device),
+        representation=representation,
+        vocabulary=vocabulary,
+        timings=None,
+        network=data_parallel(network.train(), world),
+        objective=objective,
+        teacher=teacher,
+        base=base,
+        scale=config.distill.lora.scale,
+        speaking=speaking,
+        dtype=next(iter(stored.values())).dtype,
+        description=f"Teacher {teacher.folder} ({teacher.hash[:12]}…): {sampling.words({})}; a student of "
+        f"{config.distill.steps} steps and rank {config.distill.lora.rank}, "
+        f"{sum(parameter.numel() for parameter in adapter.parameters()):,} parameters",
+    )
 
 
 def recipe_of(teacher: Checkpoint) -> dict[str, Any]:
     """Return the recipe fields that a teacher decides, by their places, such as `dit.dim`."""
     fields = {f"dit.{name}": value for name, value in structure(teacher, DiTConfig).items()}
-    fields |= {"dit.dropout": 0.0, "dit.interval": True, "distill.teacher": str(teacher.folder)}
+    fields |= {"dit.dropout": 0.0, "distill.teacher": str(teacher.folder)}
     fields["tokens"] = tokens_of(open_vocabulary(teacher.config["vocabulary"]))
     fields["representation"] = kind_of(teacher)
     if teacher.config.get("max_seconds") is not None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 
 from svae.audio import SPEECH_RATE, resample
 from svae.config import TTSTrainConfig
-from svae.data.index import ShardIndex
+from svae.data.index import ShardIndex, read_index
 from svae.errors import DataError
 from svae.evaluation.items import Item, held_out_list
 from svae.judges.asr import Recognizer, load_asr
@@ -46,6 +47,8 @@ class JudgedSpeech:
     rule: DurationRule | None
     """How durations are decided; None is the byte rule."""
     num_steps: int
+    guidance: float | None
+    """0 for a student, which has it inside; None: what synthesis takes of itself."""
     seed: int
     """The noise depends on it and on the text alone, so that rows of different steps and runs compare."""
 
@@ -61,7 +64,12 @@ class JudgedSpeech:
             try:
                 prompt = item.prompt.load(tts.sample_rate)
                 result = tts.generate(
-                    item.text, prompt, item.prompt_text, seed=self.seed, num_steps=self.num_steps
+                    item.text,
+                    prompt,
+                    item.prompt_text,
+                    seed=self.seed,
+                    num_steps=self.num_steps,
+                    guidance_scale=self.guidance,
                 )
                 heard = resample(result.waveform.reshape(1, -1), result.sample_rate, JUDGE_RATE)[0]
                 said = self.asr.transcribe([heard])[0]
@@ -88,6 +96,25 @@ class JudgedSpeech:
         if opinions:
             row["mos"] = sum(opinions) / len(opinions)
         return row
+
+
+def items_to_say(
+    console: Console, config: TTSTrainConfig, index: ShardIndex, vocabulary: Vocabulary
+) -> list[Item]:
+    """Return what a run says while it trains; nothing, with a note, where nothing is held out.
+
+    Raises:
+        ConfigError: the recordings of stored latents are not named.
+        DataError: what is held out cannot be prompted or spelled.
+    """
+    root = waveform_root(config, index)
+    if not read_index(root).validation:
+        console.print(
+            f"[yellow]Note: {escape(str(root))}: nothing is held out, so nothing is said and judged while training "
+            "(trainer.synthesize_every). Run `svae prepare` with --validation.[/]"
+        )
+        return []
+    return spoken_items(root, vocabulary, config.trainer.synthesize_utterances)
 
 
 def spoken_items(root: Path, vocabulary: Vocabulary, count: int) -> list[Item]:
@@ -117,19 +144,20 @@ def open_judged_speech(
     vocabulary: Vocabulary,
     rule: DurationRule | None,
 ) -> JudgedSpeech | None:
-    """Open the list and the judges; None where `trainer.synthesize_every` is 0 or on ranks that only wait.
+    """Open the list and the judges; None where `trainer.synthesize_every` is 0, nothing is held out, or on ranks that only wait.
 
     Raises:
         ConfigError: the vocoder or a judge cannot be loaded.
-        DataError: nothing is held out that can be prompted and spelled.
+        DataError: what is held out cannot be prompted or spelled.
     """
     trainer = config.trainer
     if trainer.synthesize_every == 0 or not session.world.is_main:
         return None
+    items = items_to_say(session.console, config, index, vocabulary)
+    if not items:
+        return None
     representation.load_decoder()
     naturalness = load_naturalness(trainer.naturalness, "trainer.naturalness")
-    root = waveform_root(config, index)
-    items = spoken_items(root, vocabulary, trainer.synthesize_utterances)
     session.console.print(
         f"Every {trainer.synthesize_every} steps {len(items)} held-out utterances are said and judged by {ASR} and the "
         f"{SPEAKER} speaker model{f' and {trainer.naturalness}' if naturalness else ''}",
@@ -143,6 +171,7 @@ def open_judged_speech(
         representation=representation,
         vocabulary=vocabulary,
         rule=rule,
-        num_steps=trainer.synthesize_steps if config.distill is None else config.distill.steps[0],
+        num_steps=trainer.synthesize_steps if config.distill is None else config.distill.steps,
+        guidance=None if config.distill is None else 0.0,
         seed=trainer.seed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from svae.models.representation import KINDS, Representation, kind_of
 from svae.models.vae.vae import load_vae
 from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
-from svae.runtime.distributed import barrier
+from svae.runtime.distributed import barrier, from_first_rank
 from svae.runtime.files import atomic_folder, write_text
 from svae.training.loop import Session
 
@@ -110,16 +111,18 @@ def keep_in_run(
     Raises:
         CheckpointError: the run already holds another VAE, or the VAE is damaged.
     """
-    vae = found.checkpoint
+    vae, world = found.checkpoint, session.world
     if vae is None:
-        return found.load(session.world.device)
+        return found.load(world.device)
     folder = session.run / "vae"
-    if session.world.is_main:
-        if not check_kept(session.run, vae):
-            _copy_vae(session, vae, folder, index)
-    barrier(session.world)
-    own = open_checkpoint(folder, kind="vae")
-    return type(found).make(own, config.vocoder).load(session.world.device)
+    if world.is_main and not check_kept(session.run, vae):
+        _copy_vae(session, vae, folder, index)
+    barrier(world)
+    # The copy may have statistics that the original lacks. Another node may see it late, or not at all, and has the
+    # original.
+    own = open_checkpoint(folder, kind="vae") if world.is_main else vae
+    own = replace(own, config=from_first_rank(own.config, world))
+    return type(found).make(own, config.vocoder).load(world.device)
 
 
 def check_kept(run: Path, vae: Checkpoint) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from rich.console import Console
+from torch import Tensor
 
 from svae import recipe
 from svae.checkpoint import Checkpoint
@@ -29,9 +28,9 @@ from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.loop import (
     Session,
-    State,
     TrainOptions,
     agreed_resume,
+    check_same_data_on_all,
     note_no_validation,
     open_session,
     resume_state,
@@ -40,51 +39,15 @@ from svae.training.loop import (
 )
 from svae.training.meter import StepResult
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
-from svae.training.tts.distill import open_distillation, open_teacher
+from svae.training.tts.distill import StudentState, build_student, open_teacher
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.objective import FlowMatching, Known, Objective
+from svae.training.tts.objective import FlowMatching, Known
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
+from svae.training.tts.state import FlowState, TTSState
 from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
-
-
-@dataclass
-class FlowState(State):
-    """Everything a step of flow matching changes, plus what makes its latents."""
-
-    model: nn.Module
-    """What is trained: the network, or what is added to its weights."""
-    optimizer: torch.optim.Optimizer
-    representation: Representation
-    vocabulary: Vocabulary
-    timings: Timings | None
-    """When the phones are spoken, with `tokens: frame-phonemes`."""
-    network: nn.Module
-    """What computes, its gradients averaged over ranks in its backward pass."""
-    objective: Objective
-
-    @abstractmethod
-    def averaged(self) -> DiT:
-        """Return the network with the averaged weights: what is validated and speaks."""
-
-    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """See `State`."""
-        return {"model": self.model, "optimizer": self.optimizer}
-
-
-@dataclass
-class TTSState(FlowState):
-    """All of the network is trained."""
-
-    model: DiT
-    teacher: Checkpoint | None = None
-    """Of a student: its durations are the teacher's."""
-
-    def averaged(self) -> DiT:
-        """See `FlowState`."""
-        return self.ema.module
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -105,18 +68,20 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         if session.checkpoint is not None:
             check_vocabulary(session.checkpoint, vocabulary, index)
             resume_state(session, state, index)
-        elif start is not None:
+        elif isinstance(state, TTSState) and start is not None:
             take_weights(state.model, start, config.dit, vocabulary, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
+        if isinstance(state, StudentState):
+            session.console.print(state.description, highlight=False)
         limits = limits_of(config, representation.hop_length, world.world_size)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
         if wants_trial(config, world):
-            try_longest(session, state, index, limits, config)
+            try_longest(session.console, world, state, index, limits, config)
         batches = training_batches(index, state, config, limits, read_as, world)
-        held_out = held_out_batches(validation, state, config, limits)
+        held_out = held_out_batches(validation, vocabulary, timings, config, limits)
         if not held_out:
-            note_no_validation(session, validation)
+            note_no_validation(session.console, validation)
         weights = None if timings is None else duration_weights(session, state, index, config)
         rule = None
         if weights is not None:
@@ -160,6 +125,8 @@ def _read(
     kept = None if resumed is None else kept_vae(options.out, resumed)
     found = find_representation(config, data[0], start, kept)
     vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    read = {"init": start, "teacher": teacher, "VAE": found.checkpoint}
+    check_same_data_on_all(data[0], read, world)
     return data, start, teacher, found, vocabulary
 
 
@@ -187,7 +154,11 @@ def training_batches(
 
 
 def held_out_batches(
-    validation: ShardIndex, state: FlowState, config: TTSTrainConfig, limits: Limits
+    validation: ShardIndex,
+    vocabulary: Vocabulary,
+    timings: Timings | None,
+    config: TTSTrainConfig,
+    limits: Limits,
 ) -> list[UtteranceBatch]:
     """Return the utterances that are validated on."""
     return list(
@@ -195,9 +166,9 @@ def held_out_batches(
             validation,
             **limits,
             count=config.validation_utterances,
-            vocabulary=state.vocabulary,
+            vocabulary=vocabulary,
             samples=None if config.data.validation_root is None else validation.samples,
-            timings=state.timings,
+            timings=timings,
         )
     )
 
@@ -209,8 +180,13 @@ def build_state(
     world: World,
     timings: Timings | None = None,
     teacher: Checkpoint | None = None,
-) -> TTSState:
-    """Build the network and its optimizer with weights that depend on the seed only."""
+) -> FlowState:
+    """Build the network and its optimizer; what is new in it depends on the seed only."""
+    if teacher is not None:
+        weights = channel_weights(representation, config, world.device)
+        student = build_student(config, teacher, representation, vocabulary, weights, world)
+        student.timings = timings
+        return student
     torch.manual_seed(config.trainer.seed)
     model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=representation.latent_dim).to(
         world.device
@@ -218,9 +194,6 @@ def build_state(
     ema = ExponentialMovingAverage(model, config.ema)
     if config.trainer.compile:
         model.compile()
-    objective: Objective = flow_matching(representation, config, world.device)
-    if teacher is not None:
-        objective = open_distillation(config, teacher, objective.weights, world.device)
     return TTSState(
         step=0,
         model=model,
@@ -230,8 +203,7 @@ def build_state(
         vocabulary=vocabulary,
         timings=timings,
         network=data_parallel(model, world),
-        objective=objective,
-        teacher=teacher,
+        objective=flow_matching(representation, config, world.device),
     )
 
 
@@ -275,7 +247,7 @@ def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
 
 
 def duration_weights(
-    session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig
+    session: Session, state: FlowState, index: ShardIndex, config: TTSTrainConfig
 ) -> dict[str, Tensor] | None:
     """Return the weights of the run's duration predictor, a teacher's where there is one.
 
@@ -304,17 +276,22 @@ def duration_weights(
 
 
 def try_longest(
-    session: Session, state: TTSState, index: ShardIndex, limits: Limits, config: TTSTrainConfig
+    console: Console,
+    world: World,
+    state: FlowState,
+    index: ShardIndex,
+    limits: Limits,
+    config: TTSTrainConfig,
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
     batch = longest_batch(index, **limits, latent_dim=state.representation.latent_dim)
 
     def loss_of(batch: UtteranceBatch) -> Tensor:
-        loss, _, _ = forward(state, batch, config, session.world)
+        loss, _, _ = forward(state, batch, config, world)
         return loss
 
-    trial = try_batch(batch, loss_of, state.optimizer, session.world)
-    session.console.print(trial, highlight=False)
+    trial = try_batch(batch, loss_of, state.optimizer, world)
+    console.print(trial, highlight=False)
 
 
 @torch.no_grad()
@@ -393,7 +370,7 @@ def _validation_row(
     return state.objective.row(state.averaged(), map(known, batches))
 
 
-def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -> dict[str, float]:
+def synthesize(session: Session, state: FlowState, judged: JudgedSpeech | None) -> dict[str, float]:
     """Return what the judges say of the EMA weights' speech; the first rank does it, the others wait."""
     row: dict[str, float] = {}
     if judged is not None:
@@ -403,7 +380,7 @@ def synthesize(session: Session, state: TTSState, judged: JudgedSpeech | None) -
     return row
 
 
-def save(session: Session, state: TTSState, index: ShardIndex, config: TTSTrainConfig) -> None:
+def save(session: Session, state: FlowState, index: ShardIndex, config: TTSTrainConfig) -> None:
     """Write a checkpoint on the first rank, the VAE and the duration predictor inside it."""
     representation = state.representation
     vae = representation.checkpoint

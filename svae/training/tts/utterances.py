@@ -8,7 +8,7 @@ from typing import TypedDict
 from rich.console import Console
 
 from svae.config import TTSTrainConfig
-from svae.data.index import ShardIndex, read_index
+from svae.data.index import Sample, ShardIndex, read_index
 from svae.data.select import select_utterances
 from svae.data.timings import Timings
 from svae.errors import ConfigError, DataError
@@ -59,6 +59,14 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings |
         raise ConfigError(
             f"{validation.root}: holds {validation.kind}, but {index.root} holds {index.kind}"
         )
+    if validation.sample_rate != index.sample_rate:
+        raise ConfigError(
+            f"{validation.root}: audio at {validation.sample_rate} Hz, but that of {index.root} is at {index.sample_rate} Hz"
+        )
+    if _vae_of(validation) != _vae_of(index):
+        raise ConfigError(
+            f"{validation.root}: latents of another VAE than those of {index.root}; run `svae encode` again"
+        )
     if config.trainer.synthesize_every:
         waveform_root(config, index)
     if config.data.timings is None:
@@ -71,6 +79,10 @@ def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings |
     if config.data.validation_root is None:
         validation = selected
     return selected, validation, timings
+
+
+def _vae_of(index: ShardIndex) -> str | None:
+    return index.metadata["latents"]["vae_hash"] if index.kind == "latents" else None
 
 
 def waveform_root(config: TTSTrainConfig, index: ShardIndex) -> Path:
@@ -95,8 +107,8 @@ def report_left_out(
     limits: Limits,
     timings: Timings | None,
     vocabulary: Vocabulary,
-) -> None:
-    """Print how many utterances no batch will hold, by reason.
+) -> list[Sample]:
+    """Print how many utterances no batch will hold, by reason, and return the others.
 
     Raises:
         DataError: none is left to train on.
@@ -108,13 +120,13 @@ def report_left_out(
             f"{index.root}: nothing to train on: all {len(index.samples)} utterances are held out for validation.\n"
             "Run `svae prepare` with a smaller --validation, or on more data."
         )
-    _, reasons = select_utterances(index.train, **limits, vocabulary=vocabulary)
+    usable, reasons = select_utterances(index.train, **limits, vocabulary=vocabulary)
     if not reasons:
-        return
+        return usable
     text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    left = len(index.train) - sum(reasons.values())
-    console.print(f"Left out of training: {text}; {left} utterances remain")
-    if left <= 0:
+    console.print(f"Left out of training: {text}; {len(usable)} utterances remain")
+    if not usable:
         raise DataError(
             f"{index.root}: every utterance is left out ({text}); raise batch_frames or max_seconds, or mend the texts"
         )
+    return usable

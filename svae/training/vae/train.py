@@ -29,6 +29,7 @@ from svae.training.loop import (
     State,
     TrainOptions,
     agreed_resume,
+    check_same_data_on_all,
     note_no_validation,
     open_session,
     resume_state,
@@ -133,19 +134,9 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             cached_features=cached,
             pin_memory=world.device.type == "cuda",
         )
-        held_out = list(
-            validation_crops(
-                validation,
-                count=config.validation_crops,
-                batch_size=config.batch_size,
-                segment_samples=segment_samples(config),
-                context_samples=context_samples(config),
-                samples=None if config.data.validation_root is None else validation.samples,
-                cached_features=cached,
-            )
-        )
+        held_out = held_out_crops(validation, config, cached)
         if not held_out:
-            note_no_validation(session, validation)
+            note_no_validation(session.console, validation)
         finished = run_loop(
             session,
             state,
@@ -167,7 +158,26 @@ def _read(
     index, validation = open_data(options.config)
     # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
     resumed = agreed_resume(options, "vae", world)
-    return index, validation, open_vae_start(options.config) if resumed is None else None
+    start = open_vae_start(options.config) if resumed is None else None
+    check_same_data_on_all(index, {"init": start}, world)
+    return index, validation, start
+
+
+def held_out_crops(
+    validation: ShardIndex, config: VAETrainConfig, cached: CachedTeacherFeatures | None
+) -> list[CropBatch]:
+    """Return the crops that are validated on."""
+    return list(
+        validation_crops(
+            validation,
+            count=config.validation_crops,
+            batch_size=config.batch_size,
+            segment_samples=segment_samples(config),
+            context_samples=context_samples(config),
+            samples=None if config.data.validation_root is None else validation.samples,
+            cached_features=cached,
+        )
+    )
 
 
 def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | None) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_runs import flatten, rows_of
 from tiny_tts import TEXT, changed, speech, write_tts
 
@@ -22,11 +23,14 @@ from svae.data.index import read_index
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.durations import PhoneDurations
 from svae.precompute import phone_times
+from svae.runtime.files import file_sha256
 from svae.synthesis import model as synthesis_model
+from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import synthesize_file
 from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
+from svae.synthesis.types import Sampling
 from svae.text.phone_aligner import AlignmentError
 from svae.text.phonemes import FramePhonemes, Word, pieces
 from svae.training.adapt import data as data_module
@@ -446,12 +450,44 @@ def test_texts_that_fit_no_recording_are_an_error(adapted):
         held_out_module.open_held_out(index, [], held_out_module.Judges(Ear(), Voices(), None))
 
 
-def test_a_student_is_not_adapted(recordings, folder, tmp_path, fake_judges):
+def test_a_student_is_adapted_and_still_speaks_in_one_pass(
+    recordings, folder, tmp_path, fake_judges, monkeypatch
+):
+    """What the voice adds and what the student adds are added up, while training and afterwards."""
     student = shutil.copytree(folder, tmp_path / "student")
+    teacher = open_checkpoint(folder, kind="tts").model_state()
+    out, width = teacher["output.weight"].shape
+    torch.manual_seed(0)
+    added = {
+        "output.lora_A.weight": torch.randn(2, width),
+        "output.lora_B.weight": torch.randn(out, 2),
+    }
+    save_file(added, student / STUDENT_FILE)
     config = json.loads((student / "config.json").read_text())
-    (student / "config.json").write_text(json.dumps(config | {"student": {"steps": [4]}}))
-    with pytest.raises(ConfigError, match="a student of `svae distill`"):
-        adapt(options_of(recordings, student, tmp_path / "run"))
+    facts = {"steps": 2, "guidance": 1.0, "prompt_guidance": 1.0, "teacher_steps": 4, "scale": 0.1}
+    config |= {"student": facts, "num_steps": 2}
+    config["files"][STUDENT_FILE] = file_sha256(student / STUDENT_FILE)
+    (student / "config.json").write_text(json.dumps(config))
+    spoken = {}
+
+    def said(self, tts, prompt, sampling, session, step):
+        spoken[step] = tts.model.state_dict()["output.weight"].clone()
+        settings = tts.resolve(sampling)
+        assert settings.num_steps == 2 and settings.guidance_scale == 0
+        return {"wer": 0.5, "similarity": 0.1 * step}
+
+    monkeypatch.setattr(held_out_module.HeldOut, "said", said)
+    run = tmp_path / "run"
+    overrides = (*QUICK, "trainer.synthesize_steps=2")
+    adapt(options_of(recordings, student, run, merge=True, overrides=overrides))
+    product = 0.1 * (added["output.lora_B.weight"] @ added["output.lora_A.weight"])
+    torch.testing.assert_close(spoken[0], teacher["output.weight"] + product)
+    last = max(spoken)
+    assert (spoken[last] - spoken[0]).abs().max() > 1e-6
+    for model in (run, run / "merged"):
+        tts = load_tts(model)
+        torch.testing.assert_close(tts.model.state_dict()["output.weight"], spoken[last])
+        assert tts.resolve(Sampling()).num_steps == 2
 
 
 class EvenAligner:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_tone_shards
-from tiny_flow import CFG, D, batch, model
-from tiny_runs import TTS, assert_equal_runs, killed_copy
+from safetensors.torch import save_file
+from tiny_flow import D, batch, model
+from tiny_runs import TTS as SETTINGS
+from tiny_runs import assert_equal_runs, killed_copy, tts_config, vae_of
 from tiny_tts import speech
 from torch import Tensor, nn
 from typer.testing import CliRunner
@@ -19,25 +21,37 @@ from typer.testing import CliRunner
 from svae import recipe
 from svae.checkpoint import Checkpoint, open_checkpoint
 from svae.cli import app
-from svae.config import TTSTrainConfig
+from svae.config import LoRAConfig, TTSTrainConfig
 from svae.errors import CheckpointError, ConfigError, DataError
+from svae.models.tts.adapter import melted
 from svae.models.tts.dit import DiT
-from svae.models.tts.sampler import guided_velocity, integrate, sample_latents, time_grid
+from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.runtime.files import file_sha256
+from svae.synthesis import model as model_module
+from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.load import load_tts
+from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
 from svae.training.dry_run import dry_run
 from svae.training.loop import TrainOptions
 from svae.training.tts.distill import Distillation, Way, recipe_of
+from svae.training.tts.lora import copies, inject
 from svae.training.tts.objective import Known
 from svae.training.tts.train import train_tts
 
 __all__ = ["model"]
 
 RECIPE = {
-    **{name: value for name, value in TTS.items() if name != "dit"},
+    **{name: value for name, value in SETTINGS.items() if name != "dit"},
     "batch_frames": 200,
     "flow": {"mask_ratio": [0.3, 0.9]},
-    "distill": {"steps": [2, 1], "teacher_steps": 3, "guidance": 1.5, "prompt_guidance": 0.5},
+    "distill": {
+        "steps": 2,
+        "teacher_steps": 3,
+        "guidance": 1.5,
+        "prompt_guidance": 0.5,
+        "lora": {"rank": 2},
+    },
 }
 
 
@@ -70,7 +84,7 @@ def student(recipe_file: Path, toy_tts: Path, tmp_path_factory: pytest.TempPathF
 # ------------------------------------------------------------------------------------------- what is learned
 
 
-def distillation(model: DiT, steps: tuple[int, ...] = (4,), **sampling: float) -> Distillation:
+def distillation(model: DiT, steps: int = 4, **sampling: float) -> Distillation:
     tree = {"data": {"root": "x"}, "trainer": {"steps": 1}, "distill": {}}
     config = recipe.build(TTSTrainConfig, tree | {"flow": RECIPE["flow"]}, where="test")
     asked = Sampling(**{"num_steps": 16, "guidance_scale": 2.0, **sampling}).filled({})
@@ -82,7 +96,7 @@ def way_of(model: DiT, steps: int, **sampling: float) -> Way:
     latents, lengths, tokens = batch()
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(1))
     ratio = torch.tensor([0.1, 0.5, 0.9])
-    return distillation(model, **sampling).follow(noise, ratio, latents, lengths, tokens, steps)
+    return distillation(model, steps, **sampling).follow(noise, ratio, latents, lengths, tokens)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 8])
@@ -90,13 +104,13 @@ def test_a_way_goes_where_the_teacher_goes_with_guidance_in_its_own_steps(
     model: DiT, steps: int
 ) -> None:
     way = way_of(model, steps, prompt_guidance=0.3)
-    assert way.times == time_grid(steps) and len(way.points) == steps + 1
+    assert way.times == time_grid(steps) and len(way.places) == steps + 1
     with torch.no_grad():
         velocity = guided_velocity(model, way.condition, way.tokens, way.lengths, 2.0, 0.3)
         own = sorted({*time_grid(16), *time_grid(steps)})
-        end = integrate(velocity, way.points[0], own)
-    torch.testing.assert_close(way.points[-1], end, atol=1e-4, rtol=1e-4)
-    other = way_of(model, steps, prompt_guidance=2.0).points[-1]
+        end = integrate(velocity, way.places[0], own)
+    torch.testing.assert_close(way.places[-1], end, atol=1e-4, rtol=1e-4)
+    other = way_of(model, steps, prompt_guidance=2.0).places[-1]
     assert (other - end).abs().max() > 0.01  # the scale of the prompt makes a difference
 
 
@@ -115,30 +129,23 @@ class Oracle(nn.Module):
     def __init__(self, way: Way) -> None:
         super().__init__()
         self.way = way
-        self.asked: list[tuple[float, float]] = []
+        self.asked: list[int] = []
 
     def forward(
-        self,
-        x: Tensor,
-        condition: Tensor,
-        t: Tensor,
-        tokens: Tensor,
-        lengths: Tensor,
-        *,
-        until: Tensor,
+        self, x: Tensor, condition: Tensor, t: Tensor, tokens: Tensor, lengths: Tensor
     ) -> Tensor:
         found = []
-        points, times = self.way.points, self.way.times
-        for row, (place, start, end) in enumerate(zip(x, t.tolist(), until.tolist(), strict=True)):
-            i = min(range(len(times)), key=lambda j: abs(times[j] - start))
-            j = min(range(len(times)), key=lambda j: abs(times[j] - end))
-            utterance = row % len(points[0])
-            assert torch.equal(place, points[i][utterance])
+        places, times = self.way.places, self.way.times
+        for row, (place, time) in enumerate(zip(x, t.tolist(), strict=True)):
+            i = min(range(len(times)), key=lambda j: abs(times[j] - time))
+            utterance = row % len(places[0])
+            assert times[i] == pytest.approx(time, abs=1e-6)
+            assert torch.equal(place, places[i][utterance])
             assert torch.equal(condition[row], self.way.condition[utterance])
             assert torch.equal(tokens[row], self.way.tokens[utterance])
             assert lengths[row] == self.way.lengths[utterance]
-            self.asked.append((i, j))
-            found.append((points[j] - points[i])[utterance] / (end - start))
+            self.asked.append(i)
+            found.append((places[i + 1] - places[i])[utterance] / (times[i + 1] - times[i]))
         return torch.stack(found)
 
 
@@ -147,12 +154,12 @@ def test_the_target_is_the_mean_velocity_over_each_of_the_students_steps(model: 
     oracle = Oracle(way)
     error, count = way.error(oracle)
     assert error.item() == pytest.approx(0, abs=1e-4)
-    assert sorted(set(oracle.asked)) == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert sorted(set(oracle.asked)) == [0, 1, 2, 3]
     assert count.item() == 4 * D * int(way.lengths.sum())
 
     class Off(Oracle):
-        def forward(self, *args: Tensor, **more: Tensor) -> Tensor:
-            return super().forward(*args, **more) + 0.5
+        def forward(self, *args: Tensor) -> Tensor:
+            return super().forward(*args) + 0.5
 
     error, count = way.error(Off(way))  # padding does not count
     assert (error / count).item() == pytest.approx(0.25, rel=1e-3)
@@ -165,52 +172,34 @@ def test_the_target_is_the_mean_velocity_over_each_of_the_students_steps(model: 
 def test_a_student_starts_as_its_teacher_and_learns_to_arrive_where_the_teacher_does(
     model: DiT,
 ) -> None:
-    student = DiT(replace(CFG, interval=True), 10, D)
-    missing = student.load_state_dict(model.state_dict(), strict=False)
-    assert {name.split(".")[0] for name in missing.missing_keys} == {"interval"}
+    student, base = copies(model)
+    speaking, _ = copies(model)
+    adapter = inject(student, LoRAConfig(rank=8))
     latents, lengths, tokens = batch()
-    student.eval()
+    at = torch.tensor([0.3])
     with torch.no_grad():
-        at = torch.tensor([0.3])
         plain = model(latents, latents, at, tokens, lengths)
-        same = student(latents, latents, at, tokens, lengths, until=torch.tensor([0.9]))
-    torch.testing.assert_close(same, plain)
+        torch.testing.assert_close(student(latents, latents, at, tokens, lengths), plain)
 
     learned = distillation(model)
     known = [Known(latents, lengths, tokens, ["a", "b", "c"])]
-    before = learned.row(student, known)
-    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+
+    def row() -> dict[str, float]:
+        speaking.load_state_dict(melted(base, adapter.state_dict(), 1.0, Path("x")))
+        return learned.row(speaking, known)
+
+    before = row()
+    optimizer = torch.optim.Adam(adapter.parameters(), lr=2e-2)
     torch.manual_seed(0)
-    for _ in range(60):
+    for _ in range(80):
         error, count = learned.error(student, latents, lengths, tokens)
         optimizer.zero_grad()
         (error / count).backward()
         optimizer.step()
-    after = learned.row(student, known)
+    after = row()
     assert after["loss/end"] < 0.5 * before["loss/end"]
     assert after["loss/flow"] < 0.5 * before["loss/flow"]
-    assert learned.row(student, known) == after  # nothing in it is random
-
-
-def test_a_student_is_asked_where_its_step_ends_and_goes_there_in_one_pass(model: DiT) -> None:
-    student = DiT(replace(CFG, interval=True), 10, D).eval()
-    for parameter in student.parameters():
-        nn.init.normal_(parameter, std=0.15)
-    latents, lengths, tokens = batch()
-    with pytest.raises(ValueError, match="until"):
-        student(latents, latents, torch.zeros(3), tokens, lengths)
-    with pytest.raises(ValueError, match="until"):
-        model(latents, latents, torch.zeros(3), tokens, lengths, until=torch.ones(3))
-    calls: list[tuple[int, float, float]] = []
-
-    def count(module: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Tensor]) -> None:
-        calls.append((len(args[0]), args[2].item(), kwargs["until"].item()))
-
-    student.register_forward_pre_hook(count, with_kwargs=True)
-    prompt_lengths = torch.tensor([9, 12, 4])
-    sample_latents(student, latents[..., :12], prompt_lengths, tokens, lengths, num_steps=4)
-    times = torch.tensor(time_grid(4)).tolist()
-    assert calls == [(3, start, end) for start, end in zip(times[:-1], times[1:], strict=True)]
+    assert row() == after  # nothing in it is random
 
 
 # ------------------------------------------------------------------------------------------- the run
@@ -220,45 +209,126 @@ def rows_of(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_students_checkpoint_says_what_is_inside_and_synthesis_uses_it(
+def test_a_students_checkpoint_has_its_teacher_and_says_what_is_inside(
     student: Path, toy_tts: Path
 ) -> None:
-    found = open_checkpoint(student, kind="tts").config
+    found = open_checkpoint(student, kind="tts")
     teacher = open_checkpoint(toy_tts, kind="tts")
-    assert found["student"] == {
-        "steps": [2, 1],
+    assert found.config["student"] == {
+        "steps": 2,
         "guidance": 1.5,
         "prompt_guidance": 0.5,
         "teacher_hash": teacher.hash,
         "teacher_steps": 3,
+        "scale": 1.0,
     }
-    assert found["model"] == teacher.config["model"] | {"interval": True, "dropout": 0.0}
+    assert found.hash == teacher.hash  # its weights, bit for bit
+    assert found.config["model"] == teacher.config["model"] | {"dropout": 0.0}
     for name in ("vae_hash", "vocabulary", "max_seconds", "num_steps"):
-        assert found[name] == (teacher.config | {"num_steps": 2})[name]
+        assert found.config[name] == (teacher.config | {"num_steps": 2})[name]
+    small = (found.folder / STUDENT_FILE).stat().st_size
+    assert small < 0.5 * (found.folder / "model.safetensors").stat().st_size
+
+
+def test_a_student_speaks_in_its_own_steps_of_one_pass(student: Path) -> None:
     tts = load_tts(student)
     settings = tts.resolve(Sampling())
     assert (settings.num_steps, settings.guidance_scale, settings.prompt_guidance) == (2, 0.0, 0.0)
     assert settings.words(tts.identity) == "2 steps, guidance inside (1.5, prompt 0.5)"
-    assert tts.resolve(Sampling(num_steps=1, guidance_scale=0.0)).num_steps == 1
+    assert tts.resolve(settings) == settings
+    passes: list[int] = []
+    tts.model.register_forward_pre_hook(lambda module, args: passes.append(len(args[0])))
     result = tts.generate("two tone", speech(0.5), "one tone", duration_seconds=0.5)
+    assert passes == [1, 1]
     assert result.sampling.num_steps == 2 and bool(result.waveform.isfinite().all())
 
 
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"guidance_scale": 2.0}, r"guidance is inside this student \(1.5, prompt 0.5\)"),
-        ({"prompt_guidance": 0.3}, "leave them out"),
-        ({"num_steps": 16}, "--steps 16: this student takes 2 or 1 steps"),
-        ({"solver": "midpoint"}, "--solver"),
-        ({"sway": 0.0}, "--sway"),
+        ({"guidance_scale": 1.0}, "3 steps, guidance 1 (prompt 0.5)"),
+        ({"prompt_guidance": 0.25}, "3 steps, guidance 1.5 (prompt 0.25)"),
+        ({"num_steps": 5}, "5 steps, guidance 1.5 (prompt 0.5)"),
+        ({"num_steps": 5, "guidance_scale": 0.0}, "5 steps, guidance 0 (prompt 0)"),
+        ({"sway": 0.0}, "3 steps, guidance 1.5 (prompt 0.5)"),
+        ({"solver": "midpoint"}, "3 steps, guidance 1.5 (prompt 0.5)"),
     ],
 )
-def test_what_a_student_has_not_learned_is_refused(
-    student: Path, asked: dict[str, object], said: str
+def test_where_a_student_is_asked_for_what_it_has_not_learned_its_teacher_speaks(
+    student: Path, toy_tts: Path, asked: dict[str, object], said: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
-        load_tts(student).resolve(Sampling(**asked))
+    tts = load_tts(student)
+    settings = tts.resolve(Sampling(**asked))
+    assert settings.words(tts.identity) == said
+    assert tts.resolve(settings) == settings
+    own = spoken(tts)
+    of_teacher = {
+        "num_steps": settings.num_steps,
+        "guidance_scale": settings.guidance_scale,
+        "prompt_guidance": settings.prompt_guidance,
+    }
+    assert torch.equal(spoken(tts, **asked), spoken(load_tts(toy_tts), **asked | of_teacher))
+    assert torch.equal(spoken(tts), own)  # the teacher has not changed the student
+
+
+def spoken(model: TTS, **asked: object) -> Tensor:
+    more = {"duration_seconds": 0.5, **asked}
+    return model.generate("two tone", speech(0.5), "one tone", **more).waveform
+
+
+def test_a_student_does_not_speak_as_its_teacher_without_guidance(
+    student: Path, toy_tts: Path
+) -> None:
+    teacher = load_tts(toy_tts)
+    unguided = spoken(teacher, guidance_scale=0.0, num_steps=2)
+    assert not torch.equal(spoken(load_tts(student)), unguided)
+
+
+def test_the_identity_of_a_student_is_not_its_teachers(student: Path, toy_tts: Path) -> None:
+    assert load_tts(student).identity["hash"] != load_tts(toy_tts).identity["hash"]
+    assert load_tts(student).identity["student"]["guidance"] == 1.5
+
+
+@pytest.mark.parametrize("damage", ["missing", "bytes", "scale", "other"])
+def test_a_damaged_student_is_named(student: Path, tmp_path: Path, damage: str) -> None:
+    folder = shutil.copytree(open_checkpoint(student, kind="tts").folder, tmp_path / "copy")
+    config = json.loads((folder / "config.json").read_text())
+    path = folder / STUDENT_FILE
+    if damage == "missing":
+        path.unlink()
+    elif damage == "bytes":
+        path.write_bytes(path.read_bytes()[:-1] + b"!")
+    elif damage == "scale":
+        del config["student"]["scale"]
+    else:
+        save_file({"output.lora_A.weight": torch.zeros(2, 3)}, path)
+        config["files"][STUDENT_FILE] = file_sha256(path)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="missing|damaged|does not fit") as error:
+        load_tts(folder)
+    assert str(folder) in str(error.value)
+
+
+def test_weights_can_be_learned_on_and_distilled_again_from_a_student(
+    student: Path, config: TTSTrainConfig, toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    assert config.distill is not None
+    again = replace(
+        config,
+        distill=replace(config.distill, teacher=str(student), guidance=None, prompt_guidance=None),
+    )
+    run = train_tts(TrainOptions(again, tmp_path / "again", device="cpu"))
+    found, first = open_checkpoint(run, kind="tts"), open_checkpoint(student, kind="tts")
+    assert found.hash == first.hash
+    assert found.config["student"] == first.config["student"]
+    assert found.config["files"][STUDENT_FILE] == first.config["files"][STUDENT_FILE]
+    settings = {"trainer": SETTINGS["trainer"] | {"steps": 1}, "init": str(student)}
+    plain = train_tts(
+        TrainOptions(
+            tts_config(tone_shards, vae_of(toy_tts), **settings), tmp_path / "plain", device="cpu"
+        )
+    )
+    assert "student" not in open_checkpoint(plain, kind="tts").config
 
 
 def test_a_student_is_validated_and_its_rows_can_be_compared(student: Path) -> None:
@@ -266,6 +336,22 @@ def test_a_student_is_validated_and_its_rows_can_be_compared(student: Path) -> N
     assert [row["step"] for row in rows] == [0, 3, 5]
     assert all(row["loss/flow"] > 0 and row["loss/end"] > 0 for row in rows)
     assert rows[-1]["loss/end"] < rows[0]["loss/end"]
+
+
+def test_a_student_is_heard_in_its_own_steps_while_it_is_trained(
+    config: TTSTrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, float]] = []
+    sample = model_module.sample_latents
+
+    def sampled(*arguments: Tensor, **more: float) -> Tensor:
+        asked.append((more["num_steps"], more["guidance_scale"] + more["prompt_guidance"]))
+        return sample(*arguments, **more)
+
+    monkeypatch.setattr(model_module, "sample_latents", sampled)
+    trainer = replace(config.trainer, steps=1, synthesize_every=1, synthesize_utterances=1)
+    train_tts(TrainOptions(replace(config, trainer=trainer), tmp_path / "run", device="cpu"))
+    assert asked == [(2, 0.0)]
 
 
 def test_a_resumed_student_equals_an_uninterrupted_one_and_its_teacher_may_have_moved(
@@ -282,9 +368,7 @@ def test_a_resumed_student_equals_an_uninterrupted_one_and_its_teacher_may_have_
 def test_a_run_goes_on_with_its_own_teacher_and_steps_only(
     student: Path, config: TTSTrainConfig, tone_shards: Path, toy_tts: Path, tmp_path: Path
 ) -> None:
-    from tiny_runs import tts_config, vae_of
-
-    trainer = TTS["trainer"] | {"steps": 1, "seed": 7}
+    trainer = SETTINGS["trainer"] | {"steps": 1, "seed": 7}
     other = tts_config(tone_shards, vae_of(toy_tts), trainer=trainer)
     other_run = train_tts(TrainOptions(other, tmp_path / "other", device="cpu"))
     run = killed_copy(student, 2, tmp_path / "run")
@@ -293,7 +377,7 @@ def test_a_run_goes_on_with_its_own_teacher_and_steps_only(
         wrong = replace(config, distill=replace(config.distill, teacher=str(other_run)))
         with pytest.raises(CheckpointError, match="the run has learned from"):
             start(TrainOptions(wrong, run, device="cpu"))
-        wrong = replace(config, distill=replace(config.distill, steps=(4,)))
+        wrong = replace(config, distill=replace(config.distill, steps=4))
         with pytest.raises(ConfigError, match=r"distill\.steps.*other steps than these"):
             start(TrainOptions(wrong, run, device="cpu"))
 
@@ -306,9 +390,7 @@ def test_a_dry_run_names_the_teacher_and_how_it_samples(
     assert "3 steps, guidance 1.5 (prompt 0.5)" in said and not (tmp_path / "run").exists()
 
 
-def test_teachers_that_cannot_teach_are_refused(
-    student: Path, config: TTSTrainConfig, tmp_path: Path
-) -> None:
+def test_teachers_that_cannot_teach_are_refused(config: TTSTrainConfig, tmp_path: Path) -> None:
     assert config.distill is not None
 
     def refused(**changes: object) -> TrainOptions[TTSTrainConfig]:
@@ -316,8 +398,6 @@ def test_teachers_that_cannot_teach_are_refused(
 
     unread = write_tone_shards(tmp_path / "unread", mark="ö")
     for start in (train_tts, dry_run):
-        with pytest.raises(CheckpointError, match="is a student"):
-            start(refused(distill=replace(config.distill, teacher=str(student))))
         with pytest.raises(ConfigError, match="svae distill RUN"):
             start(refused(distill=replace(config.distill, teacher=None)))
         with pytest.raises(CheckpointError, match="other sizes"):
@@ -330,14 +410,12 @@ def test_teachers_that_cannot_teach_are_refused(
 @pytest.mark.parametrize(
     ("field", "said"),
     [
-        ("distill.steps=[]", "needs different numbers of steps"),
-        ("distill.steps=[4,4]", "needs different numbers of steps"),
-        ("distill.steps=[9]", "less than or equal to 8"),
+        ("distill.steps=0", "greater than 0"),
+        ("distill.steps=9", "less than or equal to 8"),
         ("distill.guidance=-1", "distill.guidance: must not be negative"),
         ("distill.stepz=[4]", "distill.stepz: unknown key; did you mean `steps`"),
         ("init=runs/x", "starts from its teacher"),
-        ("dit.interval=false", "a student needs it"),
-        ("distill=null", "is for students"),
+        ("distill.lora.rank=0", "greater than 0"),
     ],
 )
 def test_recipes_that_make_no_student_are_refused(

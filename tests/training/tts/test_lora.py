@@ -13,7 +13,7 @@ from svae.config import LoRAConfig
 from svae.errors import CheckpointError
 from svae.models.tts.adapter import melted
 from svae.models.tts.dit import DiT
-from svae.training.adapt.lora import copies, inject
+from svae.training.tts.lora import copies, inject
 
 
 def network() -> DiT:

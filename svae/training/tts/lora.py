@@ -1,10 +1,10 @@
-"""The network of an adaptation: a frozen transformer whose linear layers got two thin matrices each, which are trained."""
+"""The network of an adaptation or of a student: a frozen transformer whose linear layers got two thin matrices each, which are trained."""
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from svae.errors import ConfigError
 from svae.models.cpu.linear import Linear
 from svae.models.tts.adapter import melted
 from svae.models.tts.dit import DiT
-from svae.training.tts.train import FlowState
+from svae.training.tts.state import FlowState
 
 NOT_ADAPTED = ("text_tower.", "time.")
 """A voice is not in how words are read, nor in what a moment of the flow is called."""
@@ -48,7 +48,7 @@ def inject(network: DiT, config: LoRAConfig) -> nn.Module:
         from peft.tuners import lora
     except ImportError as error:
         raise ConfigError(
-            f"svae adapt: needs peft ({error}); try: pip install 'svae[adapt]'"
+            f"svae adapt, svae distill: need peft ({error}); try: pip install 'svae[adapt]'"
         ) from None
 
     class GELULinear(lora.Linear):
@@ -78,7 +78,7 @@ def inject(network: DiT, config: LoRAConfig) -> nn.Module:
     return adapter
 
 
-@dataclass
+@dataclass(kw_only=True)
 class AdapterState(FlowState):
     """The matrices are trained; what speaks is a whole network into which their average is melted."""
 
@@ -87,11 +87,17 @@ class AdapterState(FlowState):
     scale: float
     speaking: DiT
     """Gets the melted weights when it is asked for."""
+    student: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
+    """Of a base that has a student: makes one of the adapted weights, as synthesis will."""
 
     @torch.no_grad()
     def averaged(self) -> DiT:
         """See `FlowState`; the network is the same object at every call."""
-        weights = melted(self.base, self.ema.module.state_dict(), self.scale, Path("adapter"))
+        weights: Mapping[str, Tensor] = melted(
+            self.base, self.ema.module.state_dict(), self.scale, Path("adapter")
+        )
+        if self.student is not None:
+            weights = self.student(weights)
         self.speaking.load_state_dict(weights)
         return self.speaking
 
