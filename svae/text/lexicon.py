@@ -85,6 +85,35 @@ class Lexicon:
         return len(self.entries)
 
 
+_IN_BRACES = re.compile(r"\{\s*([A-Za-z]{1,2}\d?(?:\s+[A-Za-z]{1,2}\d?)*)\s*\}")
+
+
+def with_given_phones(text: str) -> str:
+    """Return a text whose phones in braces are in capitals: `{b ey1 s}` is meant for phones as well.
+
+    What only looks like them, as `{x}` or `{i j}` in a formula, stays.
+
+    Raises:
+        DataError: among phones stands something else; it is named.
+    """
+
+    def read(match: re.Match[str]) -> str:
+        phones = match[1].upper().split()
+        if match[1].islower() and not any(len(phone) > 1 for phone in phones):
+            return match[0]
+        wrong = [phone for phone in phones if phone.rstrip("012") not in PHONES]
+        if not wrong and (len(phones) > 1 or match[1].isupper()):
+            return "{" + " ".join(phones) + "}"
+        if wrong and 2 * len(wrong) <= len(phones):
+            raise DataError(
+                f"text: {match[0]}: {', '.join(map(repr, wrong))}: no phone(s) of ARPABET ({' '.join(PHONES)}), "
+                "with 0, 1 or 2 after a vowel for its stress"
+            )
+        return match[0]
+
+    return _IN_BRACES.sub(read, text)
+
+
 def _entry(line: str) -> tuple[str, str]:
     """Return the word of a line and how it is said.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from svae.errors import ConfigError, DataError
 from svae.runtime.text_files import check_characters, decode_utf8, read_utf8
-from svae.text.lexicon import Lexicon
+from svae.text.lexicon import Lexicon, with_given_phones
 from svae.text.markup import (
     PARAGRAPH_SECONDS,
     RULE_SECONDS,
@@ -113,9 +113,11 @@ def prepare_sentences(
 
     Raises:
         DataError: unknown characters that are not to be skipped, or nothing else is left; phones for a model of
-            characters.
+            characters, or what is none among them.
     """
     check_language(language)
+    if vocabulary.reads_phones:
+        text = with_given_phones(text)
     spoken = _spoken_sentences(text, vocabulary, language, show, lexicon)
     notes = []
     folded = [_like(vocabulary.fold(sentence), sentence) for sentence in spoken]

@@ -170,7 +170,7 @@ def test_phones_in_braces_are_said_and_survive_everything_before():
     assert sentences == ["The {B EY1 S} is five."]
     assert " ".join(PHONEMES.read("The {B EY1 S} is")) == "DH AH   B EY S   IH Z"
     assert without_phones("the bass{B EY S} line") == "the bass line"
-    with pytest.raises(DataError, match="unknown"):
+    with pytest.raises(DataError, match="no phone"):
         prepare_sentences("The {B QQ S} is.", PHONEMES, language="en")
     with pytest.raises(DataError, match="unknown"):
         prepare_sentences("a {B EY S}", Vocabulary.from_characters(["a BEYS"]), language="en")
@@ -192,6 +192,27 @@ def test_phones_in_braces_are_compared_with_what_sounds_like_them(text, heard, c
     from svae.text.phonemes import as_heard
 
     assert as_heard(text, heard) == compared
+
+
+@pytest.mark.parametrize("given", ["{b ey1 s}", "{ B  EY1 S }", "{B EY1 S}", "{b ey s}"])
+def test_phones_are_given_in_either_case(given):
+    vocabulary = PhonemeVocabulary()
+    expected = [vocabulary.encode("The {B EY S} is loud.")]
+    found = prepare_sentences(f"The {given} is loud.", vocabulary, language="en")[0]
+    assert list(map(vocabulary.encode, found)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"), [("{B EY9}", "EY9"), ("{B XX S}", "XX"), ("{k q1 t}", "Q1")]
+)
+def test_what_is_no_phone_among_phones_is_named(given, wrong):
+    with pytest.raises(DataError, match=f"'{wrong}': no phone"):
+        prepare_sentences(f"The {given} is loud.", PhonemeVocabulary(), language="en")
+
+
+@pytest.mark.parametrize("written", ["the set {x}", "x_{i j} here", "use {name} here"])
+def test_other_braces_are_no_phones(written):
+    assert "{" not in prepare_sentences(written, PhonemeVocabulary(), language="en")[0][0]
 
 
 def test_the_letter_a_is_no_article():
