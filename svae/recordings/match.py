@@ -12,7 +12,7 @@ _TOKEN = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff]|(?:(?![\u3040-\u30ff\u3400-\u9fff])[^\W_])+(?:'[^\W_]+)*"
 )
 """A word, or a character of a script without spaces."""
-STRAY = 0.5
+STRAY = 0.25
 """What a word between two that agree counts against them, which count 1 each."""
 SENTENCE_END, COMMA = 4.0, 1.5
 """So many words more or fewer than were heard a cut may be away to be where people pause."""
