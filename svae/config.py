@@ -415,7 +415,7 @@ class DistillConfig:
     guidance: Annotated[float, Ge(0)] | None = None
     """Guidance of the teacher (docs/architecture.md, Names). null: the teacher's own, else 2."""
     prompt_guidance: Annotated[float, Ge(-1)] | None = None
-    """A scale for the prompt's part. null: the teacher's own where that is less than `guidance`, else `guidance`."""
+    """A scale for the prompt's part. null: the teacher's own, else `guidance`."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=32))
     """What is added to the teacher's weights."""
 

@@ -62,7 +62,8 @@ class Sampling:
     else 2; 0 for a student, which has it inside. `TTS.resolve` fills it in."""
     prompt_guidance: float | None = None
     """h in v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text); v_text is without the prompt. Less than g: more of the
-    text and less of the prompt's voice. None: the model's own where that is less than g, else g; `TTS.resolve` fills it in."""
+    text and less of the prompt's voice. None: the model's own, but no more than a g below the model's own; g where it has
+    none. `TTS.resolve` fills it in."""
     solver: Solver = "euler"
     """`midpoint` takes two network evaluations a step."""
     sway: float = -1.0
@@ -110,8 +111,10 @@ class Sampling:
             guidance = own.get("guidance", DEFAULT_GUIDANCE)
         prompt_guidance = self.prompt_guidance
         if prompt_guidance is None:
-            # A user who asks for little or no guidance does not get more of it from the model.
-            prompt_guidance = min(guidance, own.get("prompt_guidance", guidance))
+            prompt_guidance = own.get("prompt_guidance", guidance)
+            if guidance < own.get("guidance", DEFAULT_GUIDANCE):
+                # A user who asks for less guidance than the model's own does not get more of it for the prompt.
+                prompt_guidance = min(guidance, prompt_guidance)
         return replace(
             self, num_steps=num_steps, guidance_scale=guidance, prompt_guidance=prompt_guidance
         )

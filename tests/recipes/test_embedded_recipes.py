@@ -12,6 +12,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
+
+from svae.runtime.files import file_sha256
+from svae.synthesis.adapter import STUDENT_FILE
+from svae.synthesis.load import load_tts
+from svae.synthesis.types import Sampling
 
 SCRIPTS = Path(__file__).parents[2] / "recipes" / "embedded"
 sys.path.insert(0, str(SCRIPTS))
@@ -107,11 +113,23 @@ def test_an_embedded_student_keeps_its_own_steps_and_guidance(toy_tts, tmp_path)
 
     model = shutil.copytree(latest_checkpoint(toy_tts), tmp_path / "student")
     config = json.loads((model / "config.json").read_text())
-    own = {"student": {"steps": [4], "guidance": 2.0, "prompt_guidance": 0.3}, "num_steps": 4}
+    facts = {"guidance": 2.0, "prompt_guidance": 0.3, "teacher_steps": 8, "scale": 0.1}
+    own = {"student": facts | {"steps": 4}, "num_steps": 4}
+    width = config["model"]["dim"]
+    added = {
+        "output.lora_A.weight": torch.randn(2, width),
+        "output.lora_B.weight": torch.randn(config["latent_dim"], 2),
+    }
+    save_file(added, model / STUDENT_FILE)
+    config["files"][STUDENT_FILE] = file_sha256(model / STUDENT_FILE)
     (model / "config.json").write_text(json.dumps(config | own))
     embed.embed(model, None, tmp_path / "tts")
     embedded = json.loads((tmp_path / "tts" / "config.json").read_text())
     assert own.items() <= embedded.items() and "prompt_guidance" not in embedded
+    said, stored = load_tts(model), load_tts(tmp_path / "tts")
+    assert stored.resolve(Sampling()).num_steps == 4
+    for a, b in zip(said.model.parameters(), stored.model.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-3, atol=2e-3)  # float16
 
 
 def test_a_recording_is_in_time_and_has_a_floor_of_noise():

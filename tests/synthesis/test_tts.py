@@ -127,6 +127,10 @@ def test_a_model_has_numbers_of_its_own_where_none_are_given(
     assert resolved(num_steps=4, prompt_guidance=3.0) == (4, 1.25, 3.0)
     assert resolved(guidance_scale=0.0) == (16, 0.0, 0.0)  # none is none
     assert resolved(guidance_scale=0.2) == (16, 0.2, 0.2)  # the model's own is no more than that
+    monkeypatch.setitem(tts.identity, "prompt_guidance", 1.5)
+    assert resolved() == (16, 1.25, 1.5)  # the model's own may be more than its guidance
+    assert resolved(guidance_scale=1.25) == (16, 1.25, 1.5)
+    assert resolved(guidance_scale=1.0) == (16, 1.0, 1.0)
 
 
 # ------------------------------------------------------------------------------------------- refusals
