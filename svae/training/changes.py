@@ -13,7 +13,7 @@ MAY_CHANGE = (
     *("trainer.", "loader.", "optimizer.", "ema.", "data."),
     *("vae", "vocoder", "init", "teacher.cache", "distill.teacher"),
     *("batch_size", "batch_frames", "min_seconds", "max_seconds", "spelled_words"),
-    *("segment_seconds", "discriminator.window_seconds", "teacher.context_seconds"),
+    *("discriminator.window_seconds", "teacher.context_seconds"),
     *("validation_crops", "validation_utterances", "statistics_utterances", "patience"),
     *("loss.mel", "loss.feature_matching", "loss.adversarial", "loss.kl"),
     *(
@@ -28,6 +28,7 @@ MAY_CHANGE = (
 """Fields, and sections (with a full stop at the end), whose change leaves the weights their meaning."""
 
 WHY_NOT = {
+    "segment_seconds": "the networks have learned on crops of this length",
     "teacher.": "the latents have been aligned with this teacher",
     "loss.alignment": "the regulator is there only where latents are aligned",
     "freeze_encoder": "the optimizer's state belongs to the parameters that are trained",

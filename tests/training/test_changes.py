@@ -81,7 +81,7 @@ def test_what_cannot_change_says_why(vae_run: Path, tone_shards: Path) -> None:
 VAE_CHANGES = [
     "trainer.steps=9", "trainer.precision=bf16", "trainer.compile=true", "trainer.collective_minutes=5", "loader.num_workers=0",
     "optimizer.betas=[0.9,0.99]", "optimizer.schedule=constant", "ema.decay=0.5", "data.root=/moved", "init=/moved",
-    "teacher.cache=/moved", "teacher.context_seconds=0.2", "batch_size=3", "segment_seconds=0.1", "validation_crops=2",
+    "teacher.cache=/moved", "teacher.context_seconds=0.2", "batch_size=3", "validation_crops=2",
     "loss.kl=0.1", "loss.mel=1", "loss.adversarial_start_step=7", "loss.pitch=2", "discriminator.window_seconds=0.1",
 ]  # fmt: skip
 TTS_CHANGES = [
