@@ -183,6 +183,8 @@ def test_what_is_not_there_is_named(parquet, tmp_path, monkeypatch, server):
         run(parquet, tmp_path / "out", Fields(text="words"))
     with pytest.raises(DataError, match="a file. Expected a folder, or owner/name"):
         run(parquet / "test-00000-of-00001.parquet", tmp_path / "out")
+    with pytest.raises(DataError, match="nowhere/at/all: no such folder .*OWNER/NAME"):
+        run("nowhere/at/all", tmp_path / "out")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: cannot be read: "):
         run(tmp_path / "empty", tmp_path / "out")

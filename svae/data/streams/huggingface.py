@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -127,6 +128,10 @@ def open_huggingface(
         ) from None
     folder = Path(repository)
     local = folder.is_dir()
+    if not folder.exists() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository):
+        raise DataError(
+            f"{repository}: no such folder (looked from {Path.cwd()}), and no name on the hub, which is OWNER/NAME."
+        )
     with _named(repository):
         if not local:
             if folder.is_file():
