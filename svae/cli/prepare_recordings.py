@@ -9,7 +9,7 @@ import typer
 
 from svae.cli.app import example
 from svae.cli.options import Device
-from svae.cli.prepare import preparer
+from svae.cli.prepare import SampleRate, Validation, preparer
 
 
 @preparer.command(
@@ -71,18 +71,14 @@ def prepare_recordings(
             help="Least predicted naturalness, 1 to 5; needs: pip install 'svae\\[mos]'.",
         ),
     ] = None,
-    sample_rate: Annotated[
-        int, typer.Option(min=8000, max=48000, help="Sample rate of the shards in Hz.")
-    ] = 16000,
+    sample_rate: SampleRate = 16000,
     shards: Annotated[
         int | None, typer.Option(min=1, help="Number of shards; default: by how much there is.")
     ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that cut; default: one per core.")
     ] = None,
-    validation: Annotated[
-        float, typer.Option(min=0, max=0.5, help="Share of utterances held out of training.")
-    ] = 0.05,
+    validation: Validation = 0.05,
     device: Device = "auto",
 ) -> None:
     """Turn recordings of any kind and length into shards: cut at speech, transcribed, filtered, with a page to look through.

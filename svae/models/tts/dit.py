@@ -62,12 +62,12 @@ def zero_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 class TimeEmbedding(nn.Module):
-    """Sinusoids of 1000·t through a two-layer perceptron; with `zero` its output is zero before training."""
+    """Sinusoids of 1000·t through a two-layer perceptron."""
 
-    def __init__(self, dim: int, *, zero: bool = False) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
         self.hidden = nn.Linear(TIME_CHANNELS, dim)
-        self.output = zero_linear(dim, dim) if zero else nn.Linear(dim, dim)
+        self.output = nn.Linear(dim, dim)
 
     def forward(self, t: Tensor) -> Tensor:
         """Map t (B,) to (B, dim)."""

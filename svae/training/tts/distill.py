@@ -10,6 +10,7 @@ way, the places where a sampler comes by.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -252,7 +253,7 @@ def build_student(
     stored = teacher.model_state()
     load_strict(network, stored, teacher.folder)
     frozen, base = copies(network.to(world.device))
-    speaking, _ = copies(network)
+    speaking = copy.deepcopy(frozen)
     torch.manual_seed(config.trainer.seed)
     adapter = inject(network, config.distill.lora).to(world.device)
     if config.trainer.compile:
