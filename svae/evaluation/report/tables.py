@@ -216,9 +216,13 @@ def print_results(
     for line in footnotes(metrics):
         console.print(escape(line), highlight=False, soft_wrap=True)
     if "real_time_factor" in timings:
-        console.print(
-            f"Real-time factor when made: {timings['real_time_factor']:.3f}", highlight=False
-        )
+        text = f"Real-time factor when made: {timings['real_time_factor']:.3f}"
+        first = timings.get("first_audio_seconds")
+        if first is not None:
+            text += f"; first audio after {first['median']:.2f} s (median; 90 % within {first['90 %']:.2f} s)"
+        if timings.get("jobs", 1) > 1:
+            text += f", {timings['jobs']} calls at a time"
+        console.print(text, highlight=False)
     names = ["report.html", "table.md", "metrics.json", "utterances.jsonl"]
     files = ", ".join(name for name in names if (folder / name).is_file())
     if (folder / "wavs").is_dir():
