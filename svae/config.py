@@ -34,6 +34,9 @@ class DataConfig:
     """Folder with `index.json`, written by `svae prepare` (or, for train-tts, by `svae encode`)."""
     validation_root: str | None = None
     """Another such folder, used whole for validation. null: the utterances that `svae prepare` held out of `root`."""
+    slots: Annotated[int, Gt(0)] = 1
+    """The shards are dealt to so many slots, of which a step's batch takes in turn. train-tts: as many parts of
+    `batch_frames`, each of utterances of similar length; at most processes times pieces of each. Decides the data order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +44,7 @@ class LoaderConfig:
     """How shards are read."""
 
     num_workers: Annotated[int, Ge(0)] = 2
-    """Reader processes per rank; 0 reads in the training process. Part of what decides the data order."""
+    """Reader processes per rank; 0 reads in the training process."""
     shuffle_shards: Annotated[int, Gt(0)] = 16
     """Utterances are shuffled within a window of this many shards; the order of the shards is shuffled too."""
     prefetch: Annotated[int, Gt(0)] = 4

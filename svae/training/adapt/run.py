@@ -292,7 +292,7 @@ def _train(
         resume_state(session, state, index)
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
-    limits = limits_of(config, base.representation.hop_length, 1)
+    limits = limits_of(config, base.representation.hop_length)
     read_as = spelled(base.vocabulary, config)
     # `make_times` has named those without times.
     report_left_out(session.console, index, limits, None, read_as)

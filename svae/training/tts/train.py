@@ -46,7 +46,13 @@ from svae.training.tts.memory import longest_batch, try_batch, wants_trial
 from svae.training.tts.objective import FlowMatching, Known
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.state import FlowState, TTSState
-from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
+from svae.training.tts.utterances import (
+    Limits,
+    check_pieces,
+    limits_of,
+    open_data,
+    report_left_out,
+)
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
 
@@ -73,7 +79,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         if isinstance(state, StudentState):
             session.console.print(state.description, highlight=False)
-        limits = limits_of(config, representation.hop_length, world.world_size)
+        limits = limits_of(config, representation.hop_length)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
         if wants_trial(config, world):
@@ -117,6 +123,7 @@ def _read(
 ]:
     """Return the data, what `init` names where nothing is resumed, the teacher, what is learned, and its symbols."""
     config = options.config
+    check_pieces(config, world)
     data = open_data(config)
     # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
     resumed = agreed_resume(options, "tts", world)
@@ -146,6 +153,7 @@ def training_batches(
         timings=state.timings,
         seed=config.trainer.seed,
         start_step=state.step,
+        slots=config.data.slots,
         rank=world.rank,
         world_size=world.world_size,
         loader=config.loader,
@@ -284,7 +292,12 @@ def try_longest(
     config: TTSTrainConfig,
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
-    batch = longest_batch(index, **limits, latent_dim=state.representation.latent_dim)
+    batch = longest_batch(
+        index,
+        **limits,
+        latent_dim=state.representation.latent_dim,
+        sharers=world.world_size // config.data.slots,
+    )
 
     def loss_of(batch: UtteranceBatch) -> Tensor:
         loss, _, _ = forward(state, batch, config, world)
@@ -322,6 +335,7 @@ def forward(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     ):
         error, count = state.objective.error(state.network, latents, lengths, batch.tokens)
+    error, count = error * batch.weight, count * batch.weight
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
     return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
 
@@ -341,7 +355,8 @@ def train_step(
     values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * num_frames)
     representation = state.representation
     seconds = float(lengths.sum()) * representation.hop_length / representation.sample_rate
-    return StepResult(values, seconds, batch.keys, batch.failures, skipped=norm is None)
+    keys = batch.keys if batch.weight else []
+    return StepResult(values, seconds * batch.weight, keys, batch.failures, skipped=norm is None)
 
 
 def validate(

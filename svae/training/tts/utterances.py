@@ -12,6 +12,7 @@ from svae.data.index import Sample, ShardIndex, read_index
 from svae.data.select import select_utterances
 from svae.data.timings import Timings
 from svae.errors import ConfigError, DataError
+from svae.runtime.distributed import World
 from svae.text.vocabulary import Vocabulary
 
 
@@ -19,21 +20,34 @@ class Limits(TypedDict):
     """Which utterances are used, and how many fit into a batch; as the loaders in `svae.data` take them."""
 
     batch_frames: int
-    """Padded frames of a rank's batch."""
+    """Padded frames of a part of a step's batch."""
     hop_length: int
     """Samples a frame."""
     min_seconds: float
     max_seconds: float
 
 
-def limits_of(config: TTSTrainConfig, hop_length: int, world_size: int) -> Limits:
-    """Return the recipe's limits for one of so many ranks."""
+def limits_of(config: TTSTrainConfig, hop_length: int) -> Limits:
+    """Return the recipe's limits."""
     return {
-        "batch_frames": config.batch_frames // world_size,
+        "batch_frames": config.batch_frames // config.data.slots,
         "hop_length": hop_length,
         "min_seconds": config.min_seconds,
         "max_seconds": config.max_seconds,
     }
+
+
+def check_pieces(config: TTSTrainConfig, world: World) -> None:
+    """Raise ConfigError where processes would have to compute parts of different lengths as one.
+
+    Padded to the longest, they would take many times the memory.
+    """
+    if world.world_size < config.data.slots:
+        raise ConfigError(
+            f"data.slots {config.data.slots}: a step has so many parts of different lengths, and each takes a process of its "
+            f"own, but there are {world.world_size} of them. Use torchrun --nproc-per-node {config.data.slots}, or lower "
+            "data.slots."
+        )
 
 
 def open_data(config: TTSTrainConfig) -> tuple[ShardIndex, ShardIndex, Timings | None]:

@@ -23,7 +23,7 @@ from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE, VAEOutput
 from svae.precompute.statistics import measure_statistics
-from svae.runtime.distributed import World, barrier, data_parallel, open_world, share_of
+from svae.runtime.distributed import World, barrier, data_parallel, open_world
 from svae.training.loop import (
     Session,
     State,
@@ -123,11 +123,12 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         batches = crop_loader(
             index,
-            batch_size=share_of(config.batch_size, world),
+            batch_size=config.batch_size,
             segment_samples=segment_samples(config),
             context_samples=context_samples(config),
             seed=config.trainer.seed,
             start_step=state.step,
+            slots=config.data.slots,
             rank=world.rank,
             world_size=world.world_size,
             loader=config.loader,
@@ -270,7 +271,7 @@ def train_step(
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
     adversarial = state.step >= config.loss.adversarial_start_step
     # Gradients are averaged over ranks, whose shares may differ by one crop; every crop is to weigh the same.
-    weight = share_of(config.batch_size, world) * world.world_size / config.batch_size
+    weight = len(batch.lengths) * world.world_size / config.batch_size
     precision = torch.autocast(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     )
