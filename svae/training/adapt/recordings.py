@@ -30,6 +30,7 @@ from svae.synthesis.clean import clean
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
 from svae.synthesis.reference import fit_transcript
 from svae.synthesis.trim import trim_silence
+from svae.text.languages import UNKNOWN
 from svae.text.sentences import prepare_prompt_text
 from svae.text.vocabulary import Vocabulary, normalize_text
 
@@ -339,7 +340,7 @@ class Studio:
     def _claim(self, takes: Sequence[Take]) -> None:
         rows = [
             {"audio": f"{self.folder.name}/{take.name}", "text": take.text}
-            | {"speaker": SPEAKER, "language": "en" if self.language == "en" else "unknown"}
+            | {"speaker": SPEAKER, "language": self.language or UNKNOWN}
             for take in takes
         ]
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -80,7 +80,6 @@ from svae.training.tts.train import (
     validate,
 )
 from svae.training.tts.utterances import limits_of, open_data, report_left_out
-from svae.training.warm_start import tokens_of
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
 BATCH_SECONDS = 30.0
@@ -111,12 +110,13 @@ class AdaptOptions:
 def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
     """Return what is trained how: sizes from the base, the rest for minutes of speech by one person."""
     folders = DataFolders(options.out / "data")
-    tokens = tokens_of(base.vocabulary)
+    tokens = base.vocabulary.tokens
     tree: dict[str, Any] = {
         "data": {
             "root": str(folders.latents if base.stored else folders.shards),
             "waveform_root": str(folders.shards),
             "timings": str(folders.times) if base.timed else None,
+            "language": options.language,
         },
         "trainer": {
             "steps": 20000,
@@ -144,7 +144,7 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
         "batch_frames": round(BATCH_SECONDS * base.frame_rate),
         "judges": recipe.to_tree(options.judges),
     }
-    if tokens != "characters":
+    if base.vocabulary.reads_phones:
         tree["spelled_words"] = 0.0  # there is too little speech to learn letters from
     if vocoder := base.checkpoint.config.get("vocoder"):
         tree["vocoder"] = vocoder
