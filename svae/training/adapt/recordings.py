@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
@@ -34,7 +35,10 @@ MAX_SECONDS, MIN_SECONDS = 20.0, 0.5
 LEAST_RECORDINGS, LEAST_SECONDS = 6, 20.0
 """Fewer recordings, or less speech in all, are refused."""
 LOUDEST = 0.99
-"""Quiet recordings are raised to the level of prompts, but never beyond this peak."""
+"""Recordings are brought to the level of prompts, but never beyond this peak."""
+FLOOR_DB = 40.0
+"""Noise this far below the speech is put under every recording, as other recordings have it. Where a gate or a codec left
+silence in the pauses, how deep it is cannot be foretold, and an adapter learns little else (docs/adapt.md)."""
 SPEAKER = "voice"
 NAMED = 10
 """So many of the files that something is the matter with are named in a message."""
@@ -252,7 +256,7 @@ class Studio:
         return Take(audio.name, text, seconds, removed)
 
     def _speech(self, utterance: Utterance) -> tuple[Tensor, str | None]:
-        """Return a recording (1, S) as references are made ready, raised to their level, and what was removed, in words."""
+        """Return a recording (1, S) as references are made ready, at their level, and what was removed, in words."""
         try:
             waveform = read_audio(utterance, self.sample_rate)
         except AudioError as error:
@@ -266,8 +270,8 @@ class Studio:
             raise DataError("silent")
         if waveform.shape[1] / self.sample_rate < MIN_SECONDS:
             raise DataError(f"less than {MIN_SECONDS:g} s of sound in it")
-        gain = max(1.0, min(PROMPT_RMS / level, LOUDEST / float(waveform.abs().max())))
-        return waveform * gain, str(removed) if removed else None
+        gain = min(PROMPT_RMS / level, LOUDEST / float(waveform.abs().max()))
+        return with_floor(waveform * gain), str(removed) if removed else None
 
     def _text(self, utterance: Utterance, waveform: Tensor) -> str:
         """Return what is said, spelled as the model reads it."""
@@ -300,6 +304,13 @@ class Studio:
                 "delete it to begin anew"
             )
         write_text(path, content)
+
+
+def with_floor(waveform: Tensor) -> Tensor:
+    """Return speech (1, S) with noise `FLOOR_DB` below it, the same at every call."""
+    level = waveform.square().mean().sqrt() * 10 ** (-FLOOR_DB / 20)
+    noise = torch.randn(waveform.shape, generator=torch.Generator().manual_seed(0))
+    return waveform + level * noise
 
 
 def show_left_out(found: Survey, console: Console) -> None:
