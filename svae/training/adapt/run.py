@@ -306,7 +306,7 @@ def _train(
     clock: Clock,
 ) -> bool:
     """Train until nothing gets better or the time is up; return False where a signal stopped it."""
-    index, validation, timings = open_data(config)
+    index, validation, timings, validation_timings = open_data(config)
     waveforms = read_index(folders.shards)
     state = build_state(config, base, world)
     state.timings = timings
@@ -324,7 +324,7 @@ def _train(
     # `make_times` has named those without times.
     report_left_out(session.console, index, limits, None, read_as)
     batches = training_batches(index, state, config, limits, read_as, world)
-    held_out = held_out_batches(validation, base.vocabulary, timings, config, limits)
+    held_out = held_out_batches(validation, base.vocabulary, validation_timings, config, limits)
 
     def save(last: bool) -> None:
         save_checkpoint(
@@ -351,7 +351,7 @@ def _train(
         state,
         batches,
         train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
-        validate=lambda: validate(session, state, held_out, config),
+        validate=lambda: validate(session, state, held_out, config, index.shares),
         save=save,
         synthesize=lambda: speaker.row(state),
         synthesize_every=config.trainer.synthesize_every,
