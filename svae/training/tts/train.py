@@ -131,10 +131,10 @@ def _read(
     start = open_start(config) if resumed is None else None
     teacher = open_teacher(config, resumed)
     kept = None if resumed is None else kept_vae(options.out, resumed)
-    found = find_representation(config, data[0], start, kept)
-    vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    found = find_representation(config, data.train, start, kept)
+    vocabulary = choose_vocabulary(data.train, config, resumed or start)
     read = {"init": start, "teacher": teacher, "VAE": found.checkpoint}
-    check_same_data_on_all(data[0], read, world)
+    check_same_data_on_all(data.train, read, world)
     return data, start, teacher, found, vocabulary
 
 
