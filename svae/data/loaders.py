@@ -17,7 +17,15 @@ from svae.data.batches import (
     read_utterances,
 )
 from svae.data.index import Sample, ShardIndex
-from svae.data.order import Crop, crop_start, crop_steps, pack, slot_orders, utterance_steps
+from svae.data.order import (
+    Crop,
+    SourceOrder,
+    crop_start,
+    crop_steps,
+    pack,
+    slot_orders,
+    utterance_steps,
+)
 from svae.data.select import check_some, select_utterances
 from svae.data.stream import BatchStream, PieceDataset, Share
 from svae.data.timings import Timings
@@ -56,8 +64,7 @@ def crop_loader(
             f"{index.root}: holds {index.kind}, but the VAE trains on waveforms. Use a `svae prepare` folder."
         )
     samples = index.train
-    check_some(index, samples)
-    orders = slot_orders(samples, seed=seed, slots=slots, shuffle_shards=loader.shuffle_shards)
+    orders = source_orders(index, samples, seed, slots, loader.shuffle_shards)
     plan = partial(crop_steps, orders, batch_size, segment_samples)
     read = partial(
         read_crops,
@@ -110,12 +117,29 @@ def utterance_loader(
         raise DataError(
             f"{index.root}: no training utterance fits: {listed}. Raise batch_frames or widen the limits."
         )
-    check_some(index, samples)
-    orders = slot_orders(samples, seed=seed, slots=slots, shuffle_shards=loader.shuffle_shards)
+    orders = source_orders(index, samples, seed, slots, loader.shuffle_shards)
     plan = partial(utterance_steps, orders, batch_frames, slots, hop_length)
     read = partial(read_utterances, vocabulary=vocabulary, hop_length=hop_length, timings=timings)
     share = Share(rank, world_size, accumulate)
     return BatchStream(PieceDataset(index, plan, read, start_step, share), loader, pin_memory)
+
+
+def source_orders(
+    index: ShardIndex, samples: Sequence[Sample], seed: int, slots: int, shuffle_shards: int
+) -> list[SourceOrder]:
+    """Return the order of what is used of each source of an index, or of the one folder that it is.
+
+    Raises:
+        DataError: nothing is used of one.
+    """
+    check_some(index, samples)
+    return [
+        SourceOrder(
+            slot_orders(own, seed=seed, slots=slots, shuffle_shards=shuffle_shards),
+            index.shares[name],
+        )
+        for name, own in index.by_source(samples).items()
+    ]
 
 
 # ----------------------------------------------------------------------------------------------- validation

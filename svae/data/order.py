@@ -99,30 +99,27 @@ def slot_orders(
     ]
 
 
-def slot_crops(order: SlotOrder, segment_samples: int, start: int = 0) -> Iterator[Crop]:
-    """Yield a slot's crops from crop `start` on, endlessly; one of every utterance an epoch."""
+def slot_utterances(order: SlotOrder, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield the epoch and the index into `samples` of a slot's utterances from the `start`-th on, endlessly."""
     skip, epoch = start, 0
     while skip >= (count := order.count(epoch)):
         skip, epoch = skip - count, epoch + 1
     while True:
         for window in order.windows(epoch):
-            for i in window[skip:]:
-                sample = order.samples[i]
-                first = crop_start(
-                    order.seed, epoch, sample.key, sample.num_samples, segment_samples
-                )
-                yield Crop(sample, first, min(segment_samples, sample.num_samples))
+            for i in window[skip:].tolist():
+                yield epoch, i
             skip = max(skip - len(window), 0)
         epoch += 1
 
 
 def slot_parts(
     order: SlotOrder, frames: np.ndarray, batch_frames: int, start: int = 0
-) -> Iterator[list[Sample]]:
+) -> Iterator[np.ndarray]:
     """Yield a slot's groups of whole utterances of similar length from group `start` on, endlessly.
 
-    In a group, the longest utterance's frames times the number of utterances is at most `batch_frames`. What is
-    together in a group, and the order of the groups, change with the epoch. `frames` are those of `order.samples`.
+    Utterances are indices into `samples`, `frames` their lengths. In a group, the longest utterance's frames times the
+    number of utterances is at most `batch_frames`. What is together in a group, and the order of the groups, change with
+    the epoch.
     """
     skip = start
     for epoch in itertools.count():
@@ -133,7 +130,7 @@ def slot_parts(
             ordered = window[np.argsort(bucket, kind="stable")]
             packed = pack(frames[ordered].tolist(), batch_frames)
             for i in rng.permutation(len(packed))[skip:]:
-                yield [order.samples[n] for n in ordered[slice(*packed[i])]]
+                yield ordered[slice(*packed[i])]
             skip = max(skip - len(packed), 0)
 
 
@@ -153,7 +150,20 @@ def pack(frames: Sequence[int], batch_frames: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise([*cuts, len(frames)])) if cuts else []
 
 
-# ----------------------------------------------------------------------------------------------- steps
+# ----------------------------------------------------------------------------------------------- sources
+
+
+@dataclass(frozen=True)
+class SourceOrder:
+    """The slots of one folder of shards, and what part of all frames comes from it."""
+
+    slots: list[SlotOrder]
+    share: float = 1.0
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """What is read of it."""
+        return self.slots[0].samples
 
 
 def in_turn(slots: int, stream: Callable[[int, int], Iterator[Item]], start: int) -> Iterator[Item]:
@@ -166,36 +176,101 @@ def in_turn(slots: int, stream: Callable[[int, int], Iterator[Item]], start: int
         yield next(streams[number % slots])
 
 
+def mixed(
+    streams: Sequence[Iterator[Item]],
+    shares: Sequence[float],
+    frames_of: Callable[[int, Item], int],
+) -> Iterator[tuple[int, Item]]:
+    """Yield a source's number and what comes next of it: of that source which then lacks most of its share.
+
+    So a source is ahead of its share by less than what it gave last, and behind by hardly more. `frames_of` says of a
+    source and what it gives how many frames it is.
+    """
+    numbers = range(len(streams))
+    ahead = [next(stream) for stream in streams]
+    sizes = [frames_of(n, ahead[n]) for n in numbers]
+    given, total = [0] * len(streams), 0
+    while True:
+        # With as much of it as comes at once: else large groups of a source would weigh more than small ones.
+        lacking = [shares[n] * (total + sizes[n]) - given[n] for n in numbers]
+        n = lacking.index(max(lacking))
+        yield n, ahead[n]
+        given[n] += sizes[n]
+        total += sizes[n]
+        ahead[n] = next(streams[n])
+        sizes[n] = frames_of(n, ahead[n])
+
+
+def _from_sources(
+    sources: Sequence[SourceOrder],
+    stream: Callable[[int, SlotOrder, int], Iterator[Item]],
+    frames_of: Callable[[int, Item], int],
+    start: int,
+) -> Iterator[tuple[int, Item]]:
+    """Yield a source's number and what its slots give in turn, from number `start` of all sources together on.
+
+    `stream` takes a source's number, one of its slots, and how much that gave before.
+    """
+
+    def of(n: int, start: int) -> Iterator[Item]:
+        slots = sources[n].slots
+        return in_turn(len(slots), lambda slot, first: stream(n, slots[slot], first), start)
+
+    if len(sources) == 1:
+        return ((0, item) for item in of(0, start))
+    # Which source comes when depends on all that came before.
+    streams = [of(n, 0) for n in range(len(sources))]
+    everything = mixed(streams, [source.share for source in sources], frames_of)
+    return itertools.islice(everything, start, None)
+
+
+# ----------------------------------------------------------------------------------------------- steps
+
+
 def crop_steps(
-    orders: Sequence[SlotOrder], batch_size: int, segment_samples: int, start: int = 0
+    sources: Sequence[SourceOrder], batch_size: int, segment_samples: int, start: int = 0
 ) -> Iterator[list[list[Crop]]]:
     """Yield the parts of every step's batch from step `start` on: one, of `batch_size` crops."""
-    crops = in_turn(
-        len(orders),
-        lambda slot, first: slot_crops(orders[slot], segment_samples, first),
+    lengths = [
+        [min(sample.num_samples, segment_samples) for sample in source.samples]
+        for source in sources
+    ]
+    utterances = _from_sources(
+        sources,
+        lambda _, slot, first: slot_utterances(slot, first),
+        lambda n, found: lengths[n][found[1]],
         start * batch_size,
     )
     while True:
-        yield [list(itertools.islice(crops, batch_size))]
+        crops = []
+        for n, (epoch, i) in itertools.islice(utterances, batch_size):
+            sample, seed = sources[n].samples[i], sources[n].slots[0].seed
+            first = crop_start(seed, epoch, sample.key, sample.num_samples, segment_samples)
+            crops.append(Crop(sample, first, lengths[n][i]))
+        yield [crops]
 
 
 def utterance_steps(
-    orders: Sequence[SlotOrder], batch_frames: int, parts: int, hop_length: int, start: int = 0
+    sources: Sequence[SourceOrder], batch_frames: int, parts: int, hop_length: int, start: int = 0
 ) -> Iterator[list[list[Sample]]]:
     """Yield the parts of every step's batch from step `start` on: so many groups of utterances of similar length.
 
-    A part has at most `batch_frames` frames, padding included.
+    A part is of one source and has at most `batch_frames` frames, padding included.
     """
-    frames = np.array(
-        [num_frames(sample.num_samples, hop_length) for sample in orders[0].samples], dtype=np.int64
-    )
-    groups = in_turn(
-        len(orders),
-        lambda slot, first: slot_parts(orders[slot], frames, batch_frames, first),
+    frames = [
+        np.array([num_frames(sample.num_samples, hop_length) for sample in source.samples])
+        for source in sources
+    ]
+    groups = _from_sources(
+        sources,
+        lambda n, slot, first: slot_parts(slot, frames[n], batch_frames, first),
+        lambda n, group: int(frames[n][group].sum()),
         start * parts,
     )
     while True:
-        yield list(itertools.islice(groups, parts))
+        yield [
+            [sources[n].samples[i] for i in group] for n, group in itertools.islice(groups, parts)
+        ]
 
 
 # ----------------------------------------------------------------------------------------------- pieces

@@ -46,9 +46,13 @@ def select_utterances(
 
 
 def check_some(index: ShardIndex, samples: Sequence[Sample]) -> None:
-    """Raise DataError where none of an index's utterances is left to train on."""
-    if not samples:
-        raise DataError(
-            f"{index.root}: none of its {len(index.samples)} utterances can be used for training "
-            f"({len(index.validation)} are held out for validation). Prepare more data, or widen the limits."
-        )
+    """Raise DataError where no utterance of an index, or of one of its sources, is left to train on."""
+    roots = {source.name: source.root for source in index.sources} or {"": index.root}
+    for name, left in index.by_source(samples).items():
+        if not left:
+            every = len(index.by_source(index.samples)[name])
+            held_out = len(index.by_source(index.validation)[name])
+            raise DataError(
+                f"{roots[name]}: none of its {every} utterances can be used for training "
+                f"({held_out} are held out for validation). Prepare more data, or widen the limits."
+            )

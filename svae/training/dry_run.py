@@ -126,6 +126,7 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         f"{metadata['seconds'] / 3600:.2f} h, {len(metadata['speakers'])} speakers, "
         f"{len(metadata['validation'])} utterances held out"
     )
+    _print_sources(console, outlook)
     console.print(f"Worst-case batch per rank: {outlook.worst_batch}")
     if outlook.memory:
         parts = ", ".join(
@@ -136,6 +137,21 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
     console.print(
         f"Would {'start at step 0' if checkpoint is None else f'resume from {checkpoint.folder}'} in {options.out}"
     )
+
+
+def _print_sources(console: Console, outlook: Outlook) -> None:
+    """Print what each source of a mixture has, and what part of the frames that are read comes from it."""
+    usable = outlook.index.by_source(outlook.usable)
+    held_out = outlook.index.by_source(outlook.index.validation)
+    for source in outlook.index.sources:
+        hours = sum(sample.duration_seconds for sample in usable[source.name]) / 3600
+        console.print(
+            f"Source {source.name}: {source.share:.1%} of what is read; {len(usable[source.name])} utterances to train on, "
+            f"{hours:.2f} h, {len(held_out[source.name])} held out, {len(source.shards)} shards in {source.root}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _check_resumable(
@@ -187,8 +203,7 @@ def _outlook_vae(
         }
     if start is not None:
         take_vae_weights(model, discriminator, start, console)
-    if not held_out_crops(validation, config, cached):
-        note_no_validation(console, validation)
+    note_no_validation(console, validation, held_out_crops(validation, config, cached))
     networks: dict[str, nn.Module] = {"VAE": model, "discriminators": discriminator}
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
@@ -232,7 +247,7 @@ def _outlook_tts(
     console: Console,
 ) -> Outlook:
     utterances.check_pieces(config, world)
-    index, validation, timings = utterances.open_data(config)
+    index, validation, timings, validation_timings = utterances.open_data(config)
     start = open_start(config) if checkpoint is None else None
     teacher = open_teacher(config, checkpoint)
     representation = _load_representation(out, config, checkpoint, index, start, world)
@@ -268,8 +283,8 @@ def _outlook_tts(
     limits = utterances.limits_of(config, hop)
     read_as = spelled(vocabulary, config)
     usable = utterances.report_left_out(console, index, limits, timings, read_as)
-    if not held_out_batches(validation, vocabulary, timings, config, limits):
-        note_no_validation(console, validation)
+    held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
+    note_no_validation(console, validation, held_out)
     if wants_trial(config, world):
         state = build_state(config, representation, vocabulary, world, timings, teacher)
         try_longest(console, world, state, index, limits, config)

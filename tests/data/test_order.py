@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from svae.data.index import Sample, ShardIndex
 from svae.data.order import (
     SlotOrder,
+    SourceOrder,
     crop_start,
     crop_steps,
+    mixed,
     pack,
     piece_of,
     slot_orders,
@@ -96,7 +99,10 @@ def test_crops_cover_every_utterance_once_an_epoch_in_full_batches():
         one = order(samples, slot)
         epochs = one.count(0) + one.count(1)
         batches = [
-            parts[0] for parts in itertools.islice(crop_steps([one], 4, 8000), -(-epochs // 4))
+            parts[0]
+            for parts in itertools.islice(
+                crop_steps([SourceOrder([one])], 4, 8000), -(-epochs // 4)
+            )
         ]
         assert {len(batch) for batch in batches} == {4}
         crops = [crop for batch in batches for crop in batch]
@@ -108,8 +114,13 @@ def test_crops_cover_every_utterance_once_an_epoch_in_full_batches():
 
 def test_a_step_takes_from_the_slots_in_turn():
     orders = slot_orders(make_samples(), seed=5, slots=4, shuffle_shards=2)
-    alone = [itertools.chain.from_iterable(p[0] for p in crop_steps([o], 1, 8000)) for o in orders]
-    together = itertools.chain.from_iterable(p[0] for p in crop_steps(orders, 6, 8000))
+    alone = [
+        itertools.chain.from_iterable(p[0] for p in crop_steps([SourceOrder([o])], 1, 8000))
+        for o in orders
+    ]
+    together = itertools.chain.from_iterable(
+        p[0] for p in crop_steps([SourceOrder(orders)], 6, 8000)
+    )
     assert all(next(together) == next(alone[n % 4]) for n in range(50))
 
 
@@ -125,7 +136,7 @@ def test_crops_lie_inside_their_utterance_and_move_from_epoch_to_epoch():
     samples = make_samples(shards=1, per_shard=20)
     one = order(samples, 0, slots=1)
     by_epoch = []
-    stream = crop_steps([one], 20, 8000)
+    stream = crop_steps([SourceOrder([one])], 20, 8000)
     for _ in range(3):
         crops = {crop.sample.key: crop for crop in next(stream)[0]}
         by_epoch.append(crops)
@@ -151,8 +162,8 @@ def test_crop_starts_are_uniform_and_depend_on_seed_epoch_and_key_alone():
 def steps_of(kind: str, slots: int, start: int = 0):
     orders = slot_orders(make_samples(), seed=5, slots=slots, shuffle_shards=2)
     if kind == "crops":
-        return crop_steps(orders, 5, 8000, start)
-    return utterance_steps(orders, 500, 3, 400, start)
+        return crop_steps([SourceOrder(orders)], 5, 8000, start)
+    return utterance_steps([SourceOrder(orders)], 500, 3, 400, start)
 
 
 @pytest.mark.parametrize("kind", ["crops", "utterances"])
@@ -163,8 +174,79 @@ def test_starting_at_a_step_gives_what_comes_there_without_stopping(kind, slots)
         assert list(itertools.islice(steps_of(kind, slots, start), 6)) == whole[start : start + 6]
 
 
+def sources_of(shares: list[float], slots: int = 2) -> list[SourceOrder]:
+    """Return sources of different sizes and lengths; a key begins with its source's number."""
+    return [
+        SourceOrder(
+            slot_orders(
+                [dataclasses.replace(s, key=f"{n}/{s.key}", num_samples=(s.num_samples >> n) + 400)
+                 for s in make_samples(shards=3 + 2 * n, per_shard=9)],
+                seed=5, slots=slots, shuffle_shards=2,
+            ),
+            share,
+        )
+        for n, share in enumerate(shares)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.9, 0.1], [0.63, 0.3, 0.07], [0.5] + 10 * [0.05]])
+@pytest.mark.parametrize("kind", ["crops", "utterances"])
+def test_every_source_has_its_share_of_the_frames_to_less_than_a_batch_all_the_time(kind, shares):
+    sources = sources_of(shares)
+    given, steps = [0] * len(shares), []
+    if kind == "crops":
+        stream, largest = crop_steps(sources, 5, 8000), 8000
+        frames_of = lambda crop: (crop.sample.key, crop.length)  # noqa: E731
+    else:
+        stream, largest = utterance_steps(sources, 500, 2, 400), 500
+        frames_of = lambda sample: (sample.key, num_frames(sample.num_samples, 400))  # noqa: E731
+    for parts in itertools.islice(stream, 300):
+        steps.append(parts)
+        for part in parts:
+            for key, frames in map(frames_of, part):
+                given[int(key.split("/")[0])] += frames
+        off = [had - share * sum(given) for had, share in zip(given, shares, strict=True)]
+        assert max(map(abs, off)) < 1.5 * largest
+    # Each source is read as if it were alone, and a start in the middle knows what came before.
+    for n, source in enumerate(sources):
+        alone = SourceOrder(source.slots)
+        mine = [
+            x
+            for parts in steps
+            for part in parts
+            for x in part
+            if frames_of(x)[0].startswith(f"{n}/")
+        ]
+        if kind == "crops":
+            whole = (x for parts in crop_steps([alone], 1, 8000) for x in parts[0])
+        else:
+            whole = (x for parts in utterance_steps([alone], 500, 1, 400) for x in parts[0])
+        assert list(itertools.islice(whole, len(mine))) == mine
+    later = crop_steps(sources, 5, 8000, 41) if kind == "crops" else utterance_steps(sources, 500, 2, 400, 41)  # fmt: skip
+    assert list(itertools.islice(later, 9)) == steps[41:50]
+
+
+def test_random_mixtures_are_exact_over_any_stretch():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        count = int(rng.integers(2, 7))
+        shares = rng.dirichlet(np.ones(count)).tolist()
+        largest = int(rng.integers(1, 1000))
+        sizes = rng.integers(1, largest + 1, size=(count, 401)).tolist()
+        given = np.zeros(count)
+        history = [given.copy()]
+        for n, frames in itertools.islice(
+            mixed([iter(s) for s in sizes], shares, lambda _, size: size), 400
+        ):
+            given[n] += frames
+            history.append(given.copy())
+        totals = np.array(history)
+        off = totals - totals.sum(1, keepdims=True) * shares
+        assert off.max() < largest and off.min() > -1.6 * largest
+
+
 def epoch_batches(one: SlotOrder, epochs: int, batch_frames: int) -> list[list[list[Sample]]]:
-    stream = (parts[0] for parts in utterance_steps([one], batch_frames, 1, 400))
+    stream = (parts[0] for parts in utterance_steps([SourceOrder([one])], batch_frames, 1, 400))
     result = []
     for epoch in range(epochs):
         batches, left = [], one.count(epoch)
@@ -235,7 +317,7 @@ def test_no_piece_is_larger_than_the_worst_that_is_foretold():
     samples = make_samples(shards=14, per_shard=30)
     frames = np.array([num_frames(sample.num_samples, 400) for sample in samples])
     orders = slot_orders(samples, seed=5, slots=2, shuffle_shards=3)
-    steps = list(itertools.islice(utterance_steps(orders, 1000, 2, 400), 100))
+    steps = list(itertools.islice(utterance_steps([SourceOrder(orders)], 1000, 2, 400), 100))
     for pieces in (2, 4, 8):
         largest = 0
         for parts in steps:
