@@ -21,6 +21,7 @@ from svae.runtime.files import file_sha256
 from svae.synthesis.command import (
     SpeechReport,
     SynthesizeOptions,
+    check_credentials,
     inputs_of,
     load_model,
     open_leveller,
@@ -30,9 +31,11 @@ from svae.synthesis.command import (
     sentences_of,
 )
 from svae.synthesis.long_text import Verifier, speak_long, write_chunks
+from svae.synthesis.marks import tags
 from svae.synthesis.model import TTS
 from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt
+from svae.synthesis.subtitles import WordTimes, check_subtitles
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
 from svae.text.lexicon import Lexicon
@@ -77,6 +80,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
         DataError: the list cannot be read; or, after all others are done, some rows failed.
     """
     console = Console()
+    check_credentials(options)
     rows, problems = read_rows(file, options, out)
     count = len(rows) + len(problems)
     tts = load_model(options, console)
@@ -91,6 +95,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     for row in track(rows, "Speaking", console=console):
         try:
             check_output(row.options.out, inputs)
+            check_subtitles(row.options.out, row.options.subtitles, report_path(row.options.out))
             if _speak_row(row, tts, opened, verifier, lexicon, console):
                 made += 1
             else:
@@ -210,14 +215,18 @@ def _speak_row(
     chunks = speak_long(
         tts, sentences, prompt, options.sampling, by_sentence=options.stream, verifier=verifier
     )
+    times = WordTimes(tts, prompt) if options.subtitles else None
     written = write_chunks(
         options.out,
         chunks,
         tts.sample_rate,
         stream=options.stream,
         leveller=open_leveller(options, opened[voice], tts),
+        tags=tags(tts.identity, options.sampling.seed, opened[voice].description),
+        listener=None if times is None else times.add,
     )
-    report = SpeechReport(options, tts, opened[voice], written, started)
+    report = SpeechReport(options, tts, opened[voice], written, started, times)
+    report.finish()
     for warning in report.warnings:
         console.print(f"[yellow]Row {row.number}: {escape(warning)}.[/]", highlight=False)
     made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
@@ -252,6 +261,10 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     # Without these the hash is that of files made before there were any.
     if options.loudness is not None:
         tree["loudness"] = options.loudness
+    if options.subtitles is not None:
+        tree["subtitles"] = options.subtitles
+    if options.credentials is not None:
+        tree["signed"] = file_sha256(options.credentials.chain)
     if options.lexicon is not None:
         tree["lexicon"] = file_sha256(options.lexicon)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
