@@ -63,6 +63,10 @@ class CropBatch(_TensorBatch):
     """(B, T, C) float32: stored teacher features at the crop's latent frames; None without a cache."""
     failures: list[str] = field(default_factory=list)
     """One message for each planned sample that could not be read and is missing here."""
+    places: list[int] = field(default_factory=list)
+    """Where each row stands in what was asked for; in training, in the whole batch of the step."""
+    weight: float = 1.0
+    """0 where a process has no part of a step's batch: it computes along with what another has, and it must not count."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,10 @@ class UtteranceBatch(_TensorBatch):
     """(B,) int64, frames."""
     failures: list[str] = field(default_factory=list)
     """One message for each planned sample that could not be read and is missing here."""
+    places: list[int] = field(default_factory=list)
+    """Where each row stands in what was asked for; in training, in the whole batch of the step."""
+    weight: float = 1.0
+    """0 where a process has no part of a step's batch: it computes along with what another has, and it must not count."""
 
 
 def read_waveform(
