@@ -19,6 +19,7 @@ COMMANDS = (
     "synthesize",
     "adapt",
     "evaluate",
+    "leaderboard",
     "encode",
     "decode",
     "cache_teacher",

@@ -1,8 +1,8 @@
 """What both trainings share: the run folder, resuming, checkpoints, and the order of events in a step.
 
-A run is a function of its recipe, its data and the number of processes. To continue from step k it therefore needs the
-weights and the optimizer at step k, and nothing of what came before: the order of the data and all random numbers are
-functions of the step.
+A run is a function of its recipe, its data and the number of processes; what it reads is a function of the first two. To
+continue from step k it therefore needs the weights and the optimizer at step k, and nothing of what came before: the order of
+the data and all random numbers are functions of the step.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from svae.checkpoint import (
     write_checkpoint,
 )
 from svae.data.index import ShardIndex
+from svae.data.order import ORDER
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.runtime.files import folder_lock, writable_folder
 from svae.runtime.tracking import Tracker
-from svae.training.changes import Changes, changes_since, describe
+from svae.training.changes import Changes, changes_since
 from svae.training.draws import seed_by
 from svae.training.meter import Meter, StepResult
 from svae.training.optim import load_optimizer, take_settings
@@ -110,18 +111,16 @@ def _opened(
         console.print(f"Resuming from {checkpoint.folder} (step {step})", markup=False)
         changes = changes_since(options.config, stored_recipe(checkpoint))
         history = recipe.read_history(stored_recipe(checkpoint))
-    if changes:
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        history = [*history, {"step": step, "date": date, "changes": changes}]
-        for line in describe(changes):
-            console.print(f"[yellow]Changed from step {step} on: {escape(line)}[/]")
 
     def note(text: str) -> None:
         console.print(f"[yellow]Note: {escape(text)}[/]")
 
     tracker = Tracker(run, step=step, enabled=world.is_main, note=note)
     try:
-        yield Session(run, options.config, world, console, checkpoint, tracker, changes, history)
+        session = Session(run, options.config, world, console, checkpoint, tracker, history=history)
+        if changes:
+            session.record(step, changes)
+        yield session
     finally:
         tracker.close()
 
@@ -242,7 +241,7 @@ def save_checkpoint(
     """
     training_state: dict[str, Any] = {"step": state.step}
     training_state |= {name: part.state_dict() for name, part in state.parts().items()}
-    training_state |= {"data": data_fingerprint(index), "layout": session.layout}
+    training_state |= {"data": data_fingerprint(index), "layout": session.layout, "order": ORDER}
     published = state.published()
     write_checkpoint(
         checkpoint_folder(session.run, state.step),
@@ -265,10 +264,13 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     assert checkpoint is not None
     parts = state.parts()
     stored = load_training_state(checkpoint, parts, index, session.run)
-    if stored["layout"] != session.layout:
+    if changed := order_change(stored, session.config):
+        session.record(stored["step"], changed)
+    before, now = stored["layout"]["world_size"], session.world.world_size
+    if before != now:
         session.console.print(
-            f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
-            "the new layout, not as it would have in the old one.[/]"
+            f"[yellow]Note: {before} process(es) became {now}: the data go on in the same order, in other shares; noise and "
+            "dropout are drawn by each process, and will be others.[/]"
         )
     for part in parts.values():
         if isinstance(part, torch.optim.Optimizer):
@@ -308,6 +310,17 @@ def load_training_state(
                 "start anew with --init and another --out"
             ) from None
     return stored
+
+
+def order_change(stored: dict[str, Any], config: TrainConfig) -> Changes:
+    """Return what is otherwise for a run that an older version of svae began, whose processes and readers made the order."""
+    processes, readers = stored["layout"]["world_size"], max(stored["layout"]["num_workers"], 1)
+    # One reader read what one slot gives.
+    if stored.get("order", 1) == ORDER or processes * readers == config.data.slots == 1:
+        return {}
+    before = f"of {processes} process(es) with {readers} reader(s) each"
+    now = f"of the recipe alone, with {config.data.slots} slot(s)"
+    return {"order of the data": {"before": before, "now": now}}
 
 
 def check_same_data(stored: dict[str, Any], index: ShardIndex, run: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from svae.runtime.distributed import World
 from svae.runtime.environment import environment
 from svae.runtime.files import write_text
 from svae.runtime.tracking import Tracker
-from svae.training.changes import Changes
+from svae.training.changes import Changes, describe
 from svae.training.optim import ExponentialMovingAverage
 
 TrainConfig = VAETrainConfig | TTSTrainConfig
@@ -66,9 +67,19 @@ class Session:
 
     @property
     def layout(self) -> dict[str, int]:
-        """The number of readers, on which the order of the data depends."""
+        """Who reads: on the number of processes depends what dropout draws, and nothing else of a step."""
         workers = self.config.loader.num_workers
         return {"world_size": self.world.world_size, "num_workers": workers}
+
+    def record(self, step: int, changes: Changes) -> None:
+        """Print what is otherwise than before the run was resumed, and keep it with the run."""
+        for line in describe(changes):
+            self.console.print(f"[yellow]Changed from step {step} on: {escape(line)}[/]")
+        if not self.changes:
+            date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self.history = [*self.history, {"step": step, "date": date, "changes": {}}]
+        self.changes = self.changes | changes
+        self.history = [*self.history[:-1], self.history[-1] | {"changes": self.changes}]
 
     @contextmanager
     def side_work(self, what: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
@@ -111,12 +112,15 @@ class Watch:
 # ----------------------------------------------------------------------------------------------- what is shown
 
 
-def note_no_validation(console: Console, index: ShardIndex) -> None:
-    """Say once that a run has nothing to be validated on."""
-    console.print(
-        f"[yellow]Note: {escape(str(index.root))}: no usable utterance is held out, so this run has no validation rows. "
-        "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
-    )
+def note_no_validation(console: Console, index: ShardIndex, held_out: Mapping[str, Any]) -> None:
+    """Say once what a run, or a source of its mixture, has not to be validated on."""
+    for name in index.shares:
+        if name not in held_out:
+            rows = f"validation rows of {name}" if name else "validation rows"
+            console.print(
+                f"[yellow]Note: {escape(name or str(index.root))}: no usable utterance is held out, so this run has no {rows}. "
+                "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
+            )
 
 
 def log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
