@@ -116,7 +116,7 @@ def fetch(
 
 def _download(model: HubModel, commit: str, revision: str | None, files: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import disable_progress_bars, enable_progress_bars
 
     quiet = _cached(model, commit, files) is not None
     if quiet:

@@ -61,7 +61,6 @@ from svae.training.adapt.recordings import (
 )
 from svae.training.adapt.speaker import Clock, Speaker, judged_rows, rows_of
 from svae.training.loop import (
-    Session,
     TrainOptions,
     find_resume,
     open_session,
@@ -70,6 +69,7 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.session import Session
 from svae.training.tts.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.tts.train import (
     flow_matching,
@@ -350,7 +350,7 @@ def _train(
         session,
         state,
         batches,
-        train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
+        train_step=lambda pieces: train_step(state, pieces, config, world),
         validate=lambda: validate(session, state, held_out, config, index.shares),
         save=save,
         synthesize=lambda: speaker.row(state),
