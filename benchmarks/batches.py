@@ -3,7 +3,7 @@
     python benchmarks/batches.py --out benchmarks/results/batches.json
     python benchmarks/batches.py --model runs/my-voice --frames 0 2000 8000 --texts 16
 
-The rows alternate in one run; medians of the repeats. `frames` is `TTS.batch_frames`: what goes through the network together, padding
+The rows alternate in one run; medians of the repeats. `cpu_ratio` compares seconds of computing, which a busy machine disturbs less. `frames` is `TTS.batch_frames`: what goes through the network together, padding
 included; 0: every utterance in its own shape.
 """
 
@@ -71,21 +71,24 @@ def main() -> None:
     alone = [tts.speak_prepared([utterance])[0] for utterance in utterances]
     seconds = sum(speech.generated_seconds for speech in alone)
     taken: dict[str, list[float]] = {name: [] for name in ("alone", *map(str, args.frames))}
+    computed: dict[str, list[float]] = {name: [] for name in taken}
     distance: dict[str, float] = {}
     for _ in range(repeats):
         for name in taken:
             tts.batch_frames = 0 if name == "alone" else int(name)
-            started = time.perf_counter()
+            started, computing = time.perf_counter(), time.process_time()
             if name == "alone":
                 spoken = [tts.speak_prepared([utterance])[0] for utterance in utterances]
             else:
                 spoken = tts.speak_prepared(utterances)
             taken[name].append(time.perf_counter() - started)
+            computed[name].append(time.process_time() - computing)
             distance[name] = max(
                 float((a.waveform - b.waveform).abs().max())
                 for a, b in zip(spoken, alone, strict=True)
             )
     medians = {name: statistics.median(values) for name, values in taken.items()}
+    cpu = {name: statistics.median(values) for name, values in computed.items()}
     rows = [
         {
             "frames": name,
@@ -93,6 +96,7 @@ def main() -> None:
             "seconds": round(median, 3),
             "rtf": round(median / seconds, 4),
             "alone_over_this": round(medians["alone"] / median, 2),
+            "cpu_ratio": round(cpu["alone"] / cpu[name], 2),
             "largest_difference": distance[name],
         }
         for name, median in medians.items()
