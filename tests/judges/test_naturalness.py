@@ -50,7 +50,7 @@ def test_one_number_of_each_waveform_whatever_its_neighbours(tmp_path):
     ("seconds", "windows"),
     [
         (0.5, 7),
-        (9.0, 9),
+        (9.0, 7),
         (9.01, 1),
         (9.99, 1),
         (10.0, 1),
