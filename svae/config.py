@@ -410,6 +410,8 @@ class TTSDataConfig(DataConfig):
     """Times of phones of the utterances of `root`, from `svae align`; `tokens: frame-phonemes` reads them."""
     validation_timings: str | None = None
     """The same of those of `validation_root`."""
+    language: str | None = None
+    """Of utterances whose shards do not say it (en, zh, de, …); `tokens: espeak` reads by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -461,9 +463,11 @@ class TTSTrainConfig:
     trainer: TTSTrainerConfig
     representation: Literal["latents", "mel"] = "latents"
     """What is generated: a VAE's latents, or F5-TTS's log-mel frames (24 kHz, hop 256, 100 bins), the baseline."""
-    tokens: Literal["characters", "phonemes", "frame-phonemes"] = "characters"
-    """What the text becomes: characters, as in F5-TTS; phonemes of English (CMU dictionary); or which of them is spoken
-    in each frame, as Voicebox: known from `data.timings`, in synthesis from the prompt and predicted durations."""
+    tokens: Literal["characters", "phonemes", "frame-phonemes", "pinyin", "espeak"] = "characters"
+    """What the text becomes: characters; phonemes of English (CMU dictionary); or which of them is spoken
+    in each frame, as Voicebox: known from `data.timings`, in synthesis from the prompt and predicted durations; pinyin:
+    Chinese as syllables with tones, the rest as characters, as in F5-TTS (extra `chinese`); espeak: phonemes of a hundred
+    languages, each utterance in its own (extra `espeak`)."""
     spelled_words: Fraction = 0.1
     """With phonemes: share of words given in letters in training, so that words not in the dictionary can be read."""
     vae: str | None = None

@@ -26,7 +26,7 @@ fi
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
 end=$((SECONDS + 60 * MINUTES - 20))
 
-stage() { # stage NAME SHARE-OF-WHAT-IS-LEFT COMMAND…: ended by SIGINT when its share is over
+stage() { # stage NAME PERCENT-OF-WHAT-IS-LEFT COMMAND…: ended by SIGINT when its time is over, with code 124
   local name=$1 share=$2
   shift 2
   local left=$(((end - SECONDS) * share / 100))
@@ -35,7 +35,8 @@ stage() { # stage NAME SHARE-OF-WHAT-IS-LEFT COMMAND…: ended by SIGINT when it
   timeout --signal=INT --kill-after=30 "$left" "$@" > "$OUT/$name.log" 2>&1
   local code=$?
   echo "$name: ended with $code after $((SECONDS - began)) s" | tee -a "$OUT/summary.txt"
-  [ $code = 0 ] || [ $code = 124 ] || [ $code = 130 ] || { tail -20 "$OUT/$name.log"; return 1; }
+  [ $code = 0 ] || [ $code = 124 ] || tail -20 "$OUT/$name.log"
+  return $code
 }
 
 keep() { # keep TTS-RUN: what is done so far, as embed.py stores it: float16, each file under 16 MB
@@ -55,14 +56,14 @@ if [ -n "${TINY:-}" ]; then
   audio=$PWD/svae/assets/sample
   sed -i "s#\"audio\": \"#\"audio\": \"$audio/#" "$people"/*.jsonl
 else
-  stage people 20 $PYTHON recipes/embedded/people.py --root "$CARRY/real-speech" --out "$people" || exit 1
+  stage people 40 $PYTHON recipes/embedded/people.py --root "$CARRY/real-speech" --out "$people" || exit 1
 fi
 for use in vae tts; do
-  stage prepare-$use 20 $PYTHON -m svae prepare jsonl --root "$people/$use.jsonl" --out "$WORK/$use-shards" \
+  stage prepare-$use 40 $PYTHON -m svae prepare jsonl --root "$people/$use.jsonl" --out "$WORK/$use-shards" \
     --sample-rate 16000 --validation 0.02 --shards 16 || exit 1
 done
-stage align 30 $PYTHON -m svae align "$WORK/tts-shards" --out "$WORK/timings" || exit 1
-stage encode 30 $PYTHON -m svae encode "$WORK/tts-shards" --vae $EMBEDDED/vae --out "$WORK/latents" --device "$DEVICE" || exit 1
+stage align 60 $PYTHON -m svae align "$WORK/tts-shards" --out "$WORK/timings" || exit 1
+stage encode 50 $PYTHON -m svae encode "$WORK/tts-shards" --vae $EMBEDDED/vae --out "$WORK/latents" --device "$DEVICE" || exit 1
 
 # ------------------------------------------------------------------------------------------ training
 if [ -n "${TINY:-}" ]; then

@@ -14,6 +14,7 @@ import shutil
 from pathlib import Path
 
 import soundfile
+
 from people import CORPORA, reason_against
 
 OPUS_LEVEL = 0.85
@@ -27,7 +28,8 @@ def pack(root: Path, out: Path, limit: float) -> tuple[int, float]:
     usable = [
         row
         for row in rows
-        if row["corpus"] in order and reason_against(row, "tts", CORPORA[row["corpus"]], 0.0) is None
+        if row["corpus"] in order
+        and reason_against(row, "tts", CORPORA[row["corpus"]], 0.0) is None
     ]
     usable.sort(key=lambda row: order[row["corpus"]])
     kept = []

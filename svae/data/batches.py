@@ -241,7 +241,8 @@ def read_utterances(
     for sample in kept:
         try:
             if timings is None:
-                ids = vocabulary.encode(vocabulary.fit(sample.text))
+                read_as = vocabulary.in_language(sample.language)
+                ids = read_as.encode(read_as.fit(sample.text))
             else:
                 # The recipe takes times of phones with this vocabulary only.
                 assert isinstance(vocabulary, FramePhonemes)

@@ -36,7 +36,7 @@ def select_utterances(
             reasons[f"longer than {max_seconds:g} s"] += 1
         elif num_frames(sample.num_samples, hop_length) > batch_frames:
             reasons[f"longer than the batch budget of {batch_frames} frames"] += 1
-        elif vocabulary is not None and not vocabulary.fits(
+        elif vocabulary is not None and not vocabulary.in_language(sample.language).fits(
             sample.text, num_frames(sample.num_samples, hop_length)
         ):
             reasons["with more text than frames"] += 1

@@ -21,6 +21,7 @@ from svae.runtime.files import file_sha256
 from svae.synthesis.command import (
     SpeechReport,
     SynthesizeOptions,
+    check_credentials,
     inputs_of,
     load_model,
     open_leveller,
@@ -30,19 +31,23 @@ from svae.synthesis.command import (
     sentences_of,
 )
 from svae.synthesis.long_text import Verifier, speak_long, write_chunks
+from svae.synthesis.marks import tags
 from svae.synthesis.model import TTS
 from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt
+from svae.synthesis.subtitles import WordTimes, check_subtitles
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
 from svae.text.lexicon import Lexicon
 from svae.text.sentences import read_text
 
-FIELDS = {"text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int}
+FIELDS = {
+    "text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int, "language": str,
+}  # fmt: skip
 MAX_OPEN_PROMPTS = 64
 """Encoded references that are kept for further rows."""
-Voice = tuple[Path | None, str | None, str | None]
-"""`ref`, `ref_text` and `voice`, which decide a prompt."""
+Voice = tuple[Path | None, str | None, str | None, str | None]
+"""`ref`, `ref_text`, `voice` and `language`, which decide a prompt."""
 
 
 class Problem(NamedTuple):
@@ -67,7 +72,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
 
     Args:
         file: one object a line: `text`, `out` (under `out`, unless absolute), `ref` or `voice` (default: those of
-            `options`, or the model's own voice), optionally `ref_text` and `seed`. Relative `ref` are looked for beside the list.
+            `options`, or the model's own voice), optionally `ref_text`, `seed` and `language`. Relative `ref` are looked for beside the list.
         options: for everything that a row does not say.
         out: folder of the results.
 
@@ -75,6 +80,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
         DataError: the list cannot be read; or, after all others are done, some rows failed.
     """
     console = Console()
+    check_credentials(options)
     rows, problems = read_rows(file, options, out)
     count = len(rows) + len(problems)
     tts = load_model(options, console)
@@ -89,6 +95,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     for row in track(rows, "Speaking", console=console):
         try:
             check_output(row.options.out, inputs)
+            check_subtitles(row.options.out, row.options.subtitles, report_path(row.options.out))
             if _speak_row(row, tts, opened, verifier, lexicon, console):
                 made += 1
             else:
@@ -165,6 +172,8 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     changes: dict[str, Any] = {"text": tree["text"], "text_file": None, "out": out / tree["out"]}
     if "seed" in tree:
         changes["sampling"] = replace(options.sampling, seed=tree["seed"])
+    if "language" in tree:
+        changes["language"] = None if tree["language"] == "none" else tree["language"]
     if "ref" in tree or "voice" in tree:
         changes["ref"] = file.parent / tree["ref"] if "ref" in tree else None
         changes["voice"] = tree.get("voice")
@@ -195,7 +204,8 @@ def _speak_row(
     if _is_done(options.out, path, made_with):
         return False
     path.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
-    voice = (options.ref, options.ref_text, options.voice)
+    tts = tts.in_language(options.language)
+    voice = (options.ref, options.ref_text, options.voice, options.language)
     if voice not in opened:
         if len(opened) >= MAX_OPEN_PROMPTS:
             opened.clear()
@@ -205,14 +215,18 @@ def _speak_row(
     chunks = speak_long(
         tts, sentences, prompt, options.sampling, by_sentence=options.stream, verifier=verifier
     )
+    times = WordTimes(tts, prompt) if options.subtitles else None
     written = write_chunks(
         options.out,
         chunks,
         tts.sample_rate,
         stream=options.stream,
         leveller=open_leveller(options, opened[voice], tts),
+        tags=tags(tts.identity, options.sampling.seed, opened[voice].description),
+        listener=None if times is None else times.add,
     )
-    report = SpeechReport(options, tts, opened[voice], written, started)
+    report = SpeechReport(options, tts, opened[voice], written, started, times)
+    report.finish()
     for warning in report.warnings:
         console.print(f"[yellow]Row {row.number}: {escape(warning)}.[/]", highlight=False)
     made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
@@ -247,6 +261,10 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     # Without these the hash is that of files made before there were any.
     if options.loudness is not None:
         tree["loudness"] = options.loudness
+    if options.subtitles is not None:
+        tree["subtitles"] = options.subtitles
+    if options.credentials is not None:
+        tree["signed"] = file_sha256(options.credentials.chain)
     if options.lexicon is not None:
         tree["lexicon"] = file_sha256(options.lexicon)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
 from svae.synthesis.haste import least_seconds
 from svae.synthesis.loudness import Leveller
+from svae.synthesis.marks import write_tags
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis
@@ -379,6 +380,8 @@ def write_chunks(
     *,
     stream: bool,
     leveller: Leveller | None = None,
+    tags: Mapping[str, str] | None = None,
+    listener: Callable[[str, Tensor, float], None] | None = None,
 ) -> WrittenSpeech:
     """Speak chunks into an audio file as they come, joined, with the pauses around them.
 
@@ -388,6 +391,8 @@ def write_chunks(
         sample_rate: of the chunks, in Hz.
         stream: the file has its name at once and grows; else it appears when it is complete.
         leveller: decides the loudness; None: that of the chunks.
+        tags: what the file says about itself; see `svae.synthesis.marks`.
+        listener: is told of each chunk: its text, its waveform (S,), and where in the file it begins, in seconds.
 
     Raises:
         DataError: there are no chunks.
@@ -402,6 +407,7 @@ def write_chunks(
             target, "w", sample_rate, 1, "PCM_16", format=FORMATS[path.suffix.lower()]
         ) as file,
     ):
+        write_tags(file, tags or {})
 
         def write(waveform: Tensor) -> None:
             file.write(pcm16(waveform, full_scale=SPEECH_SCALE).numpy())
@@ -409,6 +415,8 @@ def write_chunks(
         for chunk in chunks:
             if chunk.report.pause_before:
                 write(joiner.pause(chunk.report.pause_before))
+            if listener is not None:
+                listener(chunk.report.text, chunk.waveform, file.frames / sample_rate)
             write(joiner.add(chunk.waveform))
             if chunk.report.pause_after:
                 write(joiner.pause(chunk.report.pause_after))

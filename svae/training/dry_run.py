@@ -38,7 +38,6 @@ from svae.training.loop import (
     TrainOptions,
     find_resume,
     load_training_state,
-    note_no_validation,
     order_change,
     stored_recipe,
 )
@@ -63,7 +62,8 @@ from svae.training.tts.train import (
     try_longest,
 )
 from svae.training.vae import crops
-from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops, trained
+from svae.training.vae.step import trained
+from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops
 from svae.training.warm_start import (
     choose_vocabulary,
     open_start,
@@ -71,6 +71,7 @@ from svae.training.warm_start import (
     take_vae_weights,
     take_weights,
 )
+from svae.training.watch import note_no_validation
 
 Parts = dict[str, nn.Module | torch.optim.Optimizer]
 META = torch.device("meta")

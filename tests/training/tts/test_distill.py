@@ -192,7 +192,7 @@ def test_a_student_starts_as_its_teacher_and_learns_to_arrive_where_the_teacher_
     optimizer = torch.optim.Adam(adapter.parameters(), lr=2e-2)
     torch.manual_seed(0)
     for _ in range(80):
-        error, count = learned.error(student, latents, lengths, tokens)
+        error, count = learned.draw(latents, lengths, tokens).error(student)
         optimizer.zero_grad()
         (error / count).backward()
         optimizer.step()
