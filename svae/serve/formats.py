@@ -163,12 +163,13 @@ class FFmpeg:
         rate = sample_rate
         if name == "opus" and rate not in _OPUS_RATES:
             rate = 48000
-        self._stream: Any = self._container.add_stream(codec, rate=rate, layout="mono")
+        stream: Any = self._container.add_stream(codec, rate=rate, layout="mono")
+        self._stream = stream
         if name == "opus":
-            self._stream.bit_rate = 32000
-        of_file = self._stream if container == "ogg" else self._container
+            stream.bit_rate = 32000
+        of_file = stream if container == "ogg" else self._container
         of_file.metadata.update({"encoder" if k == "software" else k: v for k, v in tags.items()})
-        self._resampler = av.AudioResampler(self._stream.format.name, "mono", rate)
+        self._resampler = av.AudioResampler(stream.format.name, "mono", rate)
         self._sample_rate = sample_rate
         self._done = 0
 
