@@ -20,6 +20,7 @@ COMMANDS = (
     "serve",
     "adapt",
     "evaluate",
+    "leaderboard",
     "encode",
     "decode",
     "cache_teacher",

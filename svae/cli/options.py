@@ -77,7 +77,11 @@ ReferenceText = Annotated[
     str | None, typer.Option(help="What is said in --ref; default: transcribed and printed.")
 ]
 SpokenLanguage = Annotated[
-    str, typer.Option(help="Spells out numbers and symbols: en, zh, ja; none: leaves them.")
+    str,
+    typer.Option(
+        help="Of the text: en, zh and ja spell out numbers and symbols, none leaves them; models of `tokens: espeak` read "
+        "whatever espeak-ng speaks."
+    ),
 ]
 Recognizer = Annotated[
     str,

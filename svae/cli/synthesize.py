@@ -53,7 +53,7 @@ def synthesize(
     batch: Annotated[
         Path | None,
         typer.Option(
-            help="JSONL of {text, out, ref or voice, ref_text, seed}; --out is then a folder."
+            help="JSONL of {text, out, ref or voice, ref_text, seed, language}; --out is then a folder."
         ),
     ] = None,
     model: SpeakingModel = DEFAULT_TTS,

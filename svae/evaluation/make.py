@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,10 +19,11 @@ from svae.errors import CheckpointError, DataError
 from svae.evaluation.ask import own_share
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording, recording_from_file
+from svae.evaluation.sidecar import is_made, read_sidecar, write_sidecar
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier
-from svae.runtime.files import file_sha256, file_stem, writable_folder, write_text
+from svae.runtime.files import file_stem, writable_folder
 from svae.synthesis.model import TTS
 from svae.synthesis.types import WEIGHTS, Sampling, Utterance
 
@@ -112,7 +112,7 @@ def synthesize_items(
         }
         wav = wavs[seed][item.id]
         writable_folder(wav.parent, option="--out")
-        if _is_made(wav, made_with):
+        if is_made(wav, made_with):
             continue
         try:
             started = time.perf_counter()
@@ -132,7 +132,7 @@ def synthesize_items(
         for seed, of_item in wavs.items()
     }
     everything = [wav for of_item in wavs.values() for wav in of_item.values()]
-    return made, [_read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
+    return made, [read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
 
 
 class _Ready(NamedTuple):
@@ -152,7 +152,7 @@ def _speak(tts: TTS, waiting: Sequence[_Ready]) -> None:
         save_audio(ready.wav, speech.waveform, speech.sample_rate)
         timings = {"encode": ready.encode_seconds} | speech.timings
         factors = replace(speech, timings=timings).real_time_factors
-        _write_sidecar(ready.wav, ready.made_with, real_time_factors=factors)
+        write_sidecar(ready.wav, ready.made_with, real_time_factors=factors)
 
 
 def described(sampling: Sampling) -> dict[str, Any]:
@@ -163,36 +163,6 @@ def described(sampling: Sampling) -> dict[str, Any]:
         "prompt_guidance": sampling.prompt_guidance,
         "duration_rule": sampling.duration_rule,
     }
-
-
-def _is_made(wav: Path, made_with: dict[str, Any]) -> bool:
-    """Tell whether a wav is there and was made in the same way; else forget what made it.
-
-    What made a wav, and the wav's sha256, stand in ID.json beside it, written after it: a wav that is half written,
-    replaced by another, or made with another model, seed, prompt or setting is made again.
-    """
-    row = _read_sidecar(wav)
-    if (
-        row.get("made_with") == made_with
-        and wav.is_file()
-        and row.get("sha256") == file_sha256(wav)
-    ):
-        return True
-    # The wav that is written next must not be taken for one of another setting.
-    wav.with_suffix(".json").unlink(missing_ok=True)
-    return False
-
-
-def _read_sidecar(wav: Path) -> dict[str, Any]:
-    try:
-        return json.loads(wav.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_sidecar(wav: Path, made_with: dict[str, Any], **more: Any) -> None:
-    row = {"made_with": made_with, **more, "sha256": file_sha256(wav)}
-    write_text(wav.with_suffix(".json"), json.dumps(row) + "\n")
 
 
 def check_items(tts: TTS, items: Sequence[Item]) -> None:
@@ -247,10 +217,10 @@ def reconstruct_items(
         try:
             original = item.target.sha256()
             made_with = {"model": identity, "original": original, "device": world.device.type}
-            if _is_made(wav, made_with):
+            if is_made(wav, made_with):
                 continue
             _reconstruct(vae, item.target, wav, world)
-            _write_sidecar(wav, made_with)
+            write_sidecar(wav, made_with)
         except DataError as error:  # it is missing then, and counts
             console.print(
                 f"[yellow]{escape(item.id)} is not reconstructed: {escape(str(error))}[/]",

@@ -24,8 +24,8 @@ class TextRequest(BaseModel):
     model: str | None = None
     """One of `GET /v1/models`; None: the first."""
     input: str
-    language: Literal["en", "zh", "ja", "none"] = "en"
-    """Numbers and symbols are spelled out in it; none: not at all."""
+    language: str = "en"
+    """The text's; numbers and symbols are spelled out in it. none: not at all."""
     lexicon: str | dict[str, str] | None = None
     """Words and how they are said: as in a file of `--lexicon`, or as an object."""
     pauses: Annotated[Finite, Field(ge=0, le=10)] = 1.0

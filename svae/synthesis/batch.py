@@ -47,11 +47,13 @@ from svae.synthesis.voices import voice_path
 from svae.text.lexicon import Lexicon
 from svae.text.sentences import read_text
 
-FIELDS = {"text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int}
+FIELDS = {
+    "text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int, "language": str,
+}  # fmt: skip
 MAX_OPEN_PROMPTS = 64
 """Encoded references that are kept for further rows."""
-Voice = tuple[Path | None, str | None, str | None]
-"""`ref`, `ref_text` and `voice`, which decide a prompt."""
+Voice = tuple[Path | None, str | None, str | None, str | None]
+"""`ref`, `ref_text`, `voice` and `language`, which decide a prompt."""
 
 
 class Problem(NamedTuple):
@@ -76,7 +78,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
 
     Args:
         file: one object a line: `text`, `out` (under `out`, unless absolute), `ref` or `voice` (default: those of
-            `options`, or the model's own voice), optionally `ref_text` and `seed`. Relative `ref` are looked for beside the list.
+            `options`, or the model's own voice), optionally `ref_text`, `seed` and `language`. Relative `ref` are looked for beside the list.
         options: for everything that a row does not say.
         out: folder of the results.
 
@@ -181,6 +183,8 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     changes: dict[str, Any] = {"text": tree["text"], "text_file": None, "out": out / tree["out"]}
     if "seed" in tree:
         changes["sampling"] = replace(options.sampling, seed=tree["seed"])
+    if "language" in tree:
+        changes["language"] = None if tree["language"] == "none" else tree["language"]
     if "ref" in tree or "voice" in tree:
         changes["ref"] = file.parent / tree["ref"] if "ref" in tree else None
         changes["voice"] = tree.get("voice")
@@ -221,7 +225,8 @@ def _prepare_row(
     if _is_done(options.out, path, made_with):
         return None
     path.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
-    voice = (options.ref, options.ref_text, options.voice)
+    tts = tts.in_language(options.language)
+    voice = (options.ref, options.ref_text, options.voice, options.language)
     if voice not in opened:
         if len(opened) >= MAX_OPEN_PROMPTS:
             opened.clear()

@@ -134,7 +134,7 @@ def load_model(options: SynthesizeOptions, console: Console) -> TTS:
     """Load the model and print which one it is."""
     options.sampling.check()
     check_loudness(options.loudness)
-    tts = load_tts(options.model, select_device(options.device))
+    tts = load_tts(options.model, select_device(options.device)).in_language(options.language)
     console.print(
         f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.short_description}) on {describe_device(tts.device)}; "
         f"durations: {_duration_rule(tts, options.sampling)}"

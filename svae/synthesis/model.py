@@ -6,6 +6,7 @@ follow. Durations count latent frames (`hop_length` samples each).
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -89,6 +90,21 @@ class TTS:
         """The beginning of the model's hash, and a few words of its makers."""
         words = self.identity.get("description")
         return f"{self.identity['hash'][:12]}…" + (f", {words}" if words else "")
+
+    def in_language(self, language: str | None) -> TTS:
+        """Return the same model as it reads another language; itself where that makes no difference.
+
+        Raises:
+            ConfigError: nobody can read that language.
+        """
+        vocabulary = self.vocabulary.in_language(language)
+        if vocabulary is self.vocabulary:
+            return self
+        other = copy.copy(self)
+        other.vocabulary = vocabulary
+        rule = replace(self.planner.own, vocabulary=vocabulary)
+        other.planner = Planner(rule, self.planner.trained_seconds)
+        return other
 
     @property
     def prompt_limit(self) -> float:

@@ -1,8 +1,8 @@
 """What both trainings share: the run folder, resuming, checkpoints, and the order of events in a step.
 
-A run is a function of its recipe, its data and the number of processes. To continue from step k it therefore needs the
-weights and the optimizer at step k, and nothing of what came before: the order of the data and all random numbers are
-functions of the step.
+A run is a function of its recipe, its data and the number of processes; what it reads is a function of the first two. To
+continue from step k it therefore needs the weights and the optimizer at step k, and nothing of what came before: the order of
+the data and all random numbers are functions of the step.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from svae.checkpoint import (
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.batches import MAX_FAILURE_SHARE
 from svae.data.index import ShardIndex
+from svae.data.order import ORDER
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
 from svae.runtime.environment import environment
@@ -107,9 +108,19 @@ class Session:
 
     @property
     def layout(self) -> dict[str, int]:
-        """The number of readers, on which the order of the data depends."""
+        """Who reads: on the number of processes depend the random numbers of a step, but for the order of the data."""
         workers = self.config.loader.num_workers
         return {"world_size": self.world.world_size, "num_workers": workers}
+
+    def record(self, step: int, changes: Changes) -> None:
+        """Print what is otherwise than before the run was resumed, and keep it with the run."""
+        for line in describe(changes):
+            self.console.print(f"[yellow]Changed from step {step} on: {escape(line)}[/]")
+        if not self.changes:
+            date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self.history = [*self.history, {"step": step, "date": date, "changes": {}}]
+        self.changes = self.changes | changes
+        self.history = [*self.history[:-1], self.history[-1] | {"changes": self.changes}]
 
     @contextmanager
     def side_work(self, what: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
@@ -184,18 +195,16 @@ def _opened(
         console.print(f"Resuming from {checkpoint.folder} (step {step})", markup=False)
         changes = changes_since(options.config, stored_recipe(checkpoint))
         history = recipe.read_history(stored_recipe(checkpoint))
-    if changes:
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        history = [*history, {"step": step, "date": date, "changes": changes}]
-        for line in describe(changes):
-            console.print(f"[yellow]Changed from step {step} on: {escape(line)}[/]")
 
     def note(text: str) -> None:
         console.print(f"[yellow]Note: {escape(text)}[/]")
 
     tracker = Tracker(run, step=step, enabled=world.is_main, note=note)
     try:
-        yield Session(run, options.config, world, console, checkpoint, tracker, changes, history)
+        session = Session(run, options.config, world, console, checkpoint, tracker, history=history)
+        if changes:
+            session.record(step, changes)
+        yield session
     finally:
         tracker.close()
 
@@ -316,7 +325,7 @@ def save_checkpoint(
     """
     training_state: dict[str, Any] = {"step": state.step}
     training_state |= {name: part.state_dict() for name, part in state.parts().items()}
-    training_state |= {"data": data_fingerprint(index), "layout": session.layout}
+    training_state |= {"data": data_fingerprint(index), "layout": session.layout, "order": ORDER}
     published = state.published()
     write_checkpoint(
         checkpoint_folder(session.run, state.step),
@@ -339,10 +348,13 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     assert checkpoint is not None
     parts = state.parts()
     stored = load_training_state(checkpoint, parts, index, session.run)
-    if stored["layout"] != session.layout:
+    if changed := order_change(stored, session.config):
+        session.record(stored["step"], changed)
+    before, now = stored["layout"]["world_size"], session.world.world_size
+    if before != now:
         session.console.print(
-            f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
-            "the new layout, not as it would have in the old one.[/]"
+            f"[yellow]Note: {before} process(es) became {now}: the data go on in the same order, in other shares; noise and "
+            "dropout are drawn by each process, and will be others.[/]"
         )
     for part in parts.values():
         if isinstance(part, torch.optim.Optimizer):
@@ -382,6 +394,17 @@ def load_training_state(
                 "start anew with --init and another --out"
             ) from None
     return stored
+
+
+def order_change(stored: dict[str, Any], config: TrainConfig) -> Changes:
+    """Return what is otherwise for a run that an older version of svae began, whose processes and readers made the order."""
+    processes, readers = stored["layout"]["world_size"], max(stored["layout"]["num_workers"], 1)
+    # One reader read what one slot gives.
+    if stored.get("order", 1) == ORDER or processes * readers == config.data.slots == 1:
+        return {}
+    before = f"of {processes} process(es) with {readers} reader(s) each"
+    now = f"of the recipe alone, with {config.data.slots} slot(s)"
+    return {"order of the data": {"before": before, "now": now}}
 
 
 def check_same_data(stored: dict[str, Any], index: ShardIndex, run: Path) -> None:
@@ -555,12 +578,15 @@ class _Watch:
 # ----------------------------------------------------------------------------------------------- what is shown
 
 
-def note_no_validation(console: Console, index: ShardIndex) -> None:
-    """Say once that a run has nothing to be validated on."""
-    console.print(
-        f"[yellow]Note: {escape(str(index.root))}: no usable utterance is held out, so this run has no validation rows. "
-        "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
-    )
+def note_no_validation(console: Console, index: ShardIndex, held_out: Mapping[str, Any]) -> None:
+    """Say once what a run, or a source of its mixture, has not to be validated on."""
+    for name in index.shares:
+        if name not in held_out:
+            rows = f"validation rows of {name}" if name else "validation rows"
+            console.print(
+                f"[yellow]Note: {escape(name or str(index.root))}: no usable utterance is held out, so this run has no {rows}. "
+                "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
+            )
 
 
 def log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,23 @@ class StepResult:
     failures: list[str] = field(default_factory=list)
     skipped: bool = False
     """A loss or gradient was not finite; the weights did not change."""
+
+
+def over_sources(
+    rows: Mapping[str, dict[str, float]], shares: Mapping[str, float]
+) -> dict[str, float]:
+    """Return one row of those of several sources: means by the sources' shares, then `loss/flow/NAME` and so on of each.
+
+    The row of one source that has no name is returned as it is.
+    """
+    if list(rows) == [""]:
+        return rows[""]
+    row: dict[str, float] = {}
+    for name in dict.fromkeys(name for each in rows.values() for name in each):
+        having = [source for source in rows if name in rows[source]]
+        total = sum(shares[source] for source in having)
+        row[name] = sum(shares[source] * rows[source][name] for source in having) / total
+    return row | {f"{name}/{source}": each[name] for source, each in rows.items() for name in each}
 
 
 class Meter:

@@ -221,6 +221,7 @@ def test_lexicon_pauses_and_what_is_spelled_out(server):
         ({"input": "here " * 700, "speed": 0.25}, 400, "s are"),
         ({"input": 7}, 400, "input"),
         ({"input": "漢字", "language": "none"}, 400, "漢"),
+        ({"language": "klingon"}, 400, "klingon"),
         ({"voice": "nobody"}, 404, "expected one of"),
         ({"voice": "../anna"}, 404, "not there"),
         ({"voice": "/etc/passwd"}, 404, "not there"),

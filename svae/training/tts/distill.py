@@ -34,7 +34,7 @@ from svae.text.vocabulary import Vocabulary
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
 from svae.training.tts.lora import AdapterState, copies, inject
 from svae.training.tts.objective import Known, Objective
-from svae.training.warm_start import open_start, structure, tokens_of
+from svae.training.warm_start import open_start, structure
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def recipe_of(teacher: Checkpoint) -> dict[str, Any]:
     """Return the recipe fields that a teacher decides, by their places, such as `dit.dim`."""
     fields = {f"dit.{name}": value for name, value in structure(teacher, DiTConfig).items()}
     fields |= {"dit.dropout": 0.0, "distill.teacher": str(teacher.folder)}
-    fields["tokens"] = tokens_of(open_vocabulary(teacher.config["vocabulary"]))
+    fields["tokens"] = open_vocabulary(teacher.config["vocabulary"]).tokens
     fields["representation"] = kind_of(teacher)
     if teacher.config.get("max_seconds") is not None:
         fields["max_seconds"] = teacher.config["max_seconds"]

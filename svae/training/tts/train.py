@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from svae.training.loop import (
     run_loop,
     save_checkpoint,
 )
-from svae.training.meter import StepResult
+from svae.training.meter import StepResult, over_sources
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
 from svae.training.tts.distill import StudentState, build_student, open_teacher
 from svae.training.tts.fit_durations import kept_predictor
@@ -46,7 +47,14 @@ from svae.training.tts.memory import longest_batch, try_batch, wants_trial
 from svae.training.tts.objective import FlowMatching, Known
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.state import FlowState, TTSState
-from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
+from svae.training.tts.utterances import (
+    Limits,
+    TrainingData,
+    check_pieces,
+    limits_of,
+    open_data,
+    report_left_out,
+)
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
 
 
@@ -62,7 +70,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         nullcontext(_read(options, world)) as (data, start, teacher, found, vocabulary),
         open_session(options, "tts", world) as session,
     ):
-        index, validation, timings = data
+        index, validation, timings, validation_timings = data
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings, teacher)
         if session.checkpoint is not None:
@@ -73,15 +81,14 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         if isinstance(state, StudentState):
             session.console.print(state.description, highlight=False)
-        limits = limits_of(config, representation.hop_length, world.world_size)
+        limits = limits_of(config, representation.hop_length)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
         if wants_trial(config, world):
             try_longest(session.console, world, state, index, limits, config)
         batches = training_batches(index, state, config, limits, read_as, world)
-        held_out = held_out_batches(validation, vocabulary, timings, config, limits)
-        if not held_out:
-            note_no_validation(session.console, validation)
+        held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
+        note_no_validation(session.console, validation, held_out)
         weights = None if timings is None else duration_weights(session, state, index, config)
         rule = None
         if weights is not None:
@@ -93,7 +100,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             state,
             batches,
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
-            validate=lambda: validate(session, state, held_out, config),
+            validate=lambda: validate(session, state, held_out, config, index.shares),
             save=lambda last: save(session, state, index, config),
             synthesize=lambda: synthesize(session, state, judged),
             synthesize_every=config.trainer.synthesize_every,
@@ -109,7 +116,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
 def _read(
     options: TrainOptions[TTSTrainConfig], world: World
 ) -> tuple[
-    tuple[ShardIndex, ShardIndex, Timings | None],
+    TrainingData,
     Checkpoint | None,
     Checkpoint | None,
     Representation,
@@ -117,16 +124,17 @@ def _read(
 ]:
     """Return the data, what `init` names where nothing is resumed, the teacher, what is learned, and its symbols."""
     config = options.config
+    check_pieces(config, world)
     data = open_data(config)
     # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
     resumed = agreed_resume(options, "tts", world)
     start = open_start(config) if resumed is None else None
     teacher = open_teacher(config, resumed)
     kept = None if resumed is None else kept_vae(options.out, resumed)
-    found = find_representation(config, data[0], start, kept)
-    vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    found = find_representation(config, data.train, start, kept)
+    vocabulary = choose_vocabulary(data.train, config, resumed or start)
     read = {"init": start, "teacher": teacher, "VAE": found.checkpoint}
-    check_same_data_on_all(data[0], read, world)
+    check_same_data_on_all(data.train, read, world)
     return data, start, teacher, found, vocabulary
 
 
@@ -146,6 +154,7 @@ def training_batches(
         timings=state.timings,
         seed=config.trainer.seed,
         start_step=state.step,
+        slots=config.data.slots,
         rank=world.rank,
         world_size=world.world_size,
         loader=config.loader,
@@ -159,18 +168,24 @@ def held_out_batches(
     timings: Timings | None,
     config: TTSTrainConfig,
     limits: Limits,
-) -> list[UtteranceBatch]:
-    """Return the utterances that are validated on."""
-    return list(
-        validation_batches(
-            validation,
-            **limits,
-            count=config.validation_utterances,
-            vocabulary=vocabulary,
-            samples=None if config.data.validation_root is None else validation.samples,
-            timings=timings,
+) -> dict[str, list[UtteranceBatch]]:
+    """Return the utterances that are validated on, by the source that they are of; sources with none are left out."""
+    whole = config.data.validation_root is not None
+    samples = validation.by_source(validation.samples if whole else validation.validation)
+    batches = {
+        name: list(
+            validation_batches(
+                validation,
+                **limits,
+                count=config.validation_utterances,
+                vocabulary=vocabulary,
+                samples=own,
+                timings=timings,
+            )
         )
-    )
+        for name, own in samples.items()
+    }
+    return {name: own for name, own in batches.items() if own}
 
 
 def build_state(
@@ -284,7 +299,12 @@ def try_longest(
     config: TTSTrainConfig,
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
-    batch = longest_batch(index, **limits, latent_dim=state.representation.latent_dim)
+    batch = longest_batch(
+        index,
+        **limits,
+        latent_dim=state.representation.latent_dim,
+        sharers=world.world_size // config.data.slots,
+    )
 
     def loss_of(batch: UtteranceBatch) -> Tensor:
         loss, _, _ = forward(state, batch, config, world)
@@ -322,6 +342,7 @@ def forward(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     ):
         error, count = state.objective.error(state.network, latents, lengths, batch.tokens)
+    error, count = error * batch.weight, count * batch.weight
     # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
     return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
 
@@ -341,20 +362,29 @@ def train_step(
     values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * num_frames)
     representation = state.representation
     seconds = float(lengths.sum()) * representation.hop_length / representation.sample_rate
-    return StepResult(values, seconds, batch.keys, batch.failures, skipped=norm is None)
+    keys = batch.keys if batch.weight else []
+    return StepResult(values, seconds * batch.weight, keys, batch.failures, skipped=norm is None)
 
 
 def validate(
-    session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
+    session: Session,
+    state: FlowState,
+    held_out: dict[str, list[UtteranceBatch]],
+    config: TTSTrainConfig,
+    shares: Mapping[str, float],
 ) -> dict[str, float]:
-    """Return what the objective says of the EMA weights on held-out utterances; the first rank does it.
+    """Return what the objective says of the EMA weights on held-out utterances, by source; the first rank does it.
 
     Without held-out utterances the row is empty: a loss of nothing would be the best of all.
     """
     row: dict[str, float] = {}
-    if session.world.is_main and batches:
+    if session.world.is_main and held_out:
         with session.side_work("the validation", but=(DataError,)):
-            row = _validation_row(session, state, batches, config)
+            rows = {
+                name: _validation_row(session, state, batches, config)
+                for name, batches in held_out.items()
+            }
+            row = over_sources(rows, shares)
     barrier(session.world)
     return row
 

@@ -9,6 +9,7 @@ from svae.config import VAETrainConfig
 from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.features import open_cache
 from svae.data.index import ShardIndex, read_index
+from svae.data.sources import mix
 from svae.errors import ConfigError
 from svae.models.teacher import Teacher
 from svae.models.vae.pitch import track_pitch
@@ -24,7 +25,13 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
         DataError: a folder is missing or damaged.
         ConfigError: the shards are not waveforms at the model's sample rate.
     """
-    index = read_index(config.data.root)
+    data = config.data
+    if data.sources:
+        opened = [read_index(source.root) for source in data.sources]
+        index = mix(opened, data.sources, data.temperature)
+    else:
+        assert data.root is not None  # the recipe has seen to it
+        index = read_index(data.root)
     validation = index
     if config.data.validation_root is not None:
         validation = read_index(config.data.validation_root)

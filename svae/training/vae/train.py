@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE, VAEOutput
 from svae.precompute.statistics import measure_statistics
-from svae.runtime.distributed import World, barrier, data_parallel, open_world, share_of
+from svae.runtime.distributed import World, barrier, data_parallel, open_world
 from svae.training.loop import (
     Session,
     State,
@@ -36,7 +37,7 @@ from svae.training.loop import (
     run_loop,
     save_checkpoint,
 )
-from svae.training.meter import StepResult
+from svae.training.meter import StepResult, over_sources
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
 from svae.training.vae.crops import (
     check_batch,
@@ -63,7 +64,7 @@ from svae.training.vae.losses import (
 from svae.training.warm_start import open_vae_start, take_vae_weights
 
 AUDIO_SAMPLES = 4
-"""Validation crops written as wav and picture."""
+"""Validation crops of a source written as wav and picture."""
 
 
 @dataclass
@@ -123,11 +124,12 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         batches = crop_loader(
             index,
-            batch_size=share_of(config.batch_size, world),
+            batch_size=config.batch_size,
             segment_samples=segment_samples(config),
             context_samples=context_samples(config),
             seed=config.trainer.seed,
             start_step=state.step,
+            slots=config.data.slots,
             rank=world.rank,
             world_size=world.world_size,
             loader=config.loader,
@@ -135,14 +137,13 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             pin_memory=world.device.type == "cuda",
         )
         held_out = held_out_crops(validation, config, cached)
-        if not held_out:
-            note_no_validation(session.console, validation)
+        note_no_validation(session.console, validation, held_out)
         finished = run_loop(
             session,
             state,
             batches,
             train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
-            validate=lambda: validate(session, state, held_out, config, naturalness),
+            validate=lambda: validate(session, state, held_out, config, naturalness, index.shares),
             save=lambda last: save(session, state, index, config, with_statistics=last),
         )
         if finished:
@@ -165,19 +166,25 @@ def _read(
 
 def held_out_crops(
     validation: ShardIndex, config: VAETrainConfig, cached: CachedTeacherFeatures | None
-) -> list[CropBatch]:
-    """Return the crops that are validated on."""
-    return list(
-        validation_crops(
-            validation,
-            count=config.validation_crops,
-            batch_size=config.batch_size,
-            segment_samples=segment_samples(config),
-            context_samples=context_samples(config),
-            samples=None if config.data.validation_root is None else validation.samples,
-            cached_features=cached,
+) -> dict[str, list[CropBatch]]:
+    """Return the crops that are validated on, by the source that they are of; sources with none are left out."""
+    whole = config.data.validation_root is not None
+    samples = validation.by_source(validation.samples if whole else validation.validation)
+    batches = {
+        name: list(
+            validation_crops(
+                validation,
+                count=config.validation_crops,
+                batch_size=config.batch_size,
+                segment_samples=segment_samples(config),
+                context_samples=context_samples(config),
+                samples=own,
+                cached_features=cached,
+            )
         )
-    )
+        for name, own in samples.items()
+    }
+    return {name: own for name, own in batches.items() if own}
 
 
 def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | None) -> str:
@@ -270,7 +277,7 @@ def train_step(
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
     adversarial = state.step >= config.loss.adversarial_start_step
     # Gradients are averaged over ranks, whose shares may differ by one crop; every crop is to weigh the same.
-    weight = share_of(config.batch_size, world) * world.world_size / config.batch_size
+    weight = len(batch.lengths) * world.world_size / config.batch_size
     precision = torch.autocast(
         world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
     )
@@ -342,15 +349,22 @@ def split_maps(maps: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[list[
 def validate(
     session: Session,
     state: VAEState,
-    batches: list[CropBatch],
+    held_out: dict[str, list[CropBatch]],
     config: VAETrainConfig,
     naturalness: DistillMOS | None,
+    shares: Mapping[str, float],
 ) -> dict[str, float]:
-    """Score the EMA weights on fixed crops with the posterior mean; the first rank does it, the others wait."""
+    """Score the EMA weights on fixed crops, by source, with the posterior mean; the first rank does it, the others wait."""
     row: dict[str, float] = {}
-    if session.world.is_main:
+    if session.world.is_main and held_out:
         with session.side_work("the validation", but=(DataError,)):
-            row = _validation_row(session, state, batches, config, naturalness)
+            rows = {
+                name: _validation_row(
+                    session, state, batches, config, naturalness, AUDIO_SAMPLES * number
+                )
+                for number, (name, batches) in enumerate(held_out.items())
+            }
+            row = over_sources(rows, shares)
     barrier(session.world)
     return row
 
@@ -361,7 +375,9 @@ def _validation_row(
     batches: list[CropBatch],
     config: VAETrainConfig,
     naturalness: DistillMOS | None,
+    first_sample: int,
 ) -> dict[str, float]:
+    """Return what is measured on crops; the wavs and pictures of some are numbered from `first_sample` on."""
     opinions: list[tuple[float, float]] = []
     sums: dict[str, Tensor] = {}
     count = shown = 0
@@ -388,7 +404,14 @@ def _validation_row(
                     opinions.append((said[DISTILLMOS], original[DISTILLMOS]))
             if shown < AUDIO_SAMPLES:
                 with session.side_work("writing a validation sample"):
-                    write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
+                    write_sample(
+                        session,
+                        state.step,
+                        first_sample + shown,
+                        real,
+                        fake,
+                        config.vae.sample_rate,
+                    )
                 shown += 1
     row = {f"loss/{name}": float(total) / count for name, total in sums.items()}
     if opinions:
