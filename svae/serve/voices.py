@@ -97,8 +97,11 @@ class Voices:
             raise NoSuchVoice(
                 f"voice {name[:100]!r}: not there; expected one of {', '.join(names)}"
             )
-        # A voice that is saved again is another one.
-        stamp = voice_path(name).stat().st_mtime_ns if names[name] == "saved" else 0
+        try:
+            # A voice that is saved again is another one.
+            stamp = voice_path(name).stat().st_mtime_ns if names[name] == "saved" else 0
+        except OSError:
+            raise NoSuchVoice(f"voice {name!r}: was deleted just now") from None
         with self._lock:
             voice = self._open.pop((name, stamp), None) or self._read(name, names[name])
             self._open[(name, stamp)] = voice
