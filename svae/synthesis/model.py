@@ -367,11 +367,12 @@ def batches(utterances: Sequence[Utterance], batch_frames: int) -> list[list[int
     alike: dict[Sampling, list[int]] = {}
     for place, utterance in enumerate(utterances):
         alike.setdefault(utterance.sampling.of_network, []).append(place)
-    return [
-        batch
-        for places in alike.values()
-        for batch in pack(sorted(places, key=frames.__getitem__), frames, batch_frames)
-    ]
+    found = []
+    for places in alike.values():
+        places.sort(key=frames.__getitem__)
+        cuts = pack([frames[place] for place in places], batch_frames)
+        found += [places[first:last] for first, last in cuts]
+    return found
 
 
 def audible(waveform: Tensor) -> Tensor:
