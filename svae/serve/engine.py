@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable
 
 import numpy as np
+from torch import Tensor
 
 from svae.audio import pcm16
 from svae.synthesis.long_text import SPEECH_SCALE, Chunk, ChunkJoiner, SpokenChunk, speak_chunks
@@ -184,7 +185,7 @@ class Engine:
             self.job_seconds += 0.2 * (time.perf_counter() - job.admitted - self.job_seconds)
 
 
-def _samples(waveform: object) -> np.ndarray:
+def _samples(waveform: Tensor) -> np.ndarray:
     """Return a waveform as the files of `svae synthesize` hold it."""
     return pcm16(waveform, full_scale=SPEECH_SCALE).numpy()
 

@@ -163,7 +163,9 @@ class FFmpeg:
         rate = sample_rate
         if name == "opus" and rate not in _OPUS_RATES:
             rate = 48000
-        self._stream: Any = self._container.add_stream(codec, rate=rate, layout="mono")
+        stream = self._container.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        self._stream = stream
         if name == "opus":
             self._stream.bit_rate = 32000
         of_file = self._stream if container == "ogg" else self._container
