@@ -27,6 +27,7 @@ LAYERS = {
     "svae.precompute": 5,
     "svae.synthesis": 6,
     "svae.recordings": 6,
+    "svae.serve": 7,
     "svae.training": 7,
     "svae.evaluation": 7,
     "svae.analysis": 8,

@@ -17,6 +17,7 @@ COMMANDS = (
     "distill",
     "compare",
     "synthesize",
+    "serve",
     "adapt",
     "evaluate",
     "leaderboard",

@@ -36,7 +36,7 @@ def import_semantic_vae(
         Path,
         typer.Argument(
             metavar="SRC",
-            help="Folder with metainfo.json and dac/, or user/repo[@revision] on the hub.",
+            help="Folder with metainfo.json and dac/, or user/repo\\[@revision] on the hub.",
         ),
     ],
     out: NewCheckpoint,
@@ -73,7 +73,7 @@ def import_f5_tts(
         Path,
         typer.Argument(
             metavar="CKPT",
-            help=".safetensors or .pt of a v1 DiT, or user/repo[@revision] on the hub.",
+            help=".safetensors or .pt of a v1 DiT, or user/repo\\[@revision] on the hub.",
         ),
     ],
     out: NewCheckpoint,

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import load_asr
+from svae.judges.ctc import CTC
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
 from svae.synthesis.credentials import Credentials, sign
@@ -114,6 +115,7 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     tts = load_model(options, console)
     opened = open_prompt(options, tts, console, lexicon)
     verifier = open_verifier(options, tts)
+    ctc = open_ctc(options, tts)
     sentences = sentences_of(text, tts, options, console, lexicon)
     chunks = speak_long(
         tts,
@@ -123,7 +125,7 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         by_sentence=options.stream,
         verifier=verifier,
     )
-    times = WordTimes(tts, opened.prompt) if options.subtitles else None
+    times = open_word_times(options, tts, opened, ctc)
     written = write_chunks(
         options.out,
         show_progress(chunks, sentences, console),
@@ -210,6 +212,22 @@ def open_verifier(options: SynthesizeOptions, tts: TTS) -> Verifier | None:
     if not options.verify:
         return None
     return Verifier(load_asr(options.asr, str(tts.device)), options.verify, options.verify_wer)
+
+
+def open_word_times(
+    options: SynthesizeOptions, tts: TTS, opened: OpenedPrompt, ctc: CTC | None = None
+) -> WordTimes | None:
+    """Return what times the words of one file, where subtitles are asked for; `ctc`: see `open_ctc`."""
+    if options.subtitles is None:
+        return None
+    return WordTimes(tts, opened.prompt, ctc, options.language)
+
+
+def open_ctc(options: SynthesizeOptions, tts: TTS) -> CTC | None:
+    """Return the recogniser that aligns words with speech: --asr where it is one of CTC. Raises as `load_asr`."""
+    if options.subtitles is None or not options.asr.startswith("ctc:"):
+        return None
+    return CTC(options.asr.removeprefix("ctc:"), tts.device)
 
 
 def sentences_of(

@@ -1,8 +1,8 @@
 """When each word of new speech is spoken, and subtitles of it: SubRip, WebVTT with a time for each word, or JSON.
 
 A model of frame-level phones decides itself when a word is spoken (`durations`). What another model says is aligned with its
-text by the aligner of phones, which knows English (`aligner`). Where that finds nothing, the words share the time of their
-chunk by their lengths, which is no more than a guess (`spread`).
+text by the aligner of phones, which knows English (`aligner`), or by a CTC recogniser that the user names (`ctc`). Where
+none finds anything, the words share the time of their chunk by their lengths, which is no more than a guess (`spread`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +19,16 @@ from torch import Tensor
 
 from svae.audio import resample
 from svae.errors import ConfigError
+from svae.judges.ctc import CTC
 from svae.runtime.files import write_text
 from svae.synthesis.model import TTS, aligner, audible
 from svae.synthesis.types import Prompt
+from svae.text.languages import base_language
 from svae.text.phone_aligner import SAMPLE_RATE, AlignmentError
 from svae.text.phonemes import Word, pieces, without_phones
 
 SubtitleFormat = Literal["srt", "vtt", "json"]
-Source = Literal["durations", "aligner", "spread"]
+Source = Literal["durations", "aligner", "ctc", "spread"]
 MAX_LINE = 42
 """Characters of a line, as broadcasters have it; a cue has two lines."""
 MAX_CUE_SECONDS = 6.0
@@ -131,10 +134,15 @@ class WordTimes:
     Args:
         tts: what speaks.
         prompt: what it continues.
+        ctc: aligns other languages than English, and what the aligner does not find; None: nothing does.
+        language: of the text.
     """
 
-    def __init__(self, tts: TTS, prompt: Prompt) -> None:
-        self._tts, self._prompt = tts, prompt
+    def __init__(
+        self, tts: TTS, prompt: Prompt, ctc: CTC | None = None, language: str | None = "en"
+    ) -> None:
+        self._tts, self._prompt, self._ctc = tts, prompt, ctc
+        self._english = base_language(language) in ("en", None)
         self.words: list[TimedWord] = []
         self.breaks: set[int] = set()
         """Numbers of words that begin a chunk."""
@@ -146,12 +154,7 @@ class WordTimes:
         if not text.strip():
             return
         seconds = len(waveform) / self._tts.sample_rate
-        spoken, source = self._spoken(text, waveform)
-        words = deal_times(text, spoken, seconds)
-        if spoken is not None and sum(isinstance(piece, Word) for piece in pieces(text)) != len(
-            spoken
-        ):
-            source = "spread"
+        words, source = self._timed(text, waveform, seconds)
         self.breaks.add(len(self.words))
         self.sources[source] = self.sources.get(source, 0) + len(words)
         self.words += [
@@ -159,20 +162,26 @@ class WordTimes:
             for each in words
         ]
 
-    def _spoken(
-        self, text: str, waveform: Tensor
-    ) -> tuple[list[tuple[float, float]] | None, Source]:
+    def _timed(self, text: str, waveform: Tensor, seconds: float) -> tuple[list[TimedWord], Source]:
+        """Return the words of a chunk with their times in it, by the best means that finds them."""
+        count = sum(isinstance(piece, Word) for piece in pieces(text))
         frames = round(len(waveform) / self._tts.hop_length)
         known = self._tts.planner.own.word_times(self._prompt, text, frames)
-        if known is not None:
-            return known, "durations"
-        try:
-            heard = resample(
-                audible(waveform.reshape(1, -1).cpu()), self._tts.sample_rate, SAMPLE_RATE
-            )
-            return [(row[0], row[-1]) for row in aligner().align(heard[0], text)], "aligner"
-        except AlignmentError:
-            return None, "spread"
+        if known is not None and len(known) == count:
+            return deal_times(text, known, seconds), "durations"
+        rate = self._tts.sample_rate
+        heard = resample(audible(waveform.reshape(1, -1).cpu()), rate, SAMPLE_RATE)[0]
+        if self._english:
+            with suppress(AlignmentError):
+                found = [(row[0], row[-1]) for row in aligner().align(heard, text)]
+                return deal_times(text, found, seconds), "aligner"
+        if self._ctc is not None:
+            shown = [_shown(word) for word in written_words(text)]
+            times = self._ctc.align(heard, shown)
+            if times is not None:
+                timed = zip(shown, times, strict=True)
+                return [TimedWord(word, start, end) for word, (start, end) in timed], "ctc"
+        return deal_times(text, None, seconds), "spread"
 
     @property
     def note(self) -> str | None:
@@ -181,8 +190,8 @@ class WordTimes:
         if not spread:
             return None
         return (
-            f"the times of {spread} of {len(self.words)} words are a guess by their lengths, as the aligner, which knows "
-            "English, did not find them"
+            f"the times of {spread} of {len(self.words)} words are a guess by their lengths: the aligner knows English only. "
+            "--asr ctc:ID, a recogniser of the text's language, finds them"
         )
 
     def cues(self) -> list[Cue]:

@@ -182,3 +182,48 @@ def test_what_a_model_without_times_says_is_aligned() -> None:
     assert 0.05 < sum(lengths) / len(lengths) < 0.8
     times.add("你好，世界。", waveform[0], 20.0)  # the aligner knows English only
     assert times.sources["spread"] == 4 and times.note is not None and "4 of" in times.note
+
+
+def test_a_ctc_recogniser_finds_words_that_the_aligner_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from svae.judges.ctc import CTC
+
+    rows = json.loads((asset_path("references") / "references.json").read_text())
+    text = next(row["text"] for row in rows if row["audio"] == "flite-rms.wav")
+    waveform, rate = load_audio(asset_path("references") / "flite-rms.wav")
+    tts = SimpleNamespace(
+        sample_rate=rate,
+        hop_length=400,
+        planner=SimpleNamespace(own=SimpleNamespace(word_times=lambda *_: None)),
+    )
+    ctc = CTC("embedded")
+    times, exact = (
+        WordTimes(cast(TTS, tts), cast(Prompt, None), ctc, language) for language in ("de", "en")
+    )
+    for each in (times, exact):
+        each.add(text, waveform[0], 0.0)
+    assert times.sources == {"ctc": len(text.split())} and times.note is None
+    assert list(exact.sources) == ["aligner"]
+    errors = [abs(a.start - b.start) for a, b in zip(times.words, exact.words, strict=True)]
+    assert sorted(errors)[len(errors) // 2] < 0.06 and max(errors) < 0.25
+    times.add("你好，世界。", waveform[0], 5.0)  # letters that it does not know
+    assert times.sources["spread"] == 4
+
+
+def test_the_best_path_goes_through_all_letters_in_order() -> None:
+    import numpy as np
+
+    from svae.judges.ctc_alignment import best_path
+
+    def scores(path: str) -> np.ndarray:
+        found = np.full((len(path), 4), -9.0)
+        found[range(len(path)), ["-abc".index(letter) for letter in path]] = -0.1
+        return found
+
+    assert best_path(scores("-aa-b-c"), [1, 2, 3], 0) == [(1, 3), (4, 5), (6, 7)]
+    assert best_path(scores("a-a"), [1, 1], 0) == [(0, 1), (2, 3)]
+    assert best_path(scores("aa"), [1, 1], 0) is None  # a repeated letter needs a blank between
+    assert best_path(scores("ab"), [1, 2, 3], 0) is None
+    assert best_path(scores("ab"), [], 0) is None
+    assert best_path(scores("a"), [1], 0) == [(0, 1)]
