@@ -17,6 +17,7 @@ COMMANDS = (
     "distill",
     "compare",
     "synthesize",
+    "serve",
     "adapt",
     "evaluate",
     "leaderboard",
@@ -28,6 +29,7 @@ COMMANDS = (
     "doctor",
     "voice",
     "import_",
+    "push",
 )
 """The modules of this folder that hold a command, in the order in which `svae --help` lists them."""
 

@@ -46,7 +46,7 @@ from svae.training.memory_plan import Plan
 from svae.training.optim import build_optimizer
 from svae.training.pieces import free_bytes, verdict
 from svae.training.tts import utterances
-from svae.training.tts.distill import StudentState, open_teacher, teacher_sampling
+from svae.training.tts.distill import StudentState, open_teacher, take_student, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
 from svae.training.tts.lora import inject
 from svae.training.tts.memory import GIB, estimate_bytes, wants_trial
@@ -298,6 +298,8 @@ def _outlook_tts(
     model: nn.Module = dit
     if teacher is not None:
         model = _student(dit, teacher, config)
+        if checkpoint is None and config.init is not None:
+            take_student(model, config)
         networks = {"teacher (frozen)": dit, "student": model}
     elif start is not None:
         take_weights(dit, start, config.dit, vocabulary, console)

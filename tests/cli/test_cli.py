@@ -28,6 +28,7 @@ COMMANDS = [
     "distill",
     "adapt",
     "synthesize",
+    "serve",
     "evaluate",
     "voice save",
     "voice list",

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from svae import recipe
-from svae.audio import save_audio
 from svae.checkpoint import (
     EMBEDDED,
     Checkpoint,
@@ -37,6 +36,7 @@ from svae.runtime.files import check_unlocked, check_writable, write_text
 from svae.synthesis.adapter import STUDENT_FILE, open_speaking
 from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import own_voice
@@ -390,7 +390,8 @@ def conclude(options: AdaptOptions, base: Base, config: AdaptConfig) -> None:
     tts = load_tts(run, select_device(options.device))
     opened = own_voice(tts, console)
     result = tts.speak([greeting(tts, run)], [opened.prompt], Sampling())[0]
-    save_audio(run / "hello.wav", result.waveform[0], result.sample_rate)
+    made_by = tags(tts.identity, result.sampling.seed, opened.description)
+    save_speech(run / "hello.wav", result.waveform, result.sample_rate, made_by)
     report = {
         "base": {"model": base.named, "hash": base.checkpoint.hash},
         "best_step": step,

@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from svae.checkpoint import Checkpoint, load_strict
+from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.errors import CheckpointError
 from svae.frames import length_mask
@@ -293,6 +293,30 @@ def build_student(
         f"{config.distill.steps} steps and rank {config.distill.lora.rank}, "
         f"{sum(parameter.numel() for parameter in adapter.parameters()):,} parameters",
     )
+
+
+def take_student(adapter: nn.Module, config: TTSTrainConfig) -> None:
+    """Start from the matrices of the student that `init` names, of whichever teacher.
+
+    What makes few steps of one pass out of many changes little while a teacher goes on training, so a student of the teacher
+    that it was is nearer to the end than nothing is.
+
+    Raises:
+        CheckpointError: it is unusable, no student, or its matrices have another shape or scale.
+    """
+    assert config.init is not None and config.distill is not None
+    checkpoint = open_checkpoint(config.init, kind="tts")
+    if STUDENT not in checkpoint.config:
+        raise CheckpointError(
+            f"--init {config.init}: no student but a whole model. Expected a run of `svae distill`; what it learns from is RUN."
+        )
+    scale = checkpoint.config[STUDENT]["scale"]
+    if scale != config.distill.lora.scale:
+        raise CheckpointError(
+            f"--init {config.init}: its matrices have the scale {scale:g}; expected {config.distill.lora.scale:g}, as "
+            "distill.lora.scale says"
+        )
+    load_strict(adapter, checkpoint.state(STUDENT_FILE), checkpoint.folder / STUDENT_FILE)
 
 
 def recipe_of(teacher: Checkpoint) -> dict[str, Any]:

@@ -52,7 +52,7 @@ from svae.training.meter import StepResult, over_sources
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
 from svae.training.pieces import choose_pieces
 from svae.training.session import Session
-from svae.training.tts.distill import StudentState, build_student, open_teacher
+from svae.training.tts.distill import StudentState, build_student, open_teacher, take_student
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
@@ -97,6 +97,10 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         if isinstance(state, StudentState):
             session.console.print(state.description, highlight=False)
+            if session.checkpoint is None and config.init is not None:
+                take_student(state.model, config)
+                state.ema = ExponentialMovingAverage(state.model, config.ema)
+                session.console.print(f"Starts as the student {config.init}", highlight=False)
         limits = limits_of(config, representation.hop_length)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
@@ -162,10 +166,10 @@ def _read(
     start = open_start(config) if resumed is None else None
     teacher = open_teacher(config, resumed)
     kept = None if resumed is None else kept_vae(options.out, resumed)
-    found = find_representation(config, data[0], start, kept)
-    vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    found = find_representation(config, data.train, start, kept)
+    vocabulary = choose_vocabulary(data.train, config, resumed or start)
     read = {"init": start, "teacher": teacher, "VAE": found.checkpoint}
-    check_same_data_on_all(data[0], read, world)
+    check_same_data_on_all(data.train, read, world)
     return data, start, teacher, found, vocabulary
 
 

@@ -68,7 +68,7 @@ def check_pieces(config: TTSTrainConfig, world: World) -> None:
 class TrainingData(NamedTuple):
     """What a training reads. With times of phones, indexes hold only the utterances that have them."""
 
-    index: ShardIndex
+    train: ShardIndex
     validation: ShardIndex
     """The same, of which what is held out is taken, or another, which is taken whole."""
     timings: Timings | None

@@ -95,7 +95,7 @@ def test_times_of_phones_go_with_the_folder_that_is_validated_on_and_with_every_
         batches = held_out_batches(
             found.validation, vocabulary, found.validation_timings, config, limits_of(config, 400)
         )
-        for sample in found.index.train:
+        for sample in found.train.train:
             assert found.timings is not None
             ids = found.timings.frames(sample, vocabulary, 16000, 400)
             assert len(ids) == -(-sample.num_samples // 400)
@@ -104,7 +104,7 @@ def test_times_of_phones_go_with_the_folder_that_is_validated_on_and_with_every_
     data = {"root": str(tone_shards), "timings": str(times)}
     data |= {"validation_root": str(other), "validation_timings": str(other_times)}
     found, sizes = held_out(data)
-    assert len(found.index.samples) == 8 and len(found.validation.samples) == 4 and sizes == [1]
+    assert len(found.train.samples) == 8 and len(found.validation.samples) == 4 and sizes == [1]
     with pytest.raises(DataError, match="holds the times of other shards"):
         held_out(data | {"validation_timings": str(times)})
 
@@ -112,4 +112,4 @@ def test_times_of_phones_go_with_the_folder_that_is_validated_on_and_with_every_
     found, sizes = held_out(
         {"sources": [{"root": str(root), "timings": str(each)} for root, each in pairs]}
     )
-    assert len(found.index.samples) == 12 and sizes == [1, 1]
+    assert len(found.train.samples) == 12 and sizes == [1, 1]
