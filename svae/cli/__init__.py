@@ -20,6 +20,7 @@ COMMANDS = (
     "adapt",
     "evaluate",
     "leaderboard",
+    "listen",
     "encode",
     "decode",
     "cache_teacher",
