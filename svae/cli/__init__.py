@@ -10,6 +10,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (
     "download",
+    "fetch",
     "prepare",
     "prepare_recordings",
     "train_vae",

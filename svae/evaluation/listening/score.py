@@ -120,7 +120,7 @@ def _sheet(path: Path, key: dict[str, Any], trials: dict[str, Any]) -> dict[str,
     if not isinstance(listener, str) or not listener or not isinstance(answers, list):
         raise DataError(f"{path}: damaged: no listener or no answers")
     for answer in answers:
-        known = trials.get(answer.get("trial")) if isinstance(answer, dict) else None
+        known = trials.get(str(answer.get("trial"))) if isinstance(answer, dict) else None
         value = answer.get("value") if isinstance(answer, dict) else None
         if known is None or isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{path}: damaged: {answer!r} answers no question of this test")
