@@ -18,6 +18,7 @@ COMMANDS = (
     "distill",
     "compare",
     "synthesize",
+    "serve",
     "adapt",
     "evaluate",
     "leaderboard",
@@ -30,6 +31,7 @@ COMMANDS = (
     "doctor",
     "voice",
     "import_",
+    "push",
 )
 """The modules of this folder that hold a command, in the order in which `svae --help` lists them."""
 

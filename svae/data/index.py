@@ -30,6 +30,8 @@ from svae.runtime.files import file_sha256, write_text
 
 FORMAT = 1
 KINDS = ("waveforms", "latents", "features")
+MIXTURE = Path("data.sources")
+"""What several folders read as one are called in messages, where a folder has its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A folder of shards in a mixture of several."""
+
+    name: str
+    """The end of its path, as much as tells it from the others; its samples' keys begin with it."""
+    root: Path
+    share: float
+    """What part of the frames that are read is from here."""
+    shards: range
+    """Which of the mixture's shards are its own."""
+
+
+@dataclass(frozen=True)
 class ShardIndex:
     """A folder of shards, checked for completeness."""
 
@@ -66,6 +81,27 @@ class ShardIndex:
     """name, utterances, seconds, bytes, sha256 of each."""
     samples: list[Sample]
     """In the order of the shards and within them."""
+    sources: tuple[Source, ...] = ()
+    """Of a mixture (`svae.data.sources`): which shards are whose. Empty for a folder."""
+
+    @property
+    def home(self) -> Path:
+        """The folder that stands for the whole where one is needed: that of a mixture's first source."""
+        return self.sources[0].root if self.sources else self.root
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What part of the frames that are read is whose; all under an empty name where there is no mixture."""
+        return {source.name: source.share for source in self.sources} or {"": 1.0}
+
+    def by_source(self, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+        """Return which of the samples are whose; all under an empty name where there is no mixture."""
+        if not self.sources:
+            return {"": list(samples)}
+        return {
+            source.name: [sample for sample in samples if sample.shard in source.shards]
+            for source in self.sources
+        }
 
     @property
     def train(self) -> list[Sample]:

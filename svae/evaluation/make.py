@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -23,8 +24,9 @@ from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier
 from svae.runtime.files import file_stem, writable_folder
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
-from svae.synthesis.types import WEIGHTS, Sampling
+from svae.synthesis.types import WEIGHTS, Sampling, Utterance
 
 SEED_FOLDER = "seed-"
 
@@ -89,6 +91,7 @@ def synthesize_items(
         DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
     """
     check_items(tts, items)
+    waiting: list[_Ready] = []
     jobs = [(seed, item) for seed in seeds for item in items]
     wavs = {
         seed: {
@@ -112,13 +115,18 @@ def synthesize_items(
         writable_folder(wav.parent, option="--out")
         if is_made(wav, made_with):
             continue
-        settings = asdict(replace(sampling, seed=seed))
         try:
-            result = tts.generate(item.text, prompt, item.prompt_text, **settings)
+            started = time.perf_counter()
+            encoded = tts.encode_prompt(prompt, item.prompt_text)
+            encode_seconds = time.perf_counter() - started
+            utterance = tts.prepare(item.text, encoded, replace(sampling, seed=seed))
         except DataError as error:
             raise DataError(f"item {item.id!r}: {error}") from None
-        save_audio(wav, result.waveform, result.sample_rate)
-        write_sidecar(wav, made_with, real_time_factors=result.real_time_factors)
+        waiting.append(_Ready(utterance, encode_seconds, wav, made_with))
+        if sum(ready.utterance.frames for ready in waiting) >= tts.batch_frames:
+            _speak(tts, waiting)
+            waiting = []
+    _speak(tts, waiting)
     barrier(world)
     made = {
         f"seed {seed}": {name: recording_from_file(wav) for name, wav in of_item.items()}
@@ -126,6 +134,27 @@ def synthesize_items(
     }
     everything = [wav for of_item in wavs.values() for wav in of_item.values()]
     return made, [read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
+
+
+class _Ready(NamedTuple):
+    """An item that is to be spoken."""
+
+    utterance: Utterance
+    encode_seconds: float
+    """What encoding its prompt took."""
+    wav: Path
+    made_with: dict[str, Any]
+
+
+def _speak(tts: TTS, waiting: Sequence[_Ready]) -> None:
+    """Speak items together and write their wavs, each with what made it."""
+    spoken = tts.speak_prepared([ready.utterance for ready in waiting])
+    for ready, speech in zip(waiting, spoken, strict=True):
+        made_by = tags(tts.identity, speech.sampling.seed)
+        save_speech(ready.wav, speech.waveform, speech.sample_rate, made_by)
+        timings = {"encode": ready.encode_seconds} | speech.timings
+        factors = replace(speech, timings=timings).real_time_factors
+        write_sidecar(ready.wav, ready.made_with, real_time_factors=factors)
 
 
 def described(sampling: Sampling) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
         raise DataError(
             f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`"
         )
-    checkpoint = open_checkpoint(index.root / "vae" if vae is None else vae, kind="vae")
+    checkpoint = open_checkpoint(index.home / "vae" if vae is None else vae, kind="vae")
     stored = index.metadata["latents"]["vae_hash"]
     if stored != checkpoint.hash:
         raise CheckpointError(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,9 @@ from svae import recipe
 from svae.checkpoint import Checkpoint, Kind, load_strict, open_checkpoint
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.index import Sample, ShardIndex
-from svae.data.select import check_slots
+from svae.data.order import worst_frames
+from svae.data.select import check_some
+from svae.frames import num_frames
 from svae.judges.asr import load_asr
 from svae.judges.distillmos import load_naturalness
 from svae.judges.speaker import load_speaker_model
@@ -35,12 +38,12 @@ from svae.training.loop import (
     TrainOptions,
     find_resume,
     load_training_state,
-    note_no_validation,
+    order_change,
     stored_recipe,
 )
 from svae.training.optim import build_optimizer
 from svae.training.tts import utterances
-from svae.training.tts.distill import StudentState, open_teacher, teacher_sampling
+from svae.training.tts.distill import StudentState, open_teacher, take_student, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
 from svae.training.tts.lora import inject
 from svae.training.tts.memory import GIB, estimate_bytes, wants_trial
@@ -59,7 +62,8 @@ from svae.training.tts.train import (
     try_longest,
 )
 from svae.training.vae import crops
-from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops, trained
+from svae.training.vae.step import trained
+from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops
 from svae.training.warm_start import (
     choose_vocabulary,
     open_start,
@@ -67,6 +71,7 @@ from svae.training.warm_start import (
     take_vae_weights,
     take_weights,
 )
+from svae.training.watch import note_no_validation
 
 Parts = dict[str, nn.Module | torch.optim.Optimizer]
 META = torch.device("meta")
@@ -112,8 +117,7 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         else:
             outlook = _outlook_tts(options.out, config, checkpoint, world, console)
         index = outlook.index
-        workers = config.loader.num_workers
-        check_slots(index, outlook.usable, world_size=world.world_size, num_workers=workers)
+        check_some(index, outlook.usable)
         if checkpoint is not None:
             _check_resumable(checkpoint, outlook, options, console)
     _print_parameters(console, outlook.networks)
@@ -123,6 +127,7 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         f"{metadata['seconds'] / 3600:.2f} h, {len(metadata['speakers'])} speakers, "
         f"{len(metadata['validation'])} utterances held out"
     )
+    _print_sources(console, outlook)
     console.print(f"Worst-case batch per rank: {outlook.worst_batch}")
     if outlook.memory:
         parts = ", ".join(
@@ -135,6 +140,21 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
     )
 
 
+def _print_sources(console: Console, outlook: Outlook) -> None:
+    """Print what each source of a mixture has, and what part of the frames that are read comes from it."""
+    usable = outlook.index.by_source(outlook.usable)
+    held_out = outlook.index.by_source(outlook.index.validation)
+    for source in outlook.index.sources:
+        hours = sum(sample.duration_seconds for sample in usable[source.name]) / 3600
+        console.print(
+            f"Source {source.name}: {source.share:.1%} of what is read; {len(usable[source.name])} utterances to train on, "
+            f"{hours:.2f} h, {len(held_out[source.name])} held out, {len(source.shards)} shards in {source.root}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
 def _check_resumable(
     checkpoint: Checkpoint, outlook: Outlook, options: TrainOptions[Any], console: Console
 ) -> None:
@@ -143,11 +163,12 @@ def _check_resumable(
     Raises:
         CheckpointError: the checkpoint is damaged, lacks its training state, is of other data, or does not fit.
     """
-    load_training_state(checkpoint, outlook.parts, outlook.index, options.out)
+    stored = load_training_state(checkpoint, outlook.parts, outlook.index, options.out)
     model = outlook.parts["model"]
     assert isinstance(model, nn.Module)
     load_strict(model, checkpoint.state(outlook.averages_file), checkpoint.folder)
-    for line in describe(changes_since(options.config, stored_recipe(checkpoint))):
+    changes = changes_since(options.config, stored_recipe(checkpoint))
+    for line in describe(changes | order_change(stored, options.config)):
         console.print(f"Would change: {line}", highlight=False, markup=False)
 
 
@@ -183,8 +204,7 @@ def _outlook_vae(
         }
     if start is not None:
         take_vae_weights(model, discriminator, start, console)
-    if not held_out_crops(validation, config, cached):
-        note_no_validation(console, validation)
+    note_no_validation(console, validation, held_out_crops(validation, config, cached))
     networks: dict[str, nn.Module] = {"VAE": model, "discriminators": discriminator}
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
@@ -227,7 +247,8 @@ def _outlook_tts(
     world: World,
     console: Console,
 ) -> Outlook:
-    index, validation, timings = utterances.open_data(config)
+    utterances.check_pieces(config, world)
+    index, validation, timings, validation_timings = utterances.open_data(config)
     start = open_start(config) if checkpoint is None else None
     teacher = open_teacher(config, checkpoint)
     representation = _load_representation(out, config, checkpoint, index, start, world)
@@ -255,35 +276,37 @@ def _outlook_tts(
     model: nn.Module = dit
     if teacher is not None:
         model = _student(dit, teacher, config)
+        if checkpoint is None and config.init is not None:
+            take_student(model, config)
         networks = {"teacher (frozen)": dit, "student": model}
     elif start is not None:
         take_weights(dit, start, config.dit, vocabulary, console)
     optimizer = build_optimizer(config.optimizer, model.parameters(), META)
     hop = representation.hop_length
-    limits = utterances.limits_of(config, hop, world.world_size)
+    limits = utterances.limits_of(config, hop)
     read_as = spelled(vocabulary, config)
     usable = utterances.report_left_out(console, index, limits, timings, read_as)
-    if not held_out_batches(validation, vocabulary, timings, config, limits):
-        note_no_validation(console, validation)
+    held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
+    note_no_validation(console, validation, held_out)
     if wants_trial(config, world):
         state = build_state(config, representation, vocabulary, world, timings, teacher)
         try_longest(console, world, state, index, limits, config)
         del state
-    longest = max((sample.duration_seconds for sample in index.train), default=0.0)
-    longest = min(config.max_seconds, longest)
-    frames = math.ceil(longest * index.sample_rate / hop)
-    budget = limits["batch_frames"]
-    count = budget // max(frames, 1)
+    lengths = np.array([num_frames(sample.num_samples, hop) for sample in usable] or [1])
+    sharers = world.world_size // config.data.slots
+    longest = int(lengths.max())
+    budget = worst_frames(lengths, limits["batch_frames"], sharers)
+    count = budget // longest
     memory = estimate_bytes(
         config.dit,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=latent_dim,
-        frames=count * frames * passes,
+        frames=budget * passes,
         bf16=config.trainer.precision == "bf16",
     )
     batch = (
         f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
-        f"{longest:.1f} s ({frames} frames, {count} of them in a batch)"
+        f"{longest * hop / index.sample_rate:.1f} s ({longest} frames, {count} of them in a batch)"
     )
     parts: Parts = {"model": model, "optimizer": optimizer}
     averages_file = (TTSState if teacher is None else StudentState).averages_file
