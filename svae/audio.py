@@ -55,7 +55,6 @@ def load_audio(
     name: str | None = None,
     notes: list[str] | None = None,
     channel: int | None = None,
-    max_seconds: float | None = None,
 ) -> tuple[Tensor, int]:
     """Read an audio file as one channel: by libsndfile, and what that does not know by FFmpeg (m4a, mp4, webm, wma, …).
 
@@ -65,23 +64,22 @@ def load_audio(
         name: what error messages call the source; the path where None.
         notes: gets a sentence on each thing that was done which a user should know.
         channel: which one alone, from 0; None: all.
-        max_seconds: a longer one is refused before it is decoded, or as soon as so much of it was.
 
     Returns:
         The waveform (1, S), float32, its channels mixed as `mix_channels` says, and its sample rate in Hz.
 
     Raises:
         AudioError: (a DataError) missing, a folder, not audio, damaged, broken off, without samples, with NaN or
-            infinite samples, or without the channel that is wanted; longer than `max_seconds`.
+            infinite samples, or without the channel that is wanted.
     """
     if isinstance(source, (str, Path)):
         label = str(source) if name is None else name
         _require_file(Path(source), label)
         with open(source, "rb") as file:
-            data, rate = _decode(str(source), file, label, max_seconds)
+            data, rate = _decode(str(source), file, label)
     else:
         label = "audio stream" if name is None else name
-        data, rate = _decode(source, source, label, max_seconds)
+        data, rate = _decode(source, source, label)
     if data.shape[0] == 0:
         raise AudioError(
             f"{label}: the file holds zero samples. Expected at least one; record or export it again.",
@@ -337,16 +335,13 @@ class _NotDecoded(Exception):
     """FFmpeg cannot decode something; the message says why."""
 
 
-def _decode(
-    source: str | BinaryIO, file: BinaryIO, label: str, max_seconds: float | None
-) -> tuple[np.ndarray, int]:
+def _decode(source: str | BinaryIO, file: BinaryIO, label: str) -> tuple[np.ndarray, int]:
     """Return the samples (S, C), float32, of a file and its sample rate in Hz.
 
     Args:
         source: what libsndfile opens, which for a path is faster than through Python.
         file: the same, open, for FFmpeg.
         label: what messages call it.
-        max_seconds: longer ones are refused.
     """
     begin = file.tell() if file.seekable() else 0
     try:
@@ -360,8 +355,7 @@ def _decode(
             with known:
                 if _is_mistaken(known, file, begin):
                     file.seek(begin)
-                    return _decode_ffmpeg(file, max_seconds)
-                _check_length(known.frames / known.samplerate, max_seconds)
+                    return _decode_ffmpeg(file)
                 if known.seekable():
                     # As soundfile.read does: MP3s decode a little differently after it.
                     known.seek(0)
@@ -375,7 +369,7 @@ def _decode(
     try:
         if file.seekable():
             file.seek(begin)
-        return _decode_ffmpeg(file, max_seconds)
+        return _decode_ffmpeg(file)
     except (_NotDecoded, OSError) as error:
         raise _unreadable(label, f"libsndfile: {reason}; FFmpeg: {error}") from cause
 
@@ -512,24 +506,16 @@ def _unreadable(label: str, reason: str) -> AudioError:
     )
 
 
-def _check_length(seconds: float, max_seconds: float | None) -> None:
-    """Raise _NotDecoded where a recording is longer than it may be."""
-    if max_seconds is not None and seconds > max_seconds:
-        raise _NotDecoded(f"it is longer than the {max_seconds:g} s that are allowed")
-
-
-def _decode_ffmpeg(file: BinaryIO, max_seconds: float | None = None) -> tuple[np.ndarray, int]:
+def _decode_ffmpeg(file: BinaryIO) -> tuple[np.ndarray, int]:
     """Return the samples (S, C) of the first audio track, and its rate. Raises _NotDecoded."""
     with _open_ffmpeg(file) as (container, stream):
         from av import AudioResampler
 
         resampler = AudioResampler(format="fltp")  # only the type of the samples changes
-        pieces, rate, read = [], stream.rate, 0
+        pieces, rate = [], stream.rate
         for frame in container.decode(stream):
             rate = frame.sample_rate
             pieces += [piece.to_ndarray() for piece in resampler.resample(frame)]
-            read += frame.samples
-            _check_length(read / rate, max_seconds)
         samples = np.concatenate(pieces, axis=1).T if pieces else np.zeros((0, 1), np.float32)
         stated, found = _stated_seconds(container, stream), len(samples) / rate
         # Such files end in whole frames, and some writers count what is played only.

@@ -38,6 +38,8 @@ from svae.text.phonemes import without_phones
 T = TypeVar("T")
 LOOK_SECONDS = 0.5
 """How often it is looked whether a client that waits for its first audio is still there."""
+OPEN_PER_PLACE = 8
+"""Requests beyond so many times the places are refused: speech that is done waits for whoever reads slowly."""
 MAX_WAITING_UPLOADS = 8
 """Recordings that are opened or wait for it; further ones are told to come back."""
 
@@ -375,6 +377,7 @@ def create_app(service: Service, *, api_key: str | None, loopback: bool) -> Fast
         api_key=api_key,
         loopback=loopback,
         max_upload_bytes=service.limits.max_upload_bytes,
+        max_open=OPEN_PER_PLACE * service.engine.places,
         metrics=service.metrics,
     )
     return app

@@ -163,13 +163,14 @@ class FFmpeg:
         rate = sample_rate
         if name == "opus" and rate not in _OPUS_RATES:
             rate = 48000
-        stream: Any = self._container.add_stream(codec, rate=rate, layout="mono")
+        stream = self._container.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
         self._stream = stream
         if name == "opus":
-            stream.bit_rate = 32000
-        of_file = stream if container == "ogg" else self._container
+            self._stream.bit_rate = 32000
+        of_file = self._stream if container == "ogg" else self._container
         of_file.metadata.update({"encoder" if k == "software" else k: v for k, v in tags.items()})
-        self._resampler = av.AudioResampler(stream.format.name, "mono", rate)
+        self._resampler = av.AudioResampler(self._stream.format.name, "mono", rate)
         self._sample_rate = sample_rate
         self._done = 0
 

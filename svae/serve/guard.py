@@ -46,6 +46,7 @@ class Guard:
         api_key: what a client must send; None: nothing.
         loopback: the server is for this machine alone: names that a stranger's DNS points here are refused.
         max_upload_bytes: of a recording with its form.
+        max_open: requests that are answered at once, those of slow readers among them.
         metrics: counts the answers.
     """
 
@@ -56,13 +57,16 @@ class Guard:
         api_key: str | None,
         loopback: bool,
         max_upload_bytes: int,
+        max_open: int,
         metrics: Metrics,
     ) -> None:
         self.app = app
         self.api_key = api_key
         self.loopback = loopback
         self.max_upload_bytes = max_upload_bytes
+        self.max_open = max_open
         self.metrics = metrics
+        self._open = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
@@ -83,7 +87,11 @@ class Guard:
         if refused is not None:
             await refused(scope, receive, counted)
             return
-        await self.app(scope, _limited(receive, limit), counted)
+        self._open += 1
+        try:
+            await self.app(scope, _limited(receive, limit), counted)
+        finally:
+            self._open -= 1
 
     def _refuse(self, scope: Scope, headers: Headers, limit: int) -> JSONResponse | None:
         host = headers.get("host", "")
@@ -102,6 +110,8 @@ class Guard:
                     "no or a wrong key; expected the header `Authorization: Bearer KEY` with the server's --api-key",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
+        if self._open >= self.max_open:
+            return problem(503, "too many clients; try again in 5 s", headers={"Retry-After": "5"})
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > limit:
             return problem(413, _too_large(limit), headers={"Connection": "close"})

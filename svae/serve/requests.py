@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Format = Literal["wav", "flac", "mp3", "opus", "pcm"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -24,12 +25,22 @@ class TextRequest(BaseModel):
     model: str | None = None
     """One of `GET /v1/models`; None: the first."""
     input: str
-    language: Literal["en", "zh", "ja", "none"] = "en"
-    """Numbers and symbols are spelled out in it; none: not at all."""
+    language: str = "en"
+    """The text's; numbers and symbols are spelled out in it. none: not at all."""
     lexicon: str | dict[str, str] | None = None
     """Words and how they are said: as in a file of `--lexicon`, or as an object."""
     pauses: Annotated[Finite, Field(ge=0, le=10)] = 1.0
     """Multiplies the pauses that the text asks for; 0 (or false): none."""
+
+    @field_validator("lexicon")
+    @classmethod
+    def _one_line_each(cls, lexicon: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        for word, said in lexicon.items() if isinstance(lexicon, dict) else ():
+            if re.search(r"[\t\r\n=]|\s\s", word) or "\n" in said or not said.strip():
+                raise ValueError(
+                    f"{word[:40]!r}: expected a word and how it is said, each on one line"
+                )
+        return lexicon
 
     @property
     def lexicon_text(self) -> str | None:

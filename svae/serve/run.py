@@ -23,8 +23,6 @@ from svae.synthesis.load import load_tts
 
 GRACE_SECONDS = 120
 """At the end, how long is waited for clients who do not read."""
-CONNECTIONS_PER_PLACE = 8
-"""Connections beyond so many times the places are refused: speech that is done waits for whoever reads slowly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +115,6 @@ def open_server(options: ServeOptions) -> tuple[uvicorn.Server, Service]:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        limit_concurrency=CONNECTIONS_PER_PLACE * options.places,
     )
     return uvicorn.Server(config), service
 

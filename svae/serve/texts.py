@@ -32,6 +32,7 @@ def read_sentences(
     """Return the sentences of a request as they are spoken, and notes on what was changed.
 
     Raises:
+        ConfigError: nobody can read the language.
         DataError: the text is empty, too long, or has characters that the model does not know; the lexicon is wrong.
     """
     text = asked.input
@@ -46,14 +47,16 @@ def read_sentences(
     if asked.lexicon_text is not None:
         check_characters(asked.lexicon_text, "lexicon")
         lexicon = Lexicon.parse(asked.lexicon_text, "lexicon")
-    sentences, notes = prepare_sentences(
-        text,
-        tts.vocabulary,
-        language=None if asked.language == "none" else asked.language,
-        lexicon=lexicon,
-    )
+    language = spoken_language(asked)
+    vocabulary = tts.in_language(language).vocabulary
+    sentences, notes = prepare_sentences(text, vocabulary, language=language, lexicon=lexicon)
     scale = asked.pauses
     return [Sentence(s, s.pause_after * scale, s.pause_before * scale) for s in sentences], notes
+
+
+def spoken_language(asked: TextRequest) -> str | None:
+    """Return the language of a text; None: nothing is spelled out."""
+    return None if asked.language == "none" else asked.language
 
 
 def plan_speech(tts: TTS, asked: SpeechRequest, prompt: Prompt, limits: Limits) -> list[Chunk]:
@@ -67,7 +70,8 @@ def plan_speech(tts: TTS, asked: SpeechRequest, prompt: Prompt, limits: Limits) 
     sampling = Sampling(
         seed=asked.seed, num_steps=asked.steps, guidance_scale=asked.guidance, speed=asked.speed
     )
-    chunks = list(plan_chunks(tts, sentences, prompt, sampling, by_sentence=True))
+    reads = tts.in_language(spoken_language(asked))
+    chunks = list(plan_chunks(reads, sentences, prompt, sampling, by_sentence=True))
     seconds = 0.0
     for chunk in chunks:
         new_frames = 0 if chunk.utterance is None else chunk.frames - prompt.frames

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import av
+import soundfile
 from rich.console import Console
 
 from svae.assets import asset_path
-from svae.errors import ConfigError, SvaeError
+from svae.audio import UNKNOWN_FRAMES
+from svae.errors import ConfigError, DataError, SvaeError
 from svae.synthesis.loudness import TARGET_LUFS, Leveller, measure
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
@@ -97,8 +101,11 @@ class Voices:
             raise NoSuchVoice(
                 f"voice {name[:100]!r}: not there; expected one of {', '.join(names)}"
             )
-        # A voice that is saved again is another one.
-        stamp = voice_path(name).stat().st_mtime_ns if names[name] == "saved" else 0
+        try:
+            # A voice that is saved again is another one.
+            stamp = voice_path(name).stat().st_mtime_ns if names[name] == "saved" else 0
+        except OSError:
+            raise NoSuchVoice(f"voice {name!r}: was deleted just now") from None
         with self._lock:
             voice = self._open.pop((name, stamp), None) or self._read(name, names[name])
             self._open[(name, stamp)] = voice
@@ -119,6 +126,7 @@ class Voices:
             raise ConfigError(f"voice {name!r}: comes with svae or the model; choose another name")
         if name not in before and len(before) >= MAX_SAVED:
             raise ConfigError(f"voice {name!r}: there are {len(before)} voices; delete some first")
+        check_length(recording, label, self.max_seconds)
         with self._lock:
             opened = open_reference(
                 self.tts,
@@ -127,7 +135,6 @@ class Voices:
                 asr=self.asr,
                 console=_QUIET,
                 name=label,
-                max_seconds=self.max_seconds,
             )
             replaced = path.is_file()
             save_voice(name, opened, self.tts)
@@ -160,6 +167,34 @@ class Voices:
                 self.tts, recording, row["text"], asr=self.asr, console=_QUIET, name=name
             )
         return Voice(opened, measure(opened.waveform.reshape(-1), self.tts.sample_rate))
+
+
+def check_length(recording: bytes, label: str, max_seconds: float) -> None:
+    """Raise DataError for a recording that is too long, before the whole of it is in memory as samples.
+
+    A few megabytes can hold hours, and headers lie: it is decoded, and nothing kept. What is no recording passes; whoever
+    reads it says so.
+    """
+    seconds = 0.0
+    with suppress(soundfile.SoundFileError), soundfile.SoundFile(BytesIO(recording)) as file:
+        if file.frames < UNKNOWN_FRAMES:
+            seconds = file.frames / file.samplerate
+    # No protocols, as in svae.audio.
+    options = {"protocol_whitelist": "none"}
+    if seconds <= max_seconds:
+        seconds = 0.0
+        with (
+            suppress(av.FFmpegError, IndexError, ValueError),
+            av.open(BytesIO(recording), container_options=options) as container,
+        ):
+            for frame in container.decode(audio=0):
+                seconds += frame.samples / frame.sample_rate
+                if seconds > max_seconds:
+                    break
+    if seconds > max_seconds:
+        raise DataError(
+            f"{label}: longer than the {max_seconds:g} s that are allowed; 3 to 12 s are best"
+        )
 
 
 def _shipped(name: str) -> Path:

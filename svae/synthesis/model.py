@@ -369,9 +369,9 @@ def batches(utterances: Sequence[Utterance], batch_frames: int) -> list[list[int
         alike.setdefault(utterance.sampling.of_network, []).append(place)
     found = []
     for places in alike.values():
-        ordered = sorted(places, key=frames.__getitem__)
-        cuts = pack([frames[place] for place in ordered], batch_frames)
-        found += [ordered[first:last] for first, last in cuts]
+        places.sort(key=frames.__getitem__)
+        cuts = pack([frames[place] for place in places], batch_frames)
+        found += [places[first:last] for first, last in cuts]
     return found
 
 

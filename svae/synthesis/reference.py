@@ -66,11 +66,10 @@ def open_reference(
     language: str | None = "en",
     lexicon: Lexicon | None = None,
     name: str | None = None,
-    max_seconds: float | None = None,
 ) -> OpenedPrompt:
     """Read a recording of any format, rate and number of channels; clean, trim, cut, transcribe if need be, encode it.
 
-    `name` is what messages and the description call it, by default its path; one longer than `max_seconds` is refused.
+    `name` is what messages and the description call it, by default its path.
 
     A text that is given is spelled out in `language` as one that is to be spoken is; a transcript is words already.
     What was removed and cut, and what is wrong with the recording, is printed and in the description.
@@ -80,7 +79,7 @@ def open_reference(
     """
     warnings: list[str] = []
     name = str(ref) if name is None else name
-    loaded, rate = load_audio(ref, notes=warnings, name=name, max_seconds=max_seconds)
+    loaded, rate = load_audio(ref, notes=warnings, name=name)
     if ref_text is not None:
         ref_text = _spelled_out(tts, ref_text, language, lexicon)
     cleaned, removed = clean(loaded, rate)

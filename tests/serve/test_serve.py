@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import soundfile
+import torch
 from openai import OpenAI
 from serving import running
 from tiny_tts import PROMPT_TEXT, changed
@@ -24,6 +25,7 @@ from svae.errors import ConfigError
 from svae.serve.requests import SpeechRequest
 from svae.serve.run import ServeOptions, check_options, listen, parse_models
 from svae.synthesis.command import SynthesizeOptions, synthesize_file
+from svae.synthesis.long_text import ChunkReport, SpokenChunk
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import keep_voice, saved_voices
 
@@ -218,9 +220,10 @@ def test_lexicon_pauses_and_what_is_spelled_out(server):
         ({"input": "Hello. " * 1000}, 400, "at most 4096"),
         ({"input": "\ud800"}, 400, "input"),
         ({"input": "[pause 1s]", "pauses": 0}, 400, "nothing is said"),
-        ({"input": "here " * 700, "speed": 0.25}, 400, "s are"),
+        ({"input": "Hello. [pause 60s] " * 16}, 400, "at most 900 s"),
         ({"input": 7}, 400, "input"),
         ({"input": "漢字", "language": "none"}, 400, "漢"),
+        ({"language": "klingon"}, 400, "klingon"),
         ({"voice": "nobody"}, 404, "expected one of"),
         ({"voice": "../anna"}, 404, "not there"),
         ({"voice": "/etc/passwd"}, 404, "not there"),
@@ -403,10 +406,22 @@ def test_a_client_that_goes_in_the_middle_is_not_spoken_for(server, monkeypatch)
     assert len(spoken) == 3  # of the first text's three sentences the third was not begun
 
 
-def test_a_client_that_does_not_read_holds_nobody_up(server):
-    text = "Hello there, you are here. " * 60
-    slow = [raw_request(server, stream=True, input=text, speed=0.5) for _ in range(3)]
+def test_a_client_that_does_not_read_holds_nobody_up(server, monkeypatch):
+    from svae.serve import engine
+
+    speak = engine.speak_chunks
+
+    def much(tts, chunks):
+        """More than the buffers of a connection hold, where it is about minutes."""
+        if "minutes" not in chunks[0].text:
+            return speak(tts, chunks)
+        return [SpokenChunk(0.1 * torch.rand(120 * 16000), ChunkReport("minutes", 0, 120.0, {}))]
+
+    monkeypatch.setattr(engine, "speak_chunks", much)
+    text = "These are minutes. Minutes again, minutes. These are minutes."
+    slow = [raw_request(server, stream=True, input=text) for _ in range(3)]
     assert ask(server).status_code == 200
+    wait_until(lambda: server.service.engine.unread > 2**20)
     wait_until(lambda: server.service.engine.taken == 0)
     for connection in slow:
         connection.close()
