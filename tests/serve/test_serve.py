@@ -418,7 +418,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(server, monkeypatch):
         return [SpokenChunk(0.1 * torch.rand(120 * 16000), ChunkReport("minutes", 0, 120.0, {}))]
 
     monkeypatch.setattr(engine, "speak_chunks", much)
-    text = "These are minutes. Minutes again, minutes. These are minutes."
+    text = "These are minutes. " * 6
     slow = [raw_request(server, stream=True, input=text) for _ in range(3)]
     assert ask(server).status_code == 200
     wait_until(lambda: server.service.engine.unread > 2**20)
