@@ -475,7 +475,7 @@ class TTSTrainConfig:
     vocoder: str = "charactr/vocos-mel-24khz"
     """Turns mel frames into a waveform: hub id or folder of Vocos, or `griffin-lim` (no weights, metallic)."""
     init: str | None = None
-    """Run or checkpoint folder of another TTS run whose weights are the start; `--init` sets it."""
+    """Run or checkpoint folder of another TTS run whose weights are the start; with `distill`, of another student. `--init` sets it."""
     distill: DistillConfig | None = None
     """Learn from a teacher, not from the data alone: for `svae distill`. null: flow matching."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)

@@ -103,7 +103,7 @@ def build(
         _apply_override(tree, override)
     field_problems: list[str]
     config, field_problems = _validate(cls, tree)
-    problems = [*_unknown_keys(cls, tree, ""), *field_problems]
+    problems = [*_unknown_keys(cls, tree, ""), *_no_data(tree), *field_problems]
     if config is not None:
         # No bound refuses infinity, and some let NaN through.
         infinite = _infinite_numbers(dataclasses.asdict(config), "")
@@ -225,6 +225,13 @@ def _unknown_keys(cls: type, tree: dict[str, Any], prefix: str) -> Iterator[str]
                     yield from _unknown_keys(section, each, f"{prefix}{key}.{number}.")
 
 
+def _no_data(tree: dict[str, Any]) -> Iterator[str]:
+    """Yield the problem of a recipe that names nothing to train on: neither of two fields is required alone."""
+    data = tree.get("data")
+    if isinstance(data, dict) and data.get("root") is None and not data.get("sources"):
+        yield "data.root: field required: a folder of shards (or data.sources: several)"
+
+
 def _section(hint: Any) -> type | None:
     """Return the dataclass of a field that holds a section, also of one that may be null."""
     kinds = [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
@@ -290,8 +297,6 @@ def _data_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
             f"data.root: {data.root!r} beside data.sources; expected one of them. Leave out the other: root: null (with --data, "
             "sources: [])"
         )
-    elif data.root is None and not data.sources:
-        yield "data.root: field required: a folder of shards (or data.sources: several)"
     weighted = [source.weight is not None for source in data.sources]
     if any(weighted) and not all(weighted):
         yield f"data.sources.{weighted.index(False)}.weight: missing; give every source a weight, or none"

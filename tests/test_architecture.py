@@ -31,6 +31,7 @@ LAYERS = {
     "svae.training": 7,
     "svae.evaluation": 7,
     "svae.analysis": 8,
+    "svae.hub": 8,
     "svae.cli": 9,
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -29,6 +29,7 @@ COMMANDS = (
     "doctor",
     "voice",
     "import_",
+    "push",
 )
 """The modules of this folder that hold a command, in the order in which `svae --help` lists them."""
 

@@ -32,6 +32,12 @@ def distill(
     name: Annotated[
         str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")
     ] = "tiny/distill",
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another student, as of the same teacher when it was younger, whose matrices are the start."
+        ),
+    ] = None,
     data: TrainingData = None,
     overrides: Overrides = [],  # noqa: B006
     out: Annotated[
@@ -50,7 +56,7 @@ def distill(
 
     decided = recipe_of(open_checkpoint(teacher, kind="tts"))
     fields = [f"{place}={json.dumps(value)}" for place, value in decided.items()]
-    fields += with_paths(overrides, {"data.root": data})
+    fields += with_paths(overrides, {"data.root": data, "init": init})
     config = recipe.load(TTSTrainConfig, name, fields)
     options = TrainOptions(config, out or _default_run_folder(teacher), resume, device)
     if dry_run:

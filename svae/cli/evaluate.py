@@ -74,7 +74,8 @@ def evaluate(
     asr: Annotated[
         str | None,
         typer.Option(
-            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, ctc:ID, paraformer:ID."
+            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, faster-whisper:ID, ctc:ID, "
+            "paraformer:ID; IDs may be folders."
         ),
     ] = None,
     speaker: Annotated[
@@ -98,7 +99,10 @@ def evaluate(
         typer.Option(help="ONNX file, waveform at 16 kHz to one score, for the column utmos."),
     ] = None,
     dnsmos: Annotated[
-        Path | None, typer.Option(help="sig_bak_ovr.onnx, for the columns dnsmos_sig, _bak, _ovrl.")
+        Path | None,
+        typer.Option(
+            help="speechmos (the package's, of 'svae\\[mos]') or a sig_bak_ovr.onnx, for the columns dnsmos_sig, _bak, _ovrl."
+        ),
     ] = None,
     reconstruction: Annotated[
         bool, typer.Option("--reconstruction", help="Score the VAE alone.")

@@ -70,7 +70,7 @@ DEFAULT_TTS = Path("embedded")
 SpeakingModel = Annotated[
     Path,
     typer.Option(
-        help="Run or checkpoint folder of train-tts; `embedded`: the small one in the package."
+        help="Run or checkpoint folder of train-tts, or user/repo\\[@revision] on the hub; `embedded`: the small one in the package."
     ),
 ]
 ReferenceText = Annotated[

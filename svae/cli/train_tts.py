@@ -37,12 +37,14 @@ def train_tts(
     ] = "tiny/tts",
     vae: Annotated[
         Path | None,
-        typer.Option(help="Run or checkpoint folder of the VAE whose latents are learned."),
+        typer.Option(
+            help="Run or checkpoint folder of the VAE whose latents are learned, or user/repo on the hub."
+        ),
     ] = None,
     init: Annotated[
         Path | None,
         typer.Option(
-            help="TTS run or checkpoint whose weights are the start; the vocabulary may grow."
+            help="TTS run or checkpoint, or user/repo on the hub, whose weights are the start; the vocabulary may grow."
         ),
     ] = None,
     data: TrainingData = None,

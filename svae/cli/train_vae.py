@@ -37,7 +37,10 @@ def train_vae(
         str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")
     ] = "tiny/vae",
     init: Annotated[
-        Path | None, typer.Option(help="VAE run or checkpoint whose weights are the start.")
+        Path | None,
+        typer.Option(
+            help="VAE run or checkpoint, or user/repo on the hub, whose weights are the start."
+        ),
     ] = None,
     data: TrainingData = None,
     overrides: Overrides = [],  # noqa: B006

@@ -49,24 +49,37 @@ def crop_start(seed: int, epoch: int, key: str, num_samples: int, segment_sample
 # ----------------------------------------------------------------------------------------------- one slot
 
 
+def members_of_shards(samples: Sequence[Sample]) -> list[np.ndarray]:
+    """Return the indices of the samples of every shard that has any.
+
+    Shards without a usable utterance do not take part: a slot that got only such would have nothing to give.
+    """
+    shard_of = np.fromiter((sample.shard for sample in samples), np.int64, len(samples))
+    by_shard = np.argsort(shard_of, kind="stable")
+    bounds = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
+    return np.split(by_shard, bounds) if len(samples) else []
+
+
 class SlotOrder:
     """The endless order of the utterances of one slot out of `slots`; `samples` are those of the whole run."""
 
     def __init__(
-        self, samples: Sequence[Sample], *, seed: int, slot: int, slots: int, shuffle_shards: int
+        self,
+        samples: Sequence[Sample],
+        *,
+        seed: int,
+        slot: int,
+        slots: int,
+        shuffle_shards: int,
+        members: list[np.ndarray] | None = None,
     ) -> None:
+        """`members` are those of `members_of_shards`, which slots of the same samples share."""
         self.samples = samples
         self.seed = seed
         self.slot = slot
         self.slots = slots
         self.shuffle_shards = max(shuffle_shards, 1)
-        # Shards without a usable utterance do not take part: a slot that got only such would have nothing to give.
-        shard_of = np.fromiter(
-            (sample.shard for sample in samples), dtype=np.int64, count=len(samples)
-        )
-        by_shard = np.argsort(shard_of, kind="stable")
-        bounds = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
-        self._members = np.split(by_shard, bounds) if len(samples) else []
+        self._members = members_of_shards(samples) if members is None else members
         self._counts = np.array([len(members) for members in self._members], dtype=np.int64)
         if len(self._members) < slots:
             raise ValueError(f"{len(self._members)} shards for {slots} slots")
@@ -92,9 +105,17 @@ def slot_orders(
     samples: Sequence[Sample], *, seed: int, slots: int, shuffle_shards: int
 ) -> list[SlotOrder]:
     """Return the order of every slot: `slots` of them, or one a shard where there are fewer with something to read."""
-    slots = min(slots, len({sample.shard for sample in samples}))
+    members = members_of_shards(samples)
+    slots = min(slots, len(members))
     return [
-        SlotOrder(samples, seed=seed, slot=slot, slots=slots, shuffle_shards=shuffle_shards)
+        SlotOrder(
+            samples,
+            seed=seed,
+            slot=slot,
+            slots=slots,
+            shuffle_shards=shuffle_shards,
+            members=members,
+        )
         for slot in range(slots)
     ]
 

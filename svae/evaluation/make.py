@@ -24,6 +24,7 @@ from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier
 from svae.runtime.files import file_stem, writable_folder
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
 from svae.synthesis.types import WEIGHTS, Sampling, Utterance
 
@@ -149,7 +150,8 @@ def _speak(tts: TTS, waiting: Sequence[_Ready]) -> None:
     """Speak items together and write their wavs, each with what made it."""
     spoken = tts.speak_prepared([ready.utterance for ready in waiting])
     for ready, speech in zip(waiting, spoken, strict=True):
-        save_audio(ready.wav, speech.waveform, speech.sample_rate)
+        made_by = tags(tts.identity, speech.sampling.seed)
+        save_speech(ready.wav, speech.waveform, speech.sample_rate, made_by)
         timings = {"encode": ready.encode_seconds} | speech.timings
         factors = replace(speech, timings=timings).real_time_factors
         write_sidecar(ready.wav, ready.made_with, real_time_factors=factors)

@@ -15,7 +15,13 @@ from svae.evaluation.make import existing_seeds
 from svae.evaluation.protocols import Protocol, load_protocol, modifications
 from svae.judges.asr import load_asr
 from svae.judges.distillmos import DistillMOS
-from svae.judges.naturalness import DNSMOS, UTMOS, OnnxPredictor, QualityPredictor
+from svae.judges.naturalness import (
+    DNSMOS,
+    UTMOS,
+    OnnxPredictor,
+    QualityPredictor,
+    dnsmos_file,
+)
 from svae.judges.speaker import load_speaker_model
 from svae.runtime.distributed import World
 from svae.synthesis.types import Sampling
@@ -61,7 +67,7 @@ class EvaluateOptions:
     utmos: Path | None = None
     """ONNX file from a waveform at 16 kHz to a mean opinion score, for the column `utmos`."""
     dnsmos: Path | None = None
-    """sig_bak_ovr.onnx of the DNS Challenge, for the columns `dnsmos_…`."""
+    """sig_bak_ovr.onnx of the DNS Challenge, or `speechmos` for the package's, for the columns `dnsmos_…`."""
     reconstruction: bool = False
     """Score the VAE alone."""
     out: Path = Path("out/evaluation")
@@ -247,7 +253,7 @@ def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> J
         speakers["sim_ecapa"] = load_speaker_model(protocol.speaker, world.device)
     if options.sim_o is not None:
         speakers["sim_o"] = load_speaker_model(f"wavlm-ecapa:{options.sim_o}", world.device)
-    files = {UTMOS: options.utmos, DNSMOS: options.dnsmos}
+    files = {UTMOS: options.utmos, DNSMOS: options.dnsmos and dnsmos_file(options.dnsmos)}
     quality: list[QualityPredictor] = [DistillMOS(world.device)] if options.distillmos else []
     quality += [OnnxPredictor(name, path) for name, path in files.items() if path]
     return Judges(asr, speakers, {predictor.name: predictor for predictor in quality})

@@ -30,6 +30,7 @@ from svae.serve.metrics import Metrics
 from svae.serve.requests import SpeechRequest, TextRequest
 from svae.serve.texts import Limits, plan_speech, read_sentences
 from svae.serve.voices import NoSuchVoice, Voices
+from svae.synthesis import marks
 from svae.synthesis.long_text import ChunkJoiner
 from svae.synthesis.model import TTS
 from svae.text.phonemes import without_phones
@@ -101,7 +102,7 @@ class Service:
         model = self.model(asked.model)
         job = self.engine.admit()
         try:
-            await self._plan(job, model, asked)
+            tags = await self._plan(job, model, asked)
             first = await self._first_piece(job, request)
         except BaseException as error:
             self.engine.drop(job)
@@ -118,7 +119,6 @@ class Service:
             "X-Seed": str(asked.seed),
             "Cache-Control": "no-store",
         }
-        tags = _tags(model, asked)
         if asked.streams:
             encoder = open_encoder(asked.response_format, rate, tags)
             pieces = self._stream(job, first, encoder, rate, sse=asked.stream_format == "sse")
@@ -146,7 +146,8 @@ class Service:
             )
         return self.models[name]
 
-    async def _plan(self, job: Job, model: ServedModel, asked: SpeechRequest) -> None:
+    async def _plan(self, job: Job, model: ServedModel, asked: SpeechRequest) -> dict[str, str]:
+        """Have a request spoken; return what its file says of itself."""
         voice = await self._in(self.opener, model.voices.open, asked.voice_name)
         chunks = await self._in(
             self.reader, plan_speech, model.tts, asked, voice.opened.prompt, self.limits
@@ -154,6 +155,7 @@ class Service:
         rate = model.tts.sample_rate
         job.plan(model.tts, chunks, ChunkJoiner(rate, voice.leveller(rate)))
         self.engine.speak(job)
+        return marks.tags(model.tts.identity, asked.seed, voice.opened.description)
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
@@ -326,13 +328,6 @@ def _event(kind: str, data: bytes | None = None) -> bytes:
     if data is not None:
         tree["audio"] = base64.b64encode(data).decode()
     return f"data: {json.dumps(tree)}\n\n".encode()
-
-
-def _tags(model: ServedModel, asked: SpeechRequest) -> dict[str, str]:
-    """Return what a file says of itself."""
-    tool = f"svae {svae.__version__}"
-    made = f"synthetic speech by {tool}, model {model.tts.identity.get('hash', '?')}, seed {asked.seed}"
-    return {"software": tool, "comment": made}
 
 
 def _about(model: ServedModel) -> dict[str, Any]:

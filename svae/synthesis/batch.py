@@ -19,16 +19,20 @@ from rich.markup import escape
 from rich.progress import track
 
 from svae.errors import DataError, SvaeError
+from svae.judges.ctc import CTC
 from svae.runtime.files import file_sha256
 from svae.synthesis.command import (
     SpeechReport,
     SynthesizeOptions,
+    check_credentials,
     inputs_of,
     load_model,
+    open_ctc,
     open_leveller,
     open_lexicon,
     open_prompt,
     open_verifier,
+    open_word_times,
     sentences_of,
 )
 from svae.synthesis.long_text import (
@@ -39,9 +43,11 @@ from svae.synthesis.long_text import (
     speak_planned,
     write_chunks,
 )
+from svae.synthesis.marks import tags
 from svae.synthesis.model import TTS
 from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt
+from svae.synthesis.subtitles import check_subtitles
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
 from svae.text.lexicon import Lexicon
@@ -86,10 +92,12 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
         DataError: the list cannot be read; or, after all others are done, some rows failed.
     """
     console = Console()
+    check_credentials(options)
     rows, problems = read_rows(file, options, out)
     count = len(rows) + len(problems)
     tts = load_model(options, console)
     verifier = open_verifier(options, tts)
+    ctc = open_ctc(options, tts)
     lexicon = open_lexicon(options)
     made = kept = 0
     waiting: list[ReadyRow] = []
@@ -101,6 +109,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     for row in track(rows, "Speaking", console=console):
         try:
             check_output(row.options.out, inputs)
+            check_subtitles(row.options.out, row.options.subtitles, report_path(row.options.out))
             ready = _prepare_row(row, tts, opened, lexicon, console)
         except Exception as error:  # whatever it is, the other rows can still be spoken
             problems.append(Problem(row.number, _reason(error)))
@@ -110,9 +119,9 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
             continue
         waiting.append(ready)
         if sum(chunk.frames for each in waiting for chunk in each.chunks) >= tts.batch_frames:
-            made += _write_rows(waiting, tts, verifier, console, problems)
+            made += _write_rows(waiting, tts, verifier, ctc, console, problems)
             waiting = []
-    made += _write_rows(waiting, tts, verifier, console, problems)
+    made += _write_rows(waiting, tts, verifier, ctc, console, problems)
     console.print(
         f"{made} made, {kept} kept, {len(problems)} failed, in [bold]{escape(str(out))}[/]"
     )
@@ -241,6 +250,7 @@ def _write_rows(
     rows: Sequence[ReadyRow],
     tts: TTS,
     verifier: Verifier | None,
+    ctc: CTC | None,
     console: Console,
     problems: list[Problem],
 ) -> int:
@@ -248,7 +258,7 @@ def _write_rows(
     made = 0
     for ready, chunks in zip(rows, _speak_rows(rows, tts, verifier), strict=True):
         try:
-            _write_row(ready, chunks, tts, console)
+            _write_row(ready, chunks, tts, ctc, console)
             made += 1
         except Exception as error:  # as above
             problems.append(Problem(ready.row.number, _reason(error)))
@@ -270,16 +280,23 @@ def _speak_rows(
     return [list(islice(spoken, len(row.chunks))) for row in rows]
 
 
-def _write_row(ready: ReadyRow, chunks: Iterable[SpokenChunk], tts: TTS, console: Console) -> None:
+def _write_row(
+    ready: ReadyRow, chunks: Iterable[SpokenChunk], tts: TTS, ctc: CTC | None, console: Console
+) -> None:
     options = ready.row.options
+    tts = tts.in_language(options.language)
+    times = open_word_times(options, tts, ready.opened, ctc)
     written = write_chunks(
         options.out,
         chunks,
         tts.sample_rate,
         stream=options.stream,
         leveller=open_leveller(options, ready.opened, tts),
+        tags=tags(tts.identity, options.sampling.seed, ready.opened.description),
+        listener=None if times is None else times.add,
     )
-    report = SpeechReport(options, tts, ready.opened, written, ready.started)
+    report = SpeechReport(options, tts, ready.opened, written, ready.started, times)
+    report.finish()
     for warning in report.warnings:
         console.print(f"[yellow]Row {ready.row.number}: {escape(warning)}.[/]", highlight=False)
     made = {"made_with": ready.made_with, "audio_sha256": file_sha256(options.out)}
@@ -313,6 +330,10 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     # Without these the hash is that of files made before there were any.
     if options.loudness is not None:
         tree["loudness"] = options.loudness
+    if options.subtitles is not None:
+        tree["subtitles"] = options.subtitles
+    if options.credentials is not None:
+        tree["signed"] = file_sha256(options.credentials.chain)
     if options.lexicon is not None:
         tree["lexicon"] = file_sha256(options.lexicon)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -19,7 +19,7 @@ from svae.checkpoint import Checkpoint, load_strict
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.synthesis.types import DurationChoice, Prompt, Sampling
-from svae.text.phonemes import FramePhonemes
+from svae.text.phonemes import PAUSES, FramePhonemes
 from svae.text.pinyin import PinyinVocabulary
 from svae.text.vocabulary import Vocabulary
 
@@ -58,6 +58,15 @@ class DurationRule(ABC):
     @abstractmethod
     def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
         """Return the frames of prompt and new speech together, at least one more than the prompt's."""
+
+    def word_times(
+        self, prompt: Prompt, text: str, frames: int
+    ) -> list[tuple[float, float]] | None:
+        """Return when each word of a text begins and ends, in seconds of its speech of so many frames.
+
+        None: the model itself decides that, while it speaks.
+        """
+        return None
 
     def lay_out(
         self, prompt: Prompt, text: str, speed: float, total: int | None = None
@@ -158,6 +167,20 @@ class PhoneRule(DurationRule):
         scale = new_frames / max(sum(new.frames), 1e-6)
         ends = accumulate([*known.frames, *(frames * scale for frames in new.frames)])
         return total, self.vocabulary.frames([*known.symbols, *new.symbols], list(ends), total)
+
+    def word_times(
+        self, prompt: Prompt, text: str, frames: int
+    ) -> list[tuple[float, float]] | None:
+        """Return when each word is said, as `lay_out` lays it out; see `DurationRule.word_times`."""
+        _, new = self._timelines(prompt, text)
+        scale = frames / self.frame_rate / max(sum(new.frames), 1e-6)
+        found, start, end = [], 0.0, 0.0
+        for symbol, length in zip(new.symbols, new.frames, strict=True):
+            if symbol in PAUSES:  # one behind each word
+                found.append((start, end))
+                start = end + length * scale
+            end += length * scale
+        return found
 
     def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
         known = self.prompt_timeline(prompt)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
@@ -27,6 +27,7 @@ from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
 from svae.synthesis.haste import least_seconds
 from svae.synthesis.loudness import Leveller
+from svae.synthesis.marks import write_tags
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
 from svae.synthesis.types import Prompt, Sampling, Synthesis, Utterance
@@ -469,6 +470,8 @@ def write_chunks(
     *,
     stream: bool,
     leveller: Leveller | None = None,
+    tags: Mapping[str, str] | None = None,
+    listener: Callable[[str, Tensor, float], None] | None = None,
 ) -> WrittenSpeech:
     """Speak chunks into an audio file as they come, joined, with the pauses around them.
 
@@ -478,6 +481,8 @@ def write_chunks(
         sample_rate: of the chunks, in Hz.
         stream: the file has its name at once and grows; else it appears when it is complete.
         leveller: decides the loudness; None: that of the chunks.
+        tags: what the file says about itself; see `svae.synthesis.marks`.
+        listener: is told of each chunk: its text, its waveform (S,), and where in the file it begins, in seconds.
 
     Raises:
         DataError: there are no chunks.
@@ -492,11 +497,18 @@ def write_chunks(
             target, "w", sample_rate, 1, "PCM_16", format=FORMATS[path.suffix.lower()]
         ) as file,
     ):
+        write_tags(file, tags or {})
 
         def write(waveform: Tensor) -> None:
             file.write(pcm16(waveform, full_scale=SPEECH_SCALE).numpy())
 
         for chunk in chunks:
+            if listener is not None:
+                # A pause before it comes behind the end of the chunk before, else the two fade into each other.
+                before = chunk.report.pause_before
+                lead = len(joiner.rest()) + round(before * sample_rate) if before else 0
+                place = (file.frames + lead) / sample_rate
+                listener(chunk.report.text, chunk.waveform, place)
             write(joiner.join(chunk))
             if stream:
                 file.flush()

@@ -31,6 +31,8 @@ READ_AS = {
     **dict.fromkeys(",;:()[]", ","), **dict.fromkeys(".!", "."), "?": "?", **dict.fromkeys('-"/*_', " "),
 }  # fmt: skip
 """Punctuation and what is left of it; apostrophes belong to words."""
+PAUSES = frozenset(" ,.?")
+"""The symbols between words."""
 FRAME_TOKENS = "frame-phonemes"
 _WORD = re.compile(
     rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL

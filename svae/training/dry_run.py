@@ -38,13 +38,12 @@ from svae.training.loop import (
     TrainOptions,
     find_resume,
     load_training_state,
-    note_no_validation,
     order_change,
     stored_recipe,
 )
 from svae.training.optim import build_optimizer
 from svae.training.tts import utterances
-from svae.training.tts.distill import StudentState, open_teacher, teacher_sampling
+from svae.training.tts.distill import StudentState, open_teacher, take_student, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
 from svae.training.tts.lora import inject
 from svae.training.tts.memory import GIB, estimate_bytes, wants_trial
@@ -63,7 +62,8 @@ from svae.training.tts.train import (
     try_longest,
 )
 from svae.training.vae import crops
-from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops, trained
+from svae.training.vae.step import trained
+from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops
 from svae.training.warm_start import (
     choose_vocabulary,
     open_start,
@@ -71,6 +71,7 @@ from svae.training.warm_start import (
     take_vae_weights,
     take_weights,
 )
+from svae.training.watch import note_no_validation
 
 Parts = dict[str, nn.Module | torch.optim.Optimizer]
 META = torch.device("meta")
@@ -275,6 +276,8 @@ def _outlook_tts(
     model: nn.Module = dit
     if teacher is not None:
         model = _student(dit, teacher, config)
+        if checkpoint is None and config.init is not None:
+            take_student(model, config)
         networks = {"teacher (frozen)": dit, "student": model}
     elif start is not None:
         take_weights(dit, start, config.dit, vocabulary, console)

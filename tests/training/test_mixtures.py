@@ -12,8 +12,10 @@ from tiny_runs import TTS, VAE, assert_equal_runs, killed_copy, vae_of
 
 from svae import recipe
 from svae.analysis.compare_runs import compare_runs
+from svae.checkpoint import open_checkpoint
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.errors import ConfigError, DataError, SvaeError
+from svae.precompute.latents import EncodeOptions, encode_shards
 from svae.training.dry_run import dry_run
 from svae.training.loop import TrainOptions
 from svae.training.tts.train import train_tts
@@ -77,6 +79,32 @@ def test_a_mixture_is_trained_on_validated_by_source_and_resumed(
         assert len(ours["loss/flow/more"]["values"]) == len(validated)
         assert other["loss/flow/more"] is None
         assert "loss/flow/tones last" in (tmp_path / "compared" / "comparison.md").read_text()
+
+
+def test_latents_of_one_vae_are_mixed_and_their_vae_is_found(
+    folders: list[Path], toy_tts: Path, tmp_path: Path
+) -> None:
+    stored = [
+        encode_shards(
+            EncodeOptions(
+                data=folder, vae=vae_of(toy_tts), out=tmp_path / folder.name, device="cpu"
+            )
+        )
+        for folder in folders
+    ]
+    trainer = TTS["trainer"] | {"steps": 1, "log_every": 1}
+    tree = TTS | {"data": sources_of(stored, 1, 1), "trainer": trainer}
+    config = recipe.build(TTSTrainConfig, tree, where="test")
+    run = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
+    assert (
+        open_checkpoint(run / "vae", kind="vae").hash
+        == open_checkpoint(vae_of(toy_tts), kind="vae").hash
+    )
+    mixed = recipe.build(
+        TTSTrainConfig, TTS | {"data": sources_of([stored[0], folders[1]], 1, 1)}, where="test"
+    )
+    with pytest.raises(ConfigError, match="more holds waveforms, but .* holds latents"):
+        train_tts(TrainOptions(mixed, tmp_path / "other", device="cpu"))
 
 
 def test_a_mixture_s_weights_may_change_and_its_folders_not(

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from svae import recipe
-from svae.audio import save_audio
 from svae.checkpoint import (
     EMBEDDED,
     Checkpoint,
@@ -36,6 +35,7 @@ from svae.runtime.files import check_unlocked, check_writable, write_text
 from svae.synthesis.adapter import STUDENT_FILE, open_speaking
 from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import own_voice
@@ -61,7 +61,6 @@ from svae.training.adapt.recordings import (
 )
 from svae.training.adapt.speaker import Clock, Speaker, judged_rows, rows_of
 from svae.training.loop import (
-    Session,
     TrainOptions,
     find_resume,
     open_session,
@@ -70,6 +69,7 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.session import Session
 from svae.training.tts.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.tts.train import (
     flow_matching,
@@ -350,7 +350,7 @@ def _train(
         session,
         state,
         batches,
-        train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
+        train_step=lambda pieces: train_step(state, pieces, config, world),
         validate=lambda: validate(session, state, held_out, config, index.shares),
         save=save,
         synthesize=lambda: speaker.row(state),
@@ -385,7 +385,8 @@ def conclude(options: AdaptOptions, base: Base, config: AdaptConfig) -> None:
     tts = load_tts(run, select_device(options.device))
     opened = own_voice(tts, console)
     result = tts.speak([greeting(tts, run)], [opened.prompt], Sampling())[0]
-    save_audio(run / "hello.wav", result.waveform[0], result.sample_rate)
+    made_by = tags(tts.identity, result.sampling.seed, opened.description)
+    save_speech(run / "hello.wav", result.waveform, result.sample_rate, made_by)
     report = {
         "base": {"model": base.named, "hash": base.checkpoint.hash},
         "best_step": step,

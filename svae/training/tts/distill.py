@@ -11,20 +11,20 @@ way, the places where a sampler comes by.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from svae.checkpoint import Checkpoint, load_strict
+from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.errors import CheckpointError
 from svae.frames import length_mask
 from svae.models.representation import Representation, kind_of
 from svae.models.tts.dit import DiT
-from svae.models.tts.flow import infilling_span, keyed_draws
+from svae.models.tts.flow import Row, infilling_span, keyed_draws, row_draws
 from svae.models.tts.sampler import guided_velocity, integrate, time_grid
 from svae.runtime.distributed import World, data_parallel
 from svae.synthesis.adapter import STUDENT_FILE
@@ -53,6 +53,11 @@ class Way:
     valid: Tensor
     """(B, 1, T), True in the utterances' frames."""
 
+    @property
+    def count(self) -> Tensor:
+        """See `Example`."""
+        return (self.valid.sum() * (len(self.times) - 1) * self.condition.shape[1]).float()
+
     def error(self, network: nn.Module, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the squared error of a student's mean velocities over all of its steps, and the number of elements.
 
@@ -60,8 +65,9 @@ class Way:
         step reads it.
         """
         steps = len(self.times) - 1
-        batch, channels, _ = self.condition.shape
-        edges = self.condition.new_tensor(self.times).repeat_interleave(batch)
+        batch = len(self.condition)
+        # Filled on the device: numbers that are copied there would make the host wait.
+        edges = torch.cat([self.condition.new_full((batch,), time) for time in self.times])
         start, until = edges[:-batch], edges[batch:]
         before, after = torch.cat(self.places[:-1]), torch.cat(self.places[1:])
         velocity = network(
@@ -76,7 +82,7 @@ class Way:
         if weights is not None:
             error = error * weights
         error = error.masked_fill(~self.valid.repeat(steps, 1, 1), 0.0)
-        return error.sum(), (self.valid.sum() * steps * channels).float()
+        return error.sum(), self.count
 
 
 @dataclass
@@ -97,13 +103,16 @@ class Distillation:
     held_out: list[Way] = field(default_factory=list)
     """The teacher's ways at validation, computed once, as it does not change."""
 
-    def error(
-        self, network: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `Objective`; noise and prompts are drawn from the global generators."""
-        noise = torch.randn(latents.shape, device=latents.device, dtype=latents.dtype)
-        ratio = torch.rand(len(latents), device=latents.device)
-        return self.follow(noise, ratio, latents, lengths, tokens).error(network, self.weights)
+    def draw(
+        self,
+        latents: Tensor,
+        lengths: Tensor,
+        tokens: Tensor,
+        rows: Sequence[Row] | None = None,
+    ) -> Way:
+        """See `Objective`; how much is prompt is random, and the noise."""
+        noise, (ratio,) = row_draws(latents, 1, rows)
+        return self.follow(noise, ratio, latents, lengths, tokens)
 
     @torch.no_grad()
     def follow(
@@ -281,6 +290,30 @@ def build_student(
         f"{config.distill.steps} steps and rank {config.distill.lora.rank}, "
         f"{sum(parameter.numel() for parameter in adapter.parameters()):,} parameters",
     )
+
+
+def take_student(adapter: nn.Module, config: TTSTrainConfig) -> None:
+    """Start from the matrices of the student that `init` names, of whichever teacher.
+
+    What makes few steps of one pass out of many changes little while a teacher goes on training, so a student of the teacher
+    that it was is nearer to the end than nothing is.
+
+    Raises:
+        CheckpointError: it is unusable, no student, or its matrices have another shape or scale.
+    """
+    assert config.init is not None and config.distill is not None
+    checkpoint = open_checkpoint(config.init, kind="tts")
+    if STUDENT not in checkpoint.config:
+        raise CheckpointError(
+            f"--init {config.init}: no student but a whole model. Expected a run of `svae distill`; what it learns from is RUN."
+        )
+    scale = checkpoint.config[STUDENT]["scale"]
+    if scale != config.distill.lora.scale:
+        raise CheckpointError(
+            f"--init {config.init}: its matrices have the scale {scale:g}; expected {config.distill.lora.scale:g}, as "
+            "distill.lora.scale says"
+        )
+    load_strict(adapter, checkpoint.state(STUDENT_FILE), checkpoint.folder / STUDENT_FILE)
 
 
 def recipe_of(teacher: Checkpoint) -> dict[str, Any]:

@@ -54,11 +54,11 @@ def longest_batch(
 
 def try_batch(
     batch: UtteranceBatch,
-    loss_of: Callable[[UtteranceBatch], Tensor],
+    compute: Callable[[UtteranceBatch], None],
     optimizer: torch.optim.Optimizer,
     world: World,
 ) -> str:
-    """Compute a batch's loss and gradients and forget them, beside as much memory as the optimizer will take.
+    """Let `compute` make the gradients of a batch and forget them, beside as much memory as the optimizer will take.
 
     Weights, optimizer and random numbers stay as they are.
 
@@ -80,7 +80,7 @@ def try_batch(
     with torch.random.fork_rng(devices=[world.device] if on_gpu else []):
         try:
             moments = _future_moments(optimizer)
-            loss_of(batch.to(world.device)).backward()
+            compute(batch)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"the longest batch ({text}) does not fit into the memory of {world.device}: "

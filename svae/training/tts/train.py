@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -19,20 +19,26 @@ from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.stream import BatchStream
 from svae.data.timings import Timings
 from svae.errors import CheckpointError, DataError
-from svae.frames import length_mask
+from svae.frames import length_mask, num_frames
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
-from svae.models.tts.flow import posterior_latents
-from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
+from svae.models.tts.flow import Row, posterior_latents
+from svae.runtime.distributed import (
+    World,
+    averaging,
+    barrier,
+    data_parallel,
+    open_world,
+    sum_over_ranks,
+)
 from svae.synthesis.durations import DURATION_FILE, open_rule, stored_durations
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
+from svae.training.draws import number_of, seed_by
 from svae.training.loop import (
-    Session,
     TrainOptions,
     agreed_resume,
     check_same_data_on_all,
-    note_no_validation,
     open_session,
     resume_state,
     run_loop,
@@ -40,11 +46,12 @@ from svae.training.loop import (
 )
 from svae.training.meter import StepResult, over_sources
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
-from svae.training.tts.distill import StudentState, build_student, open_teacher
+from svae.training.session import Session
+from svae.training.tts.distill import StudentState, build_student, open_teacher, take_student
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.objective import FlowMatching, Known
+from svae.training.tts.objective import Example, FlowMatching, Known
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.state import FlowState, TTSState
 from svae.training.tts.utterances import (
@@ -56,6 +63,7 @@ from svae.training.tts.utterances import (
     report_left_out,
 )
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
+from svae.training.watch import note_no_validation
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -81,6 +89,10 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         if isinstance(state, StudentState):
             session.console.print(state.description, highlight=False)
+            if session.checkpoint is None and config.init is not None:
+                take_student(state.model, config)
+                state.ema = ExponentialMovingAverage(state.model, config.ema)
+                session.console.print(f"Starts as the student {config.init}", highlight=False)
         limits = limits_of(config, representation.hop_length)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
@@ -99,7 +111,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             session,
             state,
             batches,
-            train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
+            train_step=lambda pieces: train_step(state, pieces, config, world),
             validate=lambda: validate(session, state, held_out, config, index.shares),
             save=lambda last: save(session, state, index, config),
             synthesize=lambda: synthesize(session, state, judged),
@@ -306,11 +318,10 @@ def try_longest(
         sharers=world.world_size // config.data.slots,
     )
 
-    def loss_of(batch: UtteranceBatch) -> Tensor:
-        loss, _, _ = forward(state, batch, config, world)
-        return loss
+    def compute(batch: UtteranceBatch) -> None:
+        gradients(state, [batch], config, world)
 
-    trial = try_batch(batch, loss_of, state.optimizer, world)
+    trial = try_batch(batch, compute, state.optimizer, world)
     console.print(trial, highlight=False)
 
 
@@ -333,37 +344,89 @@ def latents_of(
     return representation.normalize(latents) * mask[:, None], lengths
 
 
-def forward(
-    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
-) -> tuple[Tensor, Tensor, int]:
-    """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
-    latents, lengths = latents_of(state.representation, batch, config)
-    with torch.autocast(
-        world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
-    ):
-        error, count = state.objective.error(state.network, latents, lengths, batch.tokens)
-    error, count = error * batch.weight, count * batch.weight
-    # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
-    return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
+def examples_of(
+    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
+) -> list[Example]:
+    """Return what is learned of each piece, on the device, with all that is random drawn."""
+    examples = []
+    for piece in pieces:
+        frames = frames_of(piece, state.representation.hop_length)
+        rows = [
+            Row(number_of(config.trainer.seed, state.step, place), size)
+            for place, size in zip(piece.places or range(len(piece.keys)), frames, strict=True)
+        ]
+        batch = piece.to(world.device)
+        latents, lengths = latents_of(state.representation, batch, config)
+        with autocast(config, world):
+            examples.append(state.objective.draw(latents, lengths, batch.tokens, rows))
+    return examples
+
+
+def autocast(config: TTSTrainConfig, world: World) -> torch.autocast:
+    """Return the context of the recipe's precision."""
+    bf16 = config.trainer.precision == "bf16"
+    return torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
+
+
+def frames_of(batch: UtteranceBatch, hop_length: int) -> list[int]:
+    """Return the utterances' frames, without padding; the batch is on the host still."""
+    if batch.latent_lengths is not None:
+        return batch.latent_lengths.tolist()
+    assert batch.lengths is not None
+    return num_frames(batch.lengths, hop_length).tolist()
+
+
+def gradients(
+    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
+) -> Tensor:
+    """Add up the gradients of the pieces of a step, one after the other, and return this rank's share of the loss.
+
+    Every number of the global batch weighs the same, whatever the pieces and the ranks.
+    """
+    examples = examples_of(state, pieces, config, world)
+    counts = [example.count * piece.weight for example, piece in zip(examples, pieces, strict=True)]
+    total = sum_over_ranks(torch.stack(counts).sum(), world)
+    loss = torch.zeros((), device=world.device)
+    for number, (example, piece) in enumerate(zip(examples, pieces, strict=True)):
+        # What dropout draws: the pieces' own, as the examples have left the generators anywhere.
+        seed_by(config.trainer.seed, state.step, world.rank, number)
+        with averaging(state.network, number == len(examples) - 1):
+            with autocast(config, world):
+                error, _ = example.error(state.network, state.objective.weights)
+            # Gradients are averaged over ranks, of which there are so many.
+            share = error * (piece.weight * world.world_size) / total
+            share.backward()
+        loss += share.detach()
+    return loss
 
 
 def train_step(
-    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
 ) -> StepResult:
-    """Take one step: latents, the objective's loss over the global batch, update, EMA."""
+    """Take one step: latents, the objective's loss over the global batch, update, EMA.
+
+    `pieces` are this rank's share of the batch, still on the host; their gradients are computed one after the other.
+    """
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
-    loss, lengths, num_frames = forward(state, batch, config, world)
-    norm = update(state.optimizer, loss, list(state.model.parameters()), config.optimizer, rate)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss = gradients(state, pieces, config, world)
+    norm, finite = update(state.optimizer, list(state.model.parameters()), config.optimizer, rate)
     state.step += 1
-    values = {"loss/flow": loss.detach(), "learning_rate": torch.tensor(rate)}
-    if norm is not None:
-        state.ema.update(state.model, state.step)
-        values["gradient_norm"] = norm
-    values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * num_frames)
+    state.ema.update(state.model, state.step, finite)
     representation = state.representation
-    seconds = float(lengths.sum()) * representation.hop_length / representation.sample_rate
-    keys = batch.keys if batch.weight else []
-    return StepResult(values, seconds * batch.weight, keys, batch.failures, skipped=norm is None)
+    pieces = [piece for piece in pieces if piece.weight]
+    frames = [frames_of(piece, representation.hop_length) for piece in pieces]
+    padded = sum(len(each) * max(each, default=0) for each in frames)
+    valid = sum(map(sum, frames))
+    values: dict[str, Tensor | float] = {"loss/flow": loss, "gradient_norm": norm}
+    values |= {"learning_rate": rate, "padding_share": 1 - valid / max(padded, 1)}
+    return StepResult(
+        values,
+        audio_seconds=valid * representation.hop_length / representation.sample_rate,
+        keys=[key for piece in pieces for key in piece.keys],
+        failures=[failure for piece in pieces for failure in piece.failures],
+        finite=finite,
+    )
 
 
 def validate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from svae.config import VAETrainConfig
@@ -16,6 +15,7 @@ from svae.models.vae.pitch import track_pitch
 from svae.models.vae.source_filter import SourceFilterDecoder
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World
+from svae.training.draws import number_of
 
 
 def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
@@ -102,8 +102,8 @@ def teacher_features_of(
 ) -> Tensor | None:
     """Return the teacher's features at the latents' frames, (B, T, C), which `loss.alignment` compares with the latents.
 
-    They come with the batch where they are stored, and are computed now where the teacher runs online; None without
-    either.
+    They come with the batch where they are stored, and are computed now where the teacher runs online, on its device; None
+    without either. The batch may be on the host.
     """
     if batch.teacher_features is not None or teacher is None:
         return batch.teacher_features
@@ -118,14 +118,16 @@ def measured_pitch(model: SpeechVAE, crop: Tensor) -> tuple[Tensor, Tensor] | No
     decoder = model.decoder
     if not isinstance(decoder, SourceFilterDecoder):
         return None
-    return track_pitch(crop, model.sample_rate, decoder.cfg.hop, decoder.grid)
+    cfg = decoder.cfg
+    return track_pitch(crop, model.sample_rate, cfg.hop, decoder.grid, cfg.pitch_range)
 
 
-def judged_stretch(config: VAETrainConfig) -> slice:
-    """Return the samples of all crops that the discriminators hear in this step, drawn from torch's generator."""
+def judged_stretch(config: VAETrainConfig, step: int) -> slice:
+    """Return the samples of all crops that the discriminators hear in a step."""
     size = segment_samples(config)
     if config.discriminator.window_seconds is None:
         return slice(0, size)
     length = min(size, round(config.discriminator.window_seconds * config.vae.sample_rate))
-    start = int(torch.randint(size - length + 1, ()))
+    # Known on the host: a place drawn on a device would have to be waited for.
+    start = number_of(config.trainer.seed, step, "judged") % (size - length + 1)
     return slice(start, start + length)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from svae import recipe
 from svae.checkpoint import Checkpoint
@@ -22,28 +21,28 @@ from svae.judges.clips import at_speech_rate
 from svae.judges.distillmos import DISTILLMOS, DistillMOS, load_naturalness
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae.discriminators import Discriminators
-from svae.models.vae.vae import SpeechVAE, VAEOutput
+from svae.models.vae.vae import SpeechVAE
 from svae.precompute.statistics import measure_statistics
 from svae.runtime.distributed import World, barrier, data_parallel, open_world
 from svae.training.loop import (
-    Session,
-    State,
     TrainOptions,
     agreed_resume,
     check_same_data_on_all,
-    note_no_validation,
     open_session,
     resume_state,
     run_loop,
     save_checkpoint,
 )
-from svae.training.meter import StepResult, over_sources
-from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.meter import over_sources
+from svae.training.optim import (
+    ExponentialMovingAverage,
+    build_optimizer,
+)
+from svae.training.session import Session
 from svae.training.vae.crops import (
     check_batch,
     context_samples,
     crop_of,
-    judged_stretch,
     measured_pitch,
     open_data,
     open_teacher_features,
@@ -52,43 +51,14 @@ from svae.training.vae.crops import (
 )
 from svae.training.vae.linear_path import start_linear_path
 from svae.training.vae.losses import (
-    AlignmentForm,
     MultiScaleMelLoss,
-    alignment_loss,
-    discriminator_loss,
-    feature_matching_loss,
-    generator_adversarial_loss,
-    kl_loss,
-    pitch_loss,
 )
+from svae.training.vae.step import VAEState, train_step, trained, vae_losses
 from svae.training.warm_start import open_vae_start, take_vae_weights
+from svae.training.watch import note_no_validation
 
 AUDIO_SAMPLES = 4
 """Validation crops of a source written as wav and picture."""
-
-
-@dataclass
-class VAEState(State):
-    """Everything a training step changes, plus the frozen networks it needs."""
-
-    model: SpeechVAE
-    discriminator: Discriminators
-    optimizer: torch.optim.Optimizer
-    discriminator_optimizer: torch.optim.Optimizer
-    teacher: Teacher | None
-    mel_loss: MultiScaleMelLoss
-    network: nn.Module
-    """`model`, averaged over ranks in its backward pass."""
-    discriminator_network: nn.Module
-
-    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """See `State`."""
-        return {
-            "model": self.model,
-            "discriminator": self.discriminator,
-            "optimizer": self.optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
 
 
 def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
@@ -142,7 +112,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             session,
             state,
             batches,
-            train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
+            train_step=lambda batches: train_step(state, batches, config, world),
             validate=lambda: validate(session, state, held_out, config, naturalness, index.shares),
             save=lambda last: save(session, state, index, config, with_statistics=last),
         )
@@ -236,113 +206,6 @@ def freeze_encoder(model: SpeechVAE) -> None:
     for part in (model.encoder, model.projection, model.mean, model.logvar, model.linear_path):
         if part is not None:
             part.requires_grad_(False)
-
-
-def trained(model: SpeechVAE) -> list[nn.Parameter]:
-    """Return the parameters that this run changes."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def vae_losses(
-    state: VAEState,
-    output: VAEOutput,
-    crop: Tensor,
-    form: AlignmentForm,
-    pitch: tuple[Tensor, Tensor] | None,
-) -> dict[str, Tensor]:
-    """Return the losses that need no discriminator, unweighted, in float32. Padding enters none of them."""
-    posterior = output.posterior
-    losses = {
-        "mel": state.mel_loss(output.reconstruction, crop),
-        "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
-    }
-    if output.projected_features is not None:
-        losses["alignment"] = alignment_loss(
-            output.latents, output.projected_features, posterior.mask, form
-        )
-    if output.pitch_logits is not None and pitch is not None:
-        losses["pitch"] = pitch_loss(output.pitch_logits, *pitch)
-    return losses
-
-
-def train_step(
-    state: VAEState, batch: CropBatch, config: VAETrainConfig, world: World
-) -> StepResult:
-    """Take one step: generator forward once, discriminator update, generator update, EMA.
-
-    Source: the training step of Semantic-VAE's official code, but no adversarial or feature gradient reaches the
-    generator before `loss.adversarial_start_step`.
-    """
-    seconds = float(batch.lengths.sum()) / config.vae.sample_rate
-    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
-    adversarial = state.step >= config.loss.adversarial_start_step
-    # Gradients are averaged over ranks, whose shares may differ by one crop; every crop is to weigh the same.
-    weight = len(batch.lengths) * world.world_size / config.batch_size
-    precision = torch.autocast(
-        world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
-    )
-    crop = crop_of(batch, config)
-    pitch = measured_pitch(state.model, crop)
-    with precision:
-        output = state.network(
-            crop, batch.lengths, teacher_features_of(state.teacher, batch, config), pitch=pitch
-        )
-    norms: dict[str, Tensor | None] = {}
-    losses: dict[str, Tensor] = {}
-
-    judged = judged_stretch(config)
-    if adversarial:
-        with precision:
-            both = state.discriminator_network(
-                torch.cat([output.reconstruction.detach(), crop])[..., judged]
-            )
-        fake_maps, real_maps = split_maps(both)
-        losses["discriminator"] = discriminator_loss(real_maps, fake_maps)
-        norms["discriminator"] = update(
-            state.discriminator_optimizer,
-            losses["discriminator"] * weight,
-            list(state.discriminator.parameters()),
-            config.optimizer,
-            rate,
-        )
-
-    losses |= vae_losses(state, output, crop, config.loss.alignment_form, pitch)
-    if adversarial:
-        state.discriminator.requires_grad_(False)
-        with precision:
-            fake_maps = state.discriminator(output.reconstruction[..., judged])
-        losses["adversarial"] = generator_adversarial_loss(fake_maps)
-        if config.loss.feature_matching:
-            with precision, torch.no_grad():
-                real_maps = state.discriminator(crop[..., judged])
-            losses["feature_matching"] = feature_matching_loss(real_maps, fake_maps)
-    weights = {name: getattr(config.loss, name) for name in losses if name != "discriminator"}
-    total = sum(weights[name] * losses[name] for name in weights)
-    norms["generator"] = update(
-        state.optimizer, total * weight, trained(state.model), config.optimizer, rate
-    )
-    state.discriminator.requires_grad_(True)
-
-    state.step += 1
-    skipped = any(norm is None for norm in norms.values())
-    if not skipped:
-        state.ema.update(state.model, state.step)
-    values = {f"loss/{name}": loss.detach() * weight for name, loss in losses.items()}
-    values["loss/total"] = total.detach() * weight
-    values |= {f"gradient_norm/{name}": norm for name, norm in norms.items() if norm is not None}
-    values["learning_rate"] = torch.tensor(rate)
-    return StepResult(values, seconds, batch.keys, batch.failures, skipped)
-
-
-def split_maps(maps: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-    """Split the feature maps of a batch [fake, real] into those of the fake and those of the real half."""
-    fake: list[list[Tensor]] = []
-    real: list[list[Tensor]] = []
-    for each in maps:
-        halves = [feature.chunk(2) for feature in each]
-        fake.append([half for half, _ in halves])
-        real.append([half for _, half in halves])
-    return fake, real
 
 
 @torch.inference_mode()
