@@ -474,7 +474,9 @@ def test_voices_are_listed_saved_as_by_the_command_and_deleted(server, folder, r
         assert spoken == ask(server, voice={"id": "bob"}).content == ask(server).content
         keep_voice("bob", recording, PROMPT_TEXT, folder, asr="pocketsphinx", device="cpu")
         assert ask(server, voice="bob").content == spoken
-        other = upload(server, "bob", recording.read_bytes(), text="another sentence")
+        note = "Bob agreed, 2026"
+        other = upload(server, "bob", recording.read_bytes(), text="another sentence", consent=note)
+        assert other.json()["consent"] == note and note.encode() in ask(server, voice="bob").content
         assert other.json()["replaced"] and ask(server, voice="bob").content != spoken
         assert client.delete("/v1/audio/voices/bob").json()["deleted"]
         assert ask(server, voice="bob").status_code == 404
@@ -503,6 +505,8 @@ def test_uploads_that_are_no_voices(server, recording, tmp_path, voices):
         ("x", b"\0" * (20 * 2**20 + 1), 413, "too large"),
     ]
     before = sorted(voices.iterdir())
+    wrong = upload(server, "x", data, text=PROMPT_TEXT, consent="x" * 501)
+    assert wrong.status_code == 400 and "consent" in wrong.json()["error"]["message"]
     for name, content, status, message in cases:
         answer = upload(server, name, content, text=PROMPT_TEXT)
         assert answer.status_code == status and message in answer.json()["error"]["message"], (
