@@ -471,7 +471,8 @@ def test_voices_are_listed_saved_as_by_the_command_and_deleted(server, folder, r
         assert made.json()["text"] == PROMPT_TEXT + "." and not made.json()["replaced"]
         assert saved_voices() == ["anna", "bob"]
         spoken = ask(server, voice="bob").content
-        assert spoken == ask(server, voice={"id": "bob"}).content == ask(server).content
+        assert spoken == ask(server, voice={"id": "bob"}).content
+        assert np.array_equal(samples(spoken), samples(ask(server).content))  # anna's recording
         keep_voice("bob", recording, PROMPT_TEXT, folder, asr="pocketsphinx", device="cpu")
         assert ask(server, voice="bob").content == spoken
         note = "Bob agreed, 2026"
