@@ -201,7 +201,7 @@ def check_length(recording: bytes, label: str, max_seconds: float) -> None:
         seconds = 0.0
         with (
             suppress(av.FFmpegError, IndexError, ValueError),
-            av.open(BytesIO(recording), container_options=options) as container,
+            av.open(BytesIO(recording), "r", container_options=options) as container,
         ):
             for frame in container.decode(audio=0):
                 seconds += frame.samples / frame.sample_rate
