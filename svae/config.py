@@ -109,6 +109,19 @@ class TrainerConfig:
     """Optimizer steps of the whole run."""
     seed: Annotated[int, Ge(0)] = 0
     precision: Precision = "fp32"
+    tf32: Literal["none", "convolutions", "all"] = "convolutions"
+    """On a GPU, which products of float32 are computed in TF32: 10 bits of mantissa, several times as fast. Convolutions alone
+    is torch's default, which the official codes of Semantic-VAE and F5-TTS leave. What is bf16 stays so."""
+    cudnn_benchmark: bool = False
+    """On a GPU, let cuDNN try its algorithms at every new shape. Semantic-VAE's official code does, which pays as its crops are of
+    one length; F5-TTS's does not, whose batches have lengths of their own."""
+    accumulate: Annotated[int, Gt(0)] | Literal["auto"] = 1
+    """Pieces of each process's share of a step, whose gradients are added up one after the other: the global batch, losses and
+    order of the data stay the same, memory shrinks. auto: the fewest that fit into the memory of the GPU; on a CPU, as few as
+    the data allow."""
+    checkpoint_activations: bool = False
+    """Compute what a block keeps for its gradients a second time instead of keeping it: a third more time, several times less
+    memory. Losses stay the same, bit for bit."""
     compile: bool = False
     """Compile the networks with torch.compile (slow first steps, faster afterwards; meant for GPUs)."""
     log_every: Annotated[int, Gt(0)] = 50

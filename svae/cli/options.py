@@ -48,6 +48,13 @@ DryRun = Annotated[
         "--dry-run", help="Print recipe, parameters, shards and worst batch; train nothing."
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="16G",
+        help="With --dry-run: does a step fit into a GPU of so much memory? None need be there; default: the one that is.",
+    ),
+]
 
 
 def with_paths(overrides: list[str], paths: dict[str, Path | None]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -155,6 +155,13 @@ def _lost_contact(error: RuntimeError) -> bool:
         "timed out",
     )
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
+
+
+def set_arithmetic(tf32: Literal["none", "convolutions", "all"], cudnn_benchmark: bool) -> None:
+    """Set for this process how GPUs compute products of float32, and whether cuDNN tries its algorithms; see `TrainerConfig`."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32 == "all"
+    torch.backends.cudnn.allow_tf32 = tf32 != "none"
+    torch.backends.cudnn.benchmark = cudnn_benchmark
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:

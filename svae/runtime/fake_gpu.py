@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 DEVICE = torch.device("cuda", 0)
 
@@ -54,18 +53,23 @@ class _AsOnAGPU(TorchFunctionMode):
         if func is Tensor.pin_memory:
             return args[0]
         kwargs = kwargs or {}
-        tensors = [each for each in tree_leaves((args, kwargs)) if isinstance(each, Tensor)]
-        fake = any(isinstance(each, FakeTensor) for each in tensors)
-        if tensors and not fake and not _names_a_gpu((args, kwargs)):
+        if _is_of_the_host((*args, *kwargs.values())):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
 
-def _names_a_gpu(arguments: Any) -> bool:
-    return any(
-        each.type == "cuda" for each in tree_leaves(arguments) if isinstance(each, torch.device)
-    )
+def _is_of_the_host(arguments: Any) -> bool:
+    """Return whether what is called has real tensors, no fake ones, and names no GPU."""
+    real = False
+    for each in arguments:
+        for one in each if isinstance(each, (list, tuple)) else (each,):
+            if isinstance(one, FakeTensor) or (
+                isinstance(one, torch.device) and one.type == "cuda"
+            ):
+                return False
+            real = real or isinstance(one, Tensor)
+    return real
 
 
 def _attention(
@@ -94,8 +98,6 @@ def _attention(
 def _module_to(module: nn.Module, device: torch.device | str, *_: Any, **__: Any) -> nn.Module:
     """Do what `nn.Module.to` does; those that share a parameter go on sharing it."""
     device = torch.device(device)
-    if device.type == "cuda" and device.index is None:
-        device = DEVICE
     moved: dict[int, Any] = {}
     for part in module.modules():
         for name, parameter in part._parameters.items():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, describe_device, open_world
 from svae.runtime.files import check_unlocked, check_writable
 from svae.synthesis.durations import stored_durations
+from svae.text.vocabulary import Vocabulary
 from svae.training.changes import changes_since, describe
 from svae.training.loop import (
     TrainOptions,
@@ -41,7 +42,9 @@ from svae.training.loop import (
     order_change,
     stored_recipe,
 )
+from svae.training.memory_plan import Plan
 from svae.training.optim import build_optimizer
+from svae.training.pieces import free_bytes, verdict
 from svae.training.tts import utterances
 from svae.training.tts.distill import StudentState, open_teacher, take_student, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
@@ -58,12 +61,16 @@ from svae.training.tts.train import (
     build_state,
     check_vocabulary,
     held_out_batches,
+    piece_like,
     spelled,
     try_longest,
 )
+from svae.training.tts.train import plan_memory as plan_tts
 from svae.training.vae import crops
+from svae.training.vae.losses import MultiScaleMelLoss
 from svae.training.vae.step import trained
 from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops
+from svae.training.vae.train import plan_memory as plan_vae
 from svae.training.warm_start import (
     choose_vocabulary,
     open_start,
@@ -95,10 +102,18 @@ class Outlook:
     """Bytes of a rank by what takes them, where they can be estimated."""
     averages_file: str = "model.safetensors"
     """See `State`."""
+    pieces: tuple[int, int] = (1, 1)
+    """How many a process can cut its share of a step into: at least, at most."""
+    needs: Callable[[int, bool], Plan] | None = None
+    """Plans a step of so many pieces, with activations computed twice or not."""
 
 
-def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
+def dry_run(
+    options: TrainOptions[VAETrainConfig | TTSTrainConfig], memory: int | None = None
+) -> None:
     """Check everything that training checks before step 0, and print recipe, parameters, shards and worst batch.
+
+    With `memory`, bytes of a GPU that need not be there, or on a GPU, it is also planned whether a step fits.
 
     Raises:
         ConfigError, DataError, CheckpointError: what training would raise.
@@ -120,6 +135,8 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         check_some(index, outlook.usable)
         if checkpoint is not None:
             _check_resumable(checkpoint, outlook, options, console)
+        if memory is None and world.device.type == "cuda":
+            memory = free_bytes(world)
     _print_parameters(console, outlook.networks)
     metadata = index.metadata
     console.print(
@@ -128,6 +145,11 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         f"{len(metadata['validation'])} utterances held out"
     )
     _print_sources(console, outlook)
+    slots = config.data.slots
+    parts = f"{config.batch_size} crops" if isinstance(config, VAETrainConfig) else f"{slots} part(s)"
+    console.print(
+        f"Batch of a step: {parts} from {slots} slot(s) of the shards, the same for any number of processes and readers"
+    )
     console.print(f"Worst-case batch per rank: {outlook.worst_batch}")
     if outlook.memory:
         parts = ", ".join(
@@ -135,6 +157,9 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         )
         total = sum(outlook.memory.values()) / GIB
         console.print(f"Memory per rank, estimated: {total:.1f} GiB ({parts})", highlight=False)
+    if memory is not None and outlook.needs is not None:
+        for line in verdict(config.trainer, outlook.needs, *outlook.pieces, memory):
+            console.print(line, highlight=False, soft_wrap=True)
     console.print(
         f"Would {'start at step 0' if checkpoint is None else f'resume from {checkpoint.folder}'} in {options.out}"
     )
@@ -209,13 +234,22 @@ def _outlook_vae(
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
     rate = config.vae.sample_rate
-    count = math.ceil(config.batch_size / world.world_size)
+    most = math.ceil(config.batch_size / world.world_size)
+    asked = config.trainer.accumulate
+    count = math.ceil(most / (1 if asked == "auto" else asked))
     samples = crops.segment_samples(config)
     batch = (
         f"{count} crops of {samples / rate:g} s ({samples} samples, {samples // config.vae.hop_length} latent frames), "
         f"{count * samples / rate:g} s of audio"
     )
-    return Outlook("vae", index, index.train, parts, networks, batch)
+    MultiScaleMelLoss(config.vae.sample_rate)  # its tables are made where numbers are
+
+    def needs(pieces: int, twice: bool) -> Plan:
+        trainer = replace(config.trainer, checkpoint_activations=twice)
+        asked = replace(config, trainer=trainer)
+        return plan_vae(asked, world, pieces, teacher=teacher, teacher_dim=teacher_dim)
+
+    return Outlook("vae", index, index.train, parts, networks, batch, pieces=(1, most), needs=needs)
 
 
 def _load_representation(
@@ -256,19 +290,12 @@ def _outlook_tts(
     vocabulary = choose_vocabulary(index, config, checkpoint or start)
     if checkpoint is not None:
         check_vocabulary(checkpoint, vocabulary, index)
-    passes = 1
     if teacher is not None:
-        assert config.distill is not None
-        passes = config.distill.steps
         stored_durations(teacher)
         words = teacher_sampling(config, teacher).words(teacher.config)
         console.print(f"Teacher: {teacher.folder} ({teacher.hash[:12]}…), {words}", soft_wrap=True)
-    every = config.trainer.synthesize_every
-    if every and world.is_main and items_to_say(console, config, index, vocabulary):
-        representation.load_decoder()
-        load_asr(ASR)
-        load_naturalness(config.trainer.naturalness, "trainer.naturalness")
-        load_speaker_model(SPEAKER)
+    if world.is_main:
+        _check_judges(config, index, representation, vocabulary, console)
     latent_dim = representation.latent_dim
     with META:
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
@@ -288,29 +315,66 @@ def _outlook_tts(
     usable = utterances.report_left_out(console, index, limits, timings, read_as)
     held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
     note_no_validation(console, validation, held_out)
-    if wants_trial(config, world):
+    fewest = utterances.fewest_pieces(config, world)
+    most = utterances.most_pieces(index, limits, config, world) if usable else fewest
+    asked = config.trainer.accumulate
+    pieces = fewest if asked == "auto" else asked
+
+    def needs(pieces: int, twice: bool) -> Plan:
+        trainer = replace(config.trainer, checkpoint_activations=twice)
+        piece = piece_like(index, limits, latent_dim, config, world, pieces)
+        asked = replace(config, trainer=trainer)
+        return plan_tts(asked, representation, vocabulary, piece, pieces, teacher)
+
+    if wants_trial(config, world) and asked != "auto":
         state = build_state(config, representation, vocabulary, world, timings, teacher)
-        try_longest(console, world, state, index, limits, config)
+        try_longest(console, world, state, index, limits, config, asked)
         del state
     lengths = np.array([num_frames(sample.num_samples, hop) for sample in usable] or [1])
-    sharers = world.world_size // config.data.slots
+    sharers = max(1, world.world_size * pieces // config.data.slots)
     longest = int(lengths.max())
     budget = worst_frames(lengths, limits["batch_frames"], sharers)
-    count = budget // longest
     memory = estimate_bytes(
         config.dit,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=latent_dim,
-        frames=budget * passes,
+        frames=budget * (1 if config.distill is None else config.distill.steps),
         bf16=config.trainer.precision == "bf16",
     )
+    rate = index.sample_rate
     batch = (
-        f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
-        f"{longest * hop / index.sample_rate:.1f} s ({longest} frames, {count} of them in a batch)"
+        f"{budget} frames ({budget * hop / rate:g} s, padding included); the longest utterance is "
+        f"{longest * hop / rate:.1f} s ({longest} frames, {budget // longest} of them in a batch)"
     )
     parts: Parts = {"model": model, "optimizer": optimizer}
     averages_file = (TTSState if teacher is None else StudentState).averages_file
-    return Outlook("tts", index, usable, parts, networks, batch, memory, averages_file)
+    return Outlook(
+        "tts",
+        index,
+        usable,
+        parts,
+        networks,
+        batch,
+        memory,
+        averages_file,
+        pieces=(fewest, most),
+        needs=needs,
+    )
+
+
+def _check_judges(
+    config: TTSTrainConfig,
+    index: ShardIndex,
+    representation: Representation,
+    vocabulary: Vocabulary,
+    console: Console,
+) -> None:
+    """Load who listens while training. Raises what loading raises."""
+    if config.trainer.synthesize_every and items_to_say(console, config, index, vocabulary):
+        representation.load_decoder()
+        load_asr(ASR)
+        load_naturalness(config.trainer.naturalness, "trainer.naturalness")
+        load_speaker_model(SPEAKER)
 
 
 def _student(dit: DiT, teacher: Checkpoint, config: TTSTrainConfig) -> nn.Module:

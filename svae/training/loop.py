@@ -269,8 +269,8 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     before, now = stored["layout"]["world_size"], session.world.world_size
     if before != now:
         session.console.print(
-            f"[yellow]Note: {before} process(es) became {now}: the data go on in the same order, in other shares; noise and "
-            "dropout are drawn by each process, and will be others.[/]"
+            f"[yellow]Note: {before} process(es) became {now}: the data, and the noise that goes with them, are those that would "
+            "have come; dropout and the order of sums are others.[/]"
         )
     for part in parts.values():
         if isinstance(part, torch.optim.Optimizer):
@@ -349,7 +349,6 @@ def run_loop(
     train_step: Callable[[Sequence[Batch]], StepResult],
     validate: Callable[[], dict[str, float]],
     save: Callable[[bool], None],
-    accumulate: int = 1,
     synthesize: Callable[[], dict[str, float]] | None = None,
     synthesize_every: int = 0,
     enough: Callable[[], bool] = lambda: False,
@@ -362,10 +361,9 @@ def run_loop(
         session: the run.
         state: changed by `train_step`, which also advances `state.step`.
         batches: endless, starting at `state.step`.
-        train_step: one optimizer step on so many batches, which are this rank's pieces of the step's.
+        train_step: one optimizer step on `session.accumulate` batches, which are this rank's pieces of the step's.
         validate: called on every rank; returns the row to log, an empty one where there is nothing to say.
         save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
-        accumulate: how many batches a step takes.
         synthesize: called on every rank like `validate`, for rows of its own.
         synthesize_every: steps between these; 0: never.
         enough: whether the run is finished although steps are left; never taken back, asked on every rank alike.
@@ -389,7 +387,7 @@ def run_loop(
         meter.reset()
         while state.step < trainer.steps and not enough():
             waiting = time.perf_counter()
-            pieces = [next(stream) for _ in range(accumulate)]
+            pieces = [next(stream) for _ in range(session.accumulate)]
             waited = time.perf_counter() - waiting
             # Nothing else is random from here on, and there is no generator's state to save for resuming.
             seed_by(trainer.seed, state.step, world.rank)

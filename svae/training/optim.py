@@ -85,7 +85,7 @@ def update(
     finite = torch.isfinite(norm)
     for group in optimizer.param_groups:
         group["lr"] = rate
-    optimizer.found_inf = 1.0 - finite.float()
+    optimizer.found_inf = (~finite).to(torch.float32)
     optimizer.step()
     return norm, finite
 

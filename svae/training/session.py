@@ -64,6 +64,8 @@ class Session:
     """What the recipe has otherwise than before the run was resumed."""
     history: list[dict[str, Any]] = field(default_factory=list)
     """All such changes, of earlier resumptions too, as recipe.yaml keeps them."""
+    accumulate: int = 1
+    """Pieces of a step that each process computes one after the other."""
 
     @property
     def layout(self) -> dict[str, int]:
@@ -100,7 +102,8 @@ class Session:
     def describe(self) -> None:
         """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
         if self.world.is_main:
-            facts = environment(self.world.device) | {"world_size": self.world.world_size}
+            facts = environment(self.world.device)
+            facts |= {"world_size": self.world.world_size, "accumulate": self.accumulate}
             write_text(self.run / "recipe.yaml", recipe.dump(self.config, self.history))
             write_text(self.run / "environment.json", json.dumps(facts, indent=2) + "\n")
             if self.changes:

@@ -17,10 +17,11 @@ from svae.config import VAEConfig
 from svae.frames import length_mask
 from svae.models.cpu.convolution import in_tiles
 from svae.models.mel_filters import mel_filters
+from svae.models.recompute import Recomputing
 from svae.models.vae.layers import Snake, conv1d
 
 
-class ResidualUnit(nn.Module):
+class ResidualUnit(Recomputing):
     """Snake, dilated convolution, Snake, 1x1 convolution, added to the input."""
 
     def __init__(self, channels: int, dilation: int) -> None:

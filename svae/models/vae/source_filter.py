@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svae.config import SourceFilterConfig
+from svae.models.recompute import Recomputing
 from svae.models.vae.pitch import pitch_grid
 
 MEASURED_FROM = 0.5
@@ -51,7 +52,7 @@ class SourceState:
     """Cycles of the fundamental there, (B, 1) float64 or of all items."""
 
 
-class ConvNeXtBlock(nn.Module):
+class ConvNeXtBlock(Recomputing):
     """Depthwise convolution, LayerNorm, two pointwise layers, layer scale, added to the input."""
 
     def __init__(self, channels: int, kernel_size: int, expansion: int, scale: float) -> None:

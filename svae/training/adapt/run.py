@@ -26,6 +26,7 @@ from svae.config import AdaptConfig, DiTConfig, JudgesConfig
 from svae.data.index import read_index
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.judges.asr import load_asr
+from svae.models.recompute import recompute_activations
 from svae.models.representation import kind_of
 from svae.models.tts.dit import DiT
 from svae.recordings.find import find_recordings
@@ -69,6 +70,7 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.pieces import choose_pieces
 from svae.training.session import Session
 from svae.training.tts.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.tts.train import (
@@ -79,7 +81,7 @@ from svae.training.tts.train import (
     training_batches,
     validate,
 )
-from svae.training.tts.utterances import limits_of, open_data, report_left_out
+from svae.training.tts.utterances import fewest_pieces, limits_of, open_data, report_left_out
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
 BATCH_SECONDS = 30.0
@@ -280,6 +282,8 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
     speaking, weights = copies(network.to(world.device))
     torch.manual_seed(config.trainer.seed)
     adapter = inject(network, config.lora).to(world.device)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(network)
     return AdapterState(
         step=0,
         ema=ExponentialMovingAverage(adapter, config.ema),
@@ -323,7 +327,8 @@ def _train(
     read_as = spelled(base.vocabulary, config)
     # `make_times` has named those without times.
     report_left_out(session.console, index, limits, None, read_as)
-    batches = training_batches(index, state, config, limits, read_as, world)
+    choose_pieces(session, fewest_pieces(config, world), 1)
+    batches = training_batches(index, state, config, limits, read_as, world, session.accumulate)
     held_out = held_out_batches(validation, base.vocabulary, validation_timings, config, limits)
 
     def save(last: bool) -> None:

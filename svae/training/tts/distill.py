@@ -22,6 +22,7 @@ from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.errors import CheckpointError
 from svae.frames import length_mask
+from svae.models.recompute import recompute_activations
 from svae.models.representation import Representation, kind_of
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import Row, infilling_span, keyed_draws, row_draws
@@ -265,6 +266,8 @@ def build_student(
     speaking = copy.deepcopy(frozen)
     torch.manual_seed(config.trainer.seed)
     adapter = inject(network, config.distill.lora).to(world.device)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(network)
     if config.trainer.compile:
         network.compile()
     sampling = teacher_sampling(config, teacher)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from svae import recipe
 from svae.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ from svae.data.stream import BatchStream
 from svae.data.timings import Timings
 from svae.errors import CheckpointError, DataError
 from svae.frames import length_mask, num_frames
+from svae.models.recompute import recompute_activations
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import Row, posterior_latents
@@ -29,8 +30,10 @@ from svae.runtime.distributed import (
     barrier,
     data_parallel,
     open_world,
+    set_arithmetic,
     sum_over_ranks,
 )
+from svae.runtime.fake_gpu import fake_gpu, freeing
 from svae.synthesis.durations import DURATION_FILE, open_rule, stored_durations
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
@@ -44,8 +47,10 @@ from svae.training.loop import (
     run_loop,
     save_checkpoint,
 )
+from svae.training.memory_plan import Plan, measure, on_fake_gpu, tensors_of
 from svae.training.meter import StepResult, over_sources
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.pieces import choose_pieces
 from svae.training.session import Session
 from svae.training.tts.distill import StudentState, build_student, open_teacher, take_student
 from svae.training.tts.fit_durations import kept_predictor
@@ -58,7 +63,9 @@ from svae.training.tts.utterances import (
     Limits,
     TrainingData,
     check_pieces,
+    fewest_pieces,
     limits_of,
+    most_pieces,
     open_data,
     report_left_out,
 )
@@ -78,6 +85,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         nullcontext(_read(options, world)) as (data, start, teacher, found, vocabulary),
         open_session(options, "tts", world) as session,
     ):
+        set_arithmetic(config.trainer.tf32, config.trainer.cudnn_benchmark)
         index, validation, timings, validation_timings = data
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings, teacher)
@@ -96,9 +104,24 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         limits = limits_of(config, representation.hop_length)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
+        choose_pieces(
+            session,
+            fewest_pieces(config, world),
+            most_pieces(index, limits, config, world),
+            lambda pieces: (
+                plan_memory(
+                    config,
+                    representation,
+                    vocabulary,
+                    piece_like(index, limits, representation.latent_dim, config, world, pieces),
+                    pieces,
+                    teacher,
+                ).total
+            ),
+        )
         if wants_trial(config, world):
-            try_longest(session.console, world, state, index, limits, config)
-        batches = training_batches(index, state, config, limits, read_as, world)
+            try_longest(session.console, world, state, index, limits, config, session.accumulate)
+        batches = training_batches(index, state, config, limits, read_as, world, session.accumulate)
         held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
         note_no_validation(session.console, validation, held_out)
         weights = None if timings is None else duration_weights(session, state, index, config)
@@ -157,6 +180,7 @@ def training_batches(
     limits: Limits,
     read_as: Vocabulary,
     world: World,
+    accumulate: int = 1,
 ) -> BatchStream[UtteranceBatch]:
     """Return this rank's endless batches from the state's step on; `read_as` encodes their texts (`spelled`)."""
     return utterance_loader(
@@ -169,6 +193,7 @@ def training_batches(
         slots=config.data.slots,
         rank=world.rank,
         world_size=world.world_size,
+        accumulate=accumulate,
         loader=config.loader,
         pin_memory=world.device.type == "cuda",
     )
@@ -219,6 +244,8 @@ def build_state(
         world.device
     )
     ema = ExponentialMovingAverage(model, config.ema)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(model)
     if config.trainer.compile:
         model.compile()
     return TTSState(
@@ -232,6 +259,47 @@ def build_state(
         network=data_parallel(model, world),
         objective=flow_matching(representation, config, world.device),
     )
+
+
+def plan_memory(
+    config: TTSTrainConfig,
+    representation: Representation,
+    vocabulary: Vocabulary,
+    batch: UtteranceBatch,
+    accumulate: int,
+    teacher: Checkpoint | None = None,
+) -> Plan:
+    """Return what a step takes of a GPU's memory, in so many pieces like `batch`."""
+    with fake_gpu() as device, freeing():
+        here = World(0, 1, device)
+        there = on_fake_gpu(representation, device)
+        state = build_state(config, there, vocabulary, here, None, teacher)
+        parts = [*vars(there).values(), *vars(state.objective).values(), *vars(state).values()]
+        networks = [each for each in (there, *parts) if isinstance(each, nn.Module)]
+        known = {
+            "frozen networks": [*tensors_of(*networks), *getattr(state, "base", {}).values()],
+            "parameters": tensors_of(state.network, state.model),
+            "EMA": tensors_of(state.ema.module),
+        }
+        return measure(
+            # More than two pieces are at no moment more than two.
+            lambda: train_step(state, [batch] * min(accumulate, 2), config, here),
+            known,
+            [state.optimizer],
+        )
+
+
+def piece_like(
+    index: ShardIndex,
+    limits: Limits,
+    latent_dim: int,
+    config: TTSTrainConfig,
+    world: World,
+    accumulate: int,
+) -> UtteranceBatch:
+    """Return the longest piece that a step in so many pieces can have."""
+    sharers = max(1, world.world_size * accumulate // config.data.slots)
+    return longest_batch(index, **limits, latent_dim=latent_dim, sharers=sharers)
 
 
 def flow_matching(
@@ -309,14 +377,11 @@ def try_longest(
     index: ShardIndex,
     limits: Limits,
     config: TTSTrainConfig,
+    accumulate: int,
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
-    batch = longest_batch(
-        index,
-        **limits,
-        latent_dim=state.representation.latent_dim,
-        sharers=world.world_size // config.data.slots,
-    )
+    latent_dim = state.representation.latent_dim
+    batch = piece_like(index, limits, latent_dim, config, world, accumulate)
 
     def compute(batch: UtteranceBatch) -> None:
         gradients(state, [batch], config, world)

@@ -13,6 +13,7 @@ from svae.data.select import select_utterances
 from svae.data.sources import mix
 from svae.data.timings import Timings
 from svae.errors import ConfigError, DataError
+from svae.frames import ceil_div, num_frames
 from svae.runtime.distributed import World
 from svae.text.vocabulary import Vocabulary
 
@@ -38,16 +39,29 @@ def limits_of(config: TTSTrainConfig, hop_length: int) -> Limits:
     }
 
 
-def check_pieces(config: TTSTrainConfig, world: World) -> None:
-    """Raise ConfigError where processes would have to compute parts of different lengths as one.
+def fewest_pieces(config: TTSTrainConfig, world: World) -> int:
+    """Return into how many pieces each process must cut its share of a step at least.
 
-    Padded to the longest, they would take many times the memory.
+    A step has `data.slots` parts of different lengths. Padded to the longest, several at once would take many times the memory.
     """
-    if world.world_size < config.data.slots:
+    return ceil_div(config.data.slots, world.world_size)
+
+
+def most_pieces(index: ShardIndex, limits: Limits, config: TTSTrainConfig, world: World) -> int:
+    """Return into how many pieces each process can cut its share of a step: then each is one of the longest utterances."""
+    usable, _ = select_utterances(index.train, **limits)
+    longest = max(num_frames(sample.num_samples, limits["hop_length"]) for sample in usable)
+    return ceil_div(config.data.slots * (limits["batch_frames"] // longest), world.world_size)
+
+
+def check_pieces(config: TTSTrainConfig, world: World) -> None:
+    """Raise ConfigError where processes would have to compute parts of different lengths as one."""
+    accumulate, fewest = config.trainer.accumulate, fewest_pieces(config, world)
+    if accumulate != "auto" and accumulate < fewest:
         raise ConfigError(
-            f"data.slots {config.data.slots}: a step has so many parts of different lengths, and each takes a process of its "
-            f"own, but there are {world.world_size} of them. Use torchrun --nproc-per-node {config.data.slots}, or lower "
-            "data.slots."
+            f"data.slots {config.data.slots}: a step has so many parts of different lengths, which are computed one by one, but "
+            f"there are {world.world_size} process(es) with {accumulate} piece(s) each. Pass --set trainer.accumulate=auto (or "
+            f"{fewest}, or more), use torchrun --nproc-per-node {config.data.slots}, or lower data.slots."
         )
 
 

@@ -49,11 +49,14 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
 
 
 def check_batch(config: VAETrainConfig, world: World) -> None:
-    """Raise ConfigError where the global batch has no crop for each rank."""
-    if config.batch_size < world.world_size:
+    """Raise ConfigError where the global batch has no crop for each piece of each rank."""
+    accumulate = config.trainer.accumulate
+    pieces = world.world_size * (1 if accumulate == "auto" else accumulate)
+    if config.batch_size < pieces:
+        several = "" if pieces == world.world_size else f" with {accumulate} pieces each"
         raise ConfigError(
-            f"batch_size {config.batch_size}: it is over all ranks, and there are {world.world_size} of them; "
-            f"use at least {world.world_size}, or fewer ranks"
+            f"batch_size {config.batch_size}: it is over all ranks, and there are {world.world_size} of them{several}; "
+            f"use at least {pieces}, or fewer ranks" + (" or pieces" if several else "")
         )
 
 

@@ -17,13 +17,23 @@ from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import crop_loader, validation_crops
 from svae.errors import DataError
+from svae.frames import ceil_div
 from svae.judges.clips import at_speech_rate
 from svae.judges.distillmos import DISTILLMOS, DistillMOS, load_naturalness
+from svae.models.recompute import recompute_activations
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE
 from svae.precompute.statistics import measure_statistics
-from svae.runtime.distributed import World, barrier, data_parallel, open_world
+from svae.runtime.distributed import (
+    World,
+    barrier,
+    data_parallel,
+    open_world,
+    set_arithmetic,
+    share_of,
+)
+from svae.runtime.fake_gpu import fake_gpu, freeing
 from svae.training.loop import (
     TrainOptions,
     agreed_resume,
@@ -33,11 +43,13 @@ from svae.training.loop import (
     run_loop,
     save_checkpoint,
 )
+from svae.training.memory_plan import Plan, measure, on_fake_gpu, tensors_of
 from svae.training.meter import over_sources
 from svae.training.optim import (
     ExponentialMovingAverage,
     build_optimizer,
 )
+from svae.training.pieces import choose_pieces
 from svae.training.session import Session
 from svae.training.vae.crops import (
     check_batch,
@@ -74,6 +86,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
         open_session(options, "vae", world) as session,
     ):
         check_batch(config, world)
+        set_arithmetic(config.trainer.tf32, config.trainer.cudnn_benchmark)
         naturalness = None
         if world.is_main:
             naturalness = load_naturalness(config.trainer.naturalness, "trainer.naturalness")
@@ -92,6 +105,17 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             else:
                 start_linear_path(state.model, index, world, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
+        heard = state.teacher
+        choose_pieces(
+            session,
+            1,
+            share_of(config.batch_size, world),
+            lambda pieces: (
+                plan_memory(
+                    config, world, pieces, teacher=heard, teacher_dim=state.model.teacher_dim
+                ).total
+            ),
+        )
         batches = crop_loader(
             index,
             batch_size=config.batch_size,
@@ -102,6 +126,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             slots=config.data.slots,
             rank=world.rank,
             world_size=world.world_size,
+            accumulate=session.accumulate,
             loader=config.loader,
             cached_features=cached,
             pin_memory=world.device.type == "cuda",
@@ -166,15 +191,23 @@ def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | No
 
 
 def build_state(
-    config: VAETrainConfig, cached: CachedTeacherFeatures | None, world: World
+    config: VAETrainConfig,
+    cached: CachedTeacherFeatures | None,
+    world: World,
+    *,
+    teacher: Teacher | None = None,
+    teacher_dim: int | None = None,
 ) -> VAEState:
-    """Build networks and optimizers with weights that depend on the seed only; load the teacher where it runs online."""
+    """Build networks and optimizers with weights that depend on the seed only; load the teacher where it runs online.
+
+    One that is loaded already, or the width of its features, can be given.
+    """
     device = world.device
-    teacher, teacher_dim = None, None
     if cached is not None:
         teacher_dim = cached.cache.description["feature_dim"]
-    elif config.loss.alignment is not None:
+    elif config.loss.alignment is not None and teacher is None and teacher_dim is None:
         teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
+    if teacher is not None:
         teacher_dim = teacher.feature_dim
     torch.manual_seed(config.trainer.seed)
     model = SpeechVAE(config.vae, teacher_dim).to(device)
@@ -182,6 +215,8 @@ def build_state(
         freeze_encoder(model)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
     ema = ExponentialMovingAverage(model, config.ema)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(model)
     if config.trainer.compile:
         model.compile()
         discriminator.compile()
@@ -199,6 +234,50 @@ def build_state(
         network=data_parallel(model, world),
         discriminator_network=data_parallel(discriminator, world),
     )
+
+
+def plan_memory(
+    config: VAETrainConfig,
+    world: World,
+    accumulate: int,
+    *,
+    teacher: Teacher | None = None,
+    teacher_dim: int | None = None,
+) -> Plan:
+    """Return what a step of both optimizers takes of a GPU's memory, in so many pieces.
+
+    The networks must have been built once before, on any device, so that their tables are known.
+    """
+    size, context = segment_samples(config), context_samples(config)
+    count = ceil_div(config.batch_size, world.world_size * accumulate)
+    features = None
+    if teacher is None and teacher_dim is not None:
+        features = torch.zeros(count, size // config.vae.hop_length, teacher_dim)
+    batch = CropBatch(
+        keys=[str(i) for i in range(count)],
+        waveform=torch.zeros(count, 1, size + 2 * context),
+        lengths=torch.full((count,), size),
+        starts=torch.zeros(count, dtype=torch.int64),
+        teacher_features=features,
+    )
+    with fake_gpu() as device, freeing():
+        here = World(0, 1, device)
+        heard = None if teacher is None else on_fake_gpu(teacher, device)
+        if heard is not None:
+            heard.device = device
+        state = build_state(config, None, here, teacher=heard, teacher_dim=teacher_dim)
+        state.step = max(1, config.loss.adversarial_start_step)
+        known = {
+            "parameters": tensors_of(state.model, state.discriminator, state.mel_loss),
+            "teacher": [] if heard is None else tensors_of(heard.model),
+            "EMA": tensors_of(state.ema.module),
+        }
+        return measure(
+            # More than two pieces are at no moment more than two.
+            lambda: train_step(state, [batch] * min(accumulate, 2), config, here),
+            known,
+            [state.optimizer, state.discriminator_optimizer],
+        )
 
 
 def freeze_encoder(model: SpeechVAE) -> None:
