@@ -73,7 +73,7 @@ def find_material(systems: Sequence[str]) -> Material:
             files = sorted(p for p in place.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
             found[label] = {path.stem: path for path in files}
         else:
-            raise DataError(f"listen {place}: no such place")
+            raise DataError(f"listen {place}: no such folder")
         if not found[label]:
             raise DataError(
                 f"listen {place}: neither a result of `svae evaluate` nor recordings ID.wav"
