@@ -25,9 +25,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from svae.assets import asset_path  # noqa: E402
 from svae.audio import load_audio, resample  # noqa: E402
+from svae.judges.ctc import CTC  # noqa: E402
 from svae.synthesis.load import load_tts  # noqa: E402
 from svae.synthesis.model import aligner  # noqa: E402
-from svae.synthesis.subtitles import deal_times  # noqa: E402
+from svae.synthesis.subtitles import deal_times, written_words  # noqa: E402
 from svae.synthesis.types import Sampling  # noqa: E402
 from svae.text.phonemes import Word, pieces  # noqa: E402
 from svae.text.unknown_words import guess  # noqa: E402
@@ -116,6 +117,8 @@ def main() -> None:
     texts = [line for line in lines if line and line[0] != "#"]
     ours: tuple[list[float], list[float]] = ([], [])
     spread: tuple[list[float], list[float]] = ([], [])
+    by_ctc: tuple[list[float], list[float]] = ([], [])
+    ctc = CTC("embedded")
     left_out = 0
     for number, text in enumerate(texts[: args.sentences]):
         samples, rate, phones = speak(text, VOICES[number % len(VOICES)])
@@ -127,7 +130,11 @@ def main() -> None:
         heard = resample(waveform[None], rate, 16000)[0]
         found = [(times[0], times[-1]) for times in aligner().align(heard, text)]
         by_length = deal_times(text, None, len(samples) / rate)
-        for gathered, times in ((ours, found), (spread, [(w.start, w.end) for w in by_length])):
+        for gathered, times in (
+            (ours, found),
+            (spread, [(w.start, w.end) for w in by_length]),
+            (by_ctc, ctc.align(heard, written_words(text)) or []),
+        ):
             if len(times) == len(true):
                 for kept, new in zip(gathered, errors(times, true), strict=True):
                     kept += new
@@ -137,6 +144,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     print(row("`aligner`, against flite", *ours))
+    print(row("`ctc` (ctc:embedded), against flite", *by_ctc))
     print(row("`spread`, against flite", *spread))
     tts = load_tts("embedded")
     folder = asset_path("references")

@@ -10,6 +10,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (
     "download",
+    "fetch",
     "prepare",
     "prepare_recordings",
     "train_vae",
@@ -21,6 +22,7 @@ COMMANDS = (
     "adapt",
     "evaluate",
     "leaderboard",
+    "listen",
     "encode",
     "decode",
     "cache_teacher",

@@ -143,12 +143,14 @@ def slot_parts(
     the epoch.
     """
     skip = start
+    log_frames = np.log(frames) / math.log(BUCKET_RATIO)
     for epoch in itertools.count():
         rng = np.random.default_rng([order.seed, 2, epoch, order.slot])
         for window in order.windows(epoch):
             # The buckets' borders move too, so that utterances near one do not always meet the same company.
-            bucket = np.floor(np.log(frames[window]) / math.log(BUCKET_RATIO) + rng.random())
-            ordered = window[np.argsort(bucket, kind="stable")]
+            bucket = np.floor(log_frames[window] + rng.random())
+            # Small integers are sorted several times faster, which all epochs before `start` wait for.
+            ordered = window[np.argsort(bucket.astype(np.int16), kind="stable")]
             packed = pack(frames[ordered].tolist(), batch_frames)
             for i in rng.permutation(len(packed))[skip:]:
                 yield ordered[slice(*packed[i])]
@@ -161,14 +163,15 @@ def pack(frames: Sequence[int], batch_frames: int) -> list[tuple[int, int]]:
     Returns:
         First and last place (exclusive) of each batch.
     """
-    cuts: list[int] = []
+    cuts = [0]
     longest = first = 0
     for i, length in enumerate(frames):
-        longest = max(longest, length)
-        if not cuts or longest * (i - first + 1) > batch_frames:
+        if length > longest:
+            longest = length
+        if longest * (i - first + 1) > batch_frames and i > first:
             cuts.append(i)
             longest, first = length, i
-    return list(itertools.pairwise([*cuts, len(frames)])) if cuts else []
+    return list(itertools.pairwise([*cuts, len(frames)])) if frames else []
 
 
 # ----------------------------------------------------------------------------------------------- sources

@@ -15,6 +15,7 @@ from svae.analysis.compare_runs import read_run
 from svae.checkpoint import Checkpoint
 from svae.errors import DataError, SvaeError
 from svae.recipe import HISTORY
+from svae.text.languages import language_code
 
 KINDS = {"vae": "VAE", "tts": "text-to-speech model", "adapter": "voice adapter"}
 PIPELINES = {"vae": "audio-to-audio", "tts": "text-to-speech", "adapter": "text-to-speech"}
@@ -67,14 +68,11 @@ def training(run: Path | None) -> dict[str, Any]:
     if run is None:
         return found
     recipe = _yaml(run / "recipe.yaml")
-    root = recipe.get("data", {}).get("root") if isinstance(recipe.get("data"), dict) else None
-    for index in (root and Path(root) / "index.json",):
-        about = _json(index) if index else {}
-        if about:
-            found["data"] = {
-                name: about.get(name)
-                for name in ("corpus", "utterances", "seconds", "speakers", "languages")
-            }
+    indexes = [
+        about for root in _roots(recipe.get("data")) if (about := _json(root / "index.json"))
+    ]
+    if indexes:
+        found["data"] = indexes
     try:
         curves = read_run(run)
         found |= {"steps": curves.steps, "hours": curves.hours}
@@ -88,6 +86,14 @@ def training(run: Path | None) -> dict[str, Any]:
         found["revision"] = machine.get("revision")
     found["recipe"] = {name: value for name, value in recipe.items() if name != HISTORY}
     return found
+
+
+def _roots(data: Any) -> list[Path]:
+    """Return the folders that a recipe reads: one, or those of its sources."""
+    if not isinstance(data, dict):
+        return []
+    rows = data.get("sources") or [data]
+    return [Path(row["root"]) for row in rows if isinstance(row, dict) and row.get("root")]
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -109,7 +115,12 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _header(sources: CardSources, about: dict[str, Any]) -> str:
-    languages = [name for name in about.get("data", {}).get("languages") or {} if name != "unknown"]
+    codes = (
+        language_code(name)
+        for index in about.get("data", [])
+        for name in index.get("languages") or {}
+    )
+    languages = {code for code in codes if code is not None}
     lines = [
         "---",
         f"license: {json.dumps(sources.licence)}",
@@ -154,14 +165,12 @@ def _use(sources: CardSources) -> str:
 
 def _trained(sources: CardSources, about: dict[str, Any]) -> str:
     rows = []
-    data = about.get("data")
-    if data:
-        seconds = data.get("seconds") or 0
+    for index in about.get("data", []):
         rows.append(
-            f"| data | {data.get('corpus')}: {data.get('utterances')} utterances, {seconds / 3600:.1f} h, "
-            f"{_count(data.get('speakers'))} speakers |"
+            f"| data | {index['corpus']}: {index['utterances']} utterances, {index['seconds'] / 3600:.1f} h, "
+            f"{_count(index['speakers'])} speakers |"
         )
-    else:
+    if not rows:
         rows.append("| data | not known where this card was made |")
     rows.append(f"| steps | {sources.checkpoint.step} |")
     if "hours" in about:

@@ -145,6 +145,11 @@ def dry_run(
         f"{len(metadata['validation'])} utterances held out"
     )
     _print_sources(console, outlook)
+    slots = config.data.slots
+    parts = f"{config.batch_size} crops" if isinstance(config, VAETrainConfig) else f"{slots} part(s)"
+    console.print(
+        f"Batch of a step: {parts} from {slots} slot(s) of the shards, the same for any number of processes and readers"
+    )
     console.print(f"Worst-case batch per rank: {outlook.worst_batch}")
     if outlook.memory:
         parts = ", ".join(

@@ -269,8 +269,8 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     before, now = stored["layout"]["world_size"], session.world.world_size
     if before != now:
         session.console.print(
-            f"[yellow]Note: {before} process(es) became {now}: the data go on in the same order, in other shares; noise and "
-            "dropout are drawn by each process, and will be others.[/]"
+            f"[yellow]Note: {before} process(es) became {now}: the data, and the noise that goes with them, are those that would "
+            "have come; dropout and the order of sums are others.[/]"
         )
     for part in parts.values():
         if isinstance(part, torch.optim.Optimizer):
