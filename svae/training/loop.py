@@ -341,17 +341,6 @@ def data_fingerprint(index: ShardIndex) -> str:
 # ----------------------------------------------------------------------------------------------- the loop
 
 
-def _next_pieces(stream: Iterator[Batch], count: int) -> tuple[list[Batch], float]:
-    """Return the next batches and the seconds that they were waited for."""
-    began = time.perf_counter()
-    return [next(stream) for _ in range(count)], time.perf_counter() - began
-
-
-def note_stopped(session: Session, state: State) -> None:
-    """Say that a signal ended the run, of which a checkpoint was written."""
-    session.console.print(f"Stopped at step {state.step}; the same command continues from here.")
-
-
 def run_loop(
     session: Session,
     state: State,
@@ -380,7 +369,7 @@ def run_loop(
         enough: whether the run is finished although steps are left; never taken back, asked on every rank alike.
 
     Returns:
-        True if the last step was reached, or enough was done, False if the run was stopped by a signal.
+        True if the last step was reached, or enough was done, False if the run was stopped by a signal (a checkpoint was written).
 
     Raises:
         DataError: more than 1 % of the utterances asked for cannot be read.
@@ -397,9 +386,10 @@ def run_loop(
         task = progress.add_task("", total=trainer.steps, completed=state.step)
         meter.reset()
         while state.step < trainer.steps and not enough():
-            pieces, waited = _next_pieces(stream, session.accumulate)
-            # Nothing else is random from here on, and there is no generator's state to save for resuming.
-            seed_by(trainer.seed, state.step, world.rank)
+            waiting = time.perf_counter()
+            pieces = [next(stream) for _ in range(session.accumulate)]
+            waited = time.perf_counter() - waiting
+            seed_by(trainer.seed, state.step, world.rank)  # no generator's state need be saved
             result = train_step(pieces)
             meter.add(result, waited)
             watch.add(result, state.step)
@@ -409,16 +399,13 @@ def run_loop(
             saving = state.step % trainer.checkpoint_every == 0 or last or stopping
             if logging or saving:
                 watch.look()
-
-            # After what takes long the meter starts anew, so that throughput is that of the steps alone.
-            if logging:
+            if logging:  # after what takes long the meter starts anew: throughput is that of steps
                 row = meter.row(world)
                 session.tracker.log(state.step, "train", row)
                 show_row(session, progress, task, state.step, row)
                 meter.reset()
             progress.update(task, completed=state.step)
-            # Saved before anything is judged: what ends a process there must not cost what was learned.
-            if saving:
+            if saving:  # before anything is judged: what ends a process there costs nothing learned
                 save(last)
                 meter.reset()
             if state.step % trainer.validate_every == 0 or last:
@@ -429,6 +416,8 @@ def run_loop(
                 log_row(session, state, "synthesis", synthesize())
                 meter.reset()
             if stopping and not last:
-                note_stopped(session, state)
+                session.console.print(
+                    f"Stopped at step {state.step}; the same command continues from here."
+                )
                 return False
     return True

@@ -225,8 +225,9 @@ def test_one_process_computes_a_batch_of_several_lengths_part_by_part(
     trainer = TTS["trainer"] | {"steps": 1}
 
     def config(accumulate: object) -> TTSTrainConfig:
-        made = tts_config(shards, vae_of(toy_tts), trainer=trainer | {"accumulate": accumulate})
-        return replace(made, data=replace(made.data, slots=2))
+        asked = trainer | {"accumulate": accumulate}
+        one = tts_config(shards, vae_of(toy_tts), trainer=asked)
+        return replace(one, data=replace(one.data, slots=2))
 
     with pytest.raises(ConfigError, match=r"1 process\(es\) with 1 piece.*accumulate=auto \(or 2"):
         train_tts(TrainOptions(config(1), tmp_path / "run", device="cpu"))
