@@ -9,6 +9,7 @@ import typer
 
 from svae import recipe
 from svae.errors import ConfigError
+from svae.runtime.remote import place_of
 
 # ------------------------------------------------------------------------------ where a command runs
 
@@ -52,8 +53,8 @@ DryRun = Annotated[
 
 def with_paths(overrides: list[str], paths: dict[str, Path | None]) -> list[str]:
     """Return `--set` and, after it, the recipe fields that have options of their own, those that were given."""
-    given = [f"{field}={str(path)!r}" for field, path in paths.items() if path is not None]
-    return [*overrides, *given]
+    given = {field: str(place_of(path)) for field, path in paths.items() if path is not None}
+    return [*overrides, *(f"{field}={place!r}" for field, place in given.items())]
 
 
 def default_run_folder(name: str) -> Path:

@@ -155,3 +155,8 @@ def pack(
             longest = int(frames[i])
         batches[-1].append(i)
     return batches
+
+
+def shards_of_batch(batch: Sequence[Crop | Sample]) -> list[int]:
+    """Return which shards a planned batch of crops or of utterances is read from."""
+    return [item.sample.shard if isinstance(item, Crop) else item.shard for item in batch]

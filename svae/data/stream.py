@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from svae.config import LoaderConfig
 from svae.data.batches import CropBatch, UtteranceBatch
 from svae.data.index import Sample, ShardIndex
-from svae.data.order import SlotOrder, position_of
+from svae.data.order import SlotOrder, position_of, shards_of_batch
+from svae.data.shard_source import announced
 from svae.errors import DataError
 
 Batch = TypeVar("Batch", CropBatch, UtteranceBatch)
@@ -127,9 +128,10 @@ class SlotDataset(IterableDataset):
             shuffle_shards=self.loader.shuffle_shards,
         )
         try:
-            for number, planned in enumerate(
-                self.plan(order, start=position.batch), position.batch
-            ):
+            plan = announced(
+                self.plan(order, start=position.batch), shards_of_batch, self.index.need
+            )
+            for number, planned in enumerate(plan, position.batch):
                 batch = self.read(self.index, planned)
                 yield batch if batch.keys else self._stand_in(order, number, batch.failures)
         except DataError as error:
