@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := out/demo
+EXTRAS := adapt,c2pa,chinese,dev,faster-whisper,huggingface,lhotse,mos,ray,recordings,remote,serve,tensorboard
 
 .PHONY: help install lint test test-all demo bench wheelhouse clean
 
@@ -11,7 +12,7 @@ help:            ## show this list
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[adapt,dev,huggingface,lhotse,mos,ray,recordings,remote,tensorboard]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	touch $@
 
 install: $(VENV)/.installed   ## create .venv with pinned dependencies and svae itself
@@ -37,9 +38,9 @@ bench: $(VENV)/.installed     ## the CPU benchmarks of docs/benchmarks.md; needs
 
 wheelhouse: $(VENV)/.installed ## collect all wheels, for installing on a machine without a network
 	mkdir -p wheelhouse
-	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check -c constraints.txt -w wheelhouse '.[adapt,dev,huggingface,lhotse,mos,ray,recordings,remote,tensorboard]'
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check -c constraints.txt -w wheelhouse '.[$(EXTRAS)]'
 	cp constraints.txt wheelhouse/
-	@echo "On the other machine: python3 -m pip install --no-index --find-links wheelhouse -c wheelhouse/constraints.txt 'svae[adapt,dev,huggingface,lhotse,mos,ray,recordings,remote,tensorboard]'"
+	@echo "On the other machine: python3 -m pip install --no-index --find-links wheelhouse -c wheelhouse/constraints.txt 'svae[$(EXTRAS)]'"
 
 clean:           ## remove what make built, not your data or runs
 	rm -rf $(VENV) out wheelhouse build dist .pytest_cache .ruff_cache .mypy_cache

@@ -164,7 +164,7 @@ def train(
     )
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    seconds = timed(lambda: train_step(state, data, config, world), device, args.repeats)
+    seconds = timed(lambda: train_step(state, [data], config, world), device, args.repeats)
     work = 3 * flops(state.model, batch, frames)
     row = {"representation": representation, "mode": mode, "batch": batch, "frames": batch * frames}
     row |= {"seconds_per_step": seconds, "frames_per_second": batch * frames / seconds}

@@ -42,7 +42,8 @@ from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, select_device
 from svae.training.vae.crops import context_samples, segment_samples
-from svae.training.vae.train import build_state, train_step
+from svae.training.vae.step import train_step
+from svae.training.vae.train import build_state
 
 ARITHMETIC = {"fp32": ("fp32", False), "bf16": ("bf16", False), "bf16 + compile": ("bf16", True)}
 TINY = {
@@ -168,7 +169,7 @@ def train(
     )
     batches = iter(loader)
     for _ in range(warmup):
-        train_step(state, next(batches).to(device), config, world)
+        train_step(state, [next(batches)], config, world)
     synchronize(device)
     audio = waiting = 0.0
     start = time.perf_counter()
@@ -176,7 +177,7 @@ def train(
         before = time.perf_counter()
         batch = next(batches)
         waiting += time.perf_counter() - before
-        audio += train_step(state, batch.to(device), config, world).audio_seconds
+        audio += train_step(state, [batch], config, world).audio_seconds
     synchronize(device)
     elapsed = time.perf_counter() - start
     return {

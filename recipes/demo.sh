@@ -16,7 +16,11 @@ svae synthesize --ref svae/assets/references/libri-6415.flac --out "$OUT/hello.w
 # One voice of the sample, two minutes: the table shows before and after.
 sed -n "/\"flite-slt\"/s|\"audio\": \"|&$PWD/svae/assets/sample/|p" svae/assets/sample/metadata.jsonl > "$OUT/one-voice.jsonl"
 svae adapt "$OUT/one-voice.jsonl" --out "$OUT/voice" --minutes 2 --held-out 4 --distillmos
-svae evaluate --model embedded --data "$OUT/shards" --limit 8 --seeds 0 --distillmos --out "$OUT/report"
+# Judges that learned from people, as far as they are there: WHISPER, a folder of CTranslate2's; ECAPA, one of speechbrain's.
+judges=(--distillmos --dnsmos speechmos)
+[ -z "${WHISPER:-}" ] || judges+=(--asr "faster-whisper-int8:$WHISPER")
+[ -z "${ECAPA:-}" ] || judges+=(--speaker "ecapa:$ECAPA")
+svae evaluate --model embedded --data "$OUT/shards" --limit 8 --seeds 0 "${judges[@]}" --out "$OUT/report"
 
 cat <<END
 

@@ -30,6 +30,7 @@ from svae.assets import asset_path
 from svae.errors import CheckpointError
 from svae.recipe import from_tree
 from svae.runtime.files import atomic_folder, file_sha256, remove_leftovers, write_text
+from svae.runtime.hub import fetch, hub_model
 
 FORMAT = 1
 REQUIRED = {
@@ -210,7 +211,7 @@ def open_checkpoint(path: str | Path, *, kind: Kind, or_adapter: bool = False) -
     """Open a checkpoint folder, the best or latest checkpoint of a run folder, or the small model in the package (`embedded`).
 
     Args:
-        path: the folder.
+        path: the folder; or a model on the hub, `user/repo` or `user/repo@revision`, which is brought into the hub's cache.
         kind: what is expected there.
         or_adapter: whether an adapter, which needs its base, will do too.
 
@@ -220,6 +221,13 @@ def open_checkpoint(path: str | Path, *, kind: Kind, or_adapter: bool = False) -
     folder = Path(path)
     if str(path) == EMBEDDED:
         folder = asset_path("tts", "vae") if kind == "vae" else asset_path("tts")
+    elif (model := hub_model(path)) is not None:
+        folder, _ = fetch(model, option=OPTIONS[kind])
+        if not (folder / "config.json").is_file():
+            raise CheckpointError(
+                f"{OPTIONS[kind]} {model}: has no config.json, so it is no checkpoint of svae. `svae import` turns those of "
+                "Semantic-VAE and F5-TTS into some"
+            )
     if not (folder / "config.json").is_file():
         latest = best_checkpoint(folder) or latest_checkpoint(folder)
         if latest is None:

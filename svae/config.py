@@ -27,13 +27,33 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """One of several folders of shards that are trained on together."""
+
+    root: str
+    """Folder with `index.json`."""
+    weight: Annotated[float, Gt(0)] | None = None
+    """How much of what is read comes from here, in proportion to the other weights. null for all: their hours."""
+    language: str | None = None
+    """The language of all its utterances. null: what the folder says of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Where the shards are."""
 
-    root: str
+    root: str | None = None
     """Folder with `index.json`, written by `svae prepare` (or, for train-tts, by `svae encode`)."""
+    sources: tuple[SourceConfig, ...] = ()
+    """Several such folders in place of `root`, each read in its proportion, by frames."""
+    temperature: Annotated[float, Gt(0)] = 1.0
+    """With `sources`: each weight to the power 1 / temperature. Above 1, small sources get more; large: all alike."""
     validation_root: str | None = None
-    """Another such folder, used whole for validation. null: the utterances that `svae prepare` held out of `root`."""
+    """Another such folder, used whole for validation. null: the utterances that `svae prepare` held out of `root`, or of each
+    of the `sources`."""
+    slots: Annotated[int, Gt(0)] = 1
+    """The shards are dealt to so many slots, of which a step's batch takes in turn. train-tts: as many parts of
+    `batch_frames`, each of utterances of similar length; at most processes times pieces of each. Decides the data order."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +61,7 @@ class LoaderConfig:
     """How shards are read."""
 
     num_workers: Annotated[int, Ge(0)] = 2
-    """Reader processes per rank; 0 reads in the training process. Part of what decides the data order."""
+    """Reader processes per rank; 0 reads in the training process."""
     shuffle_shards: Annotated[int, Gt(0)] = 16
     """Utterances are shuffled within a window of this many shards; the order of the shards is shuffled too."""
     prefetch: Annotated[int, Gt(0)] = 4
@@ -89,6 +109,19 @@ class TrainerConfig:
     """Optimizer steps of the whole run."""
     seed: Annotated[int, Ge(0)] = 0
     precision: Precision = "fp32"
+    tf32: Literal["none", "convolutions", "all"] = "convolutions"
+    """On a GPU, which products of float32 are computed in TF32: 10 bits of mantissa, several times as fast. Convolutions alone
+    is torch's default, which the official codes of Semantic-VAE and F5-TTS leave. What is bf16 stays so."""
+    cudnn_benchmark: bool = False
+    """On a GPU, let cuDNN try its algorithms at every new shape. Semantic-VAE's official code does, which pays as its crops are of
+    one length; F5-TTS's does not, whose batches have lengths of their own."""
+    accumulate: Annotated[int, Gt(0)] | Literal["auto"] = 1
+    """Pieces of each process's share of a step, whose gradients are added up one after the other: the global batch, losses and
+    order of the data stay the same, memory shrinks. auto: the fewest that fit into the memory of the GPU; on a CPU, as few as
+    the data allow."""
+    checkpoint_activations: bool = False
+    """Compute what a block keeps for its gradients a second time instead of keeping it: a third more time, several times less
+    memory. Losses stay the same, bit for bit."""
     compile: bool = False
     """Compile the networks with torch.compile (slow first steps, faster afterwards; meant for GPUs)."""
     log_every: Annotated[int, Gt(0)] = 50
@@ -305,7 +338,7 @@ class VAETrainConfig:
     batch_size: Annotated[int, Gt(0)] = 24
     """Crops per step over all ranks, dealt as evenly as can be; every crop weighs the same. At least the number of ranks."""
     validation_crops: Annotated[int, Gt(0)] = 32
-    """Fixed crops scored at each validation."""
+    """Fixed crops scored at each validation; of each of the `data.sources`."""
     statistics_utterances: Annotated[int, Gt(0)] = 5000
     """At most this many training utterances, spread over the shards, measure the latents' mean and deviation at the end."""
 
@@ -370,13 +403,28 @@ class TTSOptimizerConfig(OptimizerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TTSSourceConfig(SourceConfig):
+    """One of several folders that a text-to-speech model learns from."""
+
+    timings: str | None = None
+    """As `data.timings`, of this source."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TTSDataConfig(DataConfig):
     """Where the shards are, also those that stored latents come from."""
 
+    sources: tuple[TTSSourceConfig, ...] = ()
+    """Several such folders in place of `root`, each read in its proportion, by frames."""
     waveform_root: str | None = None
-    """Waveform shards that `trainer.synthesize_every` takes prompts from, where `root` holds latents."""
+    """Waveform shards that `trainer.synthesize_every` takes prompts from, where `root` holds latents. null, with `sources` of
+    waveforms: the first of them."""
     timings: str | None = None
-    """Times of phones of the same utterances, from `svae align`; `tokens: frame-phonemes` reads them."""
+    """Times of phones of the utterances of `root`, from `svae align`; `tokens: frame-phonemes` reads them."""
+    validation_timings: str | None = None
+    """The same of those of `validation_root`."""
+    language: str | None = None
+    """Of utterances whose shards do not say it (en, zh, de, …); `tokens: espeak` reads by it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -428,9 +476,11 @@ class TTSTrainConfig:
     trainer: TTSTrainerConfig
     representation: Literal["latents", "mel"] = "latents"
     """What is generated: a VAE's latents, or F5-TTS's log-mel frames (24 kHz, hop 256, 100 bins), the baseline."""
-    tokens: Literal["characters", "phonemes", "frame-phonemes"] = "characters"
-    """What the text becomes: characters, as in F5-TTS; phonemes of English (CMU dictionary); or which of them is spoken
-    in each frame, as Voicebox: known from `data.timings`, in synthesis from the prompt and predicted durations."""
+    tokens: Literal["characters", "phonemes", "frame-phonemes", "pinyin", "espeak"] = "characters"
+    """What the text becomes: characters; phonemes of English (CMU dictionary); or which of them is spoken
+    in each frame, as Voicebox: known from `data.timings`, in synthesis from the prompt and predicted durations; pinyin:
+    Chinese as syllables with tones, the rest as characters, as in F5-TTS (extra `chinese`); espeak: phonemes of a hundred
+    languages, each utterance in its own (extra `espeak`)."""
     spelled_words: Fraction = 0.1
     """With phonemes: share of words given in letters in training, so that words not in the dictionary can be read."""
     vae: str | None = None
@@ -438,7 +488,7 @@ class TTSTrainConfig:
     vocoder: str = "charactr/vocos-mel-24khz"
     """Turns mel frames into a waveform: hub id or folder of Vocos, or `griffin-lim` (no weights, metallic)."""
     init: str | None = None
-    """Run or checkpoint folder of another TTS run whose weights are the start; `--init` sets it."""
+    """Run or checkpoint folder of another TTS run whose weights are the start; with `distill`, of another student. `--init` sets it."""
     distill: DistillConfig | None = None
     """Learn from a teacher, not from the data alone: for `svae distill`. null: flow matching."""
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -452,6 +502,7 @@ class TTSTrainConfig:
     max_seconds: Annotated[float, Gt(0)] = 30.0
     """Utterances outside these are left out, counted and printed."""
     validation_utterances: Annotated[int, Gt(0)] = 64
+    """Held-out utterances that the loss is measured on; of each of the `data.sources`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from svae.runtime.distributed import send
+
 Whole = TypeVar("Whole", int, Tensor)
 """A whole number, or an integer tensor of them."""
 
@@ -47,6 +49,6 @@ def interpolate_frames(features: Tensor, positions: Tensor) -> Tensor:
     positions = positions.clamp(0, features.shape[1] - 1)
     left = positions.floor().long().clamp(max=max(features.shape[1] - 2, 0))
     right = (left + 1).clamp(max=features.shape[1] - 1)
-    weight = (positions - left).to(device=features.device, dtype=features.dtype)[:, None]
-    left, right = left.to(features.device), right.to(features.device)
+    weight = send((positions - left).to(features.dtype), features.device)[:, None]
+    left, right = send(left, features.device), send(right, features.device)
     return torch.lerp(features[:, left], features[:, right], weight)

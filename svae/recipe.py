@@ -103,7 +103,7 @@ def build(
         _apply_override(tree, override)
     field_problems: list[str]
     config, field_problems = _validate(cls, tree)
-    problems = [*_unknown_keys(cls, tree, ""), *field_problems]
+    problems = [*_unknown_keys(cls, tree, ""), *_no_data(tree), *field_problems]
     if config is not None:
         # No bound refuses infinity, and some let NaN through.
         infinite = _infinite_numbers(dataclasses.asdict(config), "")
@@ -219,6 +219,17 @@ def _unknown_keys(cls: type, tree: dict[str, Any], prefix: str) -> Iterator[str]
             yield f"{prefix}{key}: unknown key; {advice}"
         elif (section := _section(hints[key])) is not None and isinstance(value, dict):
             yield from _unknown_keys(section, value, f"{prefix}{key}.")
+        elif section is not None and isinstance(value, list):
+            for number, each in enumerate(value):
+                if isinstance(each, dict):
+                    yield from _unknown_keys(section, each, f"{prefix}{key}.{number}.")
+
+
+def _no_data(tree: dict[str, Any]) -> Iterator[str]:
+    """Yield the problem of a recipe that names nothing to train on: neither of two fields is required alone."""
+    data = tree.get("data")
+    if isinstance(data, dict) and data.get("root") is None and not data.get("sources"):
+        yield "data.root: field required: a folder of shards (or data.sources: several)"
 
 
 def _section(hint: Any) -> type | None:
@@ -271,14 +282,52 @@ def _infinite_numbers(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, 
             yield from _infinite_numbers(value, f"{place}.")
             continue
         numbers = value if isinstance(value, list | tuple) else (value,)
-        for number in numbers:
+        for n, number in enumerate(numbers):
+            if isinstance(number, dict):
+                yield from _infinite_numbers(number, f"{place}.{n}.")
             if isinstance(number, float) and not math.isfinite(number):
                 yield place, f"must be finite, got {value!r}"
                 break
 
 
+def _data_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
+    data = config.data
+    if data.root is not None and data.sources:
+        yield (
+            f"data.root: {data.root!r} beside data.sources; expected one of them. Leave out the other: root: null (with --data, "
+            "sources: [])"
+        )
+    weighted = [source.weight is not None for source in data.sources]
+    if any(weighted) and not all(weighted):
+        yield f"data.sources.{weighted.index(False)}.weight: missing; give every source a weight, or none"
+    if data.temperature != 1 and not data.sources:
+        yield f"data.temperature: {data.temperature} without data.sources, whose weights it changes"
+
+
+def _timings_problems(config: TTSTrainConfig) -> Iterator[str]:
+    data, wanted = config.data, config.tokens == "frame-phonemes"
+    places = {f"data.sources.{n}.timings": source.timings for n, source in enumerate(data.sources)}
+    if not data.sources or data.timings is not None:
+        places["data.timings"] = data.timings
+    if data.sources and data.timings is not None:
+        yield "data.timings: with data.sources every source has its own `timings`"
+        return
+    if data.validation_root is not None or data.validation_timings is not None:
+        places["data.validation_timings"] = data.validation_timings
+    if data.validation_timings is not None and data.validation_root is None:
+        yield "data.validation_timings: without data.validation_root, of whose utterances it has the times"
+        return
+    for place, timings in places.items():
+        if wanted != (timings is not None):
+            expected = "a folder of `svae align`" if wanted else "tokens: frame-phonemes"
+            yield f"{place}: {timings!r} with tokens: {config.tokens}; expected {expected}"
+
+
 def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
+    yield from _data_problems(config)
     if isinstance(config, VAETrainConfig):
+        if config.teacher.cache is not None and config.data.sources:
+            yield "teacher.cache: holds the features of one folder; leave it null with data.sources"
         yield from _vae_problems(config.vae)
         yield from _discriminator_problems(config)
         yield from _start_problems(config)
@@ -296,11 +345,7 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
         yield f"vae: mel frames come from no VAE; leave out {config.vae!r} or set representation: latents"
     if config.representation == "mel" and config.flow.posterior != "mean":
         yield f"flow.posterior: mel frames have no posterior to draw from, got {config.flow.posterior!r}"
-    if (config.tokens == "frame-phonemes") != (config.data.timings is not None):
-        wanted = (
-            "a folder of `svae align`" if config.data.timings is None else "tokens: frame-phonemes"
-        )
-        yield f"data.timings: {config.data.timings!r} with tokens: {config.tokens}; expected {wanted}"
+    yield from _timings_problems(config)
     yield from _student_problems(config)
     if config.min_seconds >= config.max_seconds:
         yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"

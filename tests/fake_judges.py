@@ -258,3 +258,29 @@ def checkpoint(network, tmp_path_factory):
     path = tmp_path_factory.mktemp("sim") / "wavlm_tiny_finetune.pth"
     torch.save({"model": state}, path)
     return path
+
+
+@pytest.fixture(scope="module")
+def ct2_folder(whisper_folder, tmp_path_factory):
+    """A Whisper for CTranslate2 with random weights, but for being sure that it hears nothing: an unsure one is slow."""
+    from ctranslate2.converters import TransformersConverter
+    from transformers import WhisperForConditionalGeneration, WhisperTokenizerFast
+
+    config = WhisperForConditionalGeneration.config_class.from_pretrained(whisper_folder)
+    config.max_target_positions = 448  # what faster-whisper counts on
+    torch.manual_seed(0)
+    model = WhisperForConditionalGeneration(config)
+    model.generation_config = type(model.generation_config).from_pretrained(whisper_folder)
+    decoder = model.model.decoder
+    with torch.no_grad():
+        decoder.embed_tokens.weight.copy_(torch.randn_like(decoder.embed_tokens.weight))
+        decoder.layer_norm.bias.copy_(decoder.embed_tokens.weight[config.eos_token_id])
+    source, out = tmp_path_factory.mktemp("whisper448"), tmp_path_factory.mktemp("ct2") / "model"
+    model.save_pretrained(source)
+    for name in ("vocab.json", "merges.txt", "preprocessor_config.json", "tokenizer_config.json"):
+        if (whisper_folder / name).is_file():
+            (source / name).write_text((whisper_folder / name).read_text())
+    WhisperTokenizerFast.from_pretrained(whisper_folder).save_pretrained(source)
+    files = ["tokenizer.json", "preprocessor_config.json"]
+    TransformersConverter(str(source), copy_files=files).convert(str(out))
+    return out

@@ -27,9 +27,11 @@ LAYERS = {
     "svae.precompute": 5,
     "svae.synthesis": 6,
     "svae.recordings": 6,
+    "svae.serve": 7,
     "svae.training": 7,
     "svae.evaluation": 7,
     "svae.analysis": 8,
+    "svae.hub": 8,
     "svae.cli": 9,
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -6,7 +6,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from svae.errors import DataError
-from svae.runtime.files import writable_folder, write_text
+from svae.runtime.files import telling_names, writable_folder, write_text
 
 CURVES = (
     ("synthesis", "wer", "WER of held-out utterances"),
@@ -29,7 +29,8 @@ SEED = re.compile(r"[-_]seed[-_]?\d+$")
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Two-sided 95 % points of Student's t for 1 to 9 degrees of freedom; beyond, the last is taken, which is wider."""
 POINTS: dict[str, Any] = {"marker": "o", "markersize": 3}
-LOWER_IS_BETTER = frozenset({"wer", "loss/flow"})
+LOWER_IS_BETTER = ("wer", "loss/flow")
+"""Also of each source of a mixture, whose name follows after a slash."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Curve:
 
     def best(self, name: str) -> int:
         """Return the index of the best value; one that is not finite is the worst."""
-        sign = 1 if name in LOWER_IS_BETTER else -1
+        sign = 1 if name.startswith(LOWER_IS_BETTER) else -1
         values = [sign * value if math.isfinite(value) else math.inf for value in self.values]
         return values.index(min(values))
 
@@ -57,7 +58,17 @@ class RunCurves:
     sessions: int
     """Times it was started or resumed; 0 where the rows do not say."""
     curves: dict[str, Curve]
-    """By name, those of `CURVES` that the run has."""
+    """By name, those of `CURVES` that the run has, and `loss/flow/NAME` of each source of a mixture (`data.sources`)."""
+
+
+def quantities(runs: Iterable[RunCurves]) -> dict[str, str]:
+    """Return name → title of what can be drawn: that of `CURVES`, each with the same of the runs' sources behind it."""
+    there = sorted({name for run in runs for name in run.curves})
+    return {
+        name: title if name == whole else f"{title}, {name.removeprefix(f'{whole}/')}"
+        for _, whole, title in CURVES
+        for name in (whole, *(name for name in there if name.startswith(f"{whole}/")))
+    }
 
 
 def running_hours(rows: Sequence[dict[str, Any]]) -> list[float]:
@@ -106,11 +117,13 @@ def read_run(run: Path) -> RunCurves:
         raise DataError(f"{path}: has no rows yet")
     hours = running_hours(rows)
     curves = {}
-    for split, name, _ in CURVES:
-        kept = [(row["step"], h, row[name]) for row, h in zip(rows, hours, strict=True)
-                if row["split"] == split and row.get(name) is not None]  # fmt: skip
-        if kept:
-            curves[name] = Curve(*(list(column) for column in zip(*kept, strict=True)))
+    for split, whole, _ in CURVES:
+        own = {name for row in rows if row["split"] == split for name in row}
+        for name in sorted(n for n in own if n == whole or n.startswith(f"{whole}/")):
+            kept = [(row["step"], h, row[name]) for row, h in zip(rows, hours, strict=True)
+                    if row["split"] == split and row.get(name) is not None]  # fmt: skip
+            if kept:
+                curves[name] = Curve(*(list(column) for column in zip(*kept, strict=True)))
     sessions = len({row["session"] for row in rows if "session" in row})
     return RunCurves(run.name, max(row["step"] for row in rows), hours[-1], sessions, curves)
 
@@ -134,7 +147,7 @@ def over_seeds(runs: dict[str, RunCurves]) -> dict[str, dict[str, Seeds]]:
             groups.setdefault(SEED.sub("", name), []).append(run)
     found: dict[str, dict[str, Seeds]] = {}
     for name, members in groups.items():
-        for _, quantity, _ in CURVES:
+        for quantity in quantities(members):
             curves = [
                 dict(zip(c.steps, c.values, strict=True))
                 for m in members
@@ -166,7 +179,13 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     named = dict(zip(names, read, strict=True))
     seeds = over_seeds(named)
     draw_curves(folder / "comparison.png", named, seeds)
-    entries = [_entry(name, run, path) for name, run, path in zip(names, read, runs, strict=True)]
+    shown = list(quantities(read))
+    entries = [
+        _entry(name, run, path, shown) for name, run, path in zip(names, read, runs, strict=True)
+    ]
+    # A judge that no run asked has no columns.
+    if not any(entry["mos"] for entry in entries):
+        shown.remove("mos")
     found_seeds = {
         name: {quantity: asdict(found) for quantity, found in of.items()}
         for name, of in seeds.items()
@@ -174,11 +193,11 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     result = {"format": 1, "runs": entries, "seeds": found_seeds}
     text = json.dumps(result, indent=2, ensure_ascii=False) + "\n"
     write_text(folder / "comparison.json", text)
-    header, lines = _table(entries)
+    header, lines = _table(entries, shown)
     _print_table(console, "Runs", header, lines, fixed=3, of=3)
     markdown = _markdown(header, lines)
     if seeds:
-        header, lines = _seed_table(seeds)
+        header, lines = _seed_table(seeds, shown)
         _print_table(
             console, "Over seeds, at the last step that all have", header, lines, fixed=2, of=1
         )
@@ -204,17 +223,15 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
 
 def _names(runs: Sequence[Path]) -> list[str]:
     """Return the shortest ends of the paths that tell the runs apart."""
-    parts = [run.resolve().parts for run in runs]
-    if len(set(parts)) < len(parts):
+    if len({run.resolve() for run in runs}) < len(runs):
         raise DataError("compare: a run is named twice")
-    size = next(n for n in range(1, 99) if len({p[-n:] for p in parts}) == len(parts))
-    return ["/".join(p[-size:]) for p in parts]
+    return telling_names(runs)
 
 
-def _entry(name: str, run: RunCurves, path: Path) -> dict[str, Any]:
+def _entry(name: str, run: RunCurves, path: Path, shown: Sequence[str]) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": name, "run": str(path), "steps": run.steps, "hours": run.hours}
     entry["sessions"] = run.sessions
-    for _, quantity, _ in CURVES:
+    for quantity in shown:
         curve = run.curves.get(quantity)
         entry[quantity] = None
         if curve is not None:
@@ -245,10 +262,10 @@ def _print_table(
         console.print(table)
 
 
-def _table(entries: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+def _table(
+    entries: Sequence[dict[str, Any]], shown: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
     header = ["run", "steps", "hours"]
-    # A judge that no run asked has no columns.
-    shown = [q for _, q, _ in CURVES if q != "mos" or any(entry[q] for entry in entries)]
     for quantity in shown:
         header += [f"{quantity} last", "best", "at step"]
     lines = []
@@ -270,8 +287,9 @@ def _markdown(header: list[str], lines: list[list[str]]) -> str:
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)
 
 
-def _seed_table(seeds: dict[str, dict[str, Seeds]]) -> tuple[list[str], list[list[str]]]:
-    shown = [q for _, q, _ in CURVES if q != "mos" or any(q in found for found in seeds.values())]
+def _seed_table(
+    seeds: dict[str, dict[str, Seeds]], shown: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
     header = ["runs", "seeds", *shown]
     lines = []
     for name, found in seeds.items():
@@ -293,7 +311,7 @@ def draw_curves(path: Path, runs: dict[str, RunCurves], seeds: dict[str, dict[st
     from matplotlib.figure import Figure
 
     there = {name for run in runs.values() for name in run.curves}
-    drawn = [(name, title) for _, name, title in CURVES if name in there]
+    drawn = [(name, title) for name, title in quantities(runs.values()).items() if name in there]
     figure = Figure(figsize=(11, 3.1 * len(drawn)), layout="constrained")
     axes = figure.subplots(len(drawn), 2, squeeze=False, sharey="row")
     for row, (name, title) in zip(axes, drawn, strict=True):

@@ -10,6 +10,7 @@ __all__ = ["app", "main"]
 
 COMMANDS = (
     "download",
+    "fetch",
     "prepare",
     "prepare_recordings",
     "train_vae",
@@ -17,8 +18,11 @@ COMMANDS = (
     "distill",
     "compare",
     "synthesize",
+    "serve",
     "adapt",
     "evaluate",
+    "leaderboard",
+    "listen",
     "encode",
     "decode",
     "cache_teacher",
@@ -27,6 +31,7 @@ COMMANDS = (
     "doctor",
     "voice",
     "import_",
+    "push",
 )
 """The modules of this folder that hold a command, in the order in which `svae --help` lists them."""
 

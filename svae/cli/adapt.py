@@ -25,7 +25,7 @@ def adapt(
     recordings: Annotated[
         Path,
         typer.Argument(
-            help="Folder of one person's recordings, each one utterance of up to 20 s, with its words in NAME.txt beside it "
+            help="Folder of one person's recordings, or one recording, of any length, with the words in NAME.txt beside it "
             "or without; or a list as `svae prepare jsonl` reads it."
         ),
     ],

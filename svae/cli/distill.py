@@ -10,7 +10,7 @@ import typer
 
 from svae import recipe
 from svae.cli.app import app, example
-from svae.cli.options import Device, DryRun, Overrides, Resume, TrainingData, with_paths
+from svae.cli.options import Device, DryRun, Memory, Overrides, Resume, TrainingData, with_paths
 from svae.config import TTSTrainConfig
 
 
@@ -32,6 +32,12 @@ def distill(
     name: Annotated[
         str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")
     ] = "tiny/distill",
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Another student, as of the same teacher when it was younger, whose matrices are the start."
+        ),
+    ] = None,
     data: TrainingData = None,
     overrides: Overrides = [],  # noqa: B006
     out: Annotated[
@@ -40,21 +46,24 @@ def distill(
     resume: Resume = "auto",
     device: Device = "auto",
     dry_run: DryRun = False,
+    memory: Memory = None,
 ) -> None:
     """Make a text-to-speech model fast: a student that speaks in a few steps of one pass, guidance inside."""
     from svae.checkpoint import open_checkpoint
     from svae.training.dry_run import dry_run as show_plan
     from svae.training.loop import TrainOptions
+    from svae.training.pieces import parse_memory
     from svae.training.tts.distill import recipe_of
     from svae.training.tts.train import train_tts as train
 
     decided = recipe_of(open_checkpoint(teacher, kind="tts"))
     fields = [f"{place}={json.dumps(value)}" for place, value in decided.items()]
-    fields += with_paths(overrides, {"data.root": data})
+    fields += with_paths(overrides, {"data.root": data, "init": init})
     config = recipe.load(TTSTrainConfig, name, fields)
     options = TrainOptions(config, out or _default_run_folder(teacher), resume, device)
+    size = None if memory is None else parse_memory(memory)
     if dry_run:
-        show_plan(options)
+        show_plan(options, size)
     else:
         train(options)
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from svae.cli.app import app, example
 from svae.cli.options import Device
 
@@ -10,10 +15,24 @@ from svae.cli.options import Device
     epilog=example("""
         svae doctor
         svae doctor --device cuda
+        svae doctor out.wav
     """)
 )
-def doctor(device: Device = "auto") -> None:
-    """Print what this machine has and lacks, and test whether its arithmetic is right."""
+def doctor(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE]...", help="Audio files: print what they say of how they were made."
+        ),
+    ] = None,
+    device: Device = "auto",
+) -> None:
+    """Print what this machine has and lacks, and test whether its arithmetic is right; or what audio files say of themselves."""
+    if files:
+        from svae.analysis.audio_files import describe_files
+
+        describe_files(files)
+        return
     from svae.analysis.doctor import doctor as run
 
     run(device)

@@ -20,7 +20,9 @@ from svae.cli.options import Device, StoredType, WaveformShards, Workers
 )
 def encode(
     data: WaveformShards,
-    vae: Annotated[Path, typer.Option(help="Run or checkpoint folder of the VAE.")],
+    vae: Annotated[
+        Path, typer.Option(help="Run or checkpoint folder of the VAE, or user/repo on the hub.")
+    ],
     out: Annotated[Path, typer.Option(help="Where the latent shards go.")],
     dtype: StoredType = "float16",
     content: Annotated[

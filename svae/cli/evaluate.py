@@ -17,6 +17,8 @@ from svae.errors import ConfigError
         svae evaluate --model runs/tiny-tts
         svae evaluate --reconstruction --model runs/tiny-vae --other encodec=wavs/encodec
         svae evaluate --wavs generated/ --list list.jsonl --asr whisper:openai/whisper-large-v3
+        svae evaluate --command 'flite -t {text} -o {out}' --jobs 2
+        svae evaluate --endpoint http://127.0.0.1:8000 --field voice={ref} --list list.jsonl
         svae evaluate --protocol f5-librispeech-pc --model runs/tts --list librispeech_pc.lst --audio-root test-clean
         svae evaluate --compare out/one out/other
     """)
@@ -40,6 +42,29 @@ def evaluate(
     wavs: Annotated[
         Path | None, typer.Option(help="Score DIR/ID.wav or DIR/seed-N/ID.wav, do not synthesise.")
     ] = None,
+    command: Annotated[
+        str | None,
+        typer.Option(
+            help="A program that speaks, called without a shell: 'prog --ref {ref} --ref-text {ref_text} --text {text} "
+            "--out {out}'; also {seed}, {id}, {language}."
+        ),
+    ] = None,
+    endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="A server with OpenAI's interface for speech; its key, if any, in the variable SVAE_ENDPOINT_KEY."
+        ),
+    ] = None,
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE of the requests to --endpoint, e.g. voice=alloy; also {text}, {ref}, {ref_data}, {ref_text}, {seed}."
+        ),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Calls of --command or --endpoint at a time.")
+    ] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds that one of them may take.")] = 300.0,
     audio_root: Annotated[
         Path | None, typer.Option(help="Folder of the recordings that a list names.")
     ] = None,
@@ -49,7 +74,8 @@ def evaluate(
     asr: Annotated[
         str | None,
         typer.Option(
-            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, ctc:ID, paraformer:ID."
+            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, faster-whisper:ID, ctc:ID, "
+            "paraformer:ID; IDs may be folders."
         ),
     ] = None,
     speaker: Annotated[
@@ -73,7 +99,10 @@ def evaluate(
         typer.Option(help="ONNX file, waveform at 16 kHz to one score, for the column utmos."),
     ] = None,
     dnsmos: Annotated[
-        Path | None, typer.Option(help="sig_bak_ovr.onnx, for the columns dnsmos_sig, _bak, _ovrl.")
+        Path | None,
+        typer.Option(
+            help="speechmos (the package's, of 'svae\\[mos]') or a sig_bak_ovr.onnx, for the columns dnsmos_sig, _bak, _ovrl."
+        ),
     ] = None,
     reconstruction: Annotated[
         bool, typer.Option("--reconstruction", help="Score the VAE alone.")
@@ -127,7 +156,10 @@ def evaluate(
 
     if compare is not None:
         if (
-            any(given is not None for given in (model, wavs, list_file, seeds, asr, speaker, limit))
+            any(
+                given is not None
+                for given in (model, wavs, command, endpoint, list_file, seeds, asr, speaker, limit)
+            )
             or distillmos
             or protocol != "offline"
         ):
@@ -141,6 +173,11 @@ def evaluate(
         EvaluateOptions(
             model=model,
             wavs=wavs,
+            command=command,
+            endpoint=endpoint,
+            fields=tuple(field or ()),
+            jobs=jobs,
+            timeout=timeout,
             others=tuple(_name_and_folder(text) for text in other or ()),
             protocol=protocol,
             list_file=list_file,

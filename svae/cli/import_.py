@@ -8,7 +8,11 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import app, example
+from svae.errors import ConfigError
 
+HubFile = Annotated[
+    str | None, typer.Option(help="Of a repository on the hub with several: which file or folder.")
+]
 NewCheckpoint = Annotated[Path, typer.Option(help="Checkpoint folder to write; must not exist.")]
 
 importer = typer.Typer(
@@ -29,9 +33,14 @@ app.add_typer(importer, name="import")
 )
 def import_semantic_vae(
     source: Annotated[
-        Path, typer.Argument(metavar="SRC", help="Folder with metainfo.json and dac/.")
+        Path,
+        typer.Argument(
+            metavar="SRC",
+            help="Folder with metainfo.json and dac/, or user/repo\\[@revision] on the hub.",
+        ),
     ],
     out: NewCheckpoint,
+    file: HubFile = None,
     ema: Annotated[
         bool,
         typer.Option(
@@ -41,14 +50,19 @@ def import_semantic_vae(
     ] = True,
 ) -> None:
     """Turn an official Semantic-VAE checkpoint into one of svae's, every key accounted for."""
+    from svae.importing.from_hub import semantic_vae_folder
     from svae.importing.semantic_vae import import_semantic_vae as run
+    from svae.runtime.hub import hub_model
 
+    if (model := hub_model(source)) is not None:
+        source = semantic_vae_folder(model, file)
     run(source, out, ema=ema)
 
 
 @importer.command(
     "f5-tts",
     epilog=example("""
+        svae import f5-tts SWivid/F5-TTS --out runs/f5-base
         svae import f5-tts F5TTS_v1_Base/model_1250000.safetensors --vocab vocab.txt --out runs/f5-base
         svae synthesize --model runs/f5-base --ref a.wav --ref-text "What is said in it." --text "Good morning."
         svae train-tts mine --init runs/f5-base --data data/shards/mine24k
@@ -56,10 +70,20 @@ def import_semantic_vae(
 )
 def import_f5_tts(
     source: Annotated[
-        Path, typer.Argument(metavar="CKPT", help=".safetensors or .pt of a v1 DiT.")
+        Path,
+        typer.Argument(
+            metavar="CKPT",
+            help=".safetensors or .pt of a v1 DiT, or user/repo\\[@revision] on the hub.",
+        ),
     ],
-    vocab: Annotated[Path, typer.Option(help="Its vocab.txt: one symbol a line.")],
     out: NewCheckpoint,
+    vocab: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its vocab.txt: one symbol a line; default: the one beside it on the hub."
+        ),
+    ] = None,
+    file: HubFile = None,
     heads: Annotated[
         int | None,
         typer.Option(
@@ -84,7 +108,14 @@ def import_f5_tts(
 ) -> None:
     """Turn an F5-TTS v1 checkpoint into one of svae's, every tensor accounted for."""
     from svae.importing.f5_tts import import_f5_tts as run
+    from svae.importing.from_hub import f5_files
+    from svae.runtime.hub import hub_model
 
+    if (model := hub_model(source)) is not None:
+        source, beside = f5_files(model, file)
+        vocab = vocab or beside
+    if vocab is None:
+        raise ConfigError("svae import f5-tts: pass --vocab, its vocab.txt with one symbol a line")
     run(
         source,
         vocab,

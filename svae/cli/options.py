@@ -49,6 +49,13 @@ DryRun = Annotated[
         "--dry-run", help="Print recipe, parameters, shards and worst batch; train nothing."
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="16G",
+        help="With --dry-run: does a step fit into a GPU of so much memory? None need be there; default: the one that is.",
+    ),
+]
 
 
 def with_paths(overrides: list[str], paths: dict[str, Path | None]) -> list[str]:
@@ -71,14 +78,18 @@ DEFAULT_TTS = Path("embedded")
 SpeakingModel = Annotated[
     Path,
     typer.Option(
-        help="Run or checkpoint folder of train-tts; `embedded`: the small one in the package."
+        help="Run or checkpoint folder of train-tts, or user/repo\\[@revision] on the hub; `embedded`: the small one in the package."
     ),
 ]
 ReferenceText = Annotated[
     str | None, typer.Option(help="What is said in --ref; default: transcribed and printed.")
 ]
 SpokenLanguage = Annotated[
-    str, typer.Option(help="Spells out numbers and symbols: en, zh, ja; none: leaves them.")
+    str,
+    typer.Option(
+        help="Of the text: en, zh and ja spell out numbers and symbols, none leaves them; models of `tokens: espeak` read "
+        "whatever espeak-ng speaks."
+    ),
 ]
 Recognizer = Annotated[
     str,

@@ -10,6 +10,7 @@ import typer
 from svae.cli.app import app, example
 from svae.data.corpora import CORPORA
 from svae.data.corpora.corpus import Corpus
+from svae.text.languages import check_code
 
 preparer = typer.Typer(
     help="Turn a corpus into webdataset shards of FLAC and text. Runs in parallel and continues where it was stopped.",
@@ -41,6 +42,19 @@ Shards = Annotated[
     int | None, typer.Option(min=1, help="Number of shards; default: by the corpus' size.")
 ]
 
+CorpusLanguage = Annotated[
+    str | None,
+    typer.Option("--language", help="Of utterances whose corpus does not say it: en, zh, de, …"),
+]
+SpellOut = Annotated[
+    bool,
+    typer.Option(
+        "--spell-out",
+        help="Store numbers and signs as words, by the language of each utterance (en, zh, ja); the text as it was is kept "
+        "beside it.",
+    ),
+]
+
 # ------------------------------------------------------------------------------ folders in a layout of their own
 
 
@@ -66,6 +80,8 @@ def _add(corpus: Corpus) -> None:
         min_seconds: MinSeconds = 0.3,
         max_seconds: MaxSeconds = 35.0,
         validation: Validation = 0.05,
+        language: CorpusLanguage = None,
+        spell_out: SpellOut = False,
     ) -> None:
         from svae.data.prepare import prepare as run
         from svae.data.prepare_plan import PrepareOptions
@@ -82,6 +98,8 @@ def _add(corpus: Corpus) -> None:
                 min_seconds=min_seconds,
                 max_seconds=max_seconds,
                 validation=validation,
+                language=None if language is None else check_code(language, "--language"),
+                spell_out=spell_out,
             )
         )
 
@@ -109,6 +127,8 @@ def lhotse(
     min_seconds: MinSeconds = 0.3,
     max_seconds: MaxSeconds = 35.0,
     validation: Validation = 0.05,
+    language: CorpusLanguage = None,
+    spell_out: SpellOut = False,
 ) -> None:
     """Turn the cuts of a lhotse manifest into shards; a cut with several supervisions becomes one utterance for each."""
     from svae.data.prepare import prepare as run
@@ -125,6 +145,8 @@ def lhotse(
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             validation=validation,
+            language=None if language is None else check_code(language, "--language"),
+            spell_out=spell_out,
         )
     )
 
@@ -196,6 +218,7 @@ def webdataset(
     min_seconds: MinSeconds = 0.3,
     max_seconds: MaxSeconds = 35.0,
     validation: Validation = 0.05,
+    spell_out: SpellOut = False,
 ) -> None:
     """Turn any webdataset into shards: read from front to back, nothing unpacked, no pickle decoded.
 
@@ -225,6 +248,7 @@ def webdataset(
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             validation=validation,
+            spell_out=spell_out,
         ),
         utterances_per_shard=per_shard,
         skip_unreadable=skip_unreadable,
@@ -265,6 +289,7 @@ def huggingface(
     min_seconds: MinSeconds = 0.3,
     max_seconds: MaxSeconds = 35.0,
     validation: Validation = 0.05,
+    spell_out: SpellOut = False,
 ) -> None:
     """Turn a dataset of the hub into shards: its rows are streamed, its audio is decoded by svae.
 
@@ -287,6 +312,7 @@ def huggingface(
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             validation=validation,
+            spell_out=spell_out,
         ),
         utterances_per_shard=per_shard,
         skip_unreadable=skip_unreadable,

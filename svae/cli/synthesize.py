@@ -53,7 +53,7 @@ def synthesize(
     batch: Annotated[
         Path | None,
         typer.Option(
-            help="JSONL of {text, out, ref or voice, ref_text, seed}; --out is then a folder."
+            help="JSONL of {text, out, ref or voice, ref_text, seed, language}; --out is then a folder."
         ),
     ] = None,
     model: SpeakingModel = DEFAULT_TTS,
@@ -106,6 +106,19 @@ def synthesize(
         Path | None,
         typer.Option(help="Your pronunciations: a word and its phones or a respelling a line."),
     ] = None,
+    subtitles: Annotated[
+        Literal["srt", "vtt", "json"] | None,
+        typer.Option(help="When each word is spoken, in OUT.srt, OUT.vtt or OUT.words.json."),
+    ] = None,
+    c2pa_cert: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign the audio as made by a machine (C2PA, extra c2pa): your certificate chain, PEM; with --c2pa-key."
+        ),
+    ] = None,
+    c2pa_key: Annotated[
+        Path | None, typer.Option(help="The private key of --c2pa-cert, PEM.")
+    ] = None,
     loudness: Annotated[
         str,
         typer.Option(
@@ -133,9 +146,12 @@ def synthesize(
 ) -> None:
     """Say a text in the voice of a short recording."""
     from svae.synthesis.command import SynthesizeOptions, synthesize_file
+    from svae.synthesis.credentials import Credentials
     from svae.synthesis.loudness import parse_loudness
     from svae.synthesis.types import Sampling
 
+    if (c2pa_cert is None) != (c2pa_key is None):
+        raise ConfigError("pass both --c2pa-cert and --c2pa-key, or neither")
     sampling = Sampling(
         seed=seed,
         num_steps=steps,
@@ -160,6 +176,10 @@ def synthesize(
         language=None if language == "none" else language,
         skip_unknown=skip_unknown,
         lexicon=lexicon,
+        subtitles=subtitles,
+        credentials=None
+        if c2pa_cert is None or c2pa_key is None
+        else Credentials(c2pa_cert, c2pa_key),
         loudness=parse_loudness(loudness),
         verify=verify,
         verify_wer=verify_wer,

@@ -12,6 +12,7 @@ from svae.cli.app import app, example
 from svae.cli.options import (
     Device,
     DryRun,
+    Memory,
     Overrides,
     Resume,
     RunFolder,
@@ -37,12 +38,14 @@ def train_tts(
     ] = "tiny/tts",
     vae: Annotated[
         Path | None,
-        typer.Option(help="Run or checkpoint folder of the VAE whose latents are learned."),
+        typer.Option(
+            help="Run or checkpoint folder of the VAE whose latents are learned, or user/repo on the hub."
+        ),
     ] = None,
     init: Annotated[
         Path | None,
         typer.Option(
-            help="TTS run or checkpoint whose weights are the start; the vocabulary may grow."
+            help="TTS run or checkpoint, or user/repo on the hub, whose weights are the start; the vocabulary may grow."
         ),
     ] = None,
     data: TrainingData = None,
@@ -51,6 +54,7 @@ def train_tts(
     resume: Resume = "auto",
     device: Device = "auto",
     dry_run: DryRun = False,
+    memory: Memory = None,
 ) -> None:
     """Train text-to-speech by flow matching, on a VAE's latents or on mel frames."""
     fields = with_paths(overrides, {"data.root": data, "vae": vae, "init": init})
@@ -58,10 +62,12 @@ def train_tts(
 
     from svae.training.dry_run import dry_run as show_plan
     from svae.training.loop import TrainOptions
+    from svae.training.pieces import parse_memory
     from svae.training.tts.train import train_tts as train
 
     options = TrainOptions(config, out or default_run_folder(name), resume, device)
+    size = None if memory is None else parse_memory(memory)
     if dry_run:
-        show_plan(options)
+        show_plan(options, size)
     else:
         train(options)

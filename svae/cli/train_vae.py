@@ -12,6 +12,7 @@ from svae.cli.app import app, example
 from svae.cli.options import (
     Device,
     DryRun,
+    Memory,
     Overrides,
     Resume,
     RunFolder,
@@ -37,7 +38,10 @@ def train_vae(
         str, typer.Argument(metavar="[RECIPE]", help="Path or name of a recipe.")
     ] = "tiny/vae",
     init: Annotated[
-        Path | None, typer.Option(help="VAE run or checkpoint whose weights are the start.")
+        Path | None,
+        typer.Option(
+            help="VAE run or checkpoint, or user/repo on the hub, whose weights are the start."
+        ),
     ] = None,
     data: TrainingData = None,
     overrides: Overrides = [],  # noqa: B006
@@ -45,6 +49,7 @@ def train_vae(
     resume: Resume = "auto",
     device: Device = "auto",
     dry_run: DryRun = False,
+    memory: Memory = None,
 ) -> None:
     """Train the speech VAE whose latents follow a self-supervised speech model."""
     fields = with_paths(overrides, {"data.root": data, "init": init})
@@ -52,10 +57,12 @@ def train_vae(
 
     from svae.training.dry_run import dry_run as show_plan
     from svae.training.loop import TrainOptions
+    from svae.training.pieces import parse_memory
     from svae.training.vae.train import train_vae as train
 
     options = TrainOptions(config, out or default_run_folder(name), resume, device)
+    size = None if memory is None else parse_memory(memory)
     if dry_run:
-        show_plan(options)
+        show_plan(options, size)
     else:
         train(options)

@@ -38,6 +38,12 @@ def voice_save(
     ref_text: ReferenceText = None,
     model: SpeakingModel = DEFAULT_TTS,
     language: SpokenLanguage = "en",
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            help="Who agreed to what, and when; kept with the voice and written into each file made with it."
+        ),
+    ] = None,
     asr: Recognizer = "pocketsphinx",
     device: Device = "auto",
 ) -> None:
@@ -45,7 +51,9 @@ def voice_save(
     from svae.synthesis.voices import keep_voice
 
     spelled_in = None if language == "none" else language
-    keep_voice(name, ref, ref_text, model, asr=asr, device=device, language=spelled_in)
+    keep_voice(
+        name, ref, ref_text, model, asr=asr, device=device, language=spelled_in, consent=consent
+    )
 
 
 @voice_app.command("list", epilog=example("svae voice list"))

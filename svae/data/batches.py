@@ -64,6 +64,10 @@ class CropBatch(_TensorBatch):
     """(B, T, C) float32: stored teacher features at the crop's latent frames; None without a cache."""
     failures: list[str] = field(default_factory=list)
     """One message for each planned sample that could not be read and is missing here."""
+    places: list[int] = field(default_factory=list)
+    """Where each row stands in what was asked for; in training, in the whole batch of the step."""
+    weight: float = 1.0
+    """0 where a process has no part of a step's batch: it computes along with what another has, and it must not count."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,10 @@ class UtteranceBatch(_TensorBatch):
     """(B,) int64, frames."""
     failures: list[str] = field(default_factory=list)
     """One message for each planned sample that could not be read and is missing here."""
+    places: list[int] = field(default_factory=list)
+    """Where each row stands in what was asked for; in training, in the whole batch of the step."""
+    weight: float = 1.0
+    """0 where a process has no part of a step's batch: it computes along with what another has, and it must not count."""
 
 
 def read_waveform(
@@ -169,7 +177,8 @@ def read_crops(
     """Read planned crops into a batch; unreadable ones are named in `failures`."""
     width = segment_samples + 2 * context_samples
     rows, features, kept, failures = [], [], [], []
-    for crop in crops:
+    places = []
+    for place, crop in enumerate(crops):
         first = max(crop.start - context_samples, 0)
         last = min(crop.start + segment_samples + context_samples, crop.sample.num_samples)
         try:
@@ -191,6 +200,7 @@ def read_crops(
         row[:, left : left + last - first] = audio
         rows.append(row)
         kept.append(crop)
+        places.append(place)
     return CropBatch(
         keys=[crop.sample.key for crop in kept],
         waveform=torch.stack(rows) if rows else torch.zeros(0, 1, width),
@@ -198,6 +208,7 @@ def read_crops(
         starts=torch.tensor([crop.start for crop in kept], dtype=torch.int64),
         teacher_features=torch.stack(features) if features else None,
         failures=failures,
+        places=places,
     )
 
 
@@ -218,14 +229,15 @@ def read_utterances(
     """
     kept: list[Sample] = []
     arrays: list[tuple[Tensor, ...]] = []
-    failures = []
-    for sample in samples:
+    failures, places = [], []
+    for place, sample in enumerate(samples):
         try:
             if index.kind == "latents":
                 arrays.append(read_latents(index, sample, hop_length))
             else:
                 arrays.append((read_waveform(index, sample),))
             kept.append(sample)
+            places.append(place)
         except RemoteError:
             raise  # a server that was given up is not asked for every sample of a shard
         except DataError as error:
@@ -234,7 +246,8 @@ def read_utterances(
     for sample in kept:
         try:
             if timings is None:
-                ids = vocabulary.encode(vocabulary.fit(sample.text))
+                read_as = vocabulary.in_language(sample.language)
+                ids = read_as.encode(read_as.fit(sample.text))
             else:
                 # The recipe takes times of phones with this vocabulary only.
                 assert isinstance(vocabulary, FramePhonemes)
@@ -247,6 +260,7 @@ def read_utterances(
         tokens=_pad(texts, PADDING_ID) if texts else torch.zeros(0, 0, dtype=torch.int64),
         token_lengths=torch.tensor([len(text) for text in texts], dtype=torch.int64),
         failures=failures,
+        places=places,
     )
     lengths = torch.tensor([array[0].shape[-1] for array in arrays], dtype=torch.int64)
     if index.kind == "latents":

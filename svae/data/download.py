@@ -82,7 +82,9 @@ def download(options: DownloadOptions, console: Console | None = None) -> Path:
             archive = published.archives[subset]
             path = work / archive.name
             if not path.exists():
-                _fetch(archive, _urls(archive, options.mirrors), path, published, console)
+                fetch_archive(
+                    archive, archive_urls(archive, options.mirrors), path, published, console
+                )
             _install(subset, published, path, folder, console)
             if not options.keep_archives:
                 path.unlink()
@@ -180,7 +182,8 @@ def _require_space(folder: Path, needed: int, what: str) -> None:
 # ------------------------------------------------------------------------------ fetching
 
 
-def _urls(archive: Archive, mirrors: tuple[str, ...]) -> list[str]:
+def archive_urls(archive: Archive, mirrors: tuple[str, ...]) -> list[str]:
+    """Return where an archive is asked for, in this order."""
     return [host.rstrip("/") + archive.path for host in mirrors or archive.hosts]
 
 
@@ -188,7 +191,7 @@ def _part(path: Path) -> Path:
     return path.with_name(f"{path.name}.part")
 
 
-def _fetch(
+def fetch_archive(
     archive: Archive, urls: list[str], path: Path, published: Published, console: Console
 ) -> None:
     """Fetch an archive from the first server that has it whole, and give it its name.

@@ -25,13 +25,15 @@ from typing import Any
 import numpy as np
 
 import svae
-from svae.data.shard_source import ShardSource, shard_source
+from svae.data.shard_source import ShardFiles, shard_files
 from svae.data.shard_writer import REMAKE, read_rows
 from svae.errors import DataError
 from svae.runtime.files import write_text
 
 FORMAT = 1
 KINDS = ("waveforms", "latents", "features")
+MIXTURE = Path("data.sources")
+"""What several folders read as one are called in messages, where a folder has its path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,19 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Source:
+    """A folder of shards in a mixture of several."""
+
+    name: str
+    """The end of its path, as much as tells it from the others; its samples' keys begin with it."""
+    root: Path
+    share: float
+    """What part of the frames that are read is from here."""
+    shards: range
+    """Which of the mixture's shards are its own."""
+
+
+@dataclass(frozen=True)
 class ShardIndex:
     """A folder of shards, checked for completeness."""
 
@@ -68,8 +83,29 @@ class ShardIndex:
     """name, utterances, seconds, bytes, sha256 of each, and bytes and sha256 of its rows."""
     samples: list[Sample]
     """In the order of the shards and within them."""
-    source: ShardSource = field(compare=False)
+    files: ShardFiles = field(compare=False)
     """Where the files lie: on a disk or on a server."""
+    sources: tuple[Source, ...] = ()
+    """Of a mixture (`svae.data.sources`): which shards are whose. Empty for a folder."""
+
+    @property
+    def home(self) -> Path:
+        """The folder that stands for the whole where one is needed: that of a mixture's first source."""
+        return self.sources[0].root if self.sources else self.root
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """What part of the frames that are read is whose; all under an empty name where there is no mixture."""
+        return {source.name: source.share for source in self.sources} or {"": 1.0}
+
+    def by_source(self, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+        """Return which of the samples are whose; all under an empty name where there is no mixture."""
+        if not self.sources:
+            return {"": list(samples)}
+        return {
+            source.name: [sample for sample in samples if sample.shard in source.shards]
+            for source in self.sources
+        }
 
     @property
     def train(self) -> list[Sample]:
@@ -97,7 +133,7 @@ class ShardIndex:
 
     def need(self, shards: Iterable[int]) -> None:
         """Hear which shards will be read soon: those on a server are fetched meanwhile."""
-        self.source.need(self.shards[number] for number in shards)
+        self.files.need(self.shards[number] for number in shards)
 
     def describe(self, sample: Sample) -> str:
         """Return `ROOT/shard-00000.tar: sample KEY`, for messages."""
@@ -185,11 +221,11 @@ def read_index(root: str | Path) -> ShardIndex:
     Raises:
         DataError: folder or index missing, another format, a shard missing or truncated, rows that do not fit.
     """
-    source = shard_source(root)
-    root = source.root
-    metadata = _read_metadata(source)
+    files = shard_files(root)
+    root = files.root
+    metadata = _read_metadata(files)
     samples: list[Sample] = []
-    numbered = enumerate(zip(metadata["shards"], source.all_rows(metadata["shards"]), strict=True))
+    numbered = enumerate(zip(metadata["shards"], files.all_rows(metadata["shards"]), strict=True))
     for number, (shard, rows) in numbered:
         path = (root / shard["name"]).with_suffix(".jsonl")
         if len(rows) != shard["utterances"]:
@@ -207,7 +243,7 @@ def read_index(root: str | Path) -> ShardIndex:
         metadata,
         metadata["shards"],
         samples,
-        source,
+        files,
     )
     unknown = set(metadata["validation"]) - {sample.key for sample in samples}
     if unknown:
@@ -224,7 +260,7 @@ def verify_shards(index: ShardIndex) -> None:
         DataError: the first shard whose content changed.
     """
     for shard in index.shards:
-        with index.source.open(shard) as file:
+        with index.files.open(shard) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != shard["sha256"]:
             raise DataError(
@@ -245,7 +281,7 @@ def read_member(index: ShardIndex, sample: Sample, extension: str) -> bytes:
         )
     offset, size = sample.members[extension]
     try:
-        with index.source.open(index.shards[sample.shard]) as file:
+        with index.files.open(index.shards[sample.shard]) as file:
             data = os.pread(file.fileno(), size, offset)
     except OSError as error:
         raise DataError(
@@ -276,9 +312,9 @@ def read_array(index: ShardIndex, sample: Sample) -> np.ndarray:
         ) from error
 
 
-def _read_metadata(source: ShardSource) -> dict[str, Any]:
-    path = source.root / "index.json"
-    text = source.index_text()
+def _read_metadata(files: ShardFiles) -> dict[str, Any]:
+    path = files.root / "index.json"
+    text = files.index_text()
     try:
         metadata = json.loads(text)
         found = (metadata["format"], metadata["kind"])

@@ -17,9 +17,17 @@ from svae.data.batches import (
     read_utterances,
 )
 from svae.data.index import Sample, ShardIndex
-from svae.data.order import Crop, crop_batches, crop_start, pack, utterance_batches
-from svae.data.select import check_slots, select_utterances
-from svae.data.stream import BatchStream, SlotDataset
+from svae.data.order import (
+    Crop,
+    SourceOrder,
+    crop_start,
+    crop_steps,
+    pack,
+    slot_orders,
+    utterance_steps,
+)
+from svae.data.select import check_some, select_utterances
+from svae.data.stream import BatchStream, PieceDataset, Share
 from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.frames import num_frames
@@ -34,35 +42,38 @@ def crop_loader(
     context_samples: int,
     seed: int,
     start_step: int,
-    rank: int,
-    world_size: int,
     loader: LoaderConfig,
+    slots: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    accumulate: int = 1,
     cached_features: CachedTeacherFeatures | None = None,
     pin_memory: bool = False,
 ) -> BatchStream[CropBatch]:
-    """Stream random crops of the training utterances for one rank, one crop of each utterance an epoch.
+    """Stream random crops of the training utterances for one process, one crop of each utterance an epoch.
 
-    `batch_size` is this rank's. The batch of `start_step` comes first. `context_samples` of real audio lie on either
-    side of a crop. `pin_memory` is for training on an accelerator: copies from page-locked memory do not block.
+    `batch_size` is the step's, over all processes; of it come this one's `accumulate` pieces, one after the other. Those
+    of `start_step` come first. `context_samples` of real audio lie on either side of a crop. `pin_memory` is for training on
+    an accelerator: copies from page-locked memory do not block.
 
     Raises:
-        DataError: latents instead of waveforms, nothing to read, or too few shards for the readers.
+        DataError: latents instead of waveforms, or nothing to read.
     """
     if index.kind != "waveforms":
         raise DataError(
             f"{index.root}: holds {index.kind}, but the VAE trains on waveforms. Use a `svae prepare` folder."
         )
     samples = index.train
-    check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = partial(crop_batches, batch_size=batch_size, segment_samples=segment_samples)
+    orders = source_orders(index, samples, seed, slots, loader.shuffle_shards)
+    plan = partial(crop_steps, orders, batch_size, segment_samples)
     read = partial(
         read_crops,
         segment_samples=segment_samples,
         context_samples=context_samples,
         cached_features=cached_features,
     )
-    slot = SlotDataset(index, samples, plan, read, seed, start_step, rank, world_size, loader)
-    return BatchStream(slot, loader, pin_memory)
+    share = Share(rank, world_size, accumulate)
+    return BatchStream(PieceDataset(index, plan, read, start_step, share), loader, pin_memory)
 
 
 def utterance_loader(
@@ -75,21 +86,23 @@ def utterance_loader(
     max_seconds: float,
     seed: int,
     start_step: int,
-    rank: int,
-    world_size: int,
     loader: LoaderConfig,
+    slots: int = 1,
+    rank: int = 0,
+    world_size: int = 1,
+    accumulate: int = 1,
     timings: Timings | None = None,
     pin_memory: bool = False,
 ) -> BatchStream[UtteranceBatch]:
-    """Stream whole training utterances for one rank, of similar length in a batch, each once an epoch.
+    """Stream whole training utterances for one process, of similar length in a piece, each once an epoch.
 
-    Latent shards give `latent_*`, waveform shards `waveform` and `lengths`. This rank's batch has at most `batch_frames`
-    latent frames, padding included. Utterances beyond the limits are left out (`select_utterances` counts them). The
-    batch of `start_step` comes first. `pin_memory` is for training on an accelerator, as in `crop_loader`.
+    Latent shards give `latent_*`, waveform shards `waveform` and `lengths`. A step's batch has `slots` parts of at most
+    `batch_frames` latent frames each, padding included; of them come this process's `accumulate` pieces, one after the other.
+    Utterances beyond the limits are left out (`select_utterances` counts them). The pieces of `start_step` come first.
+    `pin_memory` is for training on an accelerator, as in `crop_loader`.
 
     Raises:
-        DataError: no utterance fits, or too few shards for the readers; from the stream also: a text with a
-            character that the vocabulary does not have.
+        DataError: no utterance fits; from the stream also: a text with a character that the vocabulary does not have.
     """
     samples, reasons = select_utterances(
         index.train,
@@ -104,11 +117,29 @@ def utterance_loader(
         raise DataError(
             f"{index.root}: no training utterance fits: {listed}. Raise batch_frames or widen the limits."
         )
-    check_slots(index, samples, world_size=world_size, num_workers=loader.num_workers)
-    plan = partial(utterance_batches, batch_frames=batch_frames, hop_length=hop_length)
+    orders = source_orders(index, samples, seed, slots, loader.shuffle_shards)
+    plan = partial(utterance_steps, orders, batch_frames, slots, hop_length)
     read = partial(read_utterances, vocabulary=vocabulary, hop_length=hop_length, timings=timings)
-    slot = SlotDataset(index, samples, plan, read, seed, start_step, rank, world_size, loader)
-    return BatchStream(slot, loader, pin_memory)
+    share = Share(rank, world_size, accumulate)
+    return BatchStream(PieceDataset(index, plan, read, start_step, share), loader, pin_memory)
+
+
+def source_orders(
+    index: ShardIndex, samples: Sequence[Sample], seed: int, slots: int, shuffle_shards: int
+) -> list[SourceOrder]:
+    """Return the order of what is used of each source of an index, or of the one folder that it is.
+
+    Raises:
+        DataError: nothing is used of one.
+    """
+    check_some(index, samples)
+    return [
+        SourceOrder(
+            slot_orders(own, seed=seed, slots=slots, shuffle_shards=shuffle_shards),
+            index.shares[name],
+        )
+        for name, own in index.by_source(samples).items()
+    ]
 
 
 # ----------------------------------------------------------------------------------------------- validation
@@ -184,8 +215,7 @@ def validation_batches(
         rank::world_size
     ]
     frames = [num_frames(sample.num_samples, hop_length) for sample in mine]
-    for batch in pack(range(len(mine)), frames, batch_frames):
-        chosen = [mine[i] for i in batch]
+    for first, last in pack(frames, batch_frames):
         yield read_utterances(
-            index, chosen, vocabulary=vocabulary, hop_length=hop_length, timings=timings
+            index, mine[first:last], vocabulary=vocabulary, hop_length=hop_length, timings=timings
         )

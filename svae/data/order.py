@@ -1,40 +1,32 @@
-"""Which utterance is read when: pure functions of (seed, epoch, slot) and the index, without reading any audio.
+"""Which utterance is read when: pure functions of the recipe, the index and the step, without reading any audio.
 
-A slot is one reader: slot = rank * num_workers + worker. In every epoch the shards are permuted and dealt to the
-slots, and each slot shuffles the utterances of its shards within windows of a few shards. A slot runs through its
-epochs endlessly and independently of the others, so that no rank ever waits for data that another one has. The
-batch for step i of a rank comes from its worker i % num_workers.
+The shards are dealt to `data.slots` slots. In every epoch a slot gets other shards, whose utterances it shuffles within
+windows of a few shards; it runs through its epochs endlessly and independently of the other slots. A step's batch takes
+from the slots in turn. No process is in this: however many there are, and however many readers each has, the batch of a
+step is the same, and they share it out as pieces.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from svae.data.index import Sample
-from svae.frames import num_frames
+from svae.frames import ceil_div, num_frames
 
 BUCKET_RATIO = 1.12
 """Utterances whose lengths differ by less than about this factor are in one bucket, in random order."""
 
+ORDER = 2
+"""Stored with a checkpoint. 1, or nothing: the order of a run depended on the number of its processes and readers."""
 
-@dataclass(frozen=True)
-class Position:
-    """Where a step's batch comes from."""
-
-    slot: int
-    batch: int
-    """How many batches the slot gave before."""
-
-
-def position_of(step: int, *, rank: int, num_workers: int) -> Position:
-    """Return the reader and its batch for a step (0 = the first of the run) of a rank."""
-    workers = max(num_workers, 1)
-    return Position(slot=rank * workers + step % workers, batch=step // workers)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -54,26 +46,42 @@ def crop_start(seed: int, epoch: int, key: str, num_samples: int, segment_sample
     return int.from_bytes(digest, "little") % (room + 1)
 
 
+# ----------------------------------------------------------------------------------------------- one slot
+
+
+def members_of_shards(samples: Sequence[Sample]) -> list[np.ndarray]:
+    """Return the indices of the samples of every shard that has any.
+
+    Shards without a usable utterance do not take part: a slot that got only such would have nothing to give.
+    """
+    shard_of = np.fromiter((sample.shard for sample in samples), np.int64, len(samples))
+    by_shard = np.argsort(shard_of, kind="stable")
+    bounds = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
+    return np.split(by_shard, bounds) if len(samples) else []
+
+
 class SlotOrder:
     """The endless order of the utterances of one slot out of `slots`; `samples` are those of the whole run."""
 
     def __init__(
-        self, samples: Sequence[Sample], *, seed: int, slot: int, slots: int, shuffle_shards: int
+        self,
+        samples: Sequence[Sample],
+        *,
+        seed: int,
+        slot: int,
+        slots: int,
+        shuffle_shards: int,
+        members: list[np.ndarray] | None = None,
     ) -> None:
+        """`members` are those of `members_of_shards`, which slots of the same samples share."""
         self.samples = samples
         self.seed = seed
         self.slot = slot
         self.slots = slots
         self.shuffle_shards = max(shuffle_shards, 1)
-        # Shards without a usable utterance do not take part: a slot that got only such would have nothing to give.
-        shard_of = np.fromiter(
-            (sample.shard for sample in samples), dtype=np.int64, count=len(samples)
-        )
-        by_shard = np.argsort(shard_of, kind="stable")
-        bounds = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
-        self._members = np.split(by_shard, bounds) if len(samples) else []
+        self._members = members_of_shards(samples) if members is None else members
         self._counts = np.array([len(members) for members in self._members], dtype=np.int64)
-        if len(self._members) < slots:  # check_slots says it to the user
+        if len(self._members) < slots:
             raise ValueError(f"{len(self._members)} shards for {slots} slots")
 
     def _shards(self, epoch: int) -> np.ndarray:
@@ -84,79 +92,254 @@ class SlotOrder:
         """Return how many utterances the slot has in an epoch."""
         return int(self._counts[self._shards(epoch)].sum())
 
-    def windows(self, epoch: int) -> list[np.ndarray]:
-        """Return the slot's utterances in an epoch, as indices into `samples`, shuffled in each window."""
+    def windows(self, epoch: int) -> Iterator[np.ndarray]:
+        """Yield the slot's utterances in an epoch, as indices into `samples`, shuffled in each window."""
         shards = self._shards(epoch)
         rng = np.random.default_rng([self.seed, 1, epoch, self.slot])
-        windows = []
         for first in range(0, len(shards), self.shuffle_shards):
             together = shards[first : first + self.shuffle_shards]
-            windows.append(rng.permutation(np.concatenate([self._members[n] for n in together])))
-        return windows
+            yield rng.permutation(np.concatenate([self._members[n] for n in together]))
 
 
-def crop_batches(
-    order: SlotOrder, *, batch_size: int, segment_samples: int, start: int = 0
-) -> Iterator[list[Crop]]:
-    """Yield the slot's batches of crops from batch `start` on, endlessly; every utterance once an epoch.
+def slot_orders(
+    samples: Sequence[Sample], *, seed: int, slots: int, shuffle_shards: int
+) -> list[SlotOrder]:
+    """Return the order of every slot: `slots` of them, or one a shard where there are fewer with something to read."""
+    members = members_of_shards(samples)
+    slots = min(slots, len(members))
+    return [
+        SlotOrder(
+            samples,
+            seed=seed,
+            slot=slot,
+            slots=slots,
+            shuffle_shards=shuffle_shards,
+            members=members,
+        )
+        for slot in range(slots)
+    ]
 
-    Batches are full: one may hold the end of an epoch and the beginning of the next.
-    """
-    skip, epoch = start * batch_size, 0
+
+def slot_utterances(order: SlotOrder, start: int = 0) -> Iterator[tuple[int, int]]:
+    """Yield the epoch and the index into `samples` of a slot's utterances from the `start`-th on, endlessly."""
+    skip, epoch = start, 0
     while skip >= (count := order.count(epoch)):
         skip, epoch = skip - count, epoch + 1
-    batch: list[Crop] = []
     while True:
-        for i in np.concatenate(order.windows(epoch))[skip:]:
-            sample = order.samples[i]
-            first = crop_start(order.seed, epoch, sample.key, sample.num_samples, segment_samples)
-            batch.append(Crop(sample, first, min(segment_samples, sample.num_samples)))
-            if len(batch) == batch_size:
-                yield batch
-                batch = []
-        skip, epoch = 0, epoch + 1
+        for window in order.windows(epoch):
+            for i in window[skip:].tolist():
+                yield epoch, i
+            skip = max(skip - len(window), 0)
+        epoch += 1
 
 
-def utterance_batches(
-    order: SlotOrder, *, batch_frames: int, hop_length: int, start: int = 0
-) -> Iterator[list[Sample]]:
-    """Yield the slot's batches of whole utterances of similar length from batch `start` on, endlessly.
+def slot_parts(
+    order: SlotOrder, frames: np.ndarray, batch_frames: int, start: int = 0
+) -> Iterator[np.ndarray]:
+    """Yield a slot's groups of whole utterances of similar length from group `start` on, endlessly.
 
-    In a batch, the longest utterance's frames times the number of utterances is at most `batch_frames`. What is
-    together in a batch, and the order of the batches, change with the epoch.
+    Utterances are indices into `samples`, `frames` their lengths. In a group, the longest utterance's frames times the
+    number of utterances is at most `batch_frames`. What is together in a group, and the order of the groups, change with
+    the epoch.
     """
-    frames = np.array(
-        [num_frames(sample.num_samples, hop_length) for sample in order.samples], dtype=np.int64
-    )
-    skip, epoch = start, 0
-    while True:
+    skip = start
+    log_frames = np.log(frames) / math.log(BUCKET_RATIO)
+    for epoch in itertools.count():
         rng = np.random.default_rng([order.seed, 2, epoch, order.slot])
-        batches: list[list[int]] = []
         for window in order.windows(epoch):
             # The buckets' borders move too, so that utterances near one do not always meet the same company.
-            bucket = np.floor(np.log(frames[window]) / math.log(BUCKET_RATIO) + rng.random())
-            packed = pack(window[np.argsort(bucket, kind="stable")].tolist(), frames, batch_frames)
-            batches.extend(packed[i] for i in rng.permutation(len(packed)))
-        for batch in batches[skip:]:
-            yield [order.samples[i] for i in batch]
-        skip, epoch = max(skip - len(batches), 0), epoch + 1
+            bucket = np.floor(log_frames[window] + rng.random())
+            # Small integers are sorted several times faster, which all epochs before `start` wait for.
+            ordered = window[np.argsort(bucket.astype(np.int16), kind="stable")]
+            packed = pack(frames[ordered].tolist(), batch_frames)
+            for i in rng.permutation(len(packed))[skip:]:
+                yield ordered[slice(*packed[i])]
+            skip = max(skip - len(packed), 0)
 
 
-def pack(
-    ordered: Sequence[int], frames: Sequence[int] | np.ndarray, batch_frames: int
-) -> list[list[int]]:
-    """Cut a sequence of utterances into batches whose padded frames (longest times count) stay in the budget."""
-    batches: list[list[int]] = []
-    longest = 0
-    for i in ordered:
-        longest = max(longest, int(frames[i]))
-        if not batches or longest * (len(batches[-1]) + 1) > batch_frames:
-            batches.append([])
-            longest = int(frames[i])
-        batches[-1].append(i)
-    return batches
+def pack(frames: Sequence[int], batch_frames: int) -> list[tuple[int, int]]:
+    """Cut a sequence of lengths where the padded frames (longest times count) would leave the budget.
+
+    Returns:
+        First and last place (exclusive) of each batch.
+    """
+    cuts = [0]
+    longest = first = 0
+    for i, length in enumerate(frames):
+        if length > longest:
+            longest = length
+        if longest * (i - first + 1) > batch_frames and i > first:
+            cuts.append(i)
+            longest, first = length, i
+    return list(itertools.pairwise([*cuts, len(frames)])) if frames else []
 
 
-def shards_of_batch(batch: Sequence[Crop | Sample]) -> list[int]:
-    """Return which shards a planned batch of crops or of utterances is read from."""
-    return [item.sample.shard if isinstance(item, Crop) else item.shard for item in batch]
+# ----------------------------------------------------------------------------------------------- sources
+
+
+@dataclass(frozen=True)
+class SourceOrder:
+    """The slots of one folder of shards, and what part of all frames comes from it."""
+
+    slots: list[SlotOrder]
+    share: float = 1.0
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """What is read of it."""
+        return self.slots[0].samples
+
+
+def in_turn(slots: int, stream: Callable[[int, int], Iterator[Item]], start: int) -> Iterator[Item]:
+    """Yield what the slots give in turn, from number `start` on: number n comes from slot n % slots.
+
+    `stream` takes a slot and how much it gave before.
+    """
+    streams = [stream(slot, ceil_div(max(start - slot, 0), slots)) for slot in range(slots)]
+    for number in itertools.count(start):
+        yield next(streams[number % slots])
+
+
+def mixed(
+    streams: Sequence[Iterator[Item]],
+    shares: Sequence[float],
+    frames_of: Callable[[int, Item], int],
+) -> Iterator[tuple[int, Item]]:
+    """Yield a source's number and what comes next of it: of that source which then lacks most of its share.
+
+    So a source is ahead of its share by less than what it gave last, and behind by hardly more. `frames_of` says of a
+    source and what it gives how many frames it is.
+    """
+    numbers = range(len(streams))
+    ahead = [next(stream) for stream in streams]
+    sizes = [frames_of(n, ahead[n]) for n in numbers]
+    given, total = [0] * len(streams), 0
+    while True:
+        # With as much of it as comes at once: else large groups of a source would weigh more than small ones.
+        lacking = [shares[n] * (total + sizes[n]) - given[n] for n in numbers]
+        n = lacking.index(max(lacking))
+        yield n, ahead[n]
+        given[n] += sizes[n]
+        total += sizes[n]
+        ahead[n] = next(streams[n])
+        sizes[n] = frames_of(n, ahead[n])
+
+
+def _from_sources(
+    sources: Sequence[SourceOrder],
+    stream: Callable[[int, SlotOrder, int], Iterator[Item]],
+    frames_of: Callable[[int, Item], int],
+    start: int,
+) -> Iterator[tuple[int, Item]]:
+    """Yield a source's number and what its slots give in turn, from number `start` of all sources together on.
+
+    `stream` takes a source's number, one of its slots, and how much that gave before.
+    """
+
+    def of(n: int, start: int) -> Iterator[Item]:
+        slots = sources[n].slots
+        return in_turn(len(slots), lambda slot, first: stream(n, slots[slot], first), start)
+
+    if len(sources) == 1:
+        return ((0, item) for item in of(0, start))
+    # Which source comes when depends on all that came before.
+    streams = [of(n, 0) for n in range(len(sources))]
+    everything = mixed(streams, [source.share for source in sources], frames_of)
+    return itertools.islice(everything, start, None)
+
+
+# ----------------------------------------------------------------------------------------------- steps
+
+
+def crop_steps(
+    sources: Sequence[SourceOrder], batch_size: int, segment_samples: int, start: int = 0
+) -> Iterator[list[list[Crop]]]:
+    """Yield the parts of every step's batch from step `start` on: one, of `batch_size` crops."""
+    lengths = [
+        [min(sample.num_samples, segment_samples) for sample in source.samples]
+        for source in sources
+    ]
+    utterances = _from_sources(
+        sources,
+        lambda _, slot, first: slot_utterances(slot, first),
+        lambda n, found: lengths[n][found[1]],
+        start * batch_size,
+    )
+    while True:
+        crops = []
+        for n, (epoch, i) in itertools.islice(utterances, batch_size):
+            sample, seed = sources[n].samples[i], sources[n].slots[0].seed
+            first = crop_start(seed, epoch, sample.key, sample.num_samples, segment_samples)
+            crops.append(Crop(sample, first, lengths[n][i]))
+        yield [crops]
+
+
+def utterance_steps(
+    sources: Sequence[SourceOrder], batch_frames: int, parts: int, hop_length: int, start: int = 0
+) -> Iterator[list[list[Sample]]]:
+    """Yield the parts of every step's batch from step `start` on: so many groups of utterances of similar length.
+
+    A part is of one source and has at most `batch_frames` frames, padding included.
+    """
+    frames = [
+        np.array([num_frames(sample.num_samples, hop_length) for sample in source.samples])
+        for source in sources
+    ]
+    groups = _from_sources(
+        sources,
+        lambda n, slot, first: slot_parts(slot, frames[n], batch_frames, first),
+        lambda n, group: int(frames[n][group].sum()),
+        start * parts,
+    )
+    while True:
+        yield [
+            [sources[n].samples[i] for i in group] for n, group in itertools.islice(groups, parts)
+        ]
+
+
+# ----------------------------------------------------------------------------------------------- pieces
+
+
+@dataclass(frozen=True)
+class Piece(Generic[Item]):
+    """What one process computes at once of a step's batch."""
+
+    items: list[Item]
+    places: list[int]
+    """Where each stands in the step's batch; the same for any number of pieces."""
+    weight: float = 1.0
+    """0 where nothing of the step's batch was left for this piece: its items are then also another's."""
+
+
+def piece_of(parts: Sequence[list[Item]], piece: int, pieces: int) -> Piece[Item]:
+    """Return one of so many pieces of a step's batch: a part, or its share of one, never of two.
+
+    Pieces that share a part have equal numbers of its items, or one more.
+
+    Raises:
+        ValueError: fewer pieces than parts.
+    """
+    if pieces < len(parts):
+        raise ValueError(f"{pieces} pieces of {len(parts)} parts")
+    number, share = piece % len(parts), piece // len(parts)
+    part = parts[number]
+    before = sum(map(len, parts[:number]))
+    mine = range(share, len(part), len(range(number, pieces, len(parts))))
+    if not mine:
+        return Piece([part[0]], [before], weight=0.0)
+    return Piece([part[i] for i in mine], [before + i for i in mine])
+
+
+def worst_frames(frames: np.ndarray, batch_frames: int, sharers: int) -> int:
+    """Return how many frames, padding included, the largest piece can have that utterances of these lengths make.
+
+    `sharers` pieces share a part of `batch_frames`; every utterance must fit into it.
+    """
+    lengths = np.unique(frames)
+    together = np.minimum(batch_frames // lengths, len(frames))
+    return int((-(-together // sharers) * lengths).max())
+
+
+def shards_of(piece: Piece[Crop] | Piece[Sample]) -> list[int]:
+    """Return which shards a piece is read from."""
+    return [item.sample.shard if isinstance(item, Crop) else item.shard for item in piece.items]

@@ -37,6 +37,7 @@ from svae.runtime.files import write_text
 from svae.runtime.jobs import Tick, run_jobs
 from svae.runtime.outgoing import destination, shown
 from svae.runtime.remote import is_url
+from svae.text.spell_out import spelled_text
 
 SILENT_PEAK = 1e-3
 """-60 dB of full scale: a recording that never gets louder holds no speech."""
@@ -319,6 +320,10 @@ def _read(
         metadata |= {"offset": utterance.offset, "duration": utterance.duration}
     if utterance.channel is not None:
         metadata["channel"] = utterance.channel
+    text = utterance.text or ""
+    if options.spell_out and (spelled := spelled_text(text, utterance.language)) != text:
+        raw_text = raw_text or text
+        text = spelled
     if raw_text is not None:
         metadata["raw_text"] = raw_text
     if problem := audible_problem(waveform, options):
@@ -330,7 +335,7 @@ def _read(
         sample_rate=rate,
         speaker=utterance.speaker,
         language=utterance.language,
-        text=utterance.text or "",
+        text=text,
         metadata=metadata,
     )
 

@@ -21,6 +21,7 @@ from svae.data.excerpt import segment_problem
 from svae.errors import DataError
 from svae.frames import ceil_div
 from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
+from svae.text.languages import language_code
 from svae.text.vocabulary import normalize_text
 
 FORMAT = 1
@@ -56,6 +57,10 @@ class PrepareOptions:
     """Shorter utterances are rejected."""
     max_seconds: float = 35.0
     """Longer ones too."""
+    language: str | None = None
+    """Of utterances whose corpus does not say it. None: `unknown`."""
+    spell_out: bool = False
+    """Store numbers, abbreviations and signs as words, by the rules of the utterance's language where there are any."""
     require_text: bool | None = None
     """Whether utterances without text are rejected. None: yes, unless the corpus has not a single transcript: then
     all are kept without text, which is enough for train-vae."""
@@ -118,6 +123,11 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
     root, out = _folders(options)
     check_options(options)
     utterances = list_utterances(options.corpus, root, options.subsets)
+    if options.language is not None:
+        utterances = [
+            replace(u, language=options.language) if language_code(u.language) is None else u
+            for u in utterances
+        ]
     transcripts = any(utterance.text is not None for utterance in utterances)
     require_text = transcripts if options.require_text is None else options.require_text
     sizes = _sizes(utterances)
@@ -297,11 +307,7 @@ def _identity(
         if u.channel is not None:
             row.append({"channel": u.channel})
         content.update(json.dumps(row).encode() + b"\n")
-    fixed = {
-        name: value
-        for name, value in asdict(options).items()
-        if name not in ("root", "out", "workers")
-    }
+    fixed = identifying(options, ("root", "out", "workers"))
     return {
         "format": FORMAT,
         **fixed,
@@ -311,6 +317,13 @@ def _identity(
         "utterances": len(utterances),
         "content": content.hexdigest(),
     }
+
+
+def identifying(options: PrepareOptions, without: Sequence[str]) -> dict[str, Any]:
+    """Return the options that decide the shards, but for some; those that plans of old do not have only where they are used."""
+    newer = [name for name in ("language", "spell_out") if not getattr(options, name)]
+    tree = asdict(options)
+    return {name: value for name, value in tree.items() if name not in (*without, *newer)}
 
 
 def _differences(there: Any, now: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from svae.data.prepare_plan import (
     Rejection,
     check_options,
     enter_folder,
+    identifying,
 )
 from svae.data.shard_writer import (
     ShardItem,
@@ -54,6 +55,7 @@ from svae.runtime.files import remove_leftovers, write_text
 from svae.runtime.jobs import Tick, run_jobs
 from svae.runtime.outgoing import destination
 from svae.runtime.remote import is_url
+from svae.text.spell_out import spelled_text
 from svae.text.vocabulary import normalize_text
 
 
@@ -114,11 +116,7 @@ def prepare_stream(
 
 
 def _identity(source: Source, options: PrepareOptions, utterances_per_shard: int) -> dict[str, Any]:
-    fixed = {
-        name: value
-        for name, value in asdict(options).items()
-        if name not in ("root", "out", "workers", "subsets", "shards")
-    }
+    fixed = identifying(options, ("root", "out", "workers", "subsets", "shards"))
     identity = {
         "format": FORMAT,
         **fixed,
@@ -283,6 +281,8 @@ def _item(
     if not recording.audio:
         return rejection("empty", "the file has 0 bytes")
     text = normalize_text(recording.text or "")
+    if options.spell_out:
+        text = spelled_text(text, recording.language)
     if require_text and not text:
         return rejection("without text", "no or empty transcript")
     # Headers first: ten hours in one file are not decoded to be thrown away. What is near the limit is measured.

@@ -1,4 +1,4 @@
-"""Which utterances a training can use, and whether there are shards enough for its readers."""
+"""Which utterances a training can use."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def select_utterances(
             reasons[f"longer than {max_seconds:g} s"] += 1
         elif num_frames(sample.num_samples, hop_length) > batch_frames:
             reasons[f"longer than the batch budget of {batch_frames} frames"] += 1
-        elif vocabulary is not None and not vocabulary.fits(
+        elif vocabulary is not None and not vocabulary.in_language(sample.language).fits(
             sample.text, num_frames(sample.num_samples, hop_length)
         ):
             reasons["with more text than frames"] += 1
@@ -45,28 +45,14 @@ def select_utterances(
     return usable, dict(sorted(reasons.items()))
 
 
-def check_slots(
-    index: ShardIndex, samples: Sequence[Sample], *, world_size: int, num_workers: int
-) -> None:
-    """Check that every reader of every rank gets at least one shard with something to read.
-
-    Raises:
-        DataError: there is nothing to read, or there are fewer shards than readers.
-    """
-    if not samples:
-        raise DataError(
-            f"{index.root}: none of its {len(index.samples)} utterances can be used for training "
-            f"({len(index.validation)} are held out for validation). Prepare more data, or widen the limits."
-        )
-    slots = world_size * max(num_workers, 1)
-    usable = len({sample.shard for sample in samples})
-    if usable >= slots:
-        return
-    shards = f"{len(index.shards)} shards" if usable == len(index.shards) else (
-        f"{usable} shards with utterances to train on (of {len(index.shards)})"
-    )  # fmt: skip
-    lower = "or lower loader.num_workers" if num_workers > 1 else "or use fewer processes"
-    raise DataError(
-        f"{index.root}: {shards}, but world_size {world_size} × num_workers {max(num_workers, 1)} needs at least "
-        f"{slots}.\nRe-run `svae prepare … --shards {slots}` {lower}."
-    )
+def check_some(index: ShardIndex, samples: Sequence[Sample]) -> None:
+    """Raise DataError where no utterance of an index, or of one of its sources, is left to train on."""
+    roots = {source.name: source.root for source in index.sources} or {"": index.root}
+    for name, left in index.by_source(samples).items():
+        if not left:
+            every = len(index.by_source(index.samples)[name])
+            held_out = len(index.by_source(index.validation)[name])
+            raise DataError(
+                f"{roots[name]}: none of its {every} utterances can be used for training "
+                f"({held_out} are held out for validation). Prepare more data, or widen the limits."
+            )

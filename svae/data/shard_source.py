@@ -37,7 +37,7 @@ LISTINGS = 16
 """Files of rows that are fetched at the same time."""
 
 
-class ShardSource(Protocol):
+class ShardFiles(Protocol):
     """The files of a folder of shards."""
 
     root: Path
@@ -217,7 +217,41 @@ class RemoteShards:
         return RemoteShards, (self.root,)
 
 
-def shard_source(root: str | Path) -> ShardSource:
+class JoinedShards:
+    """The shards of several folders under names of their own."""
+
+    def __init__(self, root: Path, parts: Sequence[tuple[ShardFiles, Shard, str]]) -> None:
+        self.root = root
+        self._first = parts[0][0]
+        self._of = {name: (files, shard) for files, shard, name in parts}
+
+    def index_text(self) -> str:
+        """Raise DataError: a mixture is made of indexes."""
+        raise DataError(f"{self.root}: several folders have no index.json in common")
+
+    def all_rows(self, shards: Sequence[Shard]) -> Iterator[list[dict[str, Any]]]:
+        """See the protocol."""
+        for shard in shards:
+            files, own = self._of[shard["name"]]
+            yield from files.all_rows([own])
+
+    def open(self, shard: Shard) -> AbstractContextManager[FileIO]:
+        """See the protocol."""
+        files, own = self._of[shard["name"]]
+        return files.open(own)
+
+    def need(self, shards: Iterable[Shard]) -> None:
+        """See the protocol."""
+        for shard in shards:
+            files, own = self._of[shard["name"]]
+            files.need([own])
+
+    def folder(self, name: str, *, version: str) -> Path:
+        """Return that of the first folder: those of all have the same version."""
+        return self._first.folder(name, version=version)
+
+
+def shard_files(root: str | Path) -> ShardFiles:
     """Return the files of a folder or a URL.
 
     Raises:
@@ -236,14 +270,15 @@ def read_text(path: Path) -> str:
 
 
 def announced(
-    batches: Iterator[list[Planned]], shards_of: Callable[[list[Planned]], Iterable[int]],
+    batches: Iterator[Planned],
+    shards_of: Callable[[Planned], Iterable[int]],
     need: Callable[[list[int]], None],
-) -> Iterator[list[Planned]]:  # fmt: skip
+) -> Iterator[Planned]:
     """Yield planned batches unchanged, and call `need` with the shards of coming ones before their turn.
 
     So many batches are planned ahead that `AHEAD_SHARDS` shards beyond those in use have been asked for.
     """
-    waiting: deque[tuple[list[Planned], set[int], int]] = deque()
+    waiting: deque[tuple[Planned, set[int], int]] = deque()
     used: Counter[int] = Counter()
     fresh = 0
     while True:

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from svae.config import LoaderConfig
 from svae.data.batches import CropBatch, UtteranceBatch
-from svae.data.index import Sample, ShardIndex
-from svae.data.order import SlotOrder, position_of, shards_of_batch
+from svae.data.index import ShardIndex
+from svae.data.order import Piece, piece_of, shards_of
 from svae.data.shard_source import announced
 from svae.errors import DataError
 
@@ -31,13 +31,13 @@ class BatchStream(Generic[Batch]):
     """An endless iterator of batches; `close()` or leaving its `with` block ends the reader processes.
 
     Batches lost their unreadable samples; the caller counts `batch.failures` and decides when it is enough. A batch
-    is never empty: where all samples are lost, the slot's next batch stands in, with the lost one's failures.
+    is never empty: where all samples are lost, what the next step has in its place stands in, with the lost one's failures.
 
     Raises:
         DataError: from `next`, where a reader met what it cannot go on with, or died.
     """
 
-    def __init__(self, dataset: SlotDataset, loader: LoaderConfig, pin_memory: bool) -> None:
+    def __init__(self, dataset: PieceDataset, loader: LoaderConfig, pin_memory: bool) -> None:
         workers = loader.num_workers
         self._iterator: Iterator[Any] | None = iter(
             DataLoader(
@@ -98,54 +98,71 @@ class BatchStream(Generic[Batch]):
         self.close()
 
 
-@dataclass(eq=False)
-class SlotDataset(IterableDataset):
-    """In every reader process: the batches of its slot. DataLoader takes them from the processes in turn."""
+@dataclass(frozen=True)
+class Share:
+    """Which pieces of every step's batch a process computes."""
 
-    index: ShardIndex
-    samples: list[Sample]
-    plan: Callable[..., Iterator[list[Any]]]
-    """Yields the planned batches of a `SlotOrder` from batch `start` on, endlessly, without reading anything."""
-    read: Callable[[ShardIndex, list[Any]], CropBatch | UtteranceBatch]
-    """Reads a planned batch."""
-    seed: int
-    start_step: int
     rank: int
     world_size: int
-    loader: LoaderConfig
+    accumulate: int
+    """Pieces of a step that it computes one after the other."""
+
+    @property
+    def pieces(self) -> int:
+        """Return how many pieces all processes together make of a step's batch."""
+        return self.world_size * self.accumulate
+
+    def numbers(self) -> list[int]:
+        """Return which of them are this process's, in their order."""
+        return list(range(self.rank, self.pieces, self.world_size))
+
+
+@dataclass(eq=False)
+class PieceDataset(IterableDataset):
+    """In every reader process: its turns of the process's pieces. DataLoader takes them from the readers in turn."""
+
+    index: ShardIndex
+    plan: Callable[[int], Iterator[list[list[Any]]]]
+    """Yields the parts of every step's batch from a step on, endlessly, without reading anything."""
+    read: Callable[[ShardIndex, list[Any]], CropBatch | UtteranceBatch]
+    """Reads planned items."""
+    start_step: int
+    share: Share
 
     def __iter__(self) -> Iterator[CropBatch | UtteranceBatch | _Stop]:
         worker = get_worker_info()
-        workers = max(self.loader.num_workers, 1)
-        # DataLoader asks process 0 first, whichever step comes first: the processes take the readers' places in turn.
-        step = self.start_step + (worker.id if worker is not None else 0)
-        position = position_of(step, rank=self.rank, num_workers=workers)
-        order = SlotOrder(
-            self.samples,
-            seed=self.seed,
-            slot=position.slot,
-            slots=self.world_size * workers,
-            shuffle_shards=self.loader.shuffle_shards,
+        # DataLoader asks process 0 first, whichever step comes first.
+        turn, turns = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        pieces = (
+            (step, number, parts)
+            for step, parts in enumerate(self.plan(self.start_step), self.start_step)
+            for number in self.share.numbers()
         )
         try:
-            plan = announced(
-                self.plan(order, start=position.batch), shards_of_batch, self.index.need
+            planned = (
+                (step, number, piece_of(parts, number, self.share.pieces))
+                for step, number, parts in itertools.islice(pieces, turn, None, turns)
             )
-            for number, planned in enumerate(plan, position.batch):
-                batch = self.read(self.index, planned)
-                yield batch if batch.keys else self._stand_in(order, number, batch.failures)
+            for step, number, piece in announced(
+                planned, lambda turn: shards_of(turn[2]), self.index.need
+            ):
+                batch = self._read(piece)
+                yield batch if batch.keys else self._stand_in(step, number, batch.failures)
         except DataError as error:
             yield _Stop(str(error))
 
-    def _stand_in(
-        self, order: SlotOrder, number: int, failures: list[str]
-    ) -> CropBatch | UtteranceBatch:
-        """Return the next readable batch in place of one that lost all its samples, with the lost one's failures.
+    def _read(self, piece: Piece[Any]) -> CropBatch | UtteranceBatch:
+        """Read a piece; `places` of the batch are those of the items that could be read."""
+        batch = self.read(self.index, piece.items)
+        return replace(batch, places=[piece.places[i] for i in batch.places], weight=piece.weight)
 
-        The batch comes again at its own place, with its own failures: what a step gives depends on the step alone.
+    def _stand_in(self, step: int, number: int, failures: list[str]) -> CropBatch | UtteranceBatch:
+        """Return the same piece of the next readable step in place of one that lost all its samples, with its failures.
+
+        It comes again at its own place, with its own failures: what a step gives depends on the step alone.
         """
-        for planned in itertools.islice(self.plan(order, start=number + 1), _LOST_BATCHES):
-            batch = self.read(self.index, planned)
+        for parts in itertools.islice(self.plan(step + 1), _LOST_BATCHES):
+            batch = self._read(piece_of(parts, number, self.share.pieces))
             if batch.keys:
                 return replace(batch, failures=failures)
         raise DataError(

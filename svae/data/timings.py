@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import MIXTURE, Sample, ShardIndex
 from svae.data.shard_source import read_text
 from svae.errors import DataError
 from svae.frames import num_frames
@@ -50,6 +51,20 @@ class Timings:
             raise DataError(
                 f"{self.root}: damaged times of phones ({error}); make them again with `svae align`"
             ) from None
+
+    @classmethod
+    def of_sources(cls, sources: Mapping[str, Timings]) -> Timings:
+        """Return the times of a mixture, by the names of its sources."""
+        mixture = cls.__new__(cls)  # nothing is read
+        mixture.root = MIXTURE
+        mixture.left_out = sum(each.left_out for each in sources.values())
+        mixture.source = []
+        mixture._words = {
+            f"{name}/{key}": words
+            for name, each in sources.items()
+            for key, words in each._words.items()
+        }
+        return mixture
 
     def __contains__(self, key: object) -> bool:
         return key in self._words

@@ -33,7 +33,7 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
         DataError: no results there, or they do not compare: other list, utterances, normaliser or judges.
     """
     (metrics_a, rows_a), (metrics_b, rows_b) = read_results(a), read_results(b)
-    columns, left_out = _comparable(metrics_a, metrics_b, f"--compare {a} {b}")
+    columns, left_out = comparable(metrics_a, metrics_b, f"--compare {a} {b}")
     ids_a, ids_b = [row.id for row in rows_a], [row.id for row in rows_b]
     if ids_a != ids_b:
         only = len(set(ids_a) ^ set(ids_b))
@@ -116,7 +116,7 @@ def _judge(metrics: Metrics, name: str) -> dict[str, Any] | None:
     return {key: value for key, value in described.items() if key not in ("spec", "model", "path")}
 
 
-def _comparable(a: Metrics, b: Metrics, where: str) -> tuple[list[str], list[str]]:
+def comparable(a: Metrics, b: Metrics, where: str) -> tuple[list[str], list[str]]:
     """Return the columns that the same judges filled, and what was left out, in words.
 
     Raises:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -19,12 +19,14 @@ from svae.errors import CheckpointError, DataError
 from svae.evaluation.ask import own_share
 from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording, recording_from_file
+from svae.evaluation.sidecar import is_made, read_sidecar, write_sidecar
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, barrier
-from svae.runtime.files import file_sha256, file_stem, writable_folder, write_text
+from svae.runtime.files import file_stem, writable_folder
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
-from svae.synthesis.types import WEIGHTS, Sampling
+from svae.synthesis.types import WEIGHTS, Sampling, Utterance
 
 SEED_FOLDER = "seed-"
 
@@ -89,6 +91,7 @@ def synthesize_items(
         DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
     """
     check_items(tts, items)
+    waiting: list[_Ready] = []
     jobs = [(seed, item) for seed in seeds for item in items]
     wavs = {
         seed: {
@@ -110,22 +113,48 @@ def synthesize_items(
         }
         wav = wavs[seed][item.id]
         writable_folder(wav.parent, option="--out")
-        if _is_made(wav, made_with):
+        if is_made(wav, made_with):
             continue
-        settings = asdict(replace(sampling, seed=seed))
         try:
-            result = tts.generate(item.text, prompt, item.prompt_text, **settings)
+            started = time.perf_counter()
+            encoded = tts.encode_prompt(prompt, item.prompt_text)
+            encode_seconds = time.perf_counter() - started
+            utterance = tts.prepare(item.text, encoded, replace(sampling, seed=seed))
         except DataError as error:
             raise DataError(f"item {item.id!r}: {error}") from None
-        save_audio(wav, result.waveform, result.sample_rate)
-        _write_sidecar(wav, made_with, real_time_factors=result.real_time_factors)
+        waiting.append(_Ready(utterance, encode_seconds, wav, made_with))
+        if sum(ready.utterance.frames for ready in waiting) >= tts.batch_frames:
+            _speak(tts, waiting)
+            waiting = []
+    _speak(tts, waiting)
     barrier(world)
     made = {
         f"seed {seed}": {name: recording_from_file(wav) for name, wav in of_item.items()}
         for seed, of_item in wavs.items()
     }
     everything = [wav for of_item in wavs.values() for wav in of_item.values()]
-    return made, [_read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
+    return made, [read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
+
+
+class _Ready(NamedTuple):
+    """An item that is to be spoken."""
+
+    utterance: Utterance
+    encode_seconds: float
+    """What encoding its prompt took."""
+    wav: Path
+    made_with: dict[str, Any]
+
+
+def _speak(tts: TTS, waiting: Sequence[_Ready]) -> None:
+    """Speak items together and write their wavs, each with what made it."""
+    spoken = tts.speak_prepared([ready.utterance for ready in waiting])
+    for ready, speech in zip(waiting, spoken, strict=True):
+        made_by = tags(tts.identity, speech.sampling.seed)
+        save_speech(ready.wav, speech.waveform, speech.sample_rate, made_by)
+        timings = {"encode": ready.encode_seconds} | speech.timings
+        factors = replace(speech, timings=timings).real_time_factors
+        write_sidecar(ready.wav, ready.made_with, real_time_factors=factors)
 
 
 def described(sampling: Sampling) -> dict[str, Any]:
@@ -136,36 +165,6 @@ def described(sampling: Sampling) -> dict[str, Any]:
         "prompt_guidance": sampling.prompt_guidance,
         "duration_rule": sampling.duration_rule,
     }
-
-
-def _is_made(wav: Path, made_with: dict[str, Any]) -> bool:
-    """Tell whether a wav is there and was made in the same way; else forget what made it.
-
-    What made a wav, and the wav's sha256, stand in ID.json beside it, written after it: a wav that is half written,
-    replaced by another, or made with another model, seed, prompt or setting is made again.
-    """
-    row = _read_sidecar(wav)
-    if (
-        row.get("made_with") == made_with
-        and wav.is_file()
-        and row.get("sha256") == file_sha256(wav)
-    ):
-        return True
-    # The wav that is written next must not be taken for one of another setting.
-    wav.with_suffix(".json").unlink(missing_ok=True)
-    return False
-
-
-def _read_sidecar(wav: Path) -> dict[str, Any]:
-    try:
-        return json.loads(wav.with_suffix(".json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
-def _write_sidecar(wav: Path, made_with: dict[str, Any], **more: Any) -> None:
-    row = {"made_with": made_with, **more, "sha256": file_sha256(wav)}
-    write_text(wav.with_suffix(".json"), json.dumps(row) + "\n")
 
 
 def check_items(tts: TTS, items: Sequence[Item]) -> None:
@@ -220,10 +219,10 @@ def reconstruct_items(
         try:
             original = item.target.sha256()
             made_with = {"model": identity, "original": original, "device": world.device.type}
-            if _is_made(wav, made_with):
+            if is_made(wav, made_with):
                 continue
             _reconstruct(vae, item.target, wav, world)
-            _write_sidecar(wav, made_with)
+            write_sidecar(wav, made_with)
         except DataError as error:  # it is missing then, and counts
             console.print(
                 f"[yellow]{escape(item.id)} is not reconstructed: {escape(str(error))}[/]",

@@ -15,7 +15,13 @@ from svae.evaluation.make import existing_seeds
 from svae.evaluation.protocols import Protocol, load_protocol, modifications
 from svae.judges.asr import load_asr
 from svae.judges.distillmos import DistillMOS
-from svae.judges.naturalness import DNSMOS, UTMOS, OnnxPredictor, QualityPredictor
+from svae.judges.naturalness import (
+    DNSMOS,
+    UTMOS,
+    OnnxPredictor,
+    QualityPredictor,
+    dnsmos_file,
+)
 from svae.judges.speaker import load_speaker_model
 from svae.runtime.distributed import World
 from svae.synthesis.types import Sampling
@@ -31,6 +37,16 @@ class EvaluateOptions:
     """TTS run or checkpoint to synthesise with; with `reconstruction` also a VAE."""
     wavs: Path | None = None
     """Score DIR/ID.wav, or DIR/seed-N/ID.wav, instead of synthesising."""
+    command: str | None = None
+    """A program to synthesise with, with placeholders such as {text} (`external.command`)."""
+    endpoint: str | None = None
+    """A server to synthesise with (`external.endpoint`)."""
+    fields: tuple[str, ...] = ()
+    """NAME=VALUE of the requests to `endpoint`."""
+    jobs: int = 1
+    """Calls of `command` or `endpoint` under way at a time, on each rank."""
+    timeout: float = 300.0
+    """Seconds that one of them may take."""
     others: tuple[tuple[str, Path], ...] = ()
     """Name and folder of wavs that get a row of their own."""
     protocol: str = "offline"
@@ -51,7 +67,7 @@ class EvaluateOptions:
     utmos: Path | None = None
     """ONNX file from a waveform at 16 kHz to a mean opinion score, for the column `utmos`."""
     dnsmos: Path | None = None
-    """sig_bak_ovr.onnx of the DNS Challenge, for the columns `dnsmos_…`."""
+    """sig_bak_ovr.onnx of the DNS Challenge, or `speechmos` for the package's, for the columns `dnsmos_…`."""
     reconstruction: bool = False
     """Score the VAE alone."""
     out: Path = Path("out/evaluation")
@@ -143,15 +159,38 @@ def sampling_of(options: EvaluateOptions) -> Sampling:
 def _problems(options: EvaluateOptions) -> Iterator[str]:
     """Yield what options exclude each other or make no sense."""
     synthesizes = options.model is not None and not options.reconstruction
-    if options.reconstruction and options.wavs is not None:
-        yield "evaluate: --wavs and --reconstruction exclude each other"
+    external = options.command is not None or options.endpoint is not None
+    ways = {
+        "--model": options.model,
+        "--wavs": options.wavs,
+        "--command": options.command,
+        "--endpoint": options.endpoint,
+    }
+    given = [name for name, value in ways.items() if value is not None]
+    if options.reconstruction and (options.wavs is not None or external):
+        others = " or ".join(name for name in given if name != "--model")
+        yield f"evaluate: {others} and --reconstruction exclude each other"
     if options.reconstruction and options.model is None:
         yield "evaluate --reconstruction: pass --model DIR, a run or checkpoint of train-vae or train-tts"
-    if not options.reconstruction and (options.model is None) == (options.wavs is None):
-        yield "evaluate: pass either --model DIR (synthesise) or --wavs DIR (score what is there)"
+    if not options.reconstruction and len(given) != 1:
+        found = f", not {' and '.join(given)}" if given else ""
+        yield (
+            "evaluate: pass either --model DIR (synthesise), --wavs DIR (score what is there), --command or "
+            f"--endpoint (another system synthesises){found}"
+        )
+    if options.fields and options.endpoint is None:
+        yield "--field: belongs to the requests of --endpoint; leave it out"
+    if options.jobs < 1:
+        yield f"--jobs {options.jobs}: must be at least 1"
+    if options.jobs != 1 and not external:
+        yield "--jobs: only --command and --endpoint are called several times at once; leave it out"
+    if not 0 < options.timeout < float("inf"):
+        yield f"--timeout {options.timeout}: must be more than 0 seconds"
+    if external and (options.steps is not None or options.guidance is not None):
+        yield "--steps, --guidance: of --model; another system has options of its own"
     if options.prompt_guidance is not None and not synthesizes:
         yield "--prompt-guidance: nothing is synthesised here; leave it out"
-    if options.seeds is not None and options.model is None:
+    if options.seeds is not None and options.wavs is not None:
         yield "--seeds: wavs that are there were made with the seeds they were made with; leave it out"
     elif options.seeds is not None and options.reconstruction:
         yield "--seeds: a reconstruction is the posterior's mean and has no seed; leave it out"
@@ -214,7 +253,7 @@ def load_judges(options: EvaluateOptions, protocol: Protocol, world: World) -> J
         speakers["sim_ecapa"] = load_speaker_model(protocol.speaker, world.device)
     if options.sim_o is not None:
         speakers["sim_o"] = load_speaker_model(f"wavlm-ecapa:{options.sim_o}", world.device)
-    files = {UTMOS: options.utmos, DNSMOS: options.dnsmos}
+    files = {UTMOS: options.utmos, DNSMOS: options.dnsmos and dnsmos_file(options.dnsmos)}
     quality: list[QualityPredictor] = [DistillMOS(world.device)] if options.distillmos else []
     quality += [OnnxPredictor(name, path) for name, path in files.items() if path]
     return Judges(asr, speakers, {predictor.name: predictor for predictor in quality})

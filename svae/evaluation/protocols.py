@@ -16,6 +16,10 @@ from svae.runtime.text_files import read_utf8
 from svae.synthesis.types import DurationChoice
 
 WHISPER_LARGE_V3 = "whisper:openai/whisper-large-v3@06f233fe06e710322aca913c1bc4249a0d71fce1"
+FASTER_WHISPER_LARGE_V3 = (
+    "faster-whisper:Systran/faster-whisper-large-v3@edaa852ec7e145841d8ffdb056a99866b5f0a478"
+)
+"""The same weights for CTranslate2, which F5-TTS's evaluation runs."""
 HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"
 ECAPA = "ecapa:speechbrain/spkrec-ecapa-voxceleb@0f99f2d0ebe89ac095bcc5903c4dd8f72b367286"
 LIBRISPEECH_PC_SHA256 = "09811d521effa4eeb1da655f7379de97343b2f5ea86d829ec7ccb8656758a10f"
@@ -80,7 +84,7 @@ PROTOCOLS = {
             name="f5-librispeech-pc",
             list_format="librispeech-pc",
             list_sha256=LIBRISPEECH_PC_SHA256,
-            asr=WHISPER_LARGE_V3,
+            asr=FASTER_WHISPER_LARGE_V3,
             num_beams=5,
             normalizer="f5-en",
             source="F5-TTS eval/eval_librispeech_test_clean.py, eval/utils_eval.py",

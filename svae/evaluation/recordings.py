@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 from torch import Tensor
 
@@ -47,6 +48,15 @@ def recording_from_file(path: Path) -> Recording:
     """Return a recording that lies in a file of its own, whether or not it exists."""
     size = path.stat().st_size if path.is_file() else 0
     return Recording(str(path), path, size, partial(_read_file, path), partial(_hash_file, path))
+
+
+def recording_that_failed(path: Path, reason: str) -> Recording:
+    """Return a recording that was not made; whoever reads it gets the reason."""
+
+    def fail(*_: Any) -> NoReturn:
+        raise DataError(reason)
+
+    return Recording(str(path), path, 0, fail, fail)
 
 
 def _read_file(path: Path, sample_rate: int | None) -> tuple[Tensor, int]:

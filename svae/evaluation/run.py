@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from svae.checkpoint import Checkpoint
 from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
 from svae.evaluation.codec import codec_notes, with_codec_scores
+from svae.evaluation.external.command import Command
+from svae.evaluation.external.endpoint import Endpoint
+from svae.evaluation.external.speak import speak_items
+from svae.evaluation.external.system import System
 from svae.evaluation.make import (
     described,
     existing_seeds,
@@ -57,6 +64,9 @@ class Made:
     systems: Systems
     settings: dict[str, Any]
     real_time_factors: list[float] = field(default_factory=list)
+    first_audio: list[float] = field(default_factory=list)
+    """Seconds until the first audio of each recording, where that was measured."""
+    notes: list[str] = field(default_factory=list)
 
 
 def evaluate(options: EvaluateOptions) -> Metrics:
@@ -95,12 +105,15 @@ def _evaluate(
     if options.wavs is not None:
         # A folder that is not there is found before the judges load.
         existing_seeds(items, options.wavs)
+    system = open_system(options)
     judges = load_judges(options, plan.protocol, world)
     console.print(f"Judges on {describe_device(world.device)}")
     bench = Bench(world, options.cache or out / "cache", batch_size(options, world), console)
     with bench.stages.measure("making"):
         if checkpoint is not None:
             made = _reconstruct(checkpoint, plan, options, world, console)
+        elif system is not None:
+            made = _ask_system(system, plan, options, world, console)
         else:
             made = _find_or_synthesize(plan, options, world, console)
     originals = {item.id: item.target for item in items if item.target is not None}
@@ -120,6 +133,10 @@ def _evaluate(
         }
         if made.real_time_factors:
             timings["real_time_factor"] = sum(made.real_time_factors) / len(made.real_time_factors)
+        if made.first_audio:
+            middle, late = np.quantile(made.first_audio, [0.5, 0.9])
+            timings["first_audio_seconds"] = {"median": float(middle), "90 %": float(late)}
+            timings["jobs"] = options.jobs
         write_results(out, metrics, [row.to_json() for row in rows], timings)
         if options.report_megabytes:
             normalize = plan.protocol.normalize
@@ -130,6 +147,53 @@ def _evaluate(
             (out / "report.html").unlink(missing_ok=True)  # it would be that of an earlier run
         print_results(console, metrics, timings, out)
     return metrics
+
+
+def open_system(options: EvaluateOptions) -> System | None:
+    """Return the program or server that is to speak, None where there is none of them. Raises ConfigError."""
+    if options.command is not None:
+        return Command(options.command, timeout=options.timeout)
+    if options.endpoint is not None:
+        return Endpoint(options.endpoint, options.fields, timeout=options.timeout)
+    return None
+
+
+def _ask_system(
+    system: System, plan: Plan, options: EvaluateOptions, world: World, console: Console
+) -> Made:
+    seeds = plan.protocol.seeds
+    at_once = f", {options.jobs} at a time" if options.jobs > 1 else ""
+    console.print(
+        f"System [bold]{escape(system.title)}[/]{at_once}: {escape(json.dumps(system.description))}",
+        soft_wrap=True,
+    )
+    spoken = speak_items(
+        system,
+        plan.items.items,
+        seeds,
+        language=plan.protocol.language,
+        jobs=options.jobs,
+        folder=options.out,
+        world=world,
+        console=console,
+    )
+    notes = []
+    if "seed" not in system.names and len(seeds) > 1:
+        notes.append(
+            f"{system.title} is given no {{seed}}: its {len(seeds)} recordings of an utterance differ only where it draws "
+            "something itself"
+        )
+    title = f"{system.title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    settings = system.description | {"seeds": list(seeds)}
+    return Made(
+        "external",
+        title,
+        spoken.recordings,
+        settings,
+        spoken.real_time_factors,
+        spoken.first_audio,
+        notes,
+    )
 
 
 def _find_or_synthesize(
@@ -201,6 +265,7 @@ def _metrics(
     notes = notes_on(plan.items.items, rows, cluster=options.cluster) + codec_notes(
         rows, [*names, *others]
     )
+    notes += made.notes
     left_out = plan.items.description.get("left_out_without_prompt")
     if left_out:
         notes.append(

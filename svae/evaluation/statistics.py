@@ -162,3 +162,17 @@ def _count_extreme(swaps: Array, units: list[Array], rest: list[float], observed
     with np.errstate(divide="ignore", invalid="ignore"):
         found = np.abs(top_b / below_b - top_a / below_a)
     return int(np.count_nonzero(np.nan_to_num(found) >= observed - 1e-12))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for there being several (Holm 1979): below a level, they are wrong at all with less than it.
+
+    They stand in the order that they came in.
+    """
+    ordered = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected = [0.0] * len(p_values)
+    least = 0.0
+    for place, i in enumerate(ordered):
+        least = max(least, min(1.0, (len(p_values) - place) * p_values[i]))
+        corrected[i] = least
+    return corrected

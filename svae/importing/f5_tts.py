@@ -29,6 +29,7 @@ from svae.recipe import from_tree, to_tree
 from svae.runtime.files import file_sha256, writable_folder
 from svae.runtime.pretrained import first_line
 from svae.runtime.text_files import read_utf8
+from svae.text.pinyin import PinyinVocabulary, has_syllables
 from svae.text.vocabulary import Vocabulary
 
 _PLAIN = {
@@ -174,14 +175,14 @@ def import_f5_tts(
         model_state={name: tensor.float() for name, tensor in state.items()},
     )
     count = sum(tensor.numel() for tensor in state.values())
-    _report(out, cfg, len(symbols), mel_dim, count)
+    _report(out, cfg, symbols, mel_dim, count)
     return checkpoint
 
 
-def _report(out: Path, cfg: DiTConfig, symbols: int, mel_dim: int, parameters: int) -> None:
+def _report(out: Path, cfg: DiTConfig, symbols: Vocabulary, mel_dim: int, parameters: int) -> None:
     console = Console()
     console.print(
-        f"F5-TTS in [bold]{out}[/]: width {cfg.dim}, {cfg.depth} blocks, {cfg.heads} heads, {symbols} symbols, "
+        f"F5-TTS in [bold]{out}[/]: width {cfg.dim}, {cfg.depth} blocks, {cfg.heads} heads, {len(symbols)} symbols ({symbols.tokens}), "
         f"{mel_dim} mel bins, {parameters / 1e6:.1f} M parameters",
         highlight=False,
     )
@@ -189,6 +190,10 @@ def _report(out: Path, cfg: DiTConfig, symbols: int, mel_dim: int, parameters: i
         "Taken to be v1 (text padding masked, rotary positions on all heads); no tensor tells it from v0.",
         style="yellow",
     )
+    if symbols.tokens == PinyinVocabulary.tokens:
+        console.print(
+            "It speaks Chinese (--language zh) and English; pip install 'svae[chinese]' reads its texts."
+        )
     console.print(f'Next: svae synthesize --model {out} --ref REF.wav --text "…"', highlight=False)
 
 
@@ -336,7 +341,7 @@ def _check_shapes(
 
 
 def read_f5_vocabulary(path: Path) -> Vocabulary:
-    """Read one symbol a line, LF or CRLF; symbols may be longer than a character.
+    """Read one symbol a line, LF or CRLF; where syllables of Chinese are among them, as in the published one, it reads pinyin.
 
     Raises:
         DataError: no such file, not UTF-8, a symbol twice, or not the space first.
@@ -344,6 +349,7 @@ def read_f5_vocabulary(path: Path) -> Vocabulary:
     text = read_utf8(path, f"--vocab {path}", as_is=True)
     lines = text.removesuffix("\n").split("\n")  # not splitlines(), which cuts at more characters
     try:
-        return Vocabulary([line.removesuffix("\r") for line in lines])
+        symbols = [line.removesuffix("\r") for line in lines]
+        return PinyinVocabulary(symbols) if has_syllables(symbols) else Vocabulary(symbols)
     except DataError as error:
         raise DataError(f"--vocab {path}: {error}") from None

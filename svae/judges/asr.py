@@ -15,6 +15,7 @@ from torch import Tensor
 from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
 from svae.judges.ctc import CTC
+from svae.judges.faster_whisper import FasterWhisper
 from svae.judges.paraformer import Paraformer
 from svae.judges.pocketsphinx import PocketSphinx
 from svae.judges.whisper import Whisper
@@ -51,6 +52,17 @@ class Engine:
     """From what follows the colon."""
 
 
+def _faster_whisper(source: str, use: Settings, *, int8: bool) -> FasterWhisper:
+    return FasterWhisper(
+        source,
+        use.device,
+        language=use.language,
+        num_beams=use.num_beams,
+        batch_size=use.batch_size,
+        int8=int8,
+    )
+
+
 ENGINES = {
     "pocketsphinx": Engine("pocketsphinx (offline)", lambda source, use: PocketSphinx()),
     "ctc:": Engine(
@@ -66,6 +78,14 @@ ENGINES = {
             num_beams=use.num_beams,
             batch_size=use.batch_size,
         ),
+    ),
+    "faster-whisper:": Engine(
+        "faster-whisper:ID_OR_FOLDER",
+        lambda source, use: _faster_whisper(source, use, int8=False),
+    ),
+    "faster-whisper-int8:": Engine(
+        "faster-whisper-int8:ID_OR_FOLDER",
+        lambda source, use: _faster_whisper(source, use, int8=True),
     ),
     "paraformer:": Engine(
         "paraformer:ID_OR_FOLDER", lambda source, use: Paraformer(source, use.device)
@@ -85,8 +105,8 @@ def load_asr(
     """Load a recogniser.
 
     Args:
-        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `ctc:ID_OR_FOLDER`, `ctc:embedded` or `paraformer:ID_OR_FOLDER`; a
-            hub id may be followed by `@REVISION`.
+        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `faster-whisper:ID_OR_FOLDER` (or `faster-whisper-int8:`),
+            `ctc:ID_OR_FOLDER`, `ctc:embedded` or `paraformer:ID_OR_FOLDER`; a hub id may be followed by `@REVISION`.
         device: where the neural ones run.
         language: what a multilingual Whisper is told.
         num_beams: the width of Whisper's search; None is 5.

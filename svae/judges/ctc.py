@@ -12,6 +12,7 @@ from torch import Tensor
 from svae.assets import asset_path
 from svae.audio import SPEECH_RATE
 from svae.judges.clips import at_speech_rate, batches, too_short_for_speech
+from svae.judges.ctc_alignment import best_path
 from svae.runtime.pretrained import (
     load_pretrained,
     revision,
@@ -98,6 +99,44 @@ class CTC:
             self._decode(row[:length].argmax(dim=-1))
             for row, length in zip(logits, lengths, strict=True)
         ]
+
+    @torch.inference_mode()
+    def align(self, waveform: Tensor, words: Sequence[str]) -> list[tuple[float, float]] | None:
+        """Return when each of some words is spoken in a waveform (S,) at `SPEECH_RATE`, in seconds.
+
+        A word of which the model knows no letter takes no time. None: the words do not fit, or it knows none of them.
+        """
+        vocabulary = self._tokenizer.get_vocab()
+        blank, between = self._tokenizer.pad_token_id, vocabulary.get("|")
+        targets: list[int] = []
+        places: list[tuple[int, int]] = []
+        for word in words:
+            known = [
+                found[0]
+                for char in word
+                if (found := [vocabulary[c] for c in (char, char.lower(), char.upper()) if c in vocabulary])
+            ]  # fmt: skip
+            if known and targets and between is not None:
+                targets.append(between)
+            places.append((len(targets), len(targets) + len(known)))
+            targets += known
+        inputs = self._extractor(
+            [waveform.numpy()], sampling_rate=SPEECH_RATE, return_tensors="pt", padding=True
+        )
+        on_device = {name: value.to(self.device) for name, value in inputs.items()}
+        scores = self._model(**on_device).logits[0].log_softmax(dim=-1).float().cpu().numpy()
+        spans = best_path(scores, targets, blank)
+        if spans is None:
+            return None
+        frame = len(waveform) / SPEECH_RATE / len(scores)
+        times, now = [], 0.0
+        for first, behind in places:
+            if first < behind:
+                start, now = spans[first][0] * frame, spans[behind - 1][1] * frame
+                times.append((start, now))
+            else:
+                times.append((now, now))
+        return times
 
     def _decode(self, path: Tensor) -> str:
         """Return the text of the best path (T,)."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,8 @@ from torch import Tensor
 from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
 from svae.judges.clips import long_enough_for_a_voice
+from svae.judges.ecapa_folder import HYPERPARAMS, WEIGHTS, SpeechBrainNetwork, read_network
+from svae.runtime.files import file_sha256
 from svae.runtime.pretrained import (
     first_line,
     load_pretrained,
@@ -74,41 +76,28 @@ class EmbeddedECAPA:
 
 
 class SpeechBrainECAPA:
-    """A pretrained speechbrain speaker encoder, from the hub or a folder."""
+    """A pretrained speechbrain speaker encoder, from the hub or a folder; nothing in it is run (`ecapa_folder`)."""
 
     def __init__(self, source: str, device: str | torch.device = "cpu") -> None:
-        from speechbrain.inference.speaker import EncoderClassifier
-        from speechbrain.utils.fetching import FetchConfig, LocalStrategy
-
         spec = f"ecapa:{source}"
         name, pinned = split_revision(source)
-        # speechbrain copies or links the files it loads into a folder, which must live as long as the model.
-        self._links = tempfile.TemporaryDirectory(prefix="svae-ecapa-")
-        weights = str(Path(name).resolve()) if Path(name).is_dir() else name
+        self.device = torch.device(device)
+        files: list[Path] = []
 
-        def load(local: bool) -> Any:
-            model = EncoderClassifier.from_hparams(
-                source=name,
-                savedir=self._links.name,
-                overrides={"pretrained_path": weights},
-                run_opts={"device": str(device)},
-                local_strategy=LocalStrategy.COPY,
-                fetch_config=FetchConfig(allow_network=not local, revision=pinned),
-            )
-            if model is None:
-                raise ValueError("speechbrain found no model there")
-            return model
+        def load(local: bool) -> SpeechBrainNetwork:
+            files[:] = [_file(name, file, pinned, local) for file in (WEIGHTS, HYPERPARAMS)]
+            return read_network(*files)
 
         self._model = load_pretrained(
-            load, name, option=f"--speaker {spec}", offline=OFFLINE, probe="hyperparams.yaml"
+            load, name, option=f"--speaker {spec}", offline=OFFLINE, probe=HYPERPARAMS
         )
-        self._model.eval()
+        self._model.to(self.device).eval()
         self.description: dict[str, Any] = {
             "spec": spec,
             "speaker": "ecapa",
             "model": name,
-            "revision": pinned or revision(name, "hyperparams.yaml"),
-            "sha256": weights_sha256(self._links.name),
+            "revision": pinned or revision(name, HYPERPARAMS),
+            "sha256": _sha256_of(files),
             "speechbrain": metadata.version("speechbrain"),
         }
 
@@ -117,6 +106,23 @@ class SpeechBrainECAPA:
         """Return unit-length embeddings (N, E) of waveforms (S,)."""
         rows = []
         for waveform in waveforms:
-            clip = long_enough_for_a_voice(waveform, sample_rate)
-            rows.append(self._model.encode_batch(clip).reshape(-1).float().cpu())
+            clip = long_enough_for_a_voice(waveform, sample_rate).to(self.device)
+            rows.append(self._model(clip).reshape(-1).float().cpu())
         return F.normalize(torch.stack(rows), dim=-1)
+
+
+def _file(source: str, name: str, pinned: str | None, local: bool) -> Path:
+    """Return a file of a folder, of the hub's cache, or of the hub."""
+    from huggingface_hub import hf_hub_download
+
+    if Path(source).is_dir():
+        return Path(source) / name
+    return Path(hf_hub_download(source, name, revision=pinned, local_files_only=local))
+
+
+def _sha256_of(files: Sequence[Path]) -> str:
+    """Return the sha256 over names and contents of the files that make a model."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(f"{path.name} {file_sha256(path)}\n".encode())
+    return digest.hexdigest()

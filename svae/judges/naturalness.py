@@ -6,6 +6,7 @@ a listening test: predictors of different names, or of different files, do not c
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -22,8 +23,11 @@ WORST = 1.0
 """The least mean opinion score; a recording that is missing or unreadable counts as this."""
 UTMOS = "utmos"
 DNSMOS = "dnsmos"
+SPEECHMOS = "speechmos"
+"""The package of DNSMOS's authors, which carries its networks."""
+DNSMOS_WINDOW_SECONDS = 9.01
 DNSMOS_WINDOW = 144160
-"""Samples (9.01 s) that DNSMOS P.835 hears at a time."""
+"""Samples that DNSMOS P.835 hears at a time."""
 DNSMOS_SCALES = {
     "dnsmos_sig": (-0.08397278, 1.22083953, 0.0052439),
     "dnsmos_bak": (-0.13166888, 1.60915514, -0.39604546),
@@ -137,14 +141,42 @@ class OnnxPredictor:
 def dnsmos_windows(samples: np.ndarray) -> list[np.ndarray]:
     """Return the windows of 9.01 s, a second apart, that DNSMOS averages over; a short clip is repeated first.
 
-    Source: DNS-Challenge, dnsmos_local.py: floor(seconds) - 9 windows of a clip of ten seconds or more, else one.
+    Source: DNS-Challenge, dnsmos_local.py, and the package speechmos: floor(seconds) - 9 windows of a clip of ten seconds or
+    more, else one; but a window whose end, computed in seconds, falls a sample short is left out there, which are those
+    that begin 7 to 23 s and 119 to 121 s into a recording. Scores that compare need the same.
     """
     if samples.size == 0:
         raise DataError("an empty recording has no windows")
     while samples.shape[0] < DNSMOS_WINDOW:
         samples = np.concatenate([samples, samples])
     count = max(1, samples.shape[0] // SPEECH_RATE - 9)
-    return [samples[i * SPEECH_RATE : i * SPEECH_RATE + DNSMOS_WINDOW] for i in range(count)]
+    begins = [i * SPEECH_RATE for i in range(count)]
+    ends = [int((i + DNSMOS_WINDOW_SECONDS) * SPEECH_RATE) for i in range(count)]
+    return [
+        samples[begin:end]
+        for begin, end in zip(begins, ends, strict=True)
+        if end - begin == DNSMOS_WINDOW
+    ]
+
+
+def dnsmos_file(given: Path) -> Path:
+    """Return the ONNX file of `--dnsmos`: the one given, or for `speechmos` that of the package of this name.
+
+    The package's own code, which needs librosa, is not run.
+
+    Raises:
+        ConfigError: the package is not installed.
+    """
+    if str(given) != SPEECHMOS or given.is_file():
+        return given
+    spec = importlib.util.find_spec(SPEECHMOS)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        path = Path(folder) / "dnsmos_models" / "sig_bak_ovr.onnx"
+        if path.is_file():
+            return path
+    raise ConfigError(
+        f"--dnsmos {SPEECHMOS}: the package is not installed; try: pip install 'svae[mos]', or name sig_bak_ovr.onnx"
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -47,8 +47,7 @@ def load_speaker_model(spec: str, device: str | torch.device = "cpu") -> Speaker
 
     Args:
         spec: `embedded`, `wavlm-ecapa:FILE` (SIM-o), or `ecapa:ID_OR_FOLDER` (an id may end in `@REVISION`) in the layout of
-            speechbrain/spkrec-ecapa-voxceleb. Such a folder's hyperparams.yaml is executed by hyperpyyaml: use only
-            folders whose origin you trust.
+            speechbrain/spkrec-ecapa-voxceleb. Nothing in such a folder is run.
         device: where it runs.
 
     Raises:

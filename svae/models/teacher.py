@@ -13,6 +13,7 @@ from svae.assets import asset_path
 from svae.config import TeacherConfig
 from svae.errors import ConfigError
 from svae.frames import interpolate_frames, teacher_positions
+from svae.runtime.distributed import send
 from svae.runtime.pretrained import load_pretrained, quiet_transformers
 
 WAVEFORM_TYPES = ("wavlm", "hubert", "wav2vec2")
@@ -90,26 +91,36 @@ class Teacher:
         self.extractor = extractor
         self.description = description
         self.feature_dim: int = model.config.hidden_size
+        self.device: torch.device = next(model.parameters()).device
         self.sample_rate: int = extractor.sampling_rate
         self.hop_length, self.receptive_field = frame_geometry(
             model.config, getattr(extractor, "stride", 1)
         )
 
+    @property
+    def hears_on_host(self) -> bool:
+        """Whether its feature extractor computes on the host, whatever the model does."""
+        return self.model.config.model_type in FILTERBANK_TYPES + WHISPER_TYPES
+
     @torch.no_grad()
     def features(self, waveform: Tensor) -> Tensor:
         """Return the layer's features (B, K, feature_dim), float32, of a waveform (B, 1, S) at the teacher's rate.
+
+        The features are on the model's device; the waveform may be on the host.
 
         Each item is normalised over its whole length as the checkpoint's feature extractor does it: to zero mean and
         unit variance, or not, or (w2v-BERT) per mel band, or (Whisper) by its loudest mel frame. On a CPU the teacher
         computes in float32 also within autocast.
         """
-        if waveform.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        if self.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             # oneDNN's bfloat16 convolution is wrong for some widths of groups and kernels (torch 2.11, processors
             # with AMX): the embedded teacher's positional one (192 channels, 16 groups, kernel 32) has a cosine of
             # 0.1 to the true result.
             with torch.autocast("cpu", enabled=False):
                 return self.features(waveform)
         x = waveform.float().squeeze(1)
+        if not self.hears_on_host:
+            x = send(x, self.device)
         if x.shape[-1] < self.receptive_field:
             raise ValueError(
                 f"the teacher needs at least {self.receptive_field} samples, got {x.shape[-1]}"
@@ -135,7 +146,7 @@ class Teacher:
         """Return what the feature extractor makes of waveforms (B, S)."""
         clips = list(x.cpu().numpy())
         made = self.extractor(clips, sampling_rate=self.sample_rate, return_tensors="pt", **options)
-        return made["input_features"].to(x.device)
+        return send(made["input_features"], self.device)
 
     @torch.no_grad()
     def aligned_features(

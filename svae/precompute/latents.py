@@ -117,7 +117,7 @@ def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
             f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`"
         )
     stored = index.metadata["latents"]["vae_hash"]
-    folder = index.source.folder("vae", version=stored) if vae is None else vae
+    folder = index.files.folder("vae", version=stored) if vae is None else vae
     checkpoint = open_checkpoint(folder, kind="vae")
     if stored != checkpoint.hash:
         raise CheckpointError(

@@ -47,6 +47,8 @@ NO_ASR = "none"
 WEAK_ASR = "pocketsphinx"
 WEAK_AGREEMENT = 0.4
 """PocketSphinx hears less than that of many a text that is right, and sometimes 0.3 of one that is not."""
+LIST = Path("segments") / "list.jsonl"
+"""In the folder of shards: what is in them, as `svae prepare jsonl` reads it."""
 GPU_BATCH = 16
 LONGEST = 3600.0
 """Seconds; what the filters and a person let pass is not measured again."""
@@ -417,12 +419,12 @@ def _shards(
                 highlight=False,
             )
         _remove_shards(out)
-        write_text(out / "segments" / "list.jsonl", content)
+        write_text(out / LIST, content)
         write_text(stamped, stamp)
     report = prepare(
         PrepareOptions(
             corpus="jsonl",
-            root=out / "segments" / "list.jsonl",
+            root=out / LIST,
             out=out,
             sample_rate=options.sample_rate,
             shards=options.shards,

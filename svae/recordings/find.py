@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 from collections import Counter
@@ -68,21 +69,25 @@ def find_recordings(root: Path, out: Path, speaker: str | None = None) -> Found:
     """List the recordings in a folder; only names are looked at.
 
     Args:
-        root: below it, one folder a speaker, in which files lie as deep as they may; or anything, with `speaker`.
+        root: below it, one folder a speaker, in which files lie as deep as they may; or anything, with `speaker`, also one file.
         out: where the result goes; may lie inside and is passed over.
         speaker: who speaks in all of them; None: the folder's name says.
 
     Raises:
         DataError: no such folder, nothing in it, recordings that no folder gives a speaker, or two subtitles for one.
     """
-    if not root.is_dir():
-        what = "is a file" if root.exists() else f"no such folder (looked from {Path.cwd()})"
-        raise DataError(f"--root {root}: {what}. Expected a folder of recordings.")
+    if not root.exists():
+        raise DataError(
+            f"--root {root}: no such folder (looked from {Path.cwd()}). Expected a folder of recordings."
+        )
     if speaker is not None:
         check_characters(speaker, "--speaker")
         if not speaker.strip():
             raise DataError("--speaker: empty. Expected a name, or leave the option out.")
-    files = _files(root, out.absolute())
+    if root.is_file():
+        root, files = root.parent, _same_name(root)
+    else:
+        files = _files(root, out.absolute())
     paths = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
     if not paths:
         raise DataError(
@@ -127,6 +132,15 @@ def _files(root: Path, inside: Path | None) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and not (inside is not None and path.absolute().is_relative_to(inside))
     )
+
+
+def _same_name(path: Path) -> list[Path]:
+    """Return a recording and what lies beside it under its name, but no other recording."""
+    return [
+        other
+        for other in sorted(path.parent.glob(f"{glob.escape(path.stem)}.*"))
+        if other == path or (other.is_file() and other.suffix.lower() not in AUDIO_SUFFIXES)
+    ]
 
 
 def _texts_of(files: Sequence[Path]) -> dict[Path, list[Path]]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -97,7 +97,9 @@ def open_world(device_name: str, *, timeout_minutes: float = TIMEOUT_MINUTES) ->
     if world_size == 1:
         yield World(rank=0, world_size=1, device=device)
         return
-    _join("nccl" if device.type == "cuda" else "gloo", timedelta(minutes=timeout_minutes))
+    # Tensors of the GPUs go over NCCL, what hosts tell each other over gloo.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    _join(backend, timedelta(minutes=timeout_minutes))
     try:
         yield World(rank=dist.get_rank(), world_size=world_size, device=device)
     except RuntimeError as error:
@@ -155,6 +157,20 @@ def _lost_contact(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)
 
 
+def set_arithmetic(tf32: Literal["none", "convolutions", "all"], cudnn_benchmark: bool) -> None:
+    """Set for this process how GPUs compute products of float32, and whether cuDNN tries its algorithms; see `TrainerConfig`."""
+    torch.backends.cuda.matmul.allow_tf32 = tf32 == "all"
+    torch.backends.cudnn.allow_tf32 = tf32 != "none"
+    torch.backends.cudnn.benchmark = cudnn_benchmark
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on the device; what lies in a host's memory is sent without waiting for what the GPU does."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 def data_parallel(module: nn.Module, world: World) -> nn.Module:
     """Average the module's gradients over ranks in its backward pass; the module itself where there is one rank."""
     if world.world_size == 1:
@@ -163,6 +179,13 @@ def data_parallel(module: nn.Module, world: World) -> nn.Module:
     return DistributedDataParallel(
         module, device_ids=ids, broadcast_buffers=False, gradient_as_bucket_view=True
     )
+
+
+def averaging(module: nn.Module, wanted: bool) -> AbstractContextManager[None]:
+    """Return a context in which backward passes of a `data_parallel` module average gradients over ranks, or only add them up."""
+    if wanted or not isinstance(module, DistributedDataParallel):
+        return nullcontext()
+    return module.no_sync()
 
 
 def sum_over_ranks(tensor: Tensor, world: World) -> Tensor:
@@ -193,7 +216,8 @@ def any_rank(flag: bool, world: World) -> bool:
     """Return whether the flag is set on at least one rank. All ranks must call it."""
     if world.world_size == 1:
         return flag
-    return bool(sum_over_ranks(torch.tensor(float(flag), device=world.device), world) > 0)
+    # By the hosts, over gloo: a device need not finish what it computes for that.
+    return bool(sum_over_ranks(torch.tensor(float(flag)), world) > 0)
 
 
 def share_of(total: int, world: World) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,13 @@ def file_stem(key: str) -> str:
     digest = hashlib.sha256(data).hexdigest()[:16]
     head = data[: MAX_STEM_BYTES - len(digest) - 1].decode(errors="ignore")
     return f"{head}-{digest}"
+
+
+def telling_names(paths: Sequence[Path]) -> list[str]:
+    """Return the shortest ends of different paths that tell them apart."""
+    parts = [path.resolve().parts for path in paths]
+    size = next(n for n in itertools.count(1) if len({p[-n:] for p in parts}) == len(parts))
+    return ["/".join(p[-size:]) for p in parts]
 
 
 def sync(path: Path) -> None:

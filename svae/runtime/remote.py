@@ -42,6 +42,14 @@ class Url(type(Path())):  # type: ignore[misc]  # the concrete class of this sys
     def __fspath__(self) -> str:
         return str(self)
 
+    def absolute(self) -> Url:
+        """Return the same: a URL depends on no folder."""
+        return self
+
+    def resolve(self, strict: bool = False) -> Url:
+        """Return the same."""
+        return self
+
 
 def place_of(path: str | Path) -> Path:
     """Return where something is: a `Url` for a URL, also one that was taken for a path on its way, else the path."""

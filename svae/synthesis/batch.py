@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,32 +19,47 @@ from rich.markup import escape
 from rich.progress import track
 
 from svae.errors import DataError, SvaeError
+from svae.judges.ctc import CTC
 from svae.runtime.files import file_sha256
 from svae.synthesis.command import (
     SpeechReport,
     SynthesizeOptions,
+    check_credentials,
     inputs_of,
     load_model,
+    open_ctc,
     open_leveller,
     open_lexicon,
     open_prompt,
     open_verifier,
+    open_word_times,
     sentences_of,
 )
-from svae.synthesis.long_text import Verifier, speak_long, write_chunks
+from svae.synthesis.long_text import (
+    Chunk,
+    SpokenChunk,
+    Verifier,
+    plan_chunks,
+    speak_planned,
+    write_chunks,
+)
+from svae.synthesis.marks import tags
 from svae.synthesis.model import TTS
 from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt
+from svae.synthesis.subtitles import check_subtitles
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
 from svae.text.lexicon import Lexicon
 from svae.text.sentences import read_text
 
-FIELDS = {"text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int}
+FIELDS = {
+    "text": str, "ref": str, "ref_text": str, "voice": str, "out": str, "seed": int, "language": str,
+}  # fmt: skip
 MAX_OPEN_PROMPTS = 64
 """Encoded references that are kept for further rows."""
-Voice = tuple[Path | None, str | None, str | None]
-"""`ref`, `ref_text` and `voice`, which decide a prompt."""
+Voice = tuple[Path | None, str | None, str | None, str | None]
+"""`ref`, `ref_text`, `voice` and `language`, which decide a prompt."""
 
 
 class Problem(NamedTuple):
@@ -67,7 +84,7 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
 
     Args:
         file: one object a line: `text`, `out` (under `out`, unless absolute), `ref` or `voice` (default: those of
-            `options`, or the model's own voice), optionally `ref_text` and `seed`. Relative `ref` are looked for beside the list.
+            `options`, or the model's own voice), optionally `ref_text`, `seed` and `language`. Relative `ref` are looked for beside the list.
         options: for everything that a row does not say.
         out: folder of the results.
 
@@ -75,12 +92,15 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
         DataError: the list cannot be read; or, after all others are done, some rows failed.
     """
     console = Console()
+    check_credentials(options)
     rows, problems = read_rows(file, options, out)
     count = len(rows) + len(problems)
     tts = load_model(options, console)
     verifier = open_verifier(options, tts)
+    ctc = open_ctc(options, tts)
     lexicon = open_lexicon(options)
     made = kept = 0
+    waiting: list[ReadyRow] = []
     opened: dict[Voice, OpenedPrompt] = {}
     # A row must not replace what another one reads either.
     inputs = identities(
@@ -89,12 +109,19 @@ def synthesize_batch(file: Path, options: SynthesizeOptions, out: Path) -> int:
     for row in track(rows, "Speaking", console=console):
         try:
             check_output(row.options.out, inputs)
-            if _speak_row(row, tts, opened, verifier, lexicon, console):
-                made += 1
-            else:
-                kept += 1
+            check_subtitles(row.options.out, row.options.subtitles, report_path(row.options.out))
+            ready = _prepare_row(row, tts, opened, lexicon, console)
         except Exception as error:  # whatever it is, the other rows can still be spoken
             problems.append(Problem(row.number, _reason(error)))
+            continue
+        if ready is None:
+            kept += 1
+            continue
+        waiting.append(ready)
+        if sum(chunk.frames for each in waiting for chunk in each.chunks) >= tts.batch_frames:
+            made += _write_rows(waiting, tts, verifier, ctc, console, problems)
+            waiting = []
+    made += _write_rows(waiting, tts, verifier, ctc, console, problems)
     console.print(
         f"{made} made, {kept} kept, {len(problems)} failed, in [bold]{escape(str(out))}[/]"
     )
@@ -165,6 +192,8 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     changes: dict[str, Any] = {"text": tree["text"], "text_file": None, "out": out / tree["out"]}
     if "seed" in tree:
         changes["sampling"] = replace(options.sampling, seed=tree["seed"])
+    if "language" in tree:
+        changes["language"] = None if tree["language"] == "none" else tree["language"]
     if "ref" in tree or "voice" in tree:
         changes["ref"] = file.parent / tree["ref"] if "ref" in tree else None
         changes["voice"] = tree.get("voice")
@@ -179,45 +208,99 @@ def _row_options(tree: Any, file: Path, options: SynthesizeOptions, out: Path) -
     return changed
 
 
-def _speak_row(
+@dataclass(frozen=True)
+class ReadyRow:
+    """A row that is to be spoken."""
+
+    row: Row
+    opened: OpenedPrompt
+    chunks: list[Chunk]
+    made_with: str
+    started: float
+
+
+def _prepare_row(
     row: Row,
     tts: TTS,
     opened: dict[Voice, OpenedPrompt],
-    verifier: Verifier | None,
     lexicon: Lexicon | None,
     console: Console,
-) -> bool:
-    """Speak a row, unless its file is there and was made the same way; return whether it was spoken."""
+) -> ReadyRow | None:
+    """Open a row's voice and plan its speech; None where its file is there and was made the same way."""
     started = time.perf_counter()
     options = row.options
     made_with = _made_with(options, tts)
     path = report_path(options.out)
     if _is_done(options.out, path, made_with):
-        return False
+        return None
     path.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
-    voice = (options.ref, options.ref_text, options.voice)
+    tts = tts.in_language(options.language)
+    voice = (options.ref, options.ref_text, options.voice, options.language)
     if voice not in opened:
         if len(opened) >= MAX_OPEN_PROMPTS:
             opened.clear()
         opened[voice] = open_prompt(options, tts, console, lexicon)
-    prompt = opened[voice].prompt
     sentences = sentences_of(read_text(options.text, None), tts, options, console, lexicon)
-    chunks = speak_long(
-        tts, sentences, prompt, options.sampling, by_sentence=options.stream, verifier=verifier
-    )
+    prompt = opened[voice].prompt
+    chunks = plan_chunks(tts, sentences, prompt, options.sampling, by_sentence=options.stream)
+    return ReadyRow(row, opened[voice], list(chunks), made_with, started)
+
+
+def _write_rows(
+    rows: Sequence[ReadyRow],
+    tts: TTS,
+    verifier: Verifier | None,
+    ctc: CTC | None,
+    console: Console,
+    problems: list[Problem],
+) -> int:
+    """Speak rows together and write a file for each; return how many were made, and add why others were not."""
+    made = 0
+    for ready, chunks in zip(rows, _speak_rows(rows, tts, verifier), strict=True):
+        try:
+            _write_row(ready, chunks, tts, ctc, console)
+            made += 1
+        except Exception as error:  # as above
+            problems.append(Problem(ready.row.number, _reason(error)))
+    return made
+
+
+def _speak_rows(
+    rows: Sequence[ReadyRow], tts: TTS, verifier: Verifier | None
+) -> list[Iterable[SpokenChunk]]:
+    """Return the speech of each row."""
+    one_by_one = [speak_planned(tts, row.chunks, verifier) for row in rows]
+    if len(rows) < 2:
+        return list(one_by_one)
+    try:
+        together = list(speak_planned(tts, [c for row in rows for c in row.chunks], verifier))
+    except Exception:  # of a row that will say so when it is spoken by itself
+        return list(one_by_one)
+    spoken = iter(together)
+    return [list(islice(spoken, len(row.chunks))) for row in rows]
+
+
+def _write_row(
+    ready: ReadyRow, chunks: Iterable[SpokenChunk], tts: TTS, ctc: CTC | None, console: Console
+) -> None:
+    options = ready.row.options
+    tts = tts.in_language(options.language)
+    times = open_word_times(options, tts, ready.opened, ctc)
     written = write_chunks(
         options.out,
         chunks,
         tts.sample_rate,
         stream=options.stream,
-        leveller=open_leveller(options, opened[voice], tts),
+        leveller=open_leveller(options, ready.opened, tts),
+        tags=tags(tts.identity, options.sampling.seed, ready.opened.description),
+        listener=None if times is None else times.add,
     )
-    report = SpeechReport(options, tts, opened[voice], written, started)
+    report = SpeechReport(options, tts, ready.opened, written, ready.started, times)
+    report.finish()
     for warning in report.warnings:
-        console.print(f"[yellow]Row {row.number}: {escape(warning)}.[/]", highlight=False)
-    made = {"made_with": made_with, "audio_sha256": file_sha256(options.out)}
-    write_report(path, made | report.to_json())
-    return True
+        console.print(f"[yellow]Row {ready.row.number}: {escape(warning)}.[/]", highlight=False)
+    made = {"made_with": ready.made_with, "audio_sha256": file_sha256(options.out)}
+    write_report(report_path(options.out), made | report.to_json())
 
 
 def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
@@ -247,6 +330,10 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     # Without these the hash is that of files made before there were any.
     if options.loudness is not None:
         tree["loudness"] = options.loudness
+    if options.subtitles is not None:
+        tree["subtitles"] = options.subtitles
+    if options.credentials is not None:
+        tree["signed"] = file_sha256(options.credentials.chain)
     if options.lexicon is not None:
         tree["lexicon"] = file_sha256(options.lexicon)
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

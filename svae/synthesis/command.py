@@ -18,8 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import load_asr
+from svae.judges.ctc import CTC
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.environment import environment
+from svae.synthesis.credentials import Credentials, sign
 from svae.synthesis.load import load_tts
 from svae.synthesis.long_text import (
     SpokenChunk,
@@ -29,9 +31,17 @@ from svae.synthesis.long_text import (
     write_chunks,
 )
 from svae.synthesis.loudness import TARGET_LUFS, Leveller, check_loudness, measure
+from svae.synthesis.marks import mark, tags
 from svae.synthesis.model import TTS
 from svae.synthesis.output import check_output, identities, report_path, write_report
 from svae.synthesis.reference import OpenedPrompt, open_reference
+from svae.synthesis.subtitles import (
+    SubtitleFormat,
+    WordTimes,
+    check_subtitles,
+    subtitles_path,
+    write_subtitles,
+)
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import load_voice, own_voice
 from svae.text.lexicon import Lexicon
@@ -70,6 +80,10 @@ class SynthesizeOptions:
     stream: bool = False
     """Speak sentence by sentence, and write each into `out` as soon as it is there."""
     verbose: bool = False
+    subtitles: SubtitleFormat | None = None
+    """Write when each word is spoken beside the audio."""
+    credentials: Credentials | None = None
+    """Who signs what is written, by C2PA."""
     lexicon: Path | None = None
     """Words and how they are said, which override all other pronunciations; see `Lexicon.read`."""
     device: str = "auto"
@@ -92,6 +106,8 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     console = Console()
     check_output(options.out, identities(inputs_of(options)))
     path = report_path(options.out)
+    check_subtitles(options.out, options.subtitles, path)
+    check_credentials(options)
     if options.ref is not None and options.voice is not None:
         raise ConfigError("pass either --ref RECORDING or --voice NAME, not both")
     text = read_text(options.text, options.text_file)
@@ -99,6 +115,7 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
     tts = load_model(options, console)
     opened = open_prompt(options, tts, console, lexicon)
     verifier = open_verifier(options, tts)
+    ctc = open_ctc(options, tts)
     sentences = sentences_of(text, tts, options, console, lexicon)
     chunks = speak_long(
         tts,
@@ -108,14 +125,18 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         by_sentence=options.stream,
         verifier=verifier,
     )
+    times = open_word_times(options, tts, opened, ctc)
     written = write_chunks(
         options.out,
         show_progress(chunks, sentences, console),
         tts.sample_rate,
         stream=options.stream,
         leveller=open_leveller(options, opened, tts),
+        tags=tags(tts.identity, options.sampling.seed, opened.description),
+        listener=None if times is None else times.add,
     )
-    report = SpeechReport(options, tts, opened, written, started)
+    report = SpeechReport(options, tts, opened, written, started, times)
+    report.finish()
     write_report(path, report.to_json())
     _print_result(report, path, console)
     return options.out
@@ -130,11 +151,20 @@ def inputs_of(options: SynthesizeOptions) -> list[tuple[str, Path | None]]:
     ]
 
 
+def check_credentials(options: SynthesizeOptions) -> None:
+    """Raise ConfigError where credentials are asked for and cannot be given."""
+    if options.credentials is None:
+        return
+    if options.stream:
+        raise ConfigError("--c2pa-cert: a file is signed when it is whole; leave out --stream")
+    options.credentials.signer()
+
+
 def load_model(options: SynthesizeOptions, console: Console) -> TTS:
     """Load the model and print which one it is."""
     options.sampling.check()
     check_loudness(options.loudness)
-    tts = load_tts(options.model, select_device(options.device))
+    tts = load_tts(options.model, select_device(options.device)).in_language(options.language)
     console.print(
         f"Model [bold]{escape(tts.identity['path'])}[/] ({tts.short_description}) on {describe_device(tts.device)}; "
         f"durations: {_duration_rule(tts, options.sampling)}"
@@ -182,6 +212,22 @@ def open_verifier(options: SynthesizeOptions, tts: TTS) -> Verifier | None:
     if not options.verify:
         return None
     return Verifier(load_asr(options.asr, str(tts.device)), options.verify, options.verify_wer)
+
+
+def open_word_times(
+    options: SynthesizeOptions, tts: TTS, opened: OpenedPrompt, ctc: CTC | None = None
+) -> WordTimes | None:
+    """Return what times the words of one file, where subtitles are asked for; `ctc`: see `open_ctc`."""
+    if options.subtitles is None:
+        return None
+    return WordTimes(tts, opened.prompt, ctc, options.language)
+
+
+def open_ctc(options: SynthesizeOptions, tts: TTS) -> CTC | None:
+    """Return the recogniser that aligns words with speech: --asr where it is one of CTC. Raises as `load_asr`."""
+    if options.subtitles is None or not options.asr.startswith("ctc:"):
+        return None
+    return CTC(options.asr.removeprefix("ctc:"), tts.device)
 
 
 def sentences_of(
@@ -236,6 +282,16 @@ class SpeechReport:
     written: WrittenSpeech
     started: float
     """When the command, or the row of a list, began, by `time.perf_counter`."""
+    times: WordTimes | None = None
+    """When each word is spoken, where that is asked for."""
+
+    def finish(self) -> None:
+        """Write subtitles beside the audio and credentials into it, where they are asked for."""
+        if self.options.credentials is not None:
+            made_by = mark(self.tts.identity, self.options.sampling.seed, self.opened.description)
+            sign(self.options.out, self.options.credentials, made_by)
+        if self.times is not None and self.options.subtitles is not None:
+            write_subtitles(self.options.out, self.options.subtitles, self.times)
 
     @property
     def sampling(self) -> Sampling:
@@ -274,6 +330,10 @@ class SpeechReport:
     @property
     def warnings(self) -> list[str]:
         """What may be wrong with the speech, and what to do."""
+        unsure = self.times.note if self.times is not None else None
+        return [*self._hurried(), *([] if unsure is None else [unsure])]
+
+    def _hurried(self) -> list[str]:
         hurried = [chunk for chunk in self.written.chunks if chunk.least_seconds]
         if not hurried:
             return []
@@ -290,6 +350,12 @@ class SpeechReport:
             f"words may be lost: {worst.generated_seconds:.2f} of {worst.least_seconds:.2f} s for "
             f"{without_phones(worst.text)[:60]!r}. Use {advice}"
         ]
+
+    def _subtitles(self) -> dict[str, Any]:
+        if self.times is None or self.options.subtitles is None:
+            return {}
+        path = subtitles_path(self.options.out, self.options.subtitles)
+        return {"subtitles": path.name, "word_times_from": self.times.sources}
 
     def to_json(self) -> dict[str, Any]:
         """Return what the JSON beside the audio holds."""
@@ -310,6 +376,8 @@ class SpeechReport:
             "first_audio_seconds": self.first_audio_seconds,
             "seconds_by_stage": self.seconds_by_stage,
             "real_time_factors": self.real_time_factors,
+            **self._subtitles(),
+            "signed": self.options.credentials is not None,
             "chunks": [chunk.to_json() for chunk in self.written.chunks],
             "environment": environment(self.tts.device),
         }
@@ -353,6 +421,12 @@ def _print_result(report: SpeechReport, path: Path, console: Console) -> None:
         console.print(
             f"[yellow]{'Understood' if understood else 'Not understood'} after {len(chunk.attempts)} attempt(s), "
             f"kept seed {best.seed} (WER {best.wer:.2f}): {escape(without_phones(chunk.text))} (heard: {escape(best.heard)})[/]"
+        )
+    if report.times is not None and options.subtitles is not None:
+        how = ", ".join(f"{source} {count}" for source, count in report.times.sources.items())
+        console.print(
+            f"Subtitles in {escape(str(subtitles_path(options.out, options.subtitles)))} (times of words from: {how})",
+            highlight=False,
         )
     console.print(f"Speech in [bold]{escape(str(options.out))}[/], details in {escape(str(path))}")
     console.print(

@@ -19,7 +19,8 @@ from svae.checkpoint import Checkpoint, load_strict
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.synthesis.types import DurationChoice, Prompt, Sampling
-from svae.text.phonemes import FramePhonemes
+from svae.text.phonemes import PAUSES, FramePhonemes
+from svae.text.pinyin import PinyinVocabulary
 from svae.text.vocabulary import Vocabulary
 
 DURATION_FILE = "duration.safetensors"
@@ -45,12 +46,27 @@ class DurationRule(ABC):
 
     name: ClassVar[DurationChoice]
     """How `Sampling.duration_rule` and reports call the rule."""
+
+    @property
+    def unit(self) -> str:
+        """What messages call the symbols of a text."""
+        return "characters" if self.vocabulary.tokens == "characters" else "symbols"
+
     uses_word_times: ClassVar[bool] = False
     """Whether a prompt should come with the times of its words."""
 
     @abstractmethod
     def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
         """Return the frames of prompt and new speech together, at least one more than the prompt's."""
+
+    def word_times(
+        self, prompt: Prompt, text: str, frames: int
+    ) -> list[tuple[float, float]] | None:
+        """Return when each word of a text begins and ends, in seconds of its speech of so many frames.
+
+        None: the model itself decides that, while it speaks.
+        """
+        return None
 
     def lay_out(
         self, prompt: Prompt, text: str, speed: float, total: int | None = None
@@ -68,11 +84,11 @@ class DurationRule(ABC):
         """
         if total is None:
             total = self.total_frames(prompt, text, speed)
-        characters = len(prompt.text) + len(text)
+        characters = self.vocabulary.places(prompt.text + text)
         # The network has one place a frame for its tokens.
         if total < characters:
             raise DataError(
-                f"text: {characters} characters do not fit in the {total} frames of reference and new speech; at "
+                f"text: {characters} {self.unit} do not fit in the {total} frames of reference and new speech; at "
                 f"least {(characters - prompt.frames) / self.frame_rate:.2f} s are needed: use a longer duration"
             )
         return total, self.vocabulary.encode(prompt.text + text)
@@ -86,7 +102,8 @@ class ByteRule(DurationRule):
 
     def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
         """Return the frames of both; see `predict_frames`."""
-        return predict_frames(prompt.frames, prompt.text, text, speed=speed)
+        total = predict_frames(prompt.frames, prompt.text, text, speed=speed)
+        return max(total, self.vocabulary.places(prompt.text + text) + 1)
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,8 @@ class TextRule(DurationRule):
         prompt_tokens = self.vocabulary.encode(prompt.text.rstrip())
         tokens = self.vocabulary.encode(text)
         frames = self.predictor.predict(tokens, prompt_tokens, prompt.frames) / speed
-        return max(prompt.frames + round(frames), _fewest_frames(prompt.frames, prompt.text, text))
+        fewest = max(self.vocabulary.places(prompt.text + text), prompt.frames) + 1
+        return max(prompt.frames + round(frames), fewest)
 
 
 class Timeline(NamedTuple):
@@ -149,6 +167,20 @@ class PhoneRule(DurationRule):
         scale = new_frames / max(sum(new.frames), 1e-6)
         ends = accumulate([*known.frames, *(frames * scale for frames in new.frames)])
         return total, self.vocabulary.frames([*known.symbols, *new.symbols], list(ends), total)
+
+    def word_times(
+        self, prompt: Prompt, text: str, frames: int
+    ) -> list[tuple[float, float]] | None:
+        """Return when each word is said, as `lay_out` lays it out; see `DurationRule.word_times`."""
+        _, new = self._timelines(prompt, text)
+        scale = frames / self.frame_rate / max(sum(new.frames), 1e-6)
+        found, start, end = [], 0.0, 0.0
+        for symbol, length in zip(new.symbols, new.frames, strict=True):
+            if symbol in PAUSES:  # one behind each word
+                found.append((start, end))
+                start = end + length * scale
+            end += length * scale
+        return found
 
     def _timelines(self, prompt: Prompt, text: str) -> tuple[Timeline, Timeline]:
         known = self.prompt_timeline(prompt)
@@ -290,11 +322,13 @@ class Planner:
 
 
 def end_sentence(text: str, vocabulary: Vocabulary) -> str:
-    """Return a text that ends in sentence punctuation and one space.
+    """Return a text that ends in sentence punctuation and one space; without the space after Chinese read as pinyin.
 
     A full stop is added where there is none and the model knows it, as F5-TTS does.
     """
     bare = text.rstrip("\"')]”’ ")
+    if vocabulary.tokens == PinyinVocabulary.tokens and bare.endswith(("。", "！", "？")):
+        return text  # as F5-TTS: a space belongs to the syllable that follows
     ended = bare.endswith((".", "!", "?", "。", "！", "？"))
     return text + (" " if ended or "." not in vocabulary else ". ")
 
@@ -308,8 +342,4 @@ def predict_frames(prompt_frames: int, prompt_text: str, text: str, *, speed: fl
     if size < SHORT_TEXT_BYTES:
         speed = min(speed, SHORT_TEXT_SPEED)
     total = prompt_frames + int(prompt_frames / len(prompt_text.encode()) * size / speed)
-    return max(total, _fewest_frames(prompt_frames, prompt_text, text))
-
-
-def _fewest_frames(prompt_frames: int, prompt_text: str, text: str) -> int:
-    return max(len(prompt_text) + len(text), prompt_frames) + 1
+    return max(total, len(prompt_text) + len(text) + 1, prompt_frames + 1)

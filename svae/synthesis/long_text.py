@@ -1,17 +1,19 @@
-"""Long texts: sentences gathered into chunks that fit the model, spoken one by one, joined and written.
+"""Long texts: sentences gathered into chunks that fit the model, spoken, joined and written.
 
-Nothing here holds more than a chunk: text comes in sentence by sentence, audio leaves piece by piece.
+Nothing here holds more than the chunks that go through the network together (on a CPU: one): text comes in sentence by
+sentence, audio leaves piece by piece.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import soundfile
 import torch
@@ -25,9 +27,10 @@ from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
 from svae.synthesis.haste import least_seconds
 from svae.synthesis.loudness import Leveller
+from svae.synthesis.marks import write_tags
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
-from svae.synthesis.types import Prompt, Sampling, Synthesis
+from svae.synthesis.types import Prompt, Sampling, Synthesis, Utterance
 from svae.text.phonemes import as_heard
 from svae.text.sentences import Sentence
 
@@ -188,10 +191,74 @@ def speak_long(
     Raises:
         DataError: as `TTS.generate`; no sentences; pauses that leave no time for speech.
     """
+    chunks = plan_chunks(tts, sentences, prompt, sampling, by_sentence=by_sentence)
+    return speak_planned(tts, chunks, verifier, first_alone=by_sentence)
+
+
+def speak_planned(
+    tts: TTS,
+    chunks: Iterable[Chunk],
+    verifier: Verifier | None = None,
+    *,
+    first_alone: bool = False,
+) -> Iterator[SpokenChunk]:
+    """Speak chunks in order, as many at a time as go through the network together; `first_alone`: the first is there sooner."""
+    return chain.from_iterable(
+        speak_chunks(tts, batch, verifier)
+        for batch in _batches(chunks, tts.batch_frames, first_alone=first_alone)
+    )
+
+
+class Chunk(NamedTuple):
+    """A part of a text that is spoken at once."""
+
+    text: Sentence
+    """With the pauses around it; empty: a pause alone."""
+    utterance: Utterance | None
+    """What is spoken; None for a pause alone."""
+    sampling: Sampling
+
+    @property
+    def frames(self) -> int:
+        """How many frames of prompt and new speech it takes."""
+        return 0 if self.utterance is None else self.utterance.frames
+
+
+def plan_chunks(
+    tts: TTS,
+    sentences: Sequence[str],
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    by_sentence: bool = False,
+) -> Iterator[Chunk]:
+    """Yield the chunks of a text, ready to be spoken; arguments and errors as in `speak_long`."""
     if not sentences:
         raise DataError("text: nothing to say; expected at least one sentence")
     plan = _chunks(tts, list(map(_with_pauses, sentences)), prompt, sampling, by_sentence)
-    return (speak_chunk(tts, text, prompt, settings, verifier) for text, settings in plan)
+    return (
+        Chunk(text, tts.prepare(text, prompt, settings) if text else None, settings)
+        for text, settings in plan
+    )
+
+
+def _batches(
+    chunks: Iterable[Chunk], batch_frames: int, *, first_alone: bool
+) -> Iterator[list[Chunk]]:
+    """Cut chunks into consecutive batches; see `speak_planned`."""
+    batch: list[Chunk] = []
+    longest = 0
+    for chunk in chunks:
+        longest = max(longest, chunk.frames)
+        if batch and longest * (len(batch) + 1) > batch_frames:
+            yield batch
+            batch, longest = [], chunk.frames
+        batch.append(chunk)
+        if first_alone:
+            yield batch
+            batch, longest, first_alone = [], 0, False
+    if batch:
+        yield batch
 
 
 def _with_pauses(sentence: str) -> Sentence:
@@ -264,38 +331,54 @@ def _share_duration(
     ]
 
 
-def speak_chunk(
-    tts: TTS, text: Sentence, prompt: Prompt, sampling: Sampling, verifier: Verifier | None
-) -> SpokenChunk:
-    """Speak one chunk; with a verifier, try other seeds while it is misunderstood, and keep the best try.
+def speak_chunks(
+    tts: TTS, chunks: Sequence[Chunk], verifier: Verifier | None = None
+) -> list[SpokenChunk]:
+    """Speak chunks, in their order; with a verifier, try other seeds while one is misunderstood, and keep the best try.
 
     A pause alone is not spoken: its waveform is empty, and its pauses are what is heard.
     """
-    if not text:
-        silent = ChunkReport("", sampling.seed, 0.0, {}, (), text.pause_before, text.pause_after)
-        return SpokenChunk(torch.zeros(0), silent)
-    speech = tts.speak([text], [prompt], sampling)[0]
+    spoken = iter(
+        tts.speak_prepared([chunk.utterance for chunk in chunks if chunk.utterance is not None])
+    )
+    return [
+        _silent(chunk) if chunk.utterance is None else _finished(tts, chunk, next(spoken), verifier)
+        for chunk in chunks
+    ]
+
+
+def _silent(chunk: Chunk) -> SpokenChunk:
+    text = chunk.text
+    report = ChunkReport("", chunk.sampling.seed, 0.0, {}, (), text.pause_before, text.pause_after)
+    return SpokenChunk(torch.zeros(0), report)
+
+
+def _finished(tts: TTS, chunk: Chunk, speech: Synthesis, verifier: Verifier | None) -> SpokenChunk:
+    """Return a chunk that was spoken, or the best of further tries at it."""
+    assert chunk.utterance is not None
     attempts: list[Attempt] = []
     if verifier is not None:
         best = verifier.judge(speech)
         attempts.append(best)
-        for seed in range(sampling.seed + 1, sampling.seed + 1 + verifier.retries):
+        seed = chunk.sampling.seed
+        for other_seed in range(seed + 1, seed + 1 + verifier.retries):
             if best.wer <= verifier.max_wer:
                 break
-            other = tts.speak([text], [prompt], replace(sampling, seed=seed))[0]
+            settings = replace(chunk.utterance.sampling, seed=other_seed)
+            other = tts.speak_prepared([chunk.utterance._replace(sampling=settings)])[0]
             attempts.append(verifier.judge(other))
             if attempts[-1].wer < best.wer:
                 best = attempts[-1]
                 speech = other
-    least = least_seconds(text)
+    least = least_seconds(chunk.text)
     report = ChunkReport(
         speech.text,
         speech.sampling.seed,
         speech.generated_seconds,
         speech.timings,
         tuple(attempts),
-        text.pause_before,
-        text.pause_after,
+        chunk.text.pause_before,
+        chunk.text.pause_after,
         least if speech.generated_seconds < least else 0.0,
     )
     return SpokenChunk(speech.waveform.reshape(-1), report)
@@ -327,6 +410,14 @@ class ChunkJoiner:
         self._overlap = round(CROSSFADE_SECONDS * sample_rate)
         self._level: float | None = None
         self._tail = torch.zeros(0)
+
+    def join(self, chunk: SpokenChunk) -> Tensor:
+        """Return what is complete with this chunk and the pauses around it (S,)."""
+        report = chunk.report
+        before = self.pause(report.pause_before) if report.pause_before else torch.zeros(0)
+        speech = self.add(chunk.waveform)
+        after = self.pause(report.pause_after) if report.pause_after else torch.zeros(0)
+        return torch.cat([before, speech, after])
 
     def add(self, waveform: Tensor) -> Tensor:
         """Return what is complete with this chunk (S,): all but the end that the next one may fade into."""
@@ -379,6 +470,8 @@ def write_chunks(
     *,
     stream: bool,
     leveller: Leveller | None = None,
+    tags: Mapping[str, str] | None = None,
+    listener: Callable[[str, Tensor, float], None] | None = None,
 ) -> WrittenSpeech:
     """Speak chunks into an audio file as they come, joined, with the pauses around them.
 
@@ -388,6 +481,8 @@ def write_chunks(
         sample_rate: of the chunks, in Hz.
         stream: the file has its name at once and grows; else it appears when it is complete.
         leveller: decides the loudness; None: that of the chunks.
+        tags: what the file says about itself; see `svae.synthesis.marks`.
+        listener: is told of each chunk: its text, its waveform (S,), and where in the file it begins, in seconds.
 
     Raises:
         DataError: there are no chunks.
@@ -402,16 +497,19 @@ def write_chunks(
             target, "w", sample_rate, 1, "PCM_16", format=FORMATS[path.suffix.lower()]
         ) as file,
     ):
+        write_tags(file, tags or {})
 
         def write(waveform: Tensor) -> None:
             file.write(pcm16(waveform, full_scale=SPEECH_SCALE).numpy())
 
         for chunk in chunks:
-            if chunk.report.pause_before:
-                write(joiner.pause(chunk.report.pause_before))
-            write(joiner.add(chunk.waveform))
-            if chunk.report.pause_after:
-                write(joiner.pause(chunk.report.pause_after))
+            if listener is not None:
+                # A pause before it comes behind the end of the chunk before, else the two fade into each other.
+                before = chunk.report.pause_before
+                lead = len(joiner.rest()) + round(before * sample_rate) if before else 0
+                place = (file.frames + lead) / sample_rate
+                listener(chunk.report.text, chunk.waveform, place)
+            write(joiner.join(chunk))
             if stream:
                 file.flush()
             if not reports:

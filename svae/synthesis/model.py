@@ -6,6 +6,7 @@ follow. Durations count latent frames (`hop_length` samples each).
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -19,13 +20,14 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from svae.audio import resample
+from svae.data.order import pack
 from svae.errors import DataError
 from svae.models.cpu.linear import use_bf16_products
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.sampler import sample_latents
 from svae.synthesis.durations import DurationRule, Planner, end_sentence, open_rule
-from svae.synthesis.types import DurationChoice, Prompt, Sampling, Synthesis
+from svae.synthesis.types import DurationChoice, Prompt, Sampling, Synthesis, Utterance
 from svae.text import phone_aligner
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
@@ -38,6 +40,8 @@ QUIET_RMS = 0.01
 """Recordings below this are raised to `PROMPT_RMS` for recogniser and aligner, which hear in 16 bits."""
 SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
+BATCH_FRAMES = 16384
+"""Frames, prompts and padding included, that go through the network together on a GPU; seven minutes at 40 frames a second."""
 
 
 class TTS:
@@ -51,6 +55,10 @@ class TTS:
         rule: how durations are decided; None is the byte rule, which is not enough for models of frame-level phones.
         prompt_file: the voice that it speaks in where no other is given, as `svae.synthesis.voices` reads it.
         teacher: of a student, gives its teacher, which takes any steps and guidance; called when it is first asked for.
+
+    `batch_frames` is how many frames go through the network together. 0, the CPU's: every utterance alone, in its own
+    shape. The sums of a matrix product and of attention come in another order where the shape is another, so that is what
+    makes a batch equal its utterances byte for byte; and one utterance already keeps a CPU busy (docs/benchmarks.md).
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class TTS:
         self.sample_rate = representation.sample_rate
         self.hop_length = representation.hop_length
         self.device = next(model.parameters()).device
+        self.batch_frames = 0 if self.device.type == "cpu" else BATCH_FRAMES
         if rule is None:
             rule = open_rule(vocabulary, self.sample_rate / self.hop_length)
         self.planner = Planner(rule, self.identity.get("max_seconds"))
@@ -81,6 +90,21 @@ class TTS:
         """The beginning of the model's hash, and a few words of its makers."""
         words = self.identity.get("description")
         return f"{self.identity['hash'][:12]}…" + (f", {words}" if words else "")
+
+    def in_language(self, language: str | None) -> TTS:
+        """Return the same model as it reads another language; itself where that makes no difference.
+
+        Raises:
+            ConfigError: nobody can read that language.
+        """
+        vocabulary = self.vocabulary.in_language(language)
+        if vocabulary is self.vocabulary:
+            return self
+        other = copy.copy(self)
+        other.vocabulary = vocabulary
+        rule = replace(self.planner.own, vocabulary=vocabulary)
+        other.planner = Planner(rule, self.planner.trained_seconds)
+        return other
 
     @property
     def prompt_limit(self) -> float:
@@ -128,29 +152,50 @@ class TTS:
         result = self.speak([text], [prompt], settings)[0]
         return replace(result, timings=timings | result.timings)
 
-    @torch.no_grad()
     def speak(
         self, texts: Sequence[str], prompts: Sequence[Prompt], sampling: Sampling
     ) -> list[Synthesis]:
-        """Speak texts, each in the voice of its prompt, as one batch; errors as in `generate`.
+        """Speak texts, each in the voice of its prompt; errors as in `generate`, before anything is spoken.
 
-        The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone.
+        The noise of an utterance is drawn from (seed, text), so what a batch gives is what each text gives alone: byte for
+        byte on a CPU, where `batch_frames` is 0; to rounding where utterances are padded to one length.
         """
-        sampling = self.resolve(sampling)
-        assert sampling.num_steps is not None and sampling.guidance_scale is not None
-        texts = [self._clean(text, "text") for text in texts]
-        totals: list[int] = []
-        tokens: list[Tensor] = []
-        for prompt, text in zip(prompts, texts, strict=True):
-            total, ids = self.planner.plan(prompt, text, sampling)
-            totals.append(total)
-            tokens.append(torch.tensor(ids))
-        kept = [prompt.frames for prompt in prompts]
-        latents = torch.zeros(
-            len(texts), self.representation.latent_dim, max(kept), device=self.device
+        return self.speak_prepared(
+            [
+                self.prepare(text, prompt, sampling)
+                for text, prompt in zip(texts, prompts, strict=True)
+            ]
         )
-        for row, prompt in zip(latents, prompts, strict=True):
-            row[:, : prompt.frames] = prompt.latents[0]
+
+    @torch.no_grad()
+    def prepare(self, text: str, prompt: Prompt, sampling: Sampling) -> Utterance:
+        """Decide how long a text is spoken, and with which settings; errors as in `generate`."""
+        settings = self.resolve(sampling)
+        text = self._clean(text, "text")
+        frames, tokens = self.planner.plan(prompt, text, settings)
+        return Utterance(text, prompt, settings, frames, tokens)
+
+    def speak_prepared(self, utterances: Sequence[Utterance]) -> list[Synthesis]:
+        """Speak utterances, in their order; `batch_frames` says how many go through the network together."""
+        spoken: dict[int, Synthesis] = {}
+        for group in batches(utterances, self.batch_frames):
+            together = self._speak_together([utterances[place] for place in group])
+            spoken |= zip(group, together, strict=True)
+        return [spoken[place] for place in range(len(utterances))]
+
+    @torch.no_grad()
+    def _speak_together(self, utterances: Sequence[Utterance]) -> list[Synthesis]:
+        """Speak utterances that share `Sampling.of_network` as one batch, padded to the longest."""
+        sampling = utterances[0].sampling
+        assert sampling.num_steps is not None and sampling.guidance_scale is not None
+        totals = [each.frames for each in utterances]
+        kept = [each.prompt.frames for each in utterances]
+        tokens = [torch.tensor(each.tokens) for each in utterances]
+        latents = torch.zeros(
+            len(utterances), self.representation.latent_dim, max(kept), device=self.device
+        )
+        for row, each in zip(latents, utterances, strict=True):
+            row[:, : each.prompt.frames] = each.prompt.latents[0]
         timings: dict[str, float] = {}
         network = self._network(sampling)
         with self._timed(timings, "sample"), self._precision(network, sampling):
@@ -160,8 +205,8 @@ class TTS:
                 torch.tensor(kept, device=self.device),
                 pad_sequence(tokens, batch_first=True, padding_value=PADDING_ID).to(self.device),
                 torch.tensor(totals, device=self.device),
-                seed=sampling.seed,
-                keys=texts,
+                seed=[each.sampling.seed for each in utterances],
+                keys=[each.text for each in utterances],
                 num_steps=sampling.num_steps,
                 guidance_scale=sampling.guidance_scale,
                 prompt_guidance=sampling.prompt_guidance,
@@ -170,20 +215,19 @@ class TTS:
             )
         sample_seconds = timings["sample"]
         results = []
-        for row, text, prompt, total in zip(latents, texts, prompts, totals, strict=True):
+        for row, each in zip(latents, utterances, strict=True):
             with self._timed(timings, "decode"):
-                waveform = self._decode(row[None, :, :total], prompt)
-            seconds = waveform.shape[-1] / self.sample_rate
-            share = (total - prompt.frames) / (sum(totals) - sum(kept))
+                waveform = self._decode(row[None, :, : each.frames], each.prompt)
+            share = (each.frames - each.prompt.frames) / (sum(totals) - sum(kept))
             results.append(
                 Synthesis(
                     waveform=waveform,
                     sample_rate=self.sample_rate,
-                    text=text,
-                    prompt_text=prompt.text.rstrip(),
-                    sampling=sampling,
-                    prompt_seconds=prompt.seconds,
-                    generated_seconds=seconds,
+                    text=each.text,
+                    prompt_text=each.prompt.text.rstrip(),
+                    sampling=each.sampling,
+                    prompt_seconds=each.prompt.seconds,
+                    generated_seconds=waveform.shape[-1] / self.sample_rate,
                     timings={"sample": sample_seconds * share, "decode": timings["decode"]},
                 )
             )
@@ -312,6 +356,23 @@ class TTS:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         timings[stage] = time.perf_counter() - start
+
+
+def batches(utterances: Sequence[Utterance], batch_frames: int) -> list[list[int]]:
+    """Return the places of utterances that go through the network together: of like length, and with the same settings.
+
+    A batch has at most `batch_frames` frames, padding included, unless it is one utterance.
+    """
+    frames = [utterance.frames for utterance in utterances]
+    alike: dict[Sampling, list[int]] = {}
+    for place, utterance in enumerate(utterances):
+        alike.setdefault(utterance.sampling.of_network, []).append(place)
+    found = []
+    for places in alike.values():
+        places.sort(key=frames.__getitem__)
+        cuts = pack([frames[place] for place in places], batch_frames)
+        found += [places[first:last] for first, last in cuts]
+    return found
 
 
 def audible(waveform: Tensor) -> Tensor:

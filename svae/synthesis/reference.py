@@ -6,7 +6,7 @@ import time
 import unicodedata
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.markup import escape
@@ -58,15 +58,18 @@ class OpenedPrompt:
 
 def open_reference(
     tts: TTS,
-    ref: Path,
+    ref: Path | BinaryIO,
     ref_text: str | None,
     *,
     asr: str,
     console: Console,
     language: str | None = "en",
     lexicon: Lexicon | None = None,
+    name: str | None = None,
 ) -> OpenedPrompt:
     """Read a recording of any format, rate and number of channels; clean, trim, cut, transcribe if need be, encode it.
+
+    `name` is what messages and the description call it, by default its path.
 
     A text that is given is spelled out in `language` as one that is to be spoken is; a transcript is words already.
     What was removed and cut, and what is wrong with the recording, is printed and in the description.
@@ -75,7 +78,8 @@ def open_reference(
         DataError: it is unusable; nothing was recognised in it.
     """
     warnings: list[str] = []
-    loaded, rate = load_audio(ref, notes=warnings)
+    name = str(ref) if name is None else name
+    loaded, rate = load_audio(ref, notes=warnings, name=name)
     if ref_text is not None:
         ref_text = _spelled_out(tts, ref_text, language, lexicon)
     cleaned, removed = clean(loaded, rate)
@@ -90,7 +94,7 @@ def open_reference(
     try:
         tts.check_prompt(prompt_waveform)
     except DataError as error:
-        raise DataError(str(error).replace("reference", str(ref), 1)) from None
+        raise DataError(str(error).replace("reference", name, 1)) from None
     warnings += recording_warnings(cleaned, waveform, rate, was_cut=cut is not None)
     if cut is not None and not cut.aligned:
         warnings.append(
@@ -99,7 +103,7 @@ def open_reference(
         )
     recognizer = None
     if ref_text is None:
-        ref_text, recognizer = transcribe(tts, audible(waveform), rate, asr, name=str(ref))
+        ref_text, recognizer = transcribe(tts, audible(waveform), rate, asr, name=name)
         console.print(
             f"Transcript by {asr}: [bold]{escape(ref_text)}[/] (wrong? pass --ref-text)",
             highlight=False,
@@ -110,11 +114,9 @@ def open_reference(
     if prompt.note is not None:
         warnings.append(f"{prompt.note}. {_NOT_ALIGNED}")
     for warning in warnings:
-        console.print(
-            f"[yellow]Reference {escape(str(ref))}: {escape(warning)}.[/]", highlight=False
-        )
+        console.print(f"[yellow]Reference {escape(name)}: {escape(warning)}.[/]", highlight=False)
     description = {
-        "reference": str(ref),
+        "reference": name,
         "reference_seconds": loaded.shape[1] / rate,
         "reference_removed": asdict(removed) if removed else None,
         "reference_cut": None if cut is None else asdict(cut),

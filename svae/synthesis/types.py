@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -131,6 +131,11 @@ class Sampling:
             and self.sway == -1.0
         )
 
+    @property
+    def of_network(self) -> Sampling:
+        """Return the settings that utterances must share to go through the network together; others are at their defaults."""
+        return replace(self, seed=0, speed=1.0, duration_seconds=None, duration_rule="auto")
+
     def words(self, own: Mapping[str, Any]) -> str:
         """Return how a model samples with these settings: `16 steps, guidance 2 (prompt 0.3)`. Raises as `filled`."""
         filled = self.filled(own)
@@ -168,6 +173,20 @@ class Sampling:
 def _inside(student: Mapping[str, Any]) -> str:
     """Return the guidance that a student has learned, in words."""
     return f"{student['guidance']:g}, prompt {student['prompt_guidance']:g}"
+
+
+class Utterance(NamedTuple):
+    """A text that is ready to be spoken; `TTS.prepare` makes it."""
+
+    text: str
+    """In the model's characters."""
+    prompt: Prompt
+    sampling: Sampling
+    """With the model's own numbers filled in."""
+    frames: int
+    """Of prompt and new speech together."""
+    tokens: list[int]
+    """Of both."""
 
 
 @dataclass(frozen=True)

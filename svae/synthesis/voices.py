@@ -26,11 +26,23 @@ from svae.synthesis.model import TTS, audible
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.types import Prompt
 
+MAX_CONSENT = 500
+"""Characters of a note of consent, which goes into each file made with the voice."""
+NO_CONSENT = (
+    'No note of consent is kept with this voice; --consent "who agreed to what, and when" adds one to it and to all that it '
+    "says."
+)
 OWN_VOICE = "the model's own"
 """What reports call the voice that comes with a model."""
 VOICE_SCALE = 32767
 """What 1.0 is in the recording of a saved voice."""
-_KEPT = ("reference_seconds", "reference_removed", "reference_cut", "reference_warnings")
+_KEPT = (
+    "reference_seconds",
+    "reference_removed",
+    "reference_cut",
+    "reference_warnings",
+    "consent",
+)
 """What a saved voice remembers of how its recording was opened."""
 
 
@@ -85,13 +97,23 @@ def keep_voice(
     asr: str,
     device: str,
     language: str | None = "en",
+    consent: str | None = None,
 ) -> Path:
-    """Run `svae voice save`: open a recording with a model and save it; return the file."""
+    """Run `svae voice save`: open a recording with a model and save it; return the file.
+
+    Raises:
+        ConfigError: a note of consent that says nothing.
+    """
     console = Console()
+    consent = check_consent(consent)
     path = voice_path(name)
     tts = load_tts(model, select_device(device))
     known = path.is_file()
+    tts = tts.in_language(language)
     opened = open_reference(tts, ref, ref_text, asr=asr, console=console, language=language)
+    opened.description["consent"] = consent
+    if consent is None:
+        console.print(NO_CONSENT, highlight=False)
     path = save_voice(name, opened, tts)
     console.print(
         f"Voice {name} {'replaced' if known else 'saved'}: {escape(str(path))}", soft_wrap=True
@@ -102,6 +124,18 @@ def keep_voice(
         soft_wrap=True,
     )
     return path
+
+
+def check_consent(note: str | None) -> str | None:
+    """Return a note of consent without white space at its ends. Raises ConfigError where nothing is left of it."""
+    if note is None:
+        return None
+    plain = " ".join(note.split())
+    if not plain or len(plain) > MAX_CONSENT:
+        raise ConfigError(
+            f"--consent: {len(plain)} characters; expected who agreed to what, and when, in at most {MAX_CONSENT}"
+        )
+    return plain
 
 
 def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:

@@ -27,14 +27,18 @@ class Lexicon:
 
     @classmethod
     def read(cls, path: Path) -> Lexicon:
-        """Read a UTF-8 file: a word (or several), a tab or two spaces or `=`, and phones or a respelling a line.
+        """Read a UTF-8 file; see `parse`. Raises DataError where it cannot be read, and as `parse`."""
+        return cls.parse(read_utf8(path), str(path))
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> Lexicon:
+        """Read a text: a word (or several), a tab or two spaces or `=`, and phones or a respelling a line.
 
         Phones are ARPABET, with or without stress: `bass  B EY1 S`. Lines that begin with `#` and empty ones are skipped.
 
         Raises:
-            DataError: it cannot be read, or lines are wrong; the message names each of them.
+            DataError: lines are wrong; the message begins with `name` and names each of them.
         """
-        text = read_utf8(path)
         entries: dict[str, str] = {}
         problems: list[str] = []
         for number, line in enumerate(text.split("\n"), 1):
@@ -51,11 +55,11 @@ class Lexicon:
         if problems:
             more = [f"  … and {len(problems) - 10} more"] if len(problems) > 10 else []
             raise DataError(
-                "\n".join([f"{path}: {len(problems)} wrong line(s)", *problems[:10], *more])
+                "\n".join([f"{name}: {len(problems)} wrong line(s)", *problems[:10], *more])
             )
         if not entries:
             raise DataError(
-                f"{path}: no entries; expected lines like 'Raghunathan<tab>R AA G UW N AA T AH N'"
+                f"{name}: no entries; expected lines like 'Raghunathan<tab>R AA G UW N AA T AH N'"
             )
         return cls(entries)
 

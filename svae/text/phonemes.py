@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from svae.errors import DataError
+from svae.text.espeak import EspeakVocabulary
+from svae.text.pinyin import PinyinVocabulary
 from svae.text.vocabulary import PHONES_IN_BRACES, Vocabulary, normalize_text
 
 PHONES = (
@@ -29,6 +31,8 @@ READ_AS = {
     **dict.fromkeys(",;:()[]", ","), **dict.fromkeys(".!", "."), "?": "?", **dict.fromkeys('-"/*_', " "),
 }  # fmt: skip
 """Punctuation and what is left of it; apostrophes belong to words."""
+PAUSES = frozenset(" ,.?")
+"""The symbols between words."""
 FRAME_TOKENS = "frame-phonemes"
 _WORD = re.compile(
     rf"(?P<written>[A-Za-z'-]+)?(?P<phones>{PHONES_IN_BRACES.pattern})|[A-Za-z']+|.", re.DOTALL
@@ -124,6 +128,7 @@ class PhonemeVocabulary(Vocabulary):
         guess: pronounces words that the dictionary lacks (`unknown_words.guess`), for synthesis. None: they stay letters.
     """
 
+    tokens = "phonemes"
     reads_phones = True
 
     def __init__(
@@ -210,7 +215,7 @@ class PhonemeVocabulary(Vocabulary):
 
     def to_json(self) -> dict[str, object]:
         """Return what a checkpoint's `vocabulary` holds."""
-        return {"tokens": "phonemes", "symbols": list(self.symbols)}
+        return {"tokens": self.tokens, "symbols": list(self.symbols)}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(spelled={self.spelled})"
@@ -221,6 +226,8 @@ class FramePhonemes(PhonemeVocabulary):
 
     Source: Voicebox (arXiv 2306.15687) learns on frame-level phones; the model need not find the alignment itself.
     """
+
+    tokens = FRAME_TOKENS
 
     def fits(self, text: str, frames: int) -> bool:
         """Return True: whatever is said, there is one symbol a frame."""
@@ -279,15 +286,11 @@ class FramePhonemes(PhonemeVocabulary):
             for i in range(num_frames)
         ]
 
-    def to_json(self) -> dict[str, object]:
-        """Return what a checkpoint's `vocabulary` holds."""
-        return {"tokens": FRAME_TOKENS, "symbols": list(self.symbols)}
-
 
 def open_vocabulary(
     stored: object, *, guess: Callable[[str], tuple[str, ...] | None] | None = None
 ) -> Vocabulary:
-    """Rebuild a vocabulary from a checkpoint: a list of characters, or what PhonemeVocabulary.to_json returned.
+    """Rebuild a vocabulary from a checkpoint: a list of characters, or what the `to_json` of another vocabulary returned.
 
     Args:
         stored: what the checkpoint holds.
@@ -298,6 +301,11 @@ def open_vocabulary(
     """
     if not isinstance(stored, dict):
         return Vocabulary.from_json(stored)
+    if (tokens := stored.get("tokens")) in (PinyinVocabulary.tokens, EspeakVocabulary.tokens):
+        symbols = Vocabulary.from_json(stored.get("symbols")).symbols
+        if tokens == PinyinVocabulary.tokens:
+            return PinyinVocabulary(symbols)
+        return EspeakVocabulary(symbols, stored.get("language"))
     kind = FramePhonemes if stored.get("tokens") == FRAME_TOKENS else PhonemeVocabulary
     vocabulary = kind(guess=guess)
     if stored != vocabulary.to_json():

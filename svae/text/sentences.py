@@ -9,6 +9,7 @@ from pathlib import Path
 
 from svae.errors import ConfigError, DataError
 from svae.runtime.text_files import check_characters, decode_utf8, read_utf8
+from svae.text.languages import base_language
 from svae.text.lexicon import Lexicon, with_given_phones
 from svae.text.markup import (
     PARAGRAPH_SECONDS,
@@ -18,7 +19,7 @@ from svae.text.markup import (
     plain_paragraphs,
     without_marks,
 )
-from svae.text.spell_out import check_language, spoken_form
+from svae.text.spell_out import SPOKEN_LANGUAGES, check_language, spoken_form
 from svae.text.vocabulary import Vocabulary, normalize_text
 
 PAUSE = re.compile(
@@ -101,7 +102,7 @@ def prepare_sentences(
     Args:
         text: any length. With a language, HTML and Markdown are taken for what they mean.
         vocabulary: of the model.
-        language: see `spoken_form`.
+        language: see `spoken_form`. A vocabulary that reads languages takes others too; their numbers are its own matter.
         skip_unknown: leave unknown characters out instead of refusing.
         show: called with a line for each sentence: what became of it.
         lexicon: pronunciations that override all others.
@@ -115,7 +116,9 @@ def prepare_sentences(
         DataError: unknown characters that are not to be skipped, or nothing else is left; phones for a model of
             characters, or what is none among them.
     """
-    check_language(language)
+    if not vocabulary.reads_languages:
+        check_language(language)
+    language = base_language(language)
     if vocabulary.reads_phones:
         text = with_given_phones(text)
     spoken = _spoken_sentences(text, vocabulary, language, show, lexicon)
@@ -167,12 +170,13 @@ def _spoken_sentences(
     lexicon: Lexicon | None,
 ) -> list[Sentence]:
     found: list[Sentence] = []
+    rules = language if language in SPOKEN_LANGUAGES else None
     for written, pause_seconds in _parts(text, language):
         said = written if lexicon is None else lexicon.apply(written, vocabulary)
         if language == "en":
-            sentences = split_sentences(spoken_form(said, language), language)
+            sentences = split_sentences(spoken_form(said, rules), language)
         else:
-            sentences = [spoken_form(part, language) for part in split_sentences(said, language)]
+            sentences = [spoken_form(part, rules) for part in split_sentences(said, language)]
         written = without_marks(written)
         if show is not None and written:
             shown = sentences if " ".join(sentences) == normalize_text(written) else [written]

@@ -14,6 +14,7 @@ from typing import Any
 
 from svae.errors import ConfigError
 from svae.text.code_en import read_code_and_formulas
+from svae.text.languages import base_language
 from svae.text.markup import without_marks
 from svae.text.numbers_en import digits
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
@@ -40,10 +41,16 @@ _DASH = re.compile(r"\s*[—―]+\s*(?=\S)|(?<=[A-Za-z,.!?])\s+–\s+(?=\S)")
 
 def check_language(language: str | None) -> None:
     """Raise ConfigError where a language has no rules."""
-    if language is not None and language not in SPOKEN_LANGUAGES:
+    if language is not None and base_language(language) not in SPOKEN_LANGUAGES:
         raise ConfigError(
             f"--language {language!r}: no rules to spell out numbers; use one of {', '.join(SPOKEN_LANGUAGES)}, or none"
         )
+
+
+def spelled_text(text: str, language: str | None) -> str:
+    """Return a transcript with its numbers and signs as words; as it is where its language is unknown or has no rules."""
+    known = base_language(language) in SPOKEN_LANGUAGES
+    return spoken_form(text, language) if known else text
 
 
 def spoken_form(text: str, language: str | None) -> str:
@@ -53,12 +60,13 @@ def spoken_form(text: str, language: str | None) -> str:
 
     Args:
         text: one sentence or many.
-        language: one of `SPOKEN_LANGUAGES`; None leaves numbers and symbols as they are.
+        language: one of `SPOKEN_LANGUAGES`, in any of their names (`en-US`, `eng`); None leaves numbers and symbols as they are.
 
     Raises:
         ConfigError: the language has no rules.
     """
     check_language(language)
+    language = base_language(language)
     plain = normalize_text(without_marks(text))
     if language is None or not plain:
         return plain

@@ -68,8 +68,24 @@ class Vocabulary:
         """Build from any iterable of strings: the space, then every other character in code-point order."""
         return cls((" ", *sorted({char for text in characters for char in text} - {" "})))
 
+    tokens = "characters"
+    """The recipe's word for what it makes of a text."""
     reads_phones = False
     """Whether a pronunciation in braces (`{B EY1 S}`) is read as such."""
+    reads_languages = False
+    """Whether the same text has other symbols in another language."""
+
+    def in_language(self, language: str | None) -> Vocabulary:
+        """Return what reads texts of a language; the same symbols for each.
+
+        Raises:
+            ConfigError: nobody can read that language.
+        """
+        return self
+
+    def places(self, text: str) -> int:
+        """Return how many symbols a text is at most: so many frames it needs."""
+        return len(text)
 
     def unknown(self, text: str) -> list[str]:
         """Return the distinct characters of `text` that are not in the vocabulary, in order of appearance."""

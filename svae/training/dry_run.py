@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -18,7 +19,9 @@ from svae import recipe
 from svae.checkpoint import Checkpoint, Kind, load_strict, open_checkpoint
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.index import Sample, ShardIndex
-from svae.data.select import check_slots
+from svae.data.order import worst_frames
+from svae.data.select import check_some
+from svae.frames import num_frames
 from svae.judges.asr import load_asr
 from svae.judges.distillmos import load_naturalness
 from svae.judges.speaker import load_speaker_model
@@ -30,17 +33,20 @@ from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, describe_device, open_world
 from svae.runtime.files import check_unlocked, check_writable
 from svae.synthesis.durations import stored_durations
+from svae.text.vocabulary import Vocabulary
 from svae.training.changes import changes_since, describe
 from svae.training.loop import (
     TrainOptions,
     find_resume,
     load_training_state,
-    note_no_validation,
+    order_change,
     stored_recipe,
 )
+from svae.training.memory_plan import Plan
 from svae.training.optim import build_optimizer
+from svae.training.pieces import free_bytes, verdict
 from svae.training.tts import utterances
-from svae.training.tts.distill import StudentState, open_teacher, teacher_sampling
+from svae.training.tts.distill import StudentState, open_teacher, take_student, teacher_sampling
 from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
 from svae.training.tts.lora import inject
 from svae.training.tts.memory import GIB, estimate_bytes, wants_trial
@@ -55,11 +61,16 @@ from svae.training.tts.train import (
     build_state,
     check_vocabulary,
     held_out_batches,
+    piece_like,
     spelled,
     try_longest,
 )
+from svae.training.tts.train import plan_memory as plan_tts
 from svae.training.vae import crops
-from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops, trained
+from svae.training.vae.losses import MultiScaleMelLoss
+from svae.training.vae.step import trained
+from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops
+from svae.training.vae.train import plan_memory as plan_vae
 from svae.training.warm_start import (
     choose_vocabulary,
     open_start,
@@ -67,6 +78,7 @@ from svae.training.warm_start import (
     take_vae_weights,
     take_weights,
 )
+from svae.training.watch import note_no_validation
 
 Parts = dict[str, nn.Module | torch.optim.Optimizer]
 META = torch.device("meta")
@@ -90,10 +102,18 @@ class Outlook:
     """Bytes of a rank by what takes them, where they can be estimated."""
     averages_file: str = "model.safetensors"
     """See `State`."""
+    pieces: tuple[int, int] = (1, 1)
+    """How many a process can cut its share of a step into: at least, at most."""
+    needs: Callable[[int, bool], Plan] | None = None
+    """Plans a step of so many pieces, with activations computed twice or not."""
 
 
-def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
+def dry_run(
+    options: TrainOptions[VAETrainConfig | TTSTrainConfig], memory: int | None = None
+) -> None:
     """Check everything that training checks before step 0, and print recipe, parameters, shards and worst batch.
+
+    With `memory`, bytes of a GPU that need not be there, or on a GPU, it is also planned whether a step fits.
 
     Raises:
         ConfigError, DataError, CheckpointError: what training would raise.
@@ -112,16 +132,25 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         else:
             outlook = _outlook_tts(options.out, config, checkpoint, world, console)
         index = outlook.index
-        workers = config.loader.num_workers
-        check_slots(index, outlook.usable, world_size=world.world_size, num_workers=workers)
+        check_some(index, outlook.usable)
         if checkpoint is not None:
             _check_resumable(checkpoint, outlook, options, console)
+        if memory is None and world.device.type == "cuda":
+            memory = free_bytes(world)
     _print_parameters(console, outlook.networks)
     metadata = index.metadata
     console.print(
         f"Shards: {len(index.shards)} in {index.root}: {metadata['utterances']} utterances, "
         f"{metadata['seconds'] / 3600:.2f} h, {len(metadata['speakers'])} speakers, "
         f"{len(metadata['validation'])} utterances held out"
+    )
+    _print_sources(console, outlook)
+    slots = config.data.slots
+    parts = (
+        f"{config.batch_size} crops" if isinstance(config, VAETrainConfig) else f"{slots} part(s)"
+    )
+    console.print(
+        f"Batch of a step: {parts} from {slots} slot(s) of the shards, the same for any number of processes and readers"
     )
     console.print(f"Worst-case batch per rank: {outlook.worst_batch}")
     if outlook.memory:
@@ -130,9 +159,27 @@ def dry_run(options: TrainOptions[VAETrainConfig | TTSTrainConfig]) -> None:
         )
         total = sum(outlook.memory.values()) / GIB
         console.print(f"Memory per rank, estimated: {total:.1f} GiB ({parts})", highlight=False)
+    if memory is not None and outlook.needs is not None:
+        for line in verdict(config.trainer, outlook.needs, *outlook.pieces, memory):
+            console.print(line, highlight=False, soft_wrap=True)
     console.print(
         f"Would {'start at step 0' if checkpoint is None else f'resume from {checkpoint.folder}'} in {options.out}"
     )
+
+
+def _print_sources(console: Console, outlook: Outlook) -> None:
+    """Print what each source of a mixture has, and what part of the frames that are read comes from it."""
+    usable = outlook.index.by_source(outlook.usable)
+    held_out = outlook.index.by_source(outlook.index.validation)
+    for source in outlook.index.sources:
+        hours = sum(sample.duration_seconds for sample in usable[source.name]) / 3600
+        console.print(
+            f"Source {source.name}: {source.share:.1%} of what is read; {len(usable[source.name])} utterances to train on, "
+            f"{hours:.2f} h, {len(held_out[source.name])} held out, {len(source.shards)} shards in {source.root}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _check_resumable(
@@ -143,11 +190,12 @@ def _check_resumable(
     Raises:
         CheckpointError: the checkpoint is damaged, lacks its training state, is of other data, or does not fit.
     """
-    load_training_state(checkpoint, outlook.parts, outlook.index, options.out)
+    stored = load_training_state(checkpoint, outlook.parts, outlook.index, options.out)
     model = outlook.parts["model"]
     assert isinstance(model, nn.Module)
     load_strict(model, checkpoint.state(outlook.averages_file), checkpoint.folder)
-    for line in describe(changes_since(options.config, stored_recipe(checkpoint))):
+    changes = changes_since(options.config, stored_recipe(checkpoint))
+    for line in describe(changes | order_change(stored, options.config)):
         console.print(f"Would change: {line}", highlight=False, markup=False)
 
 
@@ -183,19 +231,27 @@ def _outlook_vae(
         }
     if start is not None:
         take_vae_weights(model, discriminator, start, console)
-    if not held_out_crops(validation, config, cached):
-        note_no_validation(console, validation)
+    note_no_validation(console, validation, held_out_crops(validation, config, cached))
     networks: dict[str, nn.Module] = {"VAE": model, "discriminators": discriminator}
     if teacher is not None:
         networks["teacher (frozen)"] = teacher.model
     rate = config.vae.sample_rate
-    count = math.ceil(config.batch_size / world.world_size)
+    most = math.ceil(config.batch_size / world.world_size)
+    asked = config.trainer.accumulate
+    count = math.ceil(most / (1 if asked == "auto" else asked))
     samples = crops.segment_samples(config)
     batch = (
         f"{count} crops of {samples / rate:g} s ({samples} samples, {samples // config.vae.hop_length} latent frames), "
         f"{count * samples / rate:g} s of audio"
     )
-    return Outlook("vae", index, index.train, parts, networks, batch)
+    MultiScaleMelLoss(config.vae.sample_rate)  # its tables are made where numbers are
+
+    def needs(pieces: int, twice: bool) -> Plan:
+        trainer = replace(config.trainer, checkpoint_activations=twice)
+        asked = replace(config, trainer=trainer)
+        return plan_vae(asked, world, pieces, teacher=teacher, teacher_dim=teacher_dim)
+
+    return Outlook("vae", index, index.train, parts, networks, batch, pieces=(1, most), needs=needs)
 
 
 def _load_representation(
@@ -227,7 +283,8 @@ def _outlook_tts(
     world: World,
     console: Console,
 ) -> Outlook:
-    index, validation, timings = utterances.open_data(config)
+    utterances.check_pieces(config, world)
+    index, validation, timings, validation_timings = utterances.open_data(config)
     start = open_start(config) if checkpoint is None else None
     teacher = open_teacher(config, checkpoint)
     representation = _load_representation(out, config, checkpoint, index, start, world)
@@ -235,19 +292,12 @@ def _outlook_tts(
     vocabulary = choose_vocabulary(index, config, checkpoint or start)
     if checkpoint is not None:
         check_vocabulary(checkpoint, vocabulary, index)
-    passes = 1
     if teacher is not None:
-        assert config.distill is not None
-        passes = config.distill.steps
         stored_durations(teacher)
         words = teacher_sampling(config, teacher).words(teacher.config)
         console.print(f"Teacher: {teacher.folder} ({teacher.hash[:12]}…), {words}", soft_wrap=True)
-    every = config.trainer.synthesize_every
-    if every and world.is_main and items_to_say(console, config, index, vocabulary):
-        representation.load_decoder()
-        load_asr(ASR)
-        load_naturalness(config.trainer.naturalness, "trainer.naturalness")
-        load_speaker_model(SPEAKER)
+    if world.is_main:
+        _check_judges(config, index, representation, vocabulary, console)
     latent_dim = representation.latent_dim
     with META:
         dit = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=latent_dim)
@@ -255,39 +305,78 @@ def _outlook_tts(
     model: nn.Module = dit
     if teacher is not None:
         model = _student(dit, teacher, config)
+        if checkpoint is None and config.init is not None:
+            take_student(model, config)
         networks = {"teacher (frozen)": dit, "student": model}
     elif start is not None:
         take_weights(dit, start, config.dit, vocabulary, console)
     optimizer = build_optimizer(config.optimizer, model.parameters(), META)
     hop = representation.hop_length
-    limits = utterances.limits_of(config, hop, world.world_size)
+    limits = utterances.limits_of(config, hop)
     read_as = spelled(vocabulary, config)
     usable = utterances.report_left_out(console, index, limits, timings, read_as)
-    if not held_out_batches(validation, vocabulary, timings, config, limits):
-        note_no_validation(console, validation)
-    if wants_trial(config, world):
+    held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
+    note_no_validation(console, validation, held_out)
+    fewest = utterances.fewest_pieces(config, world)
+    most = utterances.most_pieces(index, limits, config, world) if usable else fewest
+    asked = config.trainer.accumulate
+    pieces = fewest if asked == "auto" else asked
+
+    def needs(pieces: int, twice: bool) -> Plan:
+        trainer = replace(config.trainer, checkpoint_activations=twice)
+        piece = piece_like(index, limits, latent_dim, config, world, pieces)
+        asked = replace(config, trainer=trainer)
+        return plan_tts(asked, representation, vocabulary, piece, pieces, teacher)
+
+    if wants_trial(config, world) and asked != "auto":
         state = build_state(config, representation, vocabulary, world, timings, teacher)
-        try_longest(console, world, state, index, limits, config)
+        try_longest(console, world, state, index, limits, config, asked)
         del state
-    longest = max((sample.duration_seconds for sample in index.train), default=0.0)
-    longest = min(config.max_seconds, longest)
-    frames = math.ceil(longest * index.sample_rate / hop)
-    budget = limits["batch_frames"]
-    count = budget // max(frames, 1)
+    lengths = np.array([num_frames(sample.num_samples, hop) for sample in usable] or [1])
+    sharers = max(1, world.world_size * pieces // config.data.slots)
+    longest = int(lengths.max())
+    budget = worst_frames(lengths, limits["batch_frames"], sharers)
     memory = estimate_bytes(
         config.dit,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         latent_dim=latent_dim,
-        frames=count * frames * passes,
+        frames=budget * (1 if config.distill is None else config.distill.steps),
         bf16=config.trainer.precision == "bf16",
     )
+    rate = index.sample_rate
     batch = (
-        f"{budget} frames ({budget * hop / index.sample_rate:g} s, padding included); the longest utterance is "
-        f"{longest:.1f} s ({frames} frames, {count} of them in a batch)"
+        f"{budget} frames ({budget * hop / rate:g} s, padding included); the longest utterance is "
+        f"{longest * hop / rate:.1f} s ({longest} frames, {budget // longest} of them in a batch)"
     )
     parts: Parts = {"model": model, "optimizer": optimizer}
     averages_file = (TTSState if teacher is None else StudentState).averages_file
-    return Outlook("tts", index, usable, parts, networks, batch, memory, averages_file)
+    return Outlook(
+        "tts",
+        index,
+        usable,
+        parts,
+        networks,
+        batch,
+        memory,
+        averages_file,
+        pieces=(fewest, most),
+        needs=needs,
+    )
+
+
+def _check_judges(
+    config: TTSTrainConfig,
+    index: ShardIndex,
+    representation: Representation,
+    vocabulary: Vocabulary,
+    console: Console,
+) -> None:
+    """Load who listens while training. Raises what loading raises."""
+    if config.trainer.synthesize_every and items_to_say(console, config, index, vocabulary):
+        representation.load_decoder()
+        load_asr(ASR)
+        load_naturalness(config.trainer.naturalness, "trainer.naturalness")
+        load_speaker_model(SPEAKER)
 
 
 def _student(dit: DiT, teacher: Checkpoint, config: TTSTrainConfig) -> nn.Module:

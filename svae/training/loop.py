@@ -1,29 +1,24 @@
 """What both trainings share: the run folder, resuming, checkpoints, and the order of events in a step.
 
-A run is a function of its recipe, its data and the number of processes. To continue from step k it therefore needs the
-weights and the optimizer at step k, and nothing of what came before: the order of the data and all random numbers are
-functions of the step.
+A run is a function of its recipe, its data and the number of processes; what it reads is a function of the first two. To
+continue from step k it therefore needs the weights and the optimizer at step k, and nothing of what came before: the order of
+the data and all random numbers are functions of the step.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import signal
 import socket
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 from svae import recipe
@@ -37,19 +32,19 @@ from svae.checkpoint import (
     publish,
     write_checkpoint,
 )
-from svae.config import TTSTrainConfig, VAETrainConfig
-from svae.data.batches import MAX_FAILURE_SHARE
 from svae.data.index import ShardIndex
+from svae.data.order import ORDER
 from svae.errors import CheckpointError, ConfigError, DataError, SvaeError
 from svae.runtime.distributed import World, any_rank, barrier, describe_device, gather_lists
-from svae.runtime.environment import environment
-from svae.runtime.files import folder_lock, writable_folder, write_text
+from svae.runtime.files import folder_lock, writable_folder
 from svae.runtime.tracking import Tracker
-from svae.training.changes import Changes, changes_since, describe
+from svae.training.changes import Changes, changes_since
+from svae.training.draws import seed_by
 from svae.training.meter import Meter, StepResult
-from svae.training.optim import ExponentialMovingAverage, take_settings
+from svae.training.optim import load_optimizer, take_settings
+from svae.training.session import Session, State, TrainConfig
+from svae.training.watch import StopRequest, Watch, log_row, progress_bar, show_row
 
-TrainConfig = VAETrainConfig | TTSTrainConfig
 Config_co = TypeVar("Config_co", bound=TrainConfig, covariant=True)
 Batch = TypeVar("Batch")
 STALE_SECONDS = 60.0
@@ -67,74 +62,6 @@ class TrainOptions(Generic[Config_co]):
     resume: str = "auto"
     """`auto` continues what is in `out`, `never` refuses to touch it, a path names a checkpoint to continue from."""
     device: str = "auto"
-
-
-@dataclass
-class State(ABC):
-    """What a training changes."""
-
-    step: int
-    """Optimizer steps taken so far."""
-    ema: ExponentialMovingAverage[Any]
-    """The averaged weights: what a checkpoint publishes, and what is validated."""
-    averages_file: ClassVar[str] = "model.safetensors"
-    """The file of a checkpoint that holds them."""
-
-    @abstractmethod
-    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """Return what resuming needs beside the averaged weights, by its name in training/state.pt."""
-
-    def published(self) -> dict[str, dict[str, Tensor]]:
-        """Return the weights that a checkpoint holds, by its files."""
-        return {self.averages_file: self.ema.module.state_dict()}
-
-
-@dataclass
-class Session:
-    """A run in progress: where it writes, what it prints to, what it continues from."""
-
-    run: Path
-    config: TrainConfig
-    world: World
-    console: Console
-    """Quiet on all ranks but the first."""
-    checkpoint: Checkpoint | None
-    tracker: Tracker
-    changes: Changes = field(default_factory=dict)
-    """What the recipe has otherwise than before the run was resumed."""
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """All such changes, of earlier resumptions too, as recipe.yaml keeps them."""
-
-    @property
-    def layout(self) -> dict[str, int]:
-        """The number of readers, on which the order of the data depends."""
-        workers = self.config.loader.num_workers
-        return {"world_size": self.world.world_size, "num_workers": workers}
-
-    @contextmanager
-    def side_work(self, what: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Turn a failure of what the training does not need into a note: listening to a model may not end its run.
-
-        `but` are failures that the run shall end with. Nothing inside may be a collective, as the other ranks would wait for it.
-        """
-        try:
-            yield
-        except Exception as error:  # of any kind: judges, codecs and plots raise what they like
-            if isinstance(error, but):
-                raise
-            reason = (str(error).splitlines() or [""])[0]
-            self.console.print(
-                f"[yellow]Note: {what} failed, the training goes on: {escape(f'{type(error).__name__}: {reason}')}[/]"
-            )
-
-    def describe(self) -> None:
-        """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
-        if self.world.is_main:
-            facts = environment(self.world.device) | {"world_size": self.world.world_size}
-            write_text(self.run / "recipe.yaml", recipe.dump(self.config, self.history))
-            write_text(self.run / "environment.json", json.dumps(facts, indent=2) + "\n")
-            if self.changes:
-                self.tracker.changes(self.history[-1]["step"], self.changes)
 
 
 # ----------------------------------------------------------------------------------------------- opening a run
@@ -184,18 +111,16 @@ def _opened(
         console.print(f"Resuming from {checkpoint.folder} (step {step})", markup=False)
         changes = changes_since(options.config, stored_recipe(checkpoint))
         history = recipe.read_history(stored_recipe(checkpoint))
-    if changes:
-        date = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        history = [*history, {"step": step, "date": date, "changes": changes}]
-        for line in describe(changes):
-            console.print(f"[yellow]Changed from step {step} on: {escape(line)}[/]")
 
     def note(text: str) -> None:
         console.print(f"[yellow]Note: {escape(text)}[/]")
 
     tracker = Tracker(run, step=step, enabled=world.is_main, note=note)
     try:
-        yield Session(run, options.config, world, console, checkpoint, tracker, changes, history)
+        session = Session(run, options.config, world, console, checkpoint, tracker, history=history)
+        if changes:
+            session.record(step, changes)
+        yield session
     finally:
         tracker.close()
 
@@ -316,7 +241,7 @@ def save_checkpoint(
     """
     training_state: dict[str, Any] = {"step": state.step}
     training_state |= {name: part.state_dict() for name, part in state.parts().items()}
-    training_state |= {"data": data_fingerprint(index), "layout": session.layout}
+    training_state |= {"data": data_fingerprint(index), "layout": session.layout, "order": ORDER}
     published = state.published()
     write_checkpoint(
         checkpoint_folder(session.run, state.step),
@@ -339,10 +264,13 @@ def resume_state(session: Session, state: State, index: ShardIndex) -> None:
     assert checkpoint is not None
     parts = state.parts()
     stored = load_training_state(checkpoint, parts, index, session.run)
-    if stored["layout"] != session.layout:
+    if changed := order_change(stored, session.config):
+        session.record(stored["step"], changed)
+    before, now = stored["layout"]["world_size"], session.world.world_size
+    if before != now:
         session.console.print(
-            f"[yellow]Note: {stored['layout']} became {session.layout}: the data order continues from this step in "
-            "the new layout, not as it would have in the old one.[/]"
+            f"[yellow]Note: {before} process(es) became {now}: the data, and the noise that goes with them, are those that would "
+            "have come; dropout and the order of sums are others.[/]"
         )
     for part in parts.values():
         if isinstance(part, torch.optim.Optimizer):
@@ -375,13 +303,24 @@ def load_training_state(
             load_strict(part, stored[name], checkpoint.folder)
             continue
         try:
-            part.load_state_dict(stored[name])
+            load_optimizer(part, stored[name])
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{where}: its {name} is not of these parameters ({error}); resume with the recipe it was trained with, or "
                 "start anew with --init and another --out"
             ) from None
     return stored
+
+
+def order_change(stored: dict[str, Any], config: TrainConfig) -> Changes:
+    """Return what is otherwise for a run that an older version of svae began, whose processes and readers made the order."""
+    processes, readers = stored["layout"]["world_size"], max(stored["layout"]["num_workers"], 1)
+    # One reader read what one slot gives.
+    if stored.get("order", 1) == ORDER or processes * readers == config.data.slots == 1:
+        return {}
+    before = f"of {processes} process(es) with {readers} reader(s) each"
+    now = f"of the recipe alone, with {config.data.slots} slot(s)"
+    return {"order of the data": {"before": before, "now": now}}
 
 
 def check_same_data(stored: dict[str, Any], index: ShardIndex, run: Path) -> None:
@@ -402,46 +341,12 @@ def data_fingerprint(index: ShardIndex) -> str:
 # ----------------------------------------------------------------------------------------------- the loop
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Make every random number of a training step a function of (seed, step, rank); nothing to save for resuming."""
-    digest = hashlib.sha256(f"{seed}/{step}/{rank}".encode()).digest()
-    torch.manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-class StopRequest:
-    """Turns SIGINT, SIGTERM and SIGUSR1 into a flag, so that the step finishes and a checkpoint is written.
-
-    SLURM sends SIGUSR1 some time before the end where it is asked to (`--signal=USR1@300`), and SIGTERM at the end.
-    """
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __enter__(self) -> StopRequest:
-        self._previous = {
-            number: signal.signal(number, self._handle)
-            for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGUSR1", None))
-            if number is not None  # Windows has no SIGUSR1
-        }
-        return self
-
-    def _handle(self, signum: int, frame: FrameType | None) -> None:
-        # A second Ctrl-C means it. A SIGTERM that follows SIGUSR1 must not cut the saving short.
-        if self.requested and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.requested = True
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-
 def run_loop(
     session: Session,
     state: State,
     batches: Iterable[Batch],
     *,
-    train_step: Callable[[Batch], StepResult],
+    train_step: Callable[[Sequence[Batch]], StepResult],
     validate: Callable[[], dict[str, float]],
     save: Callable[[bool], None],
     synthesize: Callable[[], dict[str, float]] | None = None,
@@ -450,11 +355,13 @@ def run_loop(
 ) -> bool:
     """Train to the last step: step, log, validate, checkpoint; stop cleanly when asked to.
 
+    Between these events the host waits for the device nowhere, so that there is always work queued for it.
+
     Args:
         session: the run.
         state: changed by `train_step`, which also advances `state.step`.
         batches: endless, starting at `state.step`.
-        train_step: one optimizer step.
+        train_step: one optimizer step on `session.accumulate` batches, which are this rank's pieces of the step's.
         validate: called on every rank; returns the row to log, an empty one where there is nothing to say.
         save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
         synthesize: called on every rank like `validate`, for rows of its own.
@@ -469,7 +376,7 @@ def run_loop(
         SvaeError: too many steps in a row were not finite.
     """
     trainer, world = session.config.trainer, session.world
-    watch = _Watch(session)
+    watch = Watch(session)
     meter = Meter()
     stream = iter(batches)
     session.describe()
@@ -480,24 +387,29 @@ def run_loop(
         meter.reset()
         while state.step < trainer.steps and not enough():
             waiting = time.perf_counter()
-            batch = next(stream)
+            pieces = [next(stream) for _ in range(session.accumulate)]
             waited = time.perf_counter() - waiting
-            seed_step(trainer.seed, state.step, world.rank)
-            result = train_step(batch)
+            # Nothing else is random from here on, and there is no generator's state to save for resuming.
+            seed_by(trainer.seed, state.step, world.rank)
+            result = train_step(pieces)
             meter.add(result, waited)
-            watch.check(result, state.step)
+            watch.add(result, state.step)
             last = state.step == trainer.steps or enough()
+            stopping = any_rank(stop.requested, world)
+            logging = state.step % trainer.log_every == 0 or last
+            saving = state.step % trainer.checkpoint_every == 0 or last or stopping
+            if logging or saving:
+                watch.look()
 
             # After what takes long the meter starts anew, so that throughput is that of the steps alone.
-            if state.step % trainer.log_every == 0 or last:
+            if logging:
                 row = meter.row(world)
                 session.tracker.log(state.step, "train", row)
-                _show_row(session, progress, task, state.step, row)
+                show_row(session, progress, task, state.step, row)
                 meter.reset()
             progress.update(task, completed=state.step)
-            stopping = any_rank(stop.requested, world)
             # Saved before anything is judged: what ends a process there must not cost what was learned.
-            if state.step % trainer.checkpoint_every == 0 or last or stopping:
+            if saving:
                 save(last)
                 meter.reset()
             if state.step % trainer.validate_every == 0 or last:
@@ -513,88 +425,3 @@ def run_loop(
                 )
                 return False
     return True
-
-
-class _Watch:
-    """Names utterances that cannot be read and steps that are not finite; ends the run where there are too many."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.asked = 0
-        self.unreadable = 0
-        self.nonfinite_in_a_row = 0
-
-    def check(self, result: StepResult, step: int) -> None:
-        """Look at what a step reported. All ranks must call it."""
-        warn = self.session.console.print
-        self.asked += len(result.keys) + len(result.failures)
-        self.unreadable += len(result.failures)
-        for failure in result.failures:
-            warn(f"[yellow]Skipped an utterance that cannot be read: {escape(failure)}[/]")
-        too_many = self.asked >= 100 and self.unreadable > MAX_FAILURE_SHARE * self.asked
-        if result.failures and too_many:
-            raise DataError(
-                f"{self.unreadable} of {self.asked} utterances cannot be read (last: {result.failures[-1]}).\n"
-                "Run `svae prepare` again."
-            )
-        if not result.skipped:
-            self.nonfinite_in_a_row = 0
-            return
-        self.nonfinite_in_a_row += 1
-        keys = ", ".join(gather_lists(result.keys, self.session.world))
-        warn(f"[yellow]step {step}: loss or gradient not finite, skipped. Utterances: {keys}[/]")
-        if self.nonfinite_in_a_row > self.session.config.trainer.max_nonfinite_steps:
-            raise SvaeError(
-                f"{self.nonfinite_in_a_row} steps in a row were not finite; the last utterances: {keys}.\n"
-                "Continue with the same command and one of: --set optimizer.learning_rate=… (lower), "
-                "--set optimizer.max_grad_norm=… (lower), --set trainer.precision=fp32, --set trainer.seed=… (other "
-                "random numbers and another order of the data); or from an earlier checkpoint with --resume PATH."
-            )
-
-
-# ----------------------------------------------------------------------------------------------- what is shown
-
-
-def note_no_validation(console: Console, index: ShardIndex) -> None:
-    """Say once that a run has nothing to be validated on."""
-    console.print(
-        f"[yellow]Note: {escape(str(index.root))}: no usable utterance is held out, so this run has no validation rows. "
-        "Run `svae prepare` with --validation, or pass --set data.validation_root=DIR.[/]"
-    )
-
-
-def log_row(session: Session, state: State, split: str, row: dict[str, float]) -> None:
-    """Keep and print what was measured at the state's step; an empty row is nothing."""
-    if not row:
-        return
-    session.tracker.log(state.step, split, row)
-    text = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
-    session.console.print(f"step {state.step:>7}  [green]{split}[/]  {text}", highlight=False)
-
-
-def progress_bar(session: Session) -> Progress:
-    """Return the live bar: step of steps, losses, throughput, share of time waiting for data, time left."""
-    return Progress(
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.description}"),
-        TimeRemainingColumn(),
-        console=session.console,
-        disable=not session.console.is_terminal,
-    )
-
-
-def _show_row(
-    session: Session, progress: Progress, task: Any, step: int, row: dict[str, float]
-) -> None:
-    losses = "  ".join(
-        f"{name.removeprefix('loss/')} {value:.4g}"
-        for name, value in row.items()
-        if name.startswith("loss/")
-    )
-    speed = f"{row['audio_seconds_per_second']:.1f} s/s  data wait {row['data_wait_share']:.0%}"
-    if session.console.is_terminal:
-        progress.update(task, description=f"{losses}  {speed}")
-    else:
-        session.console.print(f"step {step:>7}  {losses}  {speed}", highlight=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -13,14 +14,31 @@ from svae.runtime.distributed import World, sum_over_ranks
 
 @dataclass
 class StepResult:
-    """What a training step tells the loop. Values stay on the device until a row is logged."""
+    """What a training step tells the loop. Tensors stay on the device until a row is logged."""
 
-    values: dict[str, Tensor]
+    values: dict[str, Tensor | float]
     audio_seconds: float
     keys: list[str]
     failures: list[str] = field(default_factory=list)
-    skipped: bool = False
-    """A loss or gradient was not finite; the weights did not change."""
+    finite: Tensor = field(default_factory=lambda: torch.tensor(True))
+    """() bool: whether losses and gradients were; else the weights did not change."""
+
+
+def over_sources(
+    rows: Mapping[str, dict[str, float]], shares: Mapping[str, float]
+) -> dict[str, float]:
+    """Return one row of those of several sources: means by the sources' shares, then `loss/flow/NAME` and so on of each.
+
+    The row of one source that has no name is returned as it is.
+    """
+    if list(rows) == [""]:
+        return rows[""]
+    row: dict[str, float] = {}
+    for name in dict.fromkeys(name for each in rows.values() for name in each):
+        having = [source for source in rows if name in rows[source]]
+        total = sum(shares[source] for source in having)
+        row[name] = sum(shares[source] * rows[source][name] for source in having) / total
+    return row | {f"{name}/{source}": each[name] for source, each in rows.items() for name in each}
 
 
 class Meter:
@@ -32,32 +50,47 @@ class Meter:
     def reset(self) -> None:
         """Start a new row."""
         self.sums: dict[str, Tensor] = {}
+        self.known: dict[str, float] = {}
         self.steps = 0
+        self.finite: Tensor | int = 0
         self.audio_seconds = 0.0
         self.waited = 0.0
         self.started = time.perf_counter()
 
     def add(self, result: StepResult, waited: float) -> None:
-        """Count one step, for whose batch the training waited so many seconds."""
+        """Count one step, for whose batch the training waited so many seconds; losses of one that was not finite do not."""
         self.waited += waited
         self.audio_seconds += result.audio_seconds
-        if result.skipped:
-            return
         self.steps += 1
+        self.finite = self.finite + result.finite.long()
         for name, value in result.values.items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach()
+            if isinstance(value, float):
+                self.known[name] = self.known.get(name, 0.0) + value
+                continue
+            counted = torch.where(result.finite, value.detach(), 0.0)
+            self.sums[name] = self.sums[name] + counted if name in self.sums else counted
 
     def row(self, world: World) -> dict[str, float]:
         """Return means over steps and ranks, with throughput over all ranks. All ranks must call it."""
         elapsed = time.perf_counter() - self.started
         names = sorted(self.sums)
-        means = [self.sums[name].float().to(world.device) / max(self.steps, 1) for name in names]
+        measured = [self.sums[name].float().to(world.device) for name in names]
+        if self.steps:
+            assert isinstance(self.finite, Tensor)
+            measured.append(self.finite.float().to(world.device))
+        else:
+            measured.append(torch.zeros((), device=world.device))
         throughput = torch.tensor(
             [self.audio_seconds / elapsed, self.waited / elapsed], device=world.device
         )
         # One collective for all numbers.
-        *totals, speed, waited = sum_over_ranks(torch.stack([*means, *throughput]), world).tolist()
-        row = {name: total / world.world_size for name, total in zip(names, totals, strict=True)}
+        *totals, finite, speed, waited = sum_over_ranks(
+            torch.stack([*measured, *throughput]), world
+        ).tolist()
+        row = {name: total / self.steps for name, total in self.known.items()}
+        if finite:
+            row |= {name: total / finite for name, total in zip(names, totals, strict=True)}
+        row = {name: row[name] for name in sorted(row)}
         row["audio_seconds_per_second"] = speed
         row["data_wait_share"] = waited / world.world_size
         return row

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +18,23 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.dit import DiT
 from svae.models.vae.vae import SpeechVAE
 from svae.recipe import to_tree
+from svae.text.espeak import EspeakVocabulary, espeak_language
+from svae.text.languages import language_code
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary, open_vocabulary
+from svae.text.pinyin import PinyinVocabulary
 from svae.text.vocabulary import Vocabulary
 
 EMBEDDING = "text_tower.embedding.weight"
 MAY_DIFFER = frozenset({"dropout", "text_length_leak", "initial_gain", "initial_logvar"})
 """Options that a network can be trained on with another value of."""
-PHONEMES = {"phonemes": PhonemeVocabulary, "frame-phonemes": FramePhonemes}
-"""The vocabularies that are the same for all data, by the recipe's field `tokens`; the other value is `characters`."""
+FIXED: dict[str, Callable[[], Vocabulary]] = {
+    "phonemes": PhonemeVocabulary,
+    "frame-phonemes": FramePhonemes,
+    "espeak": EspeakVocabulary,
+}
+"""The vocabularies that are the same for all data, by the recipe's field `tokens`."""
+FROM_DATA = {"characters": Vocabulary, "pinyin": PinyinVocabulary}
+"""Those that have the characters of the data."""
 
 
 # ----------------------------------------------------------------------------------------------- the checkpoint
@@ -146,26 +157,29 @@ def choose_vocabulary(
 
     Raises:
         CheckpointError: the start reads the other kind of tokens.
+        ConfigError: a package that reads the texts is missing, or it does not know a language of theirs.
         DataError: texts that cannot be read as phonemes.
     """
     characters = index.metadata["characters"]
-    if config.tokens in PHONEMES:
-        own: Vocabulary = PHONEMES[config.tokens]()
+    own: Vocabulary
+    if config.tokens == EspeakVocabulary.tokens:
+        own = _espeak(index, config)
+    elif config.tokens in FIXED:
+        own = FIXED[config.tokens]()
         if missing := own.unknown("".join(characters)):
             raise DataError(
                 f"{index.root}: `tokens: {config.tokens}` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
             )
     else:
-        own = Vocabulary.from_characters(characters)
+        own = FROM_DATA[config.tokens].from_characters(characters)
     if start is None:
         return own
     known = open_vocabulary(start.config["vocabulary"])
-    tokens = tokens_of(known)
-    if tokens != config.tokens:
+    if known.tokens != config.tokens:
         raise CheckpointError(
-            f"--init {start.folder}: it reads {tokens}. Pass --set tokens={tokens}"
+            f"--init {start.folder}: it reads {known.tokens}. Pass --set tokens={known.tokens}"
         )
-    if tokens in PHONEMES:
+    if known.tokens in FIXED:
         return own
     if config.distill is not None:
         if unread := known.unknown("".join(characters)):
@@ -173,13 +187,28 @@ def choose_vocabulary(
                 f"{index.root}: the teacher cannot read {', '.join(map(repr, unread[:20]))}; distil it on texts that it can"
             )
         return known
-    return Vocabulary([*known.symbols, *(symbol for symbol in own.symbols if symbol not in known)])
+    new = (symbol for symbol in own.symbols if symbol not in known)
+    return FROM_DATA[config.tokens]([*known.symbols, *new])
 
 
-def tokens_of(vocabulary: Vocabulary) -> str:
-    """Return the recipe's word for what a vocabulary makes of a text."""
-    kinds = PHONEMES.items()
-    return next((name for name, kind in kinds if type(vocabulary) is kind), "characters")
+def _espeak(index: ShardIndex, config: TTSTrainConfig) -> EspeakVocabulary:
+    """Return what reads the languages of the data.
+
+    Raises:
+        ConfigError: espeak-ng is not installed, or lacks one of them.
+        DataError: nobody says what language an utterance is in.
+    """
+    languages = Counter(language_code(sample.language) for sample in index.samples)
+    if (unknown := languages.pop(None, 0)) and config.data.language is None:
+        raise DataError(
+            f"{index.root}: {unknown} of {len(index.samples)} utterances do not say their language, which `tokens: espeak` "
+            "needs. Set data.language (en, de, …), or prepare them again with --language."
+        )
+    named = config.data.language or max(languages, key=lambda code: (languages[code], code))
+    vocabulary = EspeakVocabulary(language=named)
+    for language in (named, *languages):
+        espeak_language(language)
+    return vocabulary
 
 
 @torch.no_grad()

@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -149,3 +151,21 @@ def test_counted_operations_are_those_of_the_published_table():
         attention = 4 * frames * frames * cfg.dim * cfg.depth
         found = (flops(model, 1, frames) - attention) / 1e9
         assert abs(found / expected - 1) < 0.01, (found, expected)
+
+
+def test_the_benchmark_of_batches_finds_no_difference_in_own_shapes(tmp_path):
+    rows = run(tmp_path, "batches.py", "--threads", "1", "--frames", "0", "10000")["rows"]
+    assert [row["frames"] for row in rows] == ["alone", "0", "10000"]
+    assert [row["batches"] for row in rows] == [2, 2, 1]
+    assert rows[0]["largest_difference"] == rows[1]["largest_difference"] == 0.0
+    assert 0.0 < rows[2]["largest_difference"] < 0.05
+
+
+def test_the_benchmark_of_the_server_loses_nothing(tmp_path, folder):
+    pytest.importorskip("fastapi", reason="pip install 'svae[serve]'")
+    found = run(tmp_path, "serve.py", "--model", f"tiny={folder}")
+    assert [row["requests"] for row in found["rows"]] == [1, 2] and found["status"] == 0
+    lost = found["thousand"]
+    assert (
+        lost["whole"] + lost["gone"] == 8 and not lost["wrong"] and not lost["places_taken_after"]
+    )

@@ -28,6 +28,7 @@ COMMANDS = [
     "distill",
     "adapt",
     "synthesize",
+    "serve",
     "evaluate",
     "voice save",
     "voice list",
@@ -164,20 +165,6 @@ def test_missing_shards_and_missing_vae(fails, tone_shards):
     fails("train-vae", "--data", "nowhere", match="nowhere: no such folder")
     fails("train-tts", "--data", tone_shards, match="no VAE given")
     fails("train-tts", "--data", tone_shards, "--vae", "nowhere", match="no vae checkpoint here")
-
-
-def test_too_few_shards_for_the_workers(fails, tone_shards):
-    arguments = (
-        "train-vae",
-        "--data",
-        tone_shards,
-        "--set",
-        "loader.num_workers=5",
-        "--set",
-        "loss.alignment=null",
-    )
-    text = fails(*arguments, match="2 shards, but world_size 1 × num_workers 5 needs at least 5")
-    assert "--shards" in text and "num_workers" in text
 
 
 def test_a_truncated_shard(fails, tone_shards, tmp_path):

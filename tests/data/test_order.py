@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from svae.data.index import Sample, ShardIndex
 from svae.data.order import (
     SlotOrder,
-    crop_batches,
+    SourceOrder,
     crop_start,
+    crop_steps,
+    mixed,
     pack,
-    position_of,
-    utterance_batches,
+    piece_of,
+    slot_orders,
+    utterance_steps,
+    worst_frames,
 )
-from svae.data.select import check_slots, select_utterances
+from svae.data.select import check_some, select_utterances
 from svae.data.shard_source import LocalShards
 from svae.errors import DataError
 from svae.frames import num_frames
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 
-RANKS, WORKERS = 2, 3
-SLOTS = RANKS * WORKERS
+SLOTS = 6
 
 
 def make_samples(shards: int = 14, per_shard: int = 7) -> list[Sample]:
@@ -56,7 +61,7 @@ def order(
     return SlotOrder(samples, seed=seed, slot=slot, slots=slots, shuffle_shards=window)
 
 
-def test_over_all_ranks_and_workers_every_utterance_comes_once_an_epoch():
+def test_over_all_slots_every_utterance_comes_once_an_epoch():
     samples = make_samples()
     for epoch in range(4):
         seen = Counter(
@@ -89,17 +94,10 @@ def test_shards_change_hands_and_order_changes_with_epoch_and_seed():
 
 def test_utterances_are_shuffled_within_windows_of_shards():
     samples = make_samples()
-    for window in order(samples, 0, slots=1, window=3).windows(0)[:-1]:
+    for window in list(order(samples, 0, slots=1, window=3).windows(0))[:-1]:
         shards = [samples[i].shard for i in window]
         assert len(set(shards)) == 3
         assert shards != sorted(shards, key=shards.index)
-
-
-def test_batches_of_a_rank_come_from_its_workers_in_turn():
-    positions = [position_of(step, rank=1, num_workers=3) for step in range(7)]
-    assert [p.slot for p in positions] == [3, 4, 5, 3, 4, 5, 3]
-    assert [p.batch for p in positions] == [0, 0, 0, 1, 1, 1, 2]
-    assert position_of(7, rank=2, num_workers=0) == position_of(7, rank=2, num_workers=1)
 
 
 def test_crops_cover_every_utterance_once_an_epoch_in_full_batches():
@@ -107,9 +105,12 @@ def test_crops_cover_every_utterance_once_an_epoch_in_full_batches():
     for slot in range(SLOTS):
         one = order(samples, slot)
         epochs = one.count(0) + one.count(1)
-        batches = list(
-            itertools.islice(crop_batches(one, batch_size=4, segment_samples=8000), -(-epochs // 4))
-        )
+        batches = [
+            parts[0]
+            for parts in itertools.islice(
+                crop_steps([SourceOrder([one])], 4, 8000), -(-epochs // 4)
+            )
+        ]
         assert {len(batch) for batch in batches} == {4}
         crops = [crop for batch in batches for crop in batch]
         expected = [
@@ -118,13 +119,33 @@ def test_crops_cover_every_utterance_once_an_epoch_in_full_batches():
         assert [crop.sample.key for crop in crops[:epochs]] == expected
 
 
+def test_a_step_takes_from_the_slots_in_turn():
+    orders = slot_orders(make_samples(), seed=5, slots=4, shuffle_shards=2)
+    alone = [
+        itertools.chain.from_iterable(p[0] for p in crop_steps([SourceOrder([o])], 1, 8000))
+        for o in orders
+    ]
+    together = itertools.chain.from_iterable(
+        p[0] for p in crop_steps([SourceOrder(orders)], 6, 8000)
+    )
+    assert all(next(together) == next(alone[n % 4]) for n in range(50))
+
+
+def test_there_are_never_more_slots_than_shards_with_something_to_read():
+    samples = [sample for sample in make_samples(shards=6) if sample.shard not in (1, 4)]
+    orders = slot_orders(samples, seed=5, slots=64, shuffle_shards=2)
+    assert len(orders) == 4
+    seen = Counter(samples[i].key for o in orders for w in o.windows(0) for i in w)
+    assert seen == Counter(sample.key for sample in samples)
+
+
 def test_crops_lie_inside_their_utterance_and_move_from_epoch_to_epoch():
     samples = make_samples(shards=1, per_shard=20)
     one = order(samples, 0, slots=1)
     by_epoch = []
-    stream = itertools.chain.from_iterable(crop_batches(one, batch_size=20, segment_samples=8000))
+    stream = crop_steps([SourceOrder([one])], 20, 8000)
     for _ in range(3):
-        crops = {crop.sample.key: crop for crop in itertools.islice(stream, 20)}
+        crops = {crop.sample.key: crop for crop in next(stream)[0]}
         by_epoch.append(crops)
         for crop in crops.values():
             assert crop.length == min(8000, crop.sample.num_samples)
@@ -145,22 +166,94 @@ def test_crop_starts_are_uniform_and_depend_on_seed_epoch_and_key_alone():
     assert crop_start(0, 0, "short", 5, 10) == 0
 
 
-def batches_of(kind: str, one: SlotOrder, start: int):
+def steps_of(kind: str, slots: int, start: int = 0):
+    orders = slot_orders(make_samples(), seed=5, slots=slots, shuffle_shards=2)
     if kind == "crops":
-        return crop_batches(one, batch_size=4, segment_samples=8000, start=start)
-    return utterance_batches(one, batch_frames=500, hop_length=400, start=start)
+        return crop_steps([SourceOrder(orders)], 5, 8000, start)
+    return utterance_steps([SourceOrder(orders)], 500, 3, 400, start)
 
 
 @pytest.mark.parametrize("kind", ["crops", "utterances"])
-@pytest.mark.parametrize("start", [1, 4, 9, 40])
-def test_starting_at_a_batch_gives_what_comes_there_without_stopping(kind, start):
-    samples = make_samples()
-    whole = list(itertools.islice(batches_of(kind, order(samples, 2), 0), start + 6))
-    assert list(itertools.islice(batches_of(kind, order(samples, 2), start), 6)) == whole[start:]
+@pytest.mark.parametrize("slots", [1, 2, 3, 6])
+def test_starting_at_a_step_gives_what_comes_there_without_stopping(kind, slots):
+    whole = list(itertools.islice(steps_of(kind, slots), 46))
+    for start in (1, 4, 9, 40):
+        assert list(itertools.islice(steps_of(kind, slots, start), 6)) == whole[start : start + 6]
+
+
+def sources_of(shares: list[float], slots: int = 2) -> list[SourceOrder]:
+    """Return sources of different sizes and lengths; a key begins with its source's number."""
+    return [
+        SourceOrder(
+            slot_orders(
+                [dataclasses.replace(s, key=f"{n}/{s.key}", num_samples=(s.num_samples >> n) + 400)
+                 for s in make_samples(shards=3 + 2 * n, per_shard=9)],
+                seed=5, slots=slots, shuffle_shards=2,
+            ),
+            share,
+        )
+        for n, share in enumerate(shares)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("shares", [[0.5, 0.5], [0.9, 0.1], [0.63, 0.3, 0.07], [0.5] + 10 * [0.05]])
+@pytest.mark.parametrize("kind", ["crops", "utterances"])
+def test_every_source_has_its_share_of_the_frames_to_less_than_a_batch_all_the_time(kind, shares):
+    sources = sources_of(shares)
+    given, steps = [0] * len(shares), []
+    if kind == "crops":
+        stream, largest = crop_steps(sources, 5, 8000), 8000
+        frames_of = lambda crop: (crop.sample.key, crop.length)  # noqa: E731
+    else:
+        stream, largest = utterance_steps(sources, 500, 2, 400), 500
+        frames_of = lambda sample: (sample.key, num_frames(sample.num_samples, 400))  # noqa: E731
+    for parts in itertools.islice(stream, 300):
+        steps.append(parts)
+        for part in parts:
+            for key, frames in map(frames_of, part):
+                given[int(key.split("/")[0])] += frames
+        off = [had - share * sum(given) for had, share in zip(given, shares, strict=True)]
+        assert max(map(abs, off)) < 1.5 * largest
+    # Each source is read as if it were alone, and a start in the middle knows what came before.
+    for n, source in enumerate(sources):
+        alone = SourceOrder(source.slots)
+        mine = [
+            x
+            for parts in steps
+            for part in parts
+            for x in part
+            if frames_of(x)[0].startswith(f"{n}/")
+        ]
+        if kind == "crops":
+            whole = (x for parts in crop_steps([alone], 1, 8000) for x in parts[0])
+        else:
+            whole = (x for parts in utterance_steps([alone], 500, 1, 400) for x in parts[0])
+        assert list(itertools.islice(whole, len(mine))) == mine
+    later = crop_steps(sources, 5, 8000, 41) if kind == "crops" else utterance_steps(sources, 500, 2, 400, 41)  # fmt: skip
+    assert list(itertools.islice(later, 9)) == steps[41:50]
+
+
+def test_random_mixtures_are_exact_over_any_stretch():
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        count = int(rng.integers(2, 7))
+        shares = rng.dirichlet(np.ones(count)).tolist()
+        largest = int(rng.integers(1, 1000))
+        sizes = rng.integers(1, largest + 1, size=(count, 401)).tolist()
+        given = np.zeros(count)
+        history = [given.copy()]
+        for n, frames in itertools.islice(
+            mixed([iter(s) for s in sizes], shares, lambda _, size: size), 400
+        ):
+            given[n] += frames
+            history.append(given.copy())
+        totals = np.array(history)
+        off = totals - totals.sum(1, keepdims=True) * shares
+        assert off.max() < largest and off.min() > -1.6 * largest
 
 
 def epoch_batches(one: SlotOrder, epochs: int, batch_frames: int) -> list[list[list[Sample]]]:
-    stream = utterance_batches(one, batch_frames=batch_frames, hop_length=400)
+    stream = (parts[0] for parts in utterance_steps([SourceOrder([one])], batch_frames, 1, 400))
     result = []
     for epoch in range(epochs):
         batches, left = [], one.count(epoch)
@@ -201,9 +294,47 @@ def test_batches_are_made_anew_every_epoch():
 
 
 def test_pack_counts_the_padding():
-    assert pack([0, 1, 2, 3], [2, 5, 5, 9], 10) == [[0, 1], [2], [3]]
-    assert pack([0, 1, 2], [3, 3, 3], 9) == [[0, 1, 2]]
-    assert pack([], [], 9) == []
+    assert pack([2, 5, 5, 9], 10) == [(0, 2), (2, 3), (3, 4)]
+    assert pack([3, 3, 3], 9) == [(0, 3)]
+    assert pack([], 9) == []
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 8])
+@pytest.mark.parametrize("pieces", [1, 2, 3, 4, 8, 16])
+def test_however_many_pieces_there_are_they_make_the_same_batch(parts, pieces):
+    batch = [[10 * part + i for i in range(1 + part)] for part in range(parts)]
+    flat = [item for part in batch for item in part]
+    if pieces < parts:
+        with pytest.raises(ValueError, match="pieces of"):
+            piece_of(batch, 0, pieces)
+        return
+    found = [piece_of(batch, piece, pieces) for piece in range(pieces)]
+    counted = [(place, item) for piece in found if piece.weight == 1
+               for place, item in zip(piece.places, piece.items, strict=True)]  # fmt: skip
+    assert sorted(counted) == list(enumerate(flat))
+    for piece in found:
+        assert piece.weight in (0, 1) and [flat[place] for place in piece.places] == piece.items
+        assert len({item // 10 for item in piece.items}) == 1  # of one length
+    for part in range(parts):
+        sizes = [len(p.items) * p.weight for p in found if p.items[0] // 10 == part]
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_no_piece_is_larger_than_the_worst_that_is_foretold():
+    samples = make_samples(shards=14, per_shard=30)
+    frames = np.array([num_frames(sample.num_samples, 400) for sample in samples])
+    orders = slot_orders(samples, seed=5, slots=2, shuffle_shards=3)
+    steps = list(itertools.islice(utterance_steps([SourceOrder(orders)], 1000, 2, 400), 100))
+    for pieces in (2, 4, 8):
+        largest = 0
+        for parts in steps:
+            for number in range(pieces):
+                lengths = [
+                    num_frames(s.num_samples, 400) for s in piece_of(parts, number, pieces).items
+                ]
+                largest = max(largest, max(lengths) * len(lengths))
+        worst = worst_frames(frames, 1000, pieces // 2)
+        assert worst * 0.7 < largest <= worst
 
 
 def test_utterances_that_fit_no_batch_are_counted_by_reason():
@@ -260,26 +391,8 @@ def test_one_symbol_a_frame_always_fits_and_unknown_characters_are_refused_where
     assert PhonemeVocabulary().fits("я" * 100, 1)
 
 
-def test_too_few_shards_is_an_error_that_says_how_many_are_needed():
-    samples = make_samples(shards=12)
-    check_slots(make_index(samples), samples, world_size=4, num_workers=3)
-    check_slots(make_index(samples), samples, world_size=12, num_workers=0)
-    with pytest.raises(DataError) as caught:
-        check_slots(make_index(samples), samples, world_size=16, num_workers=4)
-    assert str(caught.value) == (
-        "data/x: 12 shards, but world_size 16 × num_workers 4 needs at least 64.\n"
-        "Re-run `svae prepare … --shards 64` or lower loader.num_workers."
-    )
-
-
-def test_shards_without_usable_utterances_do_not_count_and_do_not_take_part():
+def test_nothing_to_read_is_an_error():
     samples = make_samples(shards=6)
-    usable = [sample for sample in samples if sample.shard not in (1, 4)]
-    with pytest.raises(DataError, match=r"4 shards with utterances to train on \(of 6\)"):
-        check_slots(make_index(samples), usable, world_size=5, num_workers=1)
-    seen = Counter(
-        usable[i].key for s in range(4) for w in order(usable, s, slots=4).windows(0) for i in w
-    )
-    assert seen == Counter(sample.key for sample in usable)
+    check_some(make_index(samples), samples)
     with pytest.raises(DataError, match="none of its 42 utterances"):
-        check_slots(make_index(samples), [], world_size=1, num_workers=0)
+        check_some(make_index(samples), [])

@@ -152,7 +152,7 @@ def test_what_is_fetched_ahead_pushes_nothing_out_that_is_in_use(
     index = read_index(url)
     first, second = index.samples[0], index.samples[-1]
     read_member(index, first, "flac")
-    fetch = index.source._fetch_shard(shards[1])
+    fetch = index.files._fetch_shard(shards[1])
     open_cache().get("ahead.tar", shards[1]["bytes"], fetch, ahead=True)
     assert f"{shards[0]['sha256']}.tar" in cached(tmp_path) and "ahead.tar" not in cached(tmp_path)
     read_member(index, second, "flac")

@@ -19,18 +19,24 @@ from fake_judges import (
 from svae.errors import ConfigError, DataError
 from svae.evaluation.compare import compare
 from svae.evaluation.options import EvaluateOptions
-from svae.evaluation.protocols import HUBERT_LARGE, PROTOCOLS, WHISPER_LARGE_V3
+from svae.evaluation.protocols import (
+    FASTER_WHISPER_LARGE_V3,
+    HUBERT_LARGE,
+    PROTOCOLS,
+    WHISPER_LARGE_V3,
+)
 from svae.evaluation.run import evaluate
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch, whisper_folder):
+def hub(tmp_path, monkeypatch, whisper_folder, ct2_folder):
     """A local hub cache in which the published names are tiny models."""
     import huggingface_hub
 
     (tmp_path / "hubert").mkdir()
     for spec, source in (
         (WHISPER_LARGE_V3, whisper_folder),
+        (FASTER_WHISPER_LARGE_V3, ct2_folder),
         (HUBERT_LARGE, make_ctc(tmp_path / "hubert", masked=True)),
     ):
         name, revision = spec.partition(":")[2].split("@")
@@ -114,6 +120,9 @@ def test_a_protocol_runs_from_list_to_table(name, task, hub, ecapa_folder, check
             asr["decoding"]["num_beams"] == protocol.num_beams
             and asr["decoding"]["language"] == "en"
         )
+    elif protocol.asr.startswith("faster-whisper"):
+        assert asr["revision"] == FASTER_WHISPER_LARGE_V3.split("@")[1]
+        assert asr["decoding"]["beam_size"] == 5 and asr["decoding"]["language"] == "en"
     elif protocol.asr.startswith("ctc"):
         assert (
             asr["model"] == "facebook/hubert-large-ls960-ft"

@@ -151,7 +151,9 @@ def test_only_what_differs_is_a_modification():
     changed = modifications(
         f5, same | {"asr": "pocketsphinx", "list_sha256": "a" * 64, "seeds": (0,)}
     )
-    assert changed[0].startswith("asr pocketsphinx instead of whisper:openai/whisper-large-v3")
+    assert changed[0].startswith(
+        "asr pocketsphinx instead of faster-whisper:Systran/faster-whisper-large-v3"
+    )
     assert changed[1] == f"list_sha256 aaaaaaaaaaaa… instead of {f5.list_sha256[:12]}…"
     assert changed[2] == "seeds 0 instead of 0,1,2"
     assert modifications(PROTOCOLS["seed-tts-en"], {"list_sha256": "a" * 64}) == []  # none is known

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,23 +131,117 @@ def test_on_real_voices_pairs_of_one_speaker_score_above_pairs_of_two(shared):
     assert sum(same) / len(same) > sum(different) / len(different) + 0.05
 
 
-def test_a_revision_pins_what_is_loaded_from_the_hub(monkeypatch):
-    from speechbrain.inference.speaker import EncoderClassifier
+def test_a_revision_pins_what_is_loaded_from_the_hub(monkeypatch, ecapa_folder):
+    import huggingface_hub
 
     from svae.evaluation.protocols import ECAPA
 
-    asked = {}
+    asked = []
 
-    class Loaded:
-        def eval(self):
-            return self
+    def download(repo, name, *, revision, local_files_only):
+        asked.append((repo, revision, local_files_only))
+        return str(ecapa_folder / name)
 
-    monkeypatch.setattr(
-        EncoderClassifier, "from_hparams", lambda **options: asked.update(options) or Loaded()
-    )
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     model = load_speaker_model(ECAPA)
-    assert asked["source"] == "speechbrain/spkrec-ecapa-voxceleb"
+    pinned = ECAPA.rpartition("@")[2]
+    assert asked == [("speechbrain/spkrec-ecapa-voxceleb", pinned, True)] * 2
+    assert model.description["revision"] == pinned and len(pinned) == 40
+    assert model.description["spec"] == ECAPA
     assert (
-        asked["fetch_config"].revision == model.description["revision"] == ECAPA.rpartition("@")[2]
+        model.description["sha256"]
+        == load_speaker_model(f"ecapa:{ecapa_folder}").description["sha256"]
     )
-    assert len(model.description["revision"]) == 40 and model.description["spec"] == ECAPA
+
+
+@pytest.fixture
+def own_folder(ecapa_folder, tmp_path):
+    """A copy of the folder, to be changed."""
+    return shutil.copytree(ecapa_folder, tmp_path / "ecapa")
+
+
+def test_embeddings_are_those_of_speechbrains_own_loader(ecapa_folder, tmp_path):
+    from speechbrain.inference.speaker import EncoderClassifier
+    from speechbrain.utils.fetching import LocalStrategy
+
+    theirs = EncoderClassifier.from_hparams(
+        source=str(ecapa_folder), savedir=str(tmp_path), overrides={"pretrained_path": str(ecapa_folder)},
+        local_strategy=LocalStrategy.COPY,
+    )  # fmt: skip
+    ours = load_speaker_model(f"ecapa:{ecapa_folder}")
+    for samples in (4000, 16000, 50001):
+        clip = 0.1 * torch.randn(samples, generator=torch.Generator().manual_seed(samples))
+        with torch.inference_mode():
+            expected = theirs.encode_batch(clip[None]).reshape(1, -1)
+        assert torch.equal(ours.embed([clip]), torch.nn.functional.normalize(expected, dim=-1))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "evil: !apply:pathlib.Path.touch [!new:pathlib.Path [MARK]]",
+        "evil: !new:pathlib.Path [MARK]",
+        "evil: !!python/object/apply:os.system ['touch MARK']",
+        "evil: !module:antigravity",
+        "evil: !include:MARK",
+        "evil: !name:os.system",
+    ],
+)
+def test_nothing_in_a_folder_is_run(own_folder, line, monkeypatch):
+    mark = own_folder.parent / "run"
+    text = line.replace("MARK", str(mark)) + "\n" + (own_folder / "hyperparams.yaml").read_text()
+    (own_folder / "hyperparams.yaml").write_text(text)
+    (own_folder / "custom.py").write_text(f"open({str(mark)!r}, 'w')")
+    assert load_speaker_model(f"ecapa:{own_folder}").embed([torch.ones(4000)]).shape == (1, 12)
+    assert not mark.exists()
+
+
+def test_weights_that_are_pickled_code_are_refused(own_folder):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (own_folder.parent / "run",)
+
+    torch.save({"fc.conv.weight": Evil()}, own_folder / "embedding_model.ckpt")
+    with pytest.raises(ConfigError, match="cannot be loaded as weights alone"):
+        load_speaker_model(f"ecapa:{own_folder}")
+    assert not (own_folder.parent / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("n_mels: 20", "n_mels: 40", "n_mels 40, but the network takes 20"),
+        ("lin_neurons: 12", "lin_neurons: 13", "lin_neurons 13, but the weights .* have 12"),
+        ("dilations: [1, 2, 3, 4, 1]", "dilations: [1, 2]", "not what speechbrain's classes take"),
+        ("features.Fbank", "features.MFCC", "only !new:speechbrain.lobes.features.Fbank"),
+        ("lin_neurons: 12", "lin_neurons: 12\n    colour: 3", "colour is not known"),
+        ("n_mels: 20", "n_mels: !apply:os.getpid []", "is not read; expected a plain value"),
+        ("n_mels: 20", "n_mels: !ref <nothing>", "is not read"),
+        ("embedding_model: !new:speechbrain.lobes.models.ECAPA_TDNN.ECAPA_TDNN", "embedding_model: !new:os.system", "only !new:"),
+        ("pretrained_path: elsewhere/not-here", "a: [", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_yaml_that_asks_for_what_is_not_known_is_refused(own_folder, before, after, said):
+    text = (own_folder / "hyperparams.yaml").read_text()
+    assert before in text
+    (own_folder / "hyperparams.yaml").write_text(text.replace(before, after))
+    with pytest.raises(ConfigError, match=said):
+        load_speaker_model(f"ecapa:{own_folder}")
+
+
+def test_dilations_of_the_yaml_are_heard_and_references_followed(own_folder):
+    text = (own_folder / "hyperparams.yaml").read_text()
+    clip = torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    before = load_speaker_model(f"ecapa:{own_folder}").embed([clip])
+    renamed = text.replace("input_size: 20", "input_size: !ref <mels>") + "mels: 20\n"
+    (own_folder / "hyperparams.yaml").write_text(renamed)
+    assert torch.equal(load_speaker_model(f"ecapa:{own_folder}").embed([clip]), before)
+    changed = text.replace("dilations: [1, 2, 3, 4, 1]", "dilations: [1, 1, 1, 1, 1]")
+    (own_folder / "hyperparams.yaml").write_text(changed)
+    assert not torch.allclose(load_speaker_model(f"ecapa:{own_folder}").embed([clip]), before)
+
+
+def test_weights_of_something_else_are_refused(own_folder):
+    torch.save({"weight": torch.ones(2)}, own_folder / "embedding_model.ckpt")
+    with pytest.raises(ConfigError, match="not the weights of speechbrain's ECAPA_TDNN"):
+        load_speaker_model(f"ecapa:{own_folder}")

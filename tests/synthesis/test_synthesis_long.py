@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
-from tiny_tts import PROMPT_TEXT, changed
+from tiny_tts import PROMPT_TEXT, changed, speech
 
 from svae.errors import ConfigError, DataError
-from svae.synthesis import command, long_text
+from svae.synthesis import batch, command, long_text
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import SynthesizeOptions, synthesize_file
+from svae.synthesis.load import load_tts
+from svae.synthesis.model import TTS, batches
 from svae.synthesis.output import check_output
 from svae.synthesis.reference import OpenedPrompt
 from svae.synthesis.types import Sampling, Synthesis
@@ -57,13 +59,13 @@ def test_a_changed_sentence_leaves_the_other_chunks_as_they_are(options, tmp_pat
 
 
 def test_streaming_writes_every_sentence_as_soon_as_it_is_there(options, monkeypatch, capsys):
-    sizes, speak = [], long_text.speak_chunk
+    sizes, speak = [], long_text.speak_chunks
 
     def watching(*arguments):
         sizes.append(options.out.stat().st_size if options.out.exists() else 0)
         return speak(*arguments)
 
-    monkeypatch.setattr(long_text, "speak_chunk", watching)
+    monkeypatch.setattr(long_text, "speak_chunks", watching)
     streamed = synthesize_file(changed(options, text=LONG, num_steps=1, stream=True))
     row = report(streamed)
     assert [chunk["text"] for chunk in row["chunks"]] == [
@@ -219,12 +221,12 @@ def test_whatever_goes_wrong_in_a_row_is_that_rows_failure(options, base, tmp_pa
         {**good, "text": "Here you are.", "out": "2.wav"},
         '{"text": ' + "[" * 100_000,
     )
-    speak = long_text.speak_chunk
+    speak = long_text.speak_chunks
 
-    def failing(tts, text, *more):
-        return 1 / 0 if text == "Hello." else speak(tts, text, *more)
+    def failing(tts, chunks, *more):
+        return 1 / 0 if any(c.text == "Hello." for c in chunks) else speak(tts, chunks, *more)
 
-    monkeypatch.setattr(long_text, "speak_chunk", failing)
+    monkeypatch.setattr(long_text, "speak_chunks", failing)
     with pytest.raises(DataError) as caught:
         synthesize_batch(listed, base, tmp_path / "out")
     message = str(caught.value)
@@ -291,7 +293,7 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):
     listed = write_list(tmp_path / "list.jsonl", *rows)
     out = tmp_path / "out"
     calls = []
-    speak = long_text.speak_chunk
+    speak = long_text.speak_chunks
 
     def interrupted(*arguments):
         calls.append(arguments[1])
@@ -300,7 +302,7 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):
         return speak(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(long_text, "speak_chunk", interrupted)
+        patch.setattr(long_text, "speak_chunks", interrupted)
         synthesize_batch(listed, base, out)
     assert sorted(path.name for path in out.iterdir()) == ["0.json", "0.wav", "1.json", "1.wav"]
     before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -322,19 +324,131 @@ def test_finished_rows_are_not_redone(options, base, tmp_path):
     assert synthesize_batch(listed, changed(base, seed=1, prompt_guidance=0.5), out) == 0
 
 
-def test_a_batch_gives_what_each_text_gives_alone(options):
-    from tiny_tts import speech
-
-    from svae.synthesis.load import load_tts
-
+@pytest.fixture
+def several(options):
+    """A model, and texts of unequal lengths with voices and settings of their own, ready to be spoken."""
     tts = load_tts(options.model)
     prompts = [tts.encode_prompt(speech(seconds), PROMPT_TEXT) for seconds in (1.0, 0.6, 1.5)]
-    texts = ["Hello there, you.", "Here on.", "Hello there, you."]
-    sampling = Sampling(num_steps=3)
-    together = tts.speak(texts, prompts, sampling)
-    for text, prompt, result in zip(texts, prompts, together, strict=True):
-        alone = tts.speak([text], [prompt], sampling)[0]
-        torch.testing.assert_close(result.waveform, alone.waveform, atol=1e-5, rtol=1e-4)
+    texts = ["Hello there, you.", "Here on.", "Hello there, you."] * 2
+    settings = [Sampling(num_steps=3 - i % 2, seed=i % 3, speed=1 + i % 2) for i in range(6)]
+    return tts, [
+        tts.prepare(*each) for each in zip(texts, prompts + prompts[::-1], settings, strict=True)
+    ]
+
+
+def test_a_batch_gives_what_each_text_gives_alone_to_the_bit_on_a_cpu(several):
+    tts, utterances = several
+    assert tts.batch_frames == 0
+    alone = [tts.speak_prepared([utterance])[0] for utterance in utterances]
+    for order in (range(6), (5, 0, 3), (4, 4, 1)):
+        together = tts.speak_prepared([utterances[place] for place in order])
+        for place, result in zip(order, together, strict=True):
+            assert torch.equal(result.waveform, alone[place].waveform)
+            assert (result.text, result.sampling) == (alone[place].text, alone[place].sampling)
+    assert not torch.equal(alone[0].waveform, alone[2].waveform)
+
+
+@pytest.mark.parametrize("frames", [100, 200, 100_000])
+def test_utterances_that_are_padded_to_one_length_are_equal_to_rounding(several, frames):
+    tts, utterances = several
+    alone = [tts.speak_prepared([utterance])[0] for utterance in utterances]
+    tts.batch_frames = frames
+    assert frames < 200 or len(batches(utterances, frames)) < 6
+    for result, own in zip(tts.speak_prepared(utterances), alone, strict=True):
+        torch.testing.assert_close(result.waveform, own.waveform, atol=1e-5, rtol=1e-4)
+
+
+def test_batches_stay_in_their_budget_and_share_their_settings(several):
+    _, utterances = several
+    for budget in (0, 150, 250, 10**6):
+        found = batches(utterances, budget)
+        assert sorted(place for places in found for place in places) == list(range(6))
+        for places in found:
+            assert len({utterances[place].sampling.num_steps for place in places}) == 1
+            padded = len(places) * max(utterances[place].frames for place in places)
+            assert padded <= budget or len(places) == 1
+    assert len(batches(utterances, 10**6)) == 2
+
+
+@pytest.mark.parametrize("frames", [0, 150, 10_000])
+def test_rows_are_spoken_together_and_are_as_they_are_alone(
+    options, base, tmp_path, monkeypatch, frames
+):
+    rows = [
+        {
+            "ref": str(options.ref),
+            "ref_text": PROMPT_TEXT,
+            "text": text,
+            "out": f"{i}.wav",
+            "seed": i,
+        }
+        for i, text in enumerate(["Hello.", "Here we are. [pause 0.2s] Here we go on.", "Here on."])
+    ]
+    listed = write_list(tmp_path / "list.jsonl", *rows)
+    assert synthesize_batch(listed, base, tmp_path / "alone") == 3
+    sizes, together = [], TTS._speak_together
+
+    def watching(tts, utterances):
+        sizes.append(len(utterances))
+        return together(tts, utterances)
+
+    monkeypatch.setattr(TTS, "_speak_together", watching)
+    monkeypatch.setattr(batch, "load_model", lambda *_: with_budget(base, frames))
+    assert synthesize_batch(listed, base, tmp_path / "together") == 3
+    assert sum(sizes) == 4 and (max(sizes) > 1) == (frames > 0)
+    for i in range(3):
+        one, other = (tmp_path / folder / f"{i}.wav" for folder in ("alone", "together"))
+        if frames == 0:
+            assert one.read_bytes() == other.read_bytes()
+        a, b = soundfile.read(one)[0], soundfile.read(other)[0]
+        assert abs(a - b).max() < 1e-3 and len(a) == len(b)
+        assert report(one)["chunks"][0]["seed"] == report(other)["chunks"][0]["seed"] == i
+
+
+def with_budget(options, frames):
+    tts = load_tts(options.model)
+    tts.batch_frames = frames
+    return tts
+
+
+def test_a_row_that_fails_among_others_fails_alone(options, base, tmp_path, monkeypatch):
+    rows = [
+        {"ref": str(options.ref), "ref_text": PROMPT_TEXT, "text": text, "out": f"{i}.wav"}
+        for i, text in enumerate(["Hello.", "Here we are.", "Here on."])
+    ]
+    listed = write_list(tmp_path / "list.jsonl", *rows)
+    together = TTS._speak_together
+
+    def failing(tts, utterances):
+        return (
+            1 / 0
+            if any(u.text == "Here we are." for u in utterances)
+            else together(tts, utterances)
+        )
+
+    monkeypatch.setattr(TTS, "_speak_together", failing)
+    monkeypatch.setattr(batch, "load_model", lambda *_: with_budget(base, 10_000))
+    with pytest.raises(DataError, match="row 2: ZeroDivisionError"):
+        synthesize_batch(listed, base, tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").glob("*.wav")} == {"0.wav", "2.wav"}
+
+
+def test_a_long_text_is_spoken_in_batches_and_its_first_sentence_alone_where_it_streams(
+    options, monkeypatch
+):
+    tts = with_budget(options, 10_000)
+    prompt = tts.encode_prompt(speech(), PROMPT_TEXT)
+    sizes, together = [], TTS._speak_together
+
+    def watching(tts, utterances):
+        sizes.append(len(utterances))
+        return together(tts, utterances)
+
+    monkeypatch.setattr(TTS, "_speak_together", watching)
+    sentences = ["Hello there, you are here.", "Here we go on, and on.", "Here.", "Hello on."]
+    spoken = long_text.speak_long(tts, sentences, prompt, Sampling(num_steps=1), by_sentence=True)
+    assert [chunk.report.text for chunk in spoken] == sentences
+    assert sizes == [1, 3]
 
 
 @pytest.mark.parametrize("folder", ["a.wav", "a.json"])

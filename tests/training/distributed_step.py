@@ -1,7 +1,6 @@
 """One training step, started by torchrun from test_distributed: rank 0 saves the gradients it ended with.
 
-The batch of the whole job is the same for any number of processes; each takes its slice. What a rank draws at random
-is made a function of the item, since ranks draw from different streams in training.
+The batch of the whole job is the same for any number of processes; each takes its slice.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from svae import recipe
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.data.batches import read_utterances, read_waveform
 from svae.data.index import read_index
-from svae.models.tts import flow
-from svae.models.vae.vae import Posterior, SpeechVAE
+from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import open_world
 from svae.text.vocabulary import Vocabulary
 from svae.training.tts import train as tts
 from svae.training.vae import train as vae
+from svae.training.vae.step import train_step
 
 
 def vae_gradients(index, world) -> dict[str, torch.Tensor]:
@@ -31,7 +30,6 @@ def vae_gradients(index, world) -> dict[str, torch.Tensor]:
     )
     state = vae.build_state(config, None, world)
     state.step = 1  # the discriminator takes part
-    Posterior.sample = lambda self, generator=None: self.mean
     size = vae.segment_samples(config)
     from svae.data.batches import CropBatch
 
@@ -39,8 +37,11 @@ def vae_gradients(index, world) -> dict[str, torch.Tensor]:
     lengths = torch.tensor([size, size - 900, size, size])
     waveform[1, :, size - 900 :] = 0
     mine = slice(world.rank * 4 // world.world_size, (world.rank + 1) * 4 // world.world_size)
-    batch = CropBatch(["k"] * 4, waveform[mine], lengths[mine], torch.zeros(4)[mine])
-    vae.train_step(state, batch, config, world)
+    places = list(range(4))[mine]
+    batch = CropBatch(
+        ["k"] * len(places), waveform[mine], lengths[mine], torch.zeros(4)[mine], places=places
+    )
+    train_step(state, [batch], config, world)
     networks = {"model": state.model, "discriminator": state.discriminator}
     return {
         f"{n}.{k}": p.grad
@@ -64,17 +65,8 @@ def tts_gradients(index, world) -> dict[str, torch.Tensor]:
         torch.nn.init.normal_(parameter, std=0.05)
     mine = slice(world.rank * 4 // world.world_size, (world.rank + 1) * 4 // world.world_size)
     batch = read_utterances(index, index.samples[:4][mine], vocabulary=vocabulary, hop_length=400)
-
-    def draw(latents, lengths, cfg):
-        size = latents.shape[0]
-        noise = torch.stack([flow.keyed_noise(0, key, *latents.shape[1:]) for key in batch.keys])
-        span = flow.infilling_span(
-            lengths, torch.full((size,), 0.8), torch.full((size,), 0.5), latents.shape[2]
-        )
-        return flow.FlowDraw(noise, torch.linspace(0.1, 0.9, 4)[mine], span)
-
-    flow.draw_training = draw
-    tts.train_step(state, batch, config, world)
+    batch.places = list(range(4))[mine]
+    tts.train_step(state, [batch], config, world)
     return {k: p.grad for k, p in state.model.named_parameters() if p.grad is not None}
 
 

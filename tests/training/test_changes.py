@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_runs import TTS, VAE, killed_copy, tts_config, vae_config, vae_of
 
 from svae import recipe
@@ -15,6 +16,7 @@ from svae.checkpoint import checkpoint_folder, open_checkpoint
 from svae.config import TTSTrainConfig, VAETrainConfig
 from svae.errors import ConfigError
 from svae.training.changes import changes_since
+from svae.training.dry_run import dry_run
 from svae.training.loop import TrainOptions
 from svae.training.tts.train import train_tts
 from svae.training.vae.train import train_vae
@@ -152,3 +154,33 @@ def test_a_tts_run_with_a_checkpoint_needs_neither_its_start_nor_its_vae(
     train_tts(TrainOptions(config, run, device="cpu"))
     assert checkpoint_folder(run, 4).is_dir()
     assert open_checkpoint(run, kind="tts").hash == open_checkpoint(whole, kind="tts").hash
+
+
+@pytest.mark.parametrize(("processes", "readers"), [(1, 0), (1, 1), (1, 2), (2, 1)])
+def test_a_run_begun_with_the_order_of_its_machine_goes_on_and_records_the_new_one(
+    vae_run: Path,
+    tone_shards: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    processes: int,
+    readers: int,
+) -> None:
+    """With one reader the order was that of one slot."""
+    run = killed_copy(vae_run, 4, tmp_path / "run")
+    file = checkpoint_folder(run, 4) / "training" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    state["layout"] = {"world_size": processes, "num_workers": readers}
+    assert state.pop("order") == 2
+    torch.save(state, file)
+    dry_run(TrainOptions(vae_config(tone_shards), run, device="cpu"))
+    train_vae(TrainOptions(vae_config(tone_shards), run, device="cpu"))
+    printed = " ".join(capsys.readouterr().out.split())
+    before = f"of {processes} process(es) with {readers} reader(s) each"
+    changed = [entry["changes"] for entry in recipe.read_history(run / "recipe.yaml")]
+    if processes * max(readers, 1) == 1:
+        assert changed == [] and "order of the data" not in printed
+        return
+    now = "of the recipe alone, with 1 slot(s)"
+    assert changed == [{"order of the data": {"before": before, "now": now}}]
+    for when in ("Would change", "Changed from step 4 on"):
+        assert f"{when}: order of the data: {before!r} became {now!r}" in printed

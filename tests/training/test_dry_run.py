@@ -120,13 +120,12 @@ def damage(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-10])
 
 
-def test_shards_too_few_for_the_usable_utterances_are_refused_by_both(
-    toy_tts: Path, tmp_path: Path
+def test_more_parts_of_a_batch_than_processes_are_refused_by_both(
+    tone_shards: Path, toy_tts: Path, tmp_path: Path
 ) -> None:
-    """Two shards for two readers, but all usable utterances of one are too short."""
-    shards = write_tone_shards(tmp_path / "data", per_shard=2)
-    config = tts_config(shards, vae_of(toy_tts), min_seconds=0.68, loader={"num_workers": 2})
-    refused_alike(config, tmp_path / "run", "1 shards with utterances to train on")
+    config = tts_config(tone_shards, vae_of(toy_tts))
+    config = replace(config, data=replace(config.data, slots=2))
+    refused_alike(config, tmp_path / "run", "data.slots 2: .* there are 1 of them")
 
 
 def test_a_start_whose_training_state_is_damaged_is_refused_by_both(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -265,3 +268,72 @@ def test_a_batch_is_dealt_evenly(total: int, ranks: int) -> None:
     cpu = torch.device("cpu")
     shares = [share_of(total, World(rank, ranks, cpu)) for rank in range(ranks)]
     assert sum(shares) == total and max(shares) - min(shares) <= 1 and min(shares) > 0
+
+
+Read = dict[int, dict[int, tuple[str, int]]]
+"""Step → place in the step's batch → utterance and where its crop begins."""
+
+
+@pytest.mark.parametrize("kind", ["vae", "tts"])
+def test_two_ranks_read_what_one_reads_and_either_goes_on_where_the_other_stopped(
+    kind: str, toy_tts: Path, tone_shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module(f"svae.training.{kind}.train")
+    step_of, read = module.train_step, []
+
+    def noted(state: Any, pieces: Any, *arguments: Any) -> Any:
+        for batch in pieces:
+            starts = getattr(batch, "starts", torch.zeros(len(batch.keys)))
+            if batch.weight:
+                rows = zip(batch.places, batch.keys, starts.tolist(), strict=True)
+                read.append((state.step, [(place, key, int(start)) for place, key, start in rows]))
+        return step_of(state, pieces, *arguments)
+
+    monkeypatch.setattr(module, "train_step", noted)
+
+    def train(steps: int, folder: Path, workers: int) -> list[Any]:
+        read.clear()
+        changes = {"trainer": VAE["trainer"] | {"steps": steps}, "loader": {"num_workers": workers}}
+        if kind == "vae":
+            train_vae(
+                TrainOptions(vae_config(tone_shards, batch_size=3, **changes), folder, device="cpu")
+            )
+        else:
+            dit = TTS["dit"] | {"dropout": 0.0}  # the one thing that processes draw on their own
+            config = tts_config(tone_shards, vae_of(toy_tts), dit=dit, **changes)
+            train_tts(TrainOptions(config, folder, device="cpu"))
+        return read
+
+    def losses(folder: Path) -> dict[str, float]:
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        return {
+            f"{row['step']} {name}": value
+            for row in rows
+            if row["split"] == "train"
+            for name, value in row.items()
+            if name.startswith("loss/")
+        }
+
+    def together(parts: list[list[Any]]) -> Read:
+        steps: Read = {}
+        for step, rows in itertools.chain.from_iterable(parts):
+            for place, key, start in rows:
+                assert place not in steps.setdefault(step, {})
+                steps[step][place] = (key, start)
+        return steps
+
+    def on_two(steps: int, folder: Path) -> Read:
+        said = in_two_processes(lambda rank: json.dumps(train(steps, folder, rank)))
+        return together([json.loads(each) for each in said])
+
+    alone = together([train(6, tmp_path / "one", 2)])
+    assert len(alone) == 6 and all(
+        sorted(step) == list(range(len(step))) for step in alone.values()
+    )
+    first = on_two(2, tmp_path / "two")
+    then = together([train(4, tmp_path / "two", 0)])
+    last = on_two(6, tmp_path / "two")
+    assert sorted(then) == [2, 3] and sorted(last) == [4, 5]
+    assert first | then | last == alone
+    found = losses(tmp_path / "two")
+    assert len(found) >= 3 and found == pytest.approx(losses(tmp_path / "one"), rel=1e-3)

@@ -38,6 +38,10 @@ COLUMNS: dict[str, tuple[str, str]] = {
 """Key of a summary → heading and form. WER without a word is the mean of the utterances' rates."""
 
 
+LOWER_IS_BETTER = frozenset(
+    {"wer", "wer_corpus", "mel_distance", "stft_distance", "mcd", "f0_rmse", "voicing_error"}
+)
+
 FORMAT = 2
 """The version of metrics.json and utterances.jsonl."""
 Metrics = dict[str, Any]
@@ -90,24 +94,26 @@ def table_lines(metrics: Metrics) -> list[Line]:
     """
     systems = list(systems_of(metrics).values())
     lines = [
-        Line(heading, [_cell(s, key, form) for s in systems], key == metrics.get("headline"))
+        Line(heading, [score_cell(s, key, form) for s in systems], key == metrics.get("headline"))
         for key, (heading, form) in COLUMNS.items()
         if any(summary.get(key) is not None for summary in systems)
     ]
     lines.append(Line("utterances", [Cell(str(s.get("utterances", "—"))) for s in systems]))
-    lines.append(Line("seconds", [Cell(_number(s.get("seconds"), "seconds")) for s in systems]))
+    lines.append(Line("seconds", [Cell(shown(s.get("seconds"), "seconds")) for s in systems]))
     if any(summary.get("errors") for summary in systems):
         lines.append(Line("missing or bad", [Cell(str(s.get("errors", "—"))) for s in systems]))
     return lines
 
 
-def _cell(summary: dict[str, Any], key: str, form: str) -> Cell:
+def score_cell(summary: dict[str, Any], key: str, form: str) -> Cell:
+    """Return a score of a summary with its interval; a dash where there is none."""
     ends = summary.get("intervals", {}).get(key) if summary.get(key) is not None else None
-    interval = f"[{_number(ends[0], form)}, {_number(ends[1], form)}]" if ends else ""
-    return Cell(_number(summary.get(key), form), interval)
+    interval = f"[{shown(ends[0], form)}, {shown(ends[1], form)}]" if ends else ""
+    return Cell(shown(summary.get(key), form), interval)
 
 
-def _number(value: float | None, form: str) -> str:
+def shown(value: float | None, form: str) -> str:
+    """Return a number as tables show it; its form is one of `COLUMNS`, or `seconds`."""
     if value is None:
         return "—"
     forms = {"percent": f"{100 * value:.2f}", "number": f"{value:.3f}", "seconds": f"{value:.1f}"}
@@ -148,7 +154,7 @@ def footnotes(metrics: Metrics) -> list[str]:
         lines.append(f"* {intervals}")
     for key, found in metrics.get("spread", {}).items():
         if key == metrics.get("headline") and found["sd"] is not None:
-            low, high, sd = (_number(found[k], "percent") for k in ("min", "max", "sd"))
+            low, high, sd = (shown(found[k], "percent") for k in ("min", "max", "sd"))
             lines.append(
                 f"Over seeds: {COLUMNS[key][0]} from {low} to {high}, standard deviation {sd}"
             )
@@ -172,12 +178,13 @@ def markdown_table(metrics: Metrics) -> str:
     rows = [["", *(line.starred for line in scores)]]
     for number, name in enumerate(systems_of(metrics)):
         rows.append([name.strip(), *(str(line.cells[number]) for line in scores)])
-    text = ["| " + " | ".join(map(_plain, row)) + " |" for row in rows]
+    text = ["| " + " | ".join(map(plain, row)) + " |" for row in rows]
     text.insert(1, "|---" + "|---:" * len(scores) + "|")
-    return "\n".join(text) + "\n\n" + "".join(f"- {_plain(line)}\n" for line in footnotes(metrics))
+    return "\n".join(text) + "\n\n" + "".join(f"- {plain(line)}\n" for line in footnotes(metrics))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return text as Markdown shows it in a table."""
     return (
         text.replace("\\", "\\\\")
         .replace("|", "\\|")
@@ -216,9 +223,13 @@ def print_results(
     for line in footnotes(metrics):
         console.print(escape(line), highlight=False, soft_wrap=True)
     if "real_time_factor" in timings:
-        console.print(
-            f"Real-time factor when made: {timings['real_time_factor']:.3f}", highlight=False
-        )
+        text = f"Real-time factor when made: {timings['real_time_factor']:.3f}"
+        first = timings.get("first_audio_seconds")
+        if first is not None:
+            text += f"; first audio after {first['median']:.2f} s (median; 90 % within {first['90 %']:.2f} s)"
+        if timings.get("jobs", 1) > 1:
+            text += f", {timings['jobs']} calls at a time"
+        console.print(text, highlight=False)
     names = ["report.html", "table.md", "metrics.json", "utterances.jsonl"]
     files = ", ".join(name for name in names if (folder / name).is_file())
     if (folder / "wavs").is_dir():

@@ -17,6 +17,7 @@ from svae.errors import ConfigError
 from svae.frames import length_mask
 from svae.models.cpu.convolution import without_gradient
 from svae.models.cpu.linear import Linear, attend_bf16
+from svae.models.recompute import Recomputing
 from svae.models.tts.text_tower import TextTower
 from svae.recipe import dit_problems
 
@@ -151,7 +152,7 @@ class Offset(nn.Module):
         return x + self.weight
 
 
-class DiTBlock(nn.Module):
+class DiTBlock(Recomputing):
     """Attention and feed-forward, both shifted, scaled and gated by the time (adaLN-zero: starts as the identity)."""
 
     def __init__(self, cfg: DiTConfig) -> None:

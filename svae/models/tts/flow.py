@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -88,27 +88,56 @@ def infilling_span(lengths: Tensor, ratio: Tensor, position: Tensor, num_frames:
     return (frame >= start[:, None]) & (frame < (start + size)[:, None])
 
 
-def draw_training(latents: Tensor, lengths: Tensor, cfg: FlowConfig) -> FlowDraw:
-    """Draw noise, times, spans and drops for latents (B, D, T) from torch's global generator of their device.
+class Row(NamedTuple):
+    """An utterance of a batch, as its random numbers see it."""
+
+    seed: int
+    frames: int
+    """Without padding; known on the host."""
+
+
+def row_draws(
+    latents: Tensor, count: int, rows: Sequence[Row] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return normal noise like latents (B, D, T), and numbers in [0, 1), (count, B), drawn on their device.
+
+    With `rows` those of an utterance depend on its row alone, not on its neighbours nor on how far it is padded. They leave
+    torch's global generators seeded by the last row.
+    """
+    batch, channels, num_frames = latents.shape
+    device, dtype = latents.device, latents.dtype
+    if rows is None:
+        numbers = torch.rand(count, batch, device=device)
+        # Not randn_like, whose values would depend on how the latents lie in memory: encoded now, or read from shards.
+        return torch.randn(latents.shape, device=device, dtype=dtype), numbers
+    noise, numbers = (
+        torch.zeros(latents.shape, device=device, dtype=dtype),
+        torch.zeros(count, batch, device=device),
+    )
+    for i, row in enumerate(rows):
+        torch.manual_seed(row.seed)
+        numbers[:, i] = torch.rand(count, device=device)
+        noise[i, :, : row.frames] = torch.randn(channels, row.frames, device=device, dtype=dtype)
+    return noise, numbers
+
+
+def draw_training(
+    latents: Tensor, lengths: Tensor, cfg: FlowConfig, rows: Sequence[Row] | None = None
+) -> FlowDraw:
+    """Draw noise, times, spans and drops for latents (B, D, T), as `row_draws`.
 
     Source: F5-TTS; drop rates as there (both with `drop_both`, else the audio alone with `drop_audio`), but per
     utterance, where F5 draws once per batch and rank. `drop_text`, on top, is ours.
     """
-    batch, _, num_frames = latents.shape
-    t, ratio, position, audio, both = torch.rand(5, batch, device=latents.device)
+    noise, (t, ratio, position, audio, both, text) = row_draws(latents, 6, rows)
     low, high = cfg.mask_ratio
     drop_both = both < cfg.drop_both
-    # Not randn_like, whose values would depend on how the latents lie in memory: encoded now, or read from shards.
-    noise = torch.randn(latents.shape, device=latents.device, dtype=latents.dtype)
-    drop_text = drop_both
-    if cfg.drop_text > 0:
-        drop_text = drop_both | (torch.rand(batch, device=latents.device) < cfg.drop_text)
     return FlowDraw(
         noise=noise,
         t=t,
-        span=infilling_span(lengths, low + (high - low) * ratio, position, num_frames),
+        span=infilling_span(lengths, low + (high - low) * ratio, position, latents.shape[2]),
         drop_audio=(audio < cfg.drop_audio) | drop_both,
-        drop_text=drop_text,
+        drop_text=(text < cfg.drop_text) | drop_both,
     )
 
 
@@ -155,19 +184,6 @@ def flow_error(
         error = error * weights
     error = error.masked_fill(~draw.span[:, None], 0.0)
     return error.sum(), (draw.span.sum() * latents.shape[1]).float()
-
-
-def flow_matching_loss(
-    model: nn.Module,
-    latents: Tensor,
-    lengths: Tensor,
-    tokens: Tensor,
-    cfg: FlowConfig,
-    weights: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Draw a training example from the global generator and return `flow_error` of it."""
-    draw = draw_training(latents, lengths, cfg)
-    return flow_error(model, latents, lengths, draw, tokens, weights=weights)
 
 
 def keyed_draws(

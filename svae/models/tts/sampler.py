@@ -129,7 +129,7 @@ def sample_latents(
     tokens: Tensor,
     lengths: Tensor,
     *,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
     keys: Sequence[str | int] | None = None,
     num_steps: int = 32,
     guidance_scale: float = 2.0,
@@ -146,7 +146,7 @@ def sample_latents(
         prompt_lengths: (B,) valid frames of the prompts.
         tokens: (B, L) ids of prompt text and new text together, -1 = padding.
         lengths: (B,) total frames, prompt included.
-        seed: with an utterance's key it fixes that utterance's noise.
+        seed: with an utterance's key it fixes that utterance's noise; one for all, or B of them.
         keys: B keys; None numbers them 0, 1, …
         num_steps: solver steps.
         guidance_scale: g in v = v_cond + g·(v_cond - v_uncond), F5's convention; 0 = none, one pass a step.
@@ -162,9 +162,10 @@ def sample_latents(
     sizes = lengths.tolist()
     num_frames = max(sizes)
     keys = range(batch) if keys is None else keys
+    seeds = [seed] * batch if isinstance(seed, int) else seed
     noise = torch.zeros(batch, channels, num_frames)
-    for i, (key, size) in enumerate(zip(keys, sizes, strict=True)):
-        noise[i, :, :size] = keyed_noise(seed, key, channels, size)
+    for row, own_seed, key, size in zip(noise, seeds, keys, sizes, strict=True):
+        row[:, :size] = keyed_noise(own_seed, key, channels, size)
     in_prompt = length_mask(prompt_lengths, num_frames)[:, None]
     condition = prompt.new_zeros(batch, channels, num_frames)
     kept = min(prompt_frames, num_frames)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from svae.config import DiTConfig
+from svae.models.recompute import Recomputing
 
 
 class GlobalResponseNorm(nn.Module):
@@ -33,7 +34,7 @@ class GlobalResponseNorm(nn.Module):
         return self.gamma * (x * response.to(x.dtype)) + self.beta + x
 
 
-class TextBlock(nn.Module):
+class TextBlock(Recomputing):
     """ConvNeXt-V2 block: depthwise convolution, norm, expansion, response norm, contraction, residual."""
 
     def __init__(self, channels: int, mult: int) -> None:

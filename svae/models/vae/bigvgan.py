@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from svae.config import BigVGANConfig
 from svae.models.cpu.convolution import in_tiles
+from svae.models.recompute import Recomputing
 from svae.models.vae.layers import AntiAliasedActivation, Snake, SnakeBeta, conv1d, conv_transpose1d
 
 
@@ -20,7 +21,7 @@ def _activation(cfg: BigVGANConfig, channels: int) -> AntiAliasedActivation | Sn
     return AntiAliasedActivation(snake) if cfg.anti_aliasing else snake
 
 
-class AMPBlock(nn.Module):
+class AMPBlock(Recomputing):
     """Anti-aliased multi-periodicity block: residual pairs of activation and dilated convolution.
 
     With `resblock: "1"` each dilated convolution is followed by an activation and a plain convolution of the same

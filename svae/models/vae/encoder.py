@@ -12,15 +12,16 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
 
 from svae.config import VAEConfig
 from svae.frames import length_mask
 from svae.models.cpu.convolution import in_tiles
+from svae.models.mel_filters import mel_filters
+from svae.models.recompute import Recomputing
 from svae.models.vae.layers import Snake, conv1d
 
 
-class ResidualUnit(nn.Module):
+class ResidualUnit(Recomputing):
     """Snake, dilated convolution, Snake, 1x1 convolution, added to the input."""
 
     def __init__(self, channels: int, dilation: int) -> None:
@@ -81,19 +82,9 @@ class LogMel(nn.Module):
         )
         # Divided by the hop, so that a full-scale sine has magnitude 1.
         basis = torch.cat([transform.real, transform.imag], dim=1).T / hop
-        # On the CPU, since it looks at its values, which a network built without memory does not have.
-        with torch.device("cpu"):
-            filters = melscale_fbanks(
-                size // 2 + 1,
-                0.0,
-                sample_rate / 2,
-                bands,
-                sample_rate,
-                norm=None,
-                mel_scale="slaney",
-            )
+        filters = mel_filters(sample_rate, size, bands, norm=None)
         self.register_buffer("basis", basis[:, None].float(), persistent=False)
-        self.register_buffer("filters", filters.T.contiguous(), persistent=False)
+        self.register_buffer("filters", filters.clone(), persistent=False)
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Map a waveform (B, 1, T * hop) to (B, bands, T), about zero mean and unit deviation for speech."""

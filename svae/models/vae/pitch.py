@@ -31,7 +31,11 @@ def pitch_grid(low: float, high: float, bins: int) -> Tensor:
 
 @torch.no_grad()
 def track_pitch(
-    waveform: Tensor, sample_rate: int, hop: int, grid: Tensor
+    waveform: Tensor,
+    sample_rate: int,
+    hop: int,
+    grid: Tensor,
+    bounds: tuple[float, float] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Find the fundamental frequency in every frame, voiced or not: the best path through normalised correlations.
 
@@ -41,15 +45,18 @@ def track_pitch(
         waveform: (B, 1, T * hop).
         sample_rate: In Hz.
         hop: Samples between frames; frame i is centred on hop i.
-        grid: (N,) candidate frequencies in Hz, upwards; about 2 % apart.
+        grid: (N,) candidate frequencies in Hz, equally spaced on the logarithmic scale, about 2 % apart.
+        bounds: The least and the greatest of them, where the host knows them; None: it asks the device.
 
     Returns:
         Place on the grid (B, T), float32, between bins by a parabola; and the correlation there (B, T), 1 where the signal
         is periodic.
     """
-    correlation = _correlations(waveform[:, 0], sample_rate, hop, grid)
+    low, high = (float(grid[0]), float(grid[-1])) if bounds is None else bounds
+    correlation = _correlations(waveform[:, 0], sample_rate, hop, grid, low)
     penalty = SHORT_PERIOD_BONUS * torch.linspace(1, 0, len(grid), device=waveform.device)
-    path = _best_path(correlation - penalty, TRANSITION_COST * float((grid[1] / grid[0]).log2()))
+    octaves = math.log2(high / low) / (len(grid) - 1)
+    path = _best_path(correlation - penalty, TRANSITION_COST * octaves)
     nearby = torch.stack(
         [
             correlation.gather(2, (path + i).clamp(0, len(grid) - 1)[..., None])[..., 0]
@@ -63,12 +70,15 @@ def track_pitch(
     return path + (0.5 * (left - right) / curvature).clamp(-0.5, 0.5), middle.clamp(0, 1)
 
 
-def _correlations(x: Tensor, sample_rate: int, hop: int, grid: Tensor) -> Tensor:
-    """Return the normalised correlation of each frame with itself one period later: (B, T, N) for x (B, T * hop)."""
+def _correlations(x: Tensor, sample_rate: int, hop: int, grid: Tensor, low: float) -> Tensor:
+    """Return the normalised correlation of each frame with itself one period later: (B, T, N) for x (B, T * hop).
+
+    `low` is the least frequency of the grid.
+    """
     taps = torch.hann_window(round(2 * sample_rate / CUTOFF) + 1, periodic=False, device=x.device)
     x = F.conv1d(x[:, None], (taps / taps.sum())[None, None], padding=len(taps) // 2)[:, 0]
     window = round(WINDOW_SECONDS * sample_rate)
-    longest = math.ceil(sample_rate / float(grid[0])) + 1
+    longest = math.ceil(sample_rate / low) + 1
     span = window + longest
     before = (window + round(TYPICAL_PERIOD * sample_rate) - hop) // 2
     frames = F.pad(x, (before, span)).unfold(-1, span, hop)[:, : x.shape[-1] // hop]

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svae.config import SourceFilterConfig
+from svae.models.recompute import Recomputing
 from svae.models.vae.pitch import pitch_grid
 
 MEASURED_FROM = 0.5
@@ -43,15 +44,15 @@ class Controls:
 class SourceState:
     """Where in its source a stretch of audio begins."""
 
-    position: int = 0
-    """First sample, counted from the beginning of the audio; chooses the noise."""
+    position: int | Tensor = 0
+    """First sample, counted from the beginning of the audio; chooses the noise. Of all items, or (B, 1)."""
     origin: int = 0
     """Sample of the stretch at which the phase is known."""
     phase: Tensor | float = 0.0
     """Cycles of the fundamental there, (B, 1) float64 or of all items."""
 
 
-class ConvNeXtBlock(nn.Module):
+class ConvNeXtBlock(Recomputing):
     """Depthwise convolution, LayerNorm, two pointwise layers, layer scale, added to the input."""
 
     def __init__(self, channels: int, kernel_size: int, expansion: int, scale: float) -> None:
@@ -150,9 +151,7 @@ class SourceFilter(nn.Module):
         """Map controls to samples (B, 1, F * hop)."""
         batch, _, frames = controls.harmonic.shape
         pulses = self.pulses(*self.cycles(controls.pitch, state))
-        first = torch.full((batch, 1), state.position, device=pulses.device)
-        if self.training:
-            first = torch.randint(NOISE_SAMPLES, (batch, 1), device=pulses.device)
+        first = torch.zeros(batch, 1, dtype=torch.int64, device=pulses.device) + state.position
         noise = self.noise[
             (first + torch.arange(frames * self.hop, device=pulses.device)) % NOISE_SAMPLES
         ]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from svae.models.vae.bigvgan import BigVGAN
 from svae.models.vae.encoder import AttentionProjection, Encoder
 from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.regulator import Regulator
-from svae.models.vae.source_filter import SourceFilterDecoder
+from svae.models.vae.source_filter import NOISE_SAMPLES, SourceFilterDecoder, SourceState
 
 LOGVAR_RANGE = (-12.0, 12.0)
 """The posterior's log-variance is clamped to this, as in the official code."""
@@ -40,12 +42,35 @@ class Posterior:
         """(B, T), True where a frame is valid."""
         return length_mask(self.lengths, self.mean.shape[-1])
 
-    def sample(self, generator: torch.Generator | None = None) -> Tensor:
-        """Draw latents (B, D, T), zero beyond an item's end; the generator must be on the latents' device."""
-        noise = torch.randn(
-            self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
-        )
+    def sample(
+        self, generator: torch.Generator | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """Draw latents (B, D, T), zero beyond an item's end, by a generator on the latents' device, or of normal noise."""
+        if noise is None:
+            noise = torch.randn(
+                self.mean.shape, generator=generator, device=self.mean.device, dtype=self.mean.dtype
+            )
         return (self.mean + torch.exp(0.5 * self.logvar) * noise) * self.mask[:, None]
+
+
+class Draws(NamedTuple):
+    """What is random in a forward pass of training."""
+
+    noise: Tensor
+    """(B, D, T), normal: which sample of the posterior is decoded."""
+    source: Tensor
+    """(B, 1) int64, where in its noise the source of a decoder begins, where it has one."""
+
+
+def draw(seeds: Sequence[int], latent_dim: int, frames: int, device: torch.device) -> Draws:
+    """Draw for each item what depends on its seed alone; leaves torch's global generators seeded by the last one."""
+    noise = torch.zeros(len(seeds), latent_dim, frames, device=device)
+    source = torch.zeros(len(seeds), 1, dtype=torch.int64, device=device)
+    for i, seed in enumerate(seeds):
+        torch.manual_seed(seed)
+        noise[i] = torch.randn(latent_dim, frames, device=device)
+        source[i] = torch.randint(NOISE_SAMPLES, (1,), device=device)
+    return Draws(noise, source)
 
 
 @dataclass
@@ -183,6 +208,7 @@ class SpeechVAE(nn.Module):
         generator: torch.Generator | None = None,
         use_mean: bool = False,
         pitch: tuple[Tensor, Tensor] | None = None,
+        draws: Draws | None = None,
     ) -> VAEOutput:
         """Encode, sample, decode, and project the teacher's features.
 
@@ -194,16 +220,19 @@ class SpeechVAE(nn.Module):
             use_mean: Decode the posterior's mean instead of a sample, as validation does.
             pitch: Measured pitch and periodicity, each (B, frames of the source), that a decoder with a source is to use;
                 None: what it predicts.
+            draws: What is random, drawn before; None: by the generator.
         """
         posterior = self.encode(waveform, lengths)
-        latents = posterior.mean if use_mean else posterior.sample(generator)
+        noise = None if draws is None else draws.noise
+        latents = posterior.mean if use_mean else posterior.sample(generator, noise)
         pitch_logits = None
         if isinstance(self.decoder, SourceFilterDecoder):
             controls = self.decoder.controls(latents)
             pitch_logits = controls.pitch_logits
             if pitch is not None:
                 controls = self.decoder.with_measured_pitch(controls, *pitch)
-            reconstruction = self.decoder.synthesize(controls)[..., : waveform.shape[-1]]
+            source = SourceState() if draws is None else SourceState(position=draws.source)
+            reconstruction = self.decoder.synthesize(controls, source)[..., : waveform.shape[-1]]
         else:
             reconstruction = self.decode(latents)[..., : waveform.shape[-1]]
         projected = None

@@ -31,6 +31,11 @@ class DataFolders:
     root: Path
 
     @property
+    def cut(self) -> Path:
+        """Utterances of recordings that were longer, as `svae prepare recordings` leaves them."""
+        return self.root / "cut"
+
+    @property
     def recordings(self) -> Path:
         """Recordings that are ready."""
         return self.root / "audio"

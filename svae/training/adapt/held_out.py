@@ -22,7 +22,7 @@ from svae.judges.speaker import SpeakerModel, load_speaker_model
 from svae.judges.wer import WordErrors, word_errors
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Prompt, Sampling
-from svae.training.loop import Session
+from svae.training.session import Session
 
 
 @dataclass(frozen=True)

@@ -10,31 +10,41 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.markup import escape
 from torch import Tensor
 
 from svae.audio import AUDIO_SUFFIXES, AudioError, audio_seconds, save_audio
+from svae.config import JudgesConfig
 from svae.data.corpora import list_utterances
 from svae.data.corpora.corpus import Utterance, read_texts
 from svae.data.excerpt import read_audio
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer
+from svae.recordings.command import LIST, RecordingsOptions, prepare_recordings
+from svae.recordings.filters import Limits
 from svae.recordings.find import audio_files, keys_of
 from svae.runtime.files import file_sha256, file_stem, write_text
 from svae.synthesis.clean import clean
 from svae.synthesis.model import PROMPT_RMS, SILENT_RMS
 from svae.synthesis.reference import fit_transcript
 from svae.synthesis.trim import trim_silence
+from svae.text.languages import UNKNOWN
 from svae.text.sentences import prepare_prompt_text
 from svae.text.vocabulary import Vocabulary, normalize_text
 
 MAX_SECONDS, MIN_SECONDS = 20.0, 0.5
 """A recording is one utterance, of a length between these."""
+CUT_SECONDS = 8.0
+"""Longer recordings are cut to utterances of up to this: short enough for prompts, long enough to speak in one breath."""
 LEAST_RECORDINGS, LEAST_SECONDS = 6, 20.0
 """Fewer recordings, or less speech in all, are refused."""
 LOUDEST = 0.99
-"""Quiet recordings are raised to the level of prompts, but never beyond this peak."""
+"""Recordings are brought to the level of prompts, but never beyond this peak."""
+FLOOR_DB = 40.0
+"""Noise this far below the speech is put under every recording, as other recordings have it. Where a gate or a codec left
+silence in the pauses, how deep it is cannot be foretold, and an adapter learns little else (docs/adapt.md)."""
 SPEAKER = "voice"
 NAMED = 10
 """So many of the files that something is the matter with are named in a message."""
@@ -101,6 +111,51 @@ def survey(root: Path, out: Path) -> Survey:
     return found
 
 
+def must_be_cut(root: Path, out: Path) -> bool:
+    """Tell whether recordings are more than one utterance a file: one file is given, or a folder holds one that is too long.
+
+    A list says itself what is one utterance.
+    """
+    if root.is_file():
+        return root.suffix.lower() in AUDIO_SUFFIXES
+    if not root.is_dir() or (root / "metadata.csv").is_file() or any(root.glob("*.jsonl")):
+        return False
+    return any(audio_seconds(path) > MAX_SECONDS for path in audio_files(root, out))
+
+
+def cut(
+    root: Path,
+    into: Path,
+    judges: JudgesConfig,
+    *,
+    sample_rate: int,
+    language: str | None,
+    device: str,
+    console: Console,
+) -> Path:
+    """Cut recordings of any length to utterances with their texts, as `svae prepare recordings` does, and return their list.
+
+    Raises:
+        ConfigError, DataError: what `prepare_recordings` raises.
+    """
+    if language is None:
+        raise ConfigError(f"{root}: is cut by what is said in it; name --language")
+    prepare_recordings(
+        RecordingsOptions(
+            root=root,
+            out=into,
+            speaker=SPEAKER,
+            asr=judges.asr,
+            language=language,
+            device=device,
+            limits=Limits(min_seconds=MIN_SECONDS, max_seconds=CUT_SECONDS),
+            sample_rate=sample_rate,
+        ),
+        console,
+    )
+    return into / LIST
+
+
 def listed(reasons: dict[str, str]) -> str:
     """Return lines that name files with their reasons, the first ones."""
     lines = [f"  {source}: {reason}" for source, reason in list(reasons.items())[:NAMED]]
@@ -125,10 +180,6 @@ def _listed(root: Path, out: Path) -> list[Utterance]:
     if root.is_file():
         if root.suffix.lower() == ".csv":
             return list_utterances("ljspeech", root.parent)
-        if root.suffix.lower() in AUDIO_SUFFIXES:
-            raise DataError(
-                f"{root}: one recording. Expected a folder of many, each one utterance of up to {MAX_SECONDS:g} s."
-            )
         return list_utterances("jsonl", root)
     if (root / "metadata.csv").is_file():
         return list_utterances("ljspeech", root)
@@ -167,7 +218,7 @@ def _unusable(utterance: Utterance) -> str | None:
 
 def _wrong_length(seconds: float) -> str | None:
     if seconds > MAX_SECONDS:
-        return f"{seconds:.1f} s long; at most {MAX_SECONDS:g} s, one utterance a file: `svae prepare recordings` cuts it"
+        return f"{seconds:.1f} s long; at most {MAX_SECONDS:g} s a row of a list"
     if seconds < MIN_SECONDS:
         return f"{seconds:.2f} s long; at least {MIN_SECONDS:g} s"
     return None
@@ -252,7 +303,7 @@ class Studio:
         return Take(audio.name, text, seconds, removed)
 
     def _speech(self, utterance: Utterance) -> tuple[Tensor, str | None]:
-        """Return a recording (1, S) as references are made ready, raised to their level, and what was removed, in words."""
+        """Return a recording (1, S) as references are made ready, at their level, and what was removed, in words."""
         try:
             waveform = read_audio(utterance, self.sample_rate)
         except AudioError as error:
@@ -266,8 +317,8 @@ class Studio:
             raise DataError("silent")
         if waveform.shape[1] / self.sample_rate < MIN_SECONDS:
             raise DataError(f"less than {MIN_SECONDS:g} s of sound in it")
-        gain = max(1.0, min(PROMPT_RMS / level, LOUDEST / float(waveform.abs().max())))
-        return waveform * gain, str(removed) if removed else None
+        gain = min(PROMPT_RMS / level, LOUDEST / float(waveform.abs().max()))
+        return with_floor(waveform * gain), str(removed) if removed else None
 
     def _text(self, utterance: Utterance, waveform: Tensor) -> str:
         """Return what is said, spelled as the model reads it."""
@@ -289,7 +340,7 @@ class Studio:
     def _claim(self, takes: Sequence[Take]) -> None:
         rows = [
             {"audio": f"{self.folder.name}/{take.name}", "text": take.text}
-            | {"speaker": SPEAKER, "language": "en" if self.language == "en" else "unknown"}
+            | {"speaker": SPEAKER, "language": self.language or UNKNOWN}
             for take in takes
         ]
         content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -300,6 +351,13 @@ class Studio:
                 "delete it to begin anew"
             )
         write_text(path, content)
+
+
+def with_floor(waveform: Tensor) -> Tensor:
+    """Return speech (1, S) with noise `FLOOR_DB` below it, the same at every call."""
+    level = waveform.square().mean().sqrt() * 10 ** (-FLOOR_DB / 20)
+    noise = torch.randn(waveform.shape, generator=torch.Generator().manual_seed(0))
+    return waveform + level * noise
 
 
 def show_left_out(found: Survey, console: Console) -> None:

@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.markup import escape
 
 from svae import recipe
-from svae.audio import save_audio
 from svae.checkpoint import (
     EMBEDDED,
     Checkpoint,
@@ -27,13 +26,17 @@ from svae.config import AdaptConfig, DiTConfig, JudgesConfig
 from svae.data.index import read_index
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.judges.asr import load_asr
+from svae.models.recompute import recompute_activations
 from svae.models.representation import kind_of
 from svae.models.tts.dit import DiT
+from svae.recordings.find import find_recordings
+from svae.recordings.speech import SileroVAD
 from svae.runtime.distributed import World, open_world, select_device
 from svae.runtime.files import check_unlocked, check_writable, write_text
 from svae.synthesis.adapter import STUDENT_FILE, open_speaking
 from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import own_voice
@@ -48,14 +51,17 @@ from svae.training.adapt.data import (
 )
 from svae.training.adapt.held_out import open_judges, show_table
 from svae.training.adapt.recordings import (
+    SPEAKER,
     Studio,
+    Survey,
     check_enough,
+    cut,
+    must_be_cut,
     show_left_out,
     survey,
 )
 from svae.training.adapt.speaker import Clock, Speaker, judged_rows, rows_of
 from svae.training.loop import (
-    Session,
     TrainOptions,
     find_resume,
     open_session,
@@ -64,6 +70,8 @@ from svae.training.loop import (
     save_checkpoint,
 )
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
+from svae.training.pieces import choose_pieces
+from svae.training.session import Session
 from svae.training.tts.lora import AdapterState, adapted_layers, copies, inject
 from svae.training.tts.train import (
     flow_matching,
@@ -73,8 +81,7 @@ from svae.training.tts.train import (
     training_batches,
     validate,
 )
-from svae.training.tts.utterances import limits_of, open_data, report_left_out
-from svae.training.warm_start import tokens_of
+from svae.training.tts.utterances import fewest_pieces, limits_of, open_data, report_left_out
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
 BATCH_SECONDS = 30.0
@@ -105,12 +112,13 @@ class AdaptOptions:
 def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
     """Return what is trained how: sizes from the base, the rest for minutes of speech by one person."""
     folders = DataFolders(options.out / "data")
-    tokens = tokens_of(base.vocabulary)
+    tokens = base.vocabulary.tokens
     tree: dict[str, Any] = {
         "data": {
             "root": str(folders.latents if base.stored else folders.shards),
             "waveform_root": str(folders.shards),
             "timings": str(folders.times) if base.timed else None,
+            "language": options.language,
         },
         "trainer": {
             "steps": 20000,
@@ -138,7 +146,7 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
         "batch_frames": round(BATCH_SECONDS * base.frame_rate),
         "judges": recipe.to_tree(options.judges),
     }
-    if tokens != "characters":
+    if base.vocabulary.reads_phones:
         tree["spelled_words"] = 0.0  # there is too little speech to learn letters from
     if vocoder := base.checkpoint.config.get("vocoder"):
         tree["vocoder"] = vocoder
@@ -163,8 +171,7 @@ def adapt(options: AdaptOptions) -> Path:
     """
     clock = Clock(options.minutes)
     _check_alone()
-    found = survey(options.recordings, options.out)
-    check_enough(options.recordings, len(found.utterances), float("inf"))
+    found = _survey(options)
     base = open_base(options.model, str(select_device(options.device)))
     config = make_config(options, base)
     with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
@@ -172,11 +179,22 @@ def adapt(options: AdaptOptions) -> Path:
         with open_session(train_options, "adapter", world) as session:
             _check_base(session.checkpoint, base)
             console = session.console
+            console.print(f"Model [bold]{escape(base.named)}[/] ({base.checkpoint.hash[:12]}…)")
+            folders = DataFolders(options.out / "data")
+            if found is None:
+                segments = cut(
+                    options.recordings,
+                    folders.cut,
+                    config.judges,
+                    sample_rate=base.representation.sample_rate,
+                    language=options.language,
+                    device=options.device,
+                    console=console,
+                )
+                found = survey(segments, options.out)
             console.print(
-                f"Model [bold]{escape(base.named)}[/] ({base.checkpoint.hash[:12]}…); "
                 f"{len(found.utterances)} recordings {'with' if found.has_texts else 'without'} texts"
             )
-            folders = DataFolders(options.out / "data")
             studio = Studio(
                 folders.recordings,
                 base.representation.sample_rate,
@@ -216,6 +234,17 @@ def adapt(options: AdaptOptions) -> Path:
     return options.out
 
 
+def _survey(options: AdaptOptions) -> Survey | None:
+    """Look at the recordings, or return None where they must be cut first. Raises DataError where they cannot be used."""
+    if must_be_cut(options.recordings, options.out):
+        find_recordings(options.recordings, options.out, SPEAKER)
+        SileroVAD()  # whether it is there is better known now
+        return None
+    found = survey(options.recordings, options.out)
+    check_enough(options.recordings, len(found.utterances), float("inf"))
+    return found
+
+
 def _check_alone() -> None:
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("svae adapt: runs in one process; start it without torchrun")
@@ -253,6 +282,8 @@ def build_state(config: AdaptConfig, base: Base, world: World) -> AdapterState:
     speaking, weights = copies(network.to(world.device))
     torch.manual_seed(config.trainer.seed)
     adapter = inject(network, config.lora).to(world.device)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(network)
     return AdapterState(
         step=0,
         ema=ExponentialMovingAverage(adapter, config.ema),
@@ -279,7 +310,7 @@ def _train(
     clock: Clock,
 ) -> bool:
     """Train until nothing gets better or the time is up; return False where a signal stopped it."""
-    index, validation, timings = open_data(config)
+    index, validation, timings, validation_timings = open_data(config)
     waveforms = read_index(folders.shards)
     state = build_state(config, base, world)
     state.timings = timings
@@ -292,12 +323,13 @@ def _train(
         resume_state(session, state, index)
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
     speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
-    limits = limits_of(config, base.representation.hop_length, 1)
+    limits = limits_of(config, base.representation.hop_length)
     read_as = spelled(base.vocabulary, config)
     # `make_times` has named those without times.
     report_left_out(session.console, index, limits, None, read_as)
-    batches = training_batches(index, state, config, limits, read_as, world)
-    held_out = held_out_batches(validation, base.vocabulary, timings, config, limits)
+    choose_pieces(session, fewest_pieces(config, world), 1)
+    batches = training_batches(index, state, config, limits, read_as, world, session.accumulate)
+    held_out = held_out_batches(validation, base.vocabulary, validation_timings, config, limits)
 
     def save(last: bool) -> None:
         save_checkpoint(
@@ -323,8 +355,8 @@ def _train(
         session,
         state,
         batches,
-        train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
-        validate=lambda: validate(session, state, held_out, config),
+        train_step=lambda pieces: train_step(state, pieces, config, world),
+        validate=lambda: validate(session, state, held_out, config, index.shares),
         save=save,
         synthesize=lambda: speaker.row(state),
         synthesize_every=config.trainer.synthesize_every,
@@ -358,7 +390,8 @@ def conclude(options: AdaptOptions, base: Base, config: AdaptConfig) -> None:
     tts = load_tts(run, select_device(options.device))
     opened = own_voice(tts, console)
     result = tts.speak([greeting(tts, run)], [opened.prompt], Sampling())[0]
-    save_audio(run / "hello.wav", result.waveform[0], result.sample_rate)
+    made_by = tags(tts.identity, result.sampling.seed, opened.description)
+    save_speech(run / "hello.wav", result.waveform, result.sample_rate, made_by)
     report = {
         "base": {"model": base.named, "hash": base.checkpoint.hash},
         "best_step": step,
@@ -427,8 +460,7 @@ def dry_run(options: AdaptOptions) -> None:
     """
     console = Console()
     _check_alone()
-    found = survey(options.recordings, options.out)
-    check_enough(options.recordings, len(found.utterances), float("inf"))
+    found = _survey(options)
     check_writable(options.out, option="--out")
     check_unlocked(options.out)
     base = open_base(options.model, str(select_device(options.device)))
@@ -450,15 +482,19 @@ def dry_run(options: AdaptOptions) -> None:
             resumed.training_state()
             load_strict(adapter, resumed.model_state(), resumed.folder)
     added = sum(parameter.numel() for parameter in adapter.parameters())
-    show_left_out(found, console)
-    texts = (
-        "with texts"
-        if found.has_texts
-        else f"without texts, to be transcribed by {config.judges.asr}"
-    )
-    held_out = held_out_count(len(found.utterances), config.trainer.synthesize_utterances)
+    if found is None:
+        recordings = f"to be cut to utterances first, transcribed by {config.judges.asr} where no text is beside them"
+    else:
+        show_left_out(found, console)
+        texts = (
+            "with texts"
+            if found.has_texts
+            else f"without texts, to be transcribed by {config.judges.asr}"
+        )
+        held_out = held_out_count(len(found.utterances), config.trainer.synthesize_utterances)
+        recordings = f"{len(found.utterances)} {texts}; {held_out} of them would be held out"
     console.print(
-        f"Recordings: {len(found.utterances)} {texts}; {held_out} of them would be held out\n"
+        f"Recordings: {recordings}\n"
         f"Adapter: {added:,} parameters in {len(layers)} layers of {base.named}\n"
         f"Time: {options.minutes:g} min at most\n"
         f"Would {'start' if resumed is None else f'resume from {resumed.folder}'} in {options.out}",

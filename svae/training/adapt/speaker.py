@@ -20,8 +20,9 @@ from svae.training.adapt.base import Base
 from svae.training.adapt.data import DataFolders
 from svae.training.adapt.held_out import HeldOut, open_held_out, open_judges, score
 from svae.training.adapt.prompt import choose_prompt, keep_prompt
-from svae.training.loop import Session, log_row
+from svae.training.session import Session
 from svae.training.tts.lora import AdapterState
+from svae.training.watch import log_row
 
 SYNTHESIS = "synthesis"
 """The rows of metrics.jsonl with what the judges say."""

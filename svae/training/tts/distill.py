@@ -11,20 +11,21 @@ way, the places where a sampler comes by.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from svae.checkpoint import Checkpoint, load_strict
+from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.errors import CheckpointError
 from svae.frames import length_mask
+from svae.models.recompute import recompute_activations
 from svae.models.representation import Representation, kind_of
 from svae.models.tts.dit import DiT
-from svae.models.tts.flow import infilling_span, keyed_draws
+from svae.models.tts.flow import Row, infilling_span, keyed_draws, row_draws
 from svae.models.tts.sampler import guided_velocity, integrate, time_grid
 from svae.runtime.distributed import World, data_parallel
 from svae.synthesis.adapter import STUDENT_FILE
@@ -34,7 +35,7 @@ from svae.text.vocabulary import Vocabulary
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
 from svae.training.tts.lora import AdapterState, copies, inject
 from svae.training.tts.objective import Known, Objective
-from svae.training.warm_start import open_start, structure, tokens_of
+from svae.training.warm_start import open_start, structure
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,11 @@ class Way:
     valid: Tensor
     """(B, 1, T), True in the utterances' frames."""
 
+    @property
+    def count(self) -> Tensor:
+        """See `Example`."""
+        return (self.valid.sum() * (len(self.times) - 1) * self.condition.shape[1]).float()
+
     def error(self, network: nn.Module, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the squared error of a student's mean velocities over all of its steps, and the number of elements.
 
@@ -60,8 +66,9 @@ class Way:
         step reads it.
         """
         steps = len(self.times) - 1
-        batch, channels, _ = self.condition.shape
-        edges = self.condition.new_tensor(self.times).repeat_interleave(batch)
+        batch = len(self.condition)
+        # Filled on the device: numbers that are copied there would make the host wait.
+        edges = torch.cat([self.condition.new_full((batch,), time) for time in self.times])
         start, until = edges[:-batch], edges[batch:]
         before, after = torch.cat(self.places[:-1]), torch.cat(self.places[1:])
         velocity = network(
@@ -76,7 +83,7 @@ class Way:
         if weights is not None:
             error = error * weights
         error = error.masked_fill(~self.valid.repeat(steps, 1, 1), 0.0)
-        return error.sum(), (self.valid.sum() * steps * channels).float()
+        return error.sum(), self.count
 
 
 @dataclass
@@ -97,13 +104,16 @@ class Distillation:
     held_out: list[Way] = field(default_factory=list)
     """The teacher's ways at validation, computed once, as it does not change."""
 
-    def error(
-        self, network: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `Objective`; noise and prompts are drawn from the global generators."""
-        noise = torch.randn(latents.shape, device=latents.device, dtype=latents.dtype)
-        ratio = torch.rand(len(latents), device=latents.device)
-        return self.follow(noise, ratio, latents, lengths, tokens).error(network, self.weights)
+    def draw(
+        self,
+        latents: Tensor,
+        lengths: Tensor,
+        tokens: Tensor,
+        rows: Sequence[Row] | None = None,
+    ) -> Way:
+        """See `Objective`; how much is prompt is random, and the noise."""
+        noise, (ratio,) = row_draws(latents, 1, rows)
+        return self.follow(noise, ratio, latents, lengths, tokens)
 
     @torch.no_grad()
     def follow(
@@ -256,6 +266,8 @@ def build_student(
     speaking = copy.deepcopy(frozen)
     torch.manual_seed(config.trainer.seed)
     adapter = inject(network, config.distill.lora).to(world.device)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(network)
     if config.trainer.compile:
         network.compile()
     sampling = teacher_sampling(config, teacher)
@@ -283,11 +295,35 @@ def build_student(
     )
 
 
+def take_student(adapter: nn.Module, config: TTSTrainConfig) -> None:
+    """Start from the matrices of the student that `init` names, of whichever teacher.
+
+    What makes few steps of one pass out of many changes little while a teacher goes on training, so a student of the teacher
+    that it was is nearer to the end than nothing is.
+
+    Raises:
+        CheckpointError: it is unusable, no student, or its matrices have another shape or scale.
+    """
+    assert config.init is not None and config.distill is not None
+    checkpoint = open_checkpoint(config.init, kind="tts")
+    if STUDENT not in checkpoint.config:
+        raise CheckpointError(
+            f"--init {config.init}: no student but a whole model. Expected a run of `svae distill`; what it learns from is RUN."
+        )
+    scale = checkpoint.config[STUDENT]["scale"]
+    if scale != config.distill.lora.scale:
+        raise CheckpointError(
+            f"--init {config.init}: its matrices have the scale {scale:g}; expected {config.distill.lora.scale:g}, as "
+            "distill.lora.scale says"
+        )
+    load_strict(adapter, checkpoint.state(STUDENT_FILE), checkpoint.folder / STUDENT_FILE)
+
+
 def recipe_of(teacher: Checkpoint) -> dict[str, Any]:
     """Return the recipe fields that a teacher decides, by their places, such as `dit.dim`."""
     fields = {f"dit.{name}": value for name, value in structure(teacher, DiTConfig).items()}
     fields |= {"dit.dropout": 0.0, "distill.teacher": str(teacher.folder)}
-    fields["tokens"] = tokens_of(open_vocabulary(teacher.config["vocabulary"]))
+    fields["tokens"] = open_vocabulary(teacher.config["vocabulary"]).tokens
     fields["representation"] = kind_of(teacher)
     if teacher.config.get("max_seconds") is not None:
         fields["max_seconds"] = teacher.config["max_seconds"]

@@ -70,7 +70,8 @@ def fit_duration(
 
 
 def _tokens(samples: Sequence[Sample], vocabulary: Vocabulary) -> Tensor:
-    rows = [torch.tensor(vocabulary.encode(vocabulary.fit(sample.text))) for sample in samples]
+    pairs = ((vocabulary.in_language(sample.language), sample.text) for sample in samples)
+    rows = [torch.tensor(read_as.encode(read_as.fit(text))) for read_as, text in pairs]
     return pad_sequence(rows, batch_first=True, padding_value=PADDING_ID)
 
 

@@ -26,7 +26,7 @@ from svae.synthesis.durations import DurationRule
 from svae.synthesis.model import TTS
 from svae.text.phonemes import as_heard
 from svae.text.vocabulary import Vocabulary
-from svae.training.loop import Session
+from svae.training.session import Session
 from svae.training.tts.utterances import waveform_root
 
 ASR, SPEAKER = "pocketsphinx", "embedded"

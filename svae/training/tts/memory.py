@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from svae.config import DiTConfig, TTSTrainConfig
 from svae.data.batches import UtteranceBatch
 from svae.data.index import ShardIndex
+from svae.data.order import worst_frames
 from svae.data.select import select_utterances
 from svae.errors import ConfigError
 from svae.frames import num_frames
@@ -21,18 +23,19 @@ GIB = 2**30
 
 
 def longest_batch(
-    index: ShardIndex, *, latent_dim: int, **limits: Unpack[Limits]
+    index: ShardIndex, *, latent_dim: int, sharers: int = 1, **limits: Unpack[Limits]
 ) -> UtteranceBatch:
-    """Return a batch of quiet noise with as many frames, samples and characters as any batch of a rank can have.
+    """Return a batch of quiet noise with as many frames, samples and characters as any piece of a step can have.
 
-    As many copies of the longest usable utterance as the budget holds, each with the longest text; at least one
-    utterance must be usable.
+    As many copies of the longest usable utterance as can be computed at once, each with the longest text; `sharers` pieces
+    share a part of a step's batch. At least one utterance must be usable.
     """
     usable, _ = select_utterances(index.train, **limits)
+    lengths = [num_frames(sample.num_samples, limits["hop_length"]) for sample in usable]
     samples = max(sample.num_samples for sample in usable)
-    frames = num_frames(samples, limits["hop_length"])
+    frames = max(lengths)
     characters = max(len(sample.text) for sample in usable)
-    count = min(limits["batch_frames"] // frames, len(usable))
+    count = worst_frames(np.array(lengths), limits["batch_frames"], sharers) // frames
     generator = torch.Generator().manual_seed(0)
     batch = UtteranceBatch(
         keys=[f"longest-{i}" for i in range(count)],
@@ -51,11 +54,11 @@ def longest_batch(
 
 def try_batch(
     batch: UtteranceBatch,
-    loss_of: Callable[[UtteranceBatch], Tensor],
+    compute: Callable[[UtteranceBatch], None],
     optimizer: torch.optim.Optimizer,
     world: World,
 ) -> str:
-    """Compute a batch's loss and gradients and forget them, beside as much memory as the optimizer will take.
+    """Let `compute` make the gradients of a batch and forget them, beside as much memory as the optimizer will take.
 
     Weights, optimizer and random numbers stay as they are.
 
@@ -77,7 +80,7 @@ def try_batch(
     with torch.random.fork_rng(devices=[world.device] if on_gpu else []):
         try:
             moments = _future_moments(optimizer)
-            loss_of(batch.to(world.device)).backward()
+            compute(batch)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"the longest batch ({text}) does not fit into the memory of {world.device}: "

@@ -11,7 +11,14 @@ from torch import Tensor, nn
 
 from svae.config import FlowConfig
 from svae.models.tts.dit import DiT
-from svae.models.tts.flow import VALIDATION_TIMES, flow_matching_loss, validation_error
+from svae.models.tts.flow import (
+    VALIDATION_TIMES,
+    FlowDraw,
+    Row,
+    draw_training,
+    flow_error,
+    validation_error,
+)
 
 
 class Known(NamedTuple):
@@ -27,16 +34,33 @@ class Known(NamedTuple):
     """On which noise and spans depend."""
 
 
+class Example(Protocol):
+    """A batch with everything random about it drawn."""
+
+    @property
+    def count(self) -> Tensor:
+        """() float32: how many numbers are learned in it."""
+        ...
+
+    def error(self, network: nn.Module, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the squared error of a network, added up, and `count`; `weights` as in `Objective`."""
+        ...
+
+
 class Objective(Protocol):
     """What is learned; chosen once, by the recipe's field `distill`."""
 
     weights: Tensor | None
     """(D, 1), of mean 1, how much a channel's error counts; None: all alike."""
 
-    def error(
-        self, network: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return a batch's squared error and the number of elements behind it, as `svae.models.tts.flow.flow_error`."""
+    def draw(
+        self,
+        latents: Tensor,
+        lengths: Tensor,
+        tokens: Tensor,
+        rows: Sequence[Row] | None = None,
+    ) -> Example:
+        """Make a batch an example; what is random depends on its rows, see `svae.models.tts.flow.row_draws`."""
         ...
 
     def row(self, model: DiT, batches: Iterable[Known]) -> dict[str, float]:
@@ -50,6 +74,27 @@ class Objective(Protocol):
 
 
 @dataclass
+class FlowExample:
+    """Utterances, part of each hidden, on their way from noise; see `Example`."""
+
+    latents: Tensor
+    lengths: Tensor
+    tokens: Tensor
+    drawn: FlowDraw
+
+    @property
+    def count(self) -> Tensor:
+        """See `Example`."""
+        return (self.drawn.span.sum() * self.latents.shape[1]).float()
+
+    def error(self, network: nn.Module, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See `Example`."""
+        return flow_error(
+            network, self.latents, self.lengths, self.drawn, self.tokens, weights=weights
+        )
+
+
+@dataclass
 class FlowMatching:
     """Learn the velocity from noise to data."""
 
@@ -59,11 +104,16 @@ class FlowMatching:
     seed: int
     """Of noise and spans at validation."""
 
-    def error(
-        self, network: nn.Module, latents: Tensor, lengths: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """See `Objective`; noise, times, spans and drops are drawn from the global generator."""
-        return flow_matching_loss(network, latents, lengths, tokens, self.flow, self.weights)
+    def draw(
+        self,
+        latents: Tensor,
+        lengths: Tensor,
+        tokens: Tensor,
+        rows: Sequence[Row] | None = None,
+    ) -> FlowExample:
+        """See `Objective`."""
+        drawn = draw_training(latents, lengths, self.flow, rows)
+        return FlowExample(latents, lengths, tokens, drawn)
 
     def row(self, model: DiT, batches: Iterable[Known]) -> dict[str, float]:
         """Return the loss at fixed times and its mean."""

@@ -17,7 +17,7 @@ from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
 from svae.runtime.distributed import barrier, from_first_rank
 from svae.runtime.files import atomic_folder, write_text
-from svae.training.loop import Session
+from svae.training.session import Session
 
 
 def find_representation(

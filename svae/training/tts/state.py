@@ -13,7 +13,8 @@ from svae.data.timings import Timings
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.text.vocabulary import Vocabulary
-from svae.training.loop import State
+from svae.training.optim import AdamW
+from svae.training.session import State
 from svae.training.tts.objective import Objective
 
 
@@ -23,7 +24,7 @@ class FlowState(State):
 
     model: nn.Module
     """What is trained: the network, or what is added to its weights."""
-    optimizer: torch.optim.Optimizer
+    optimizer: AdamW
     representation: Representation
     vocabulary: Vocabulary
     timings: Timings | None

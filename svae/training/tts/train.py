@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
 from svae import recipe
 from svae.checkpoint import Checkpoint
@@ -18,36 +19,58 @@ from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.stream import BatchStream
 from svae.data.timings import Timings
 from svae.errors import CheckpointError, DataError
-from svae.frames import length_mask
+from svae.frames import length_mask, num_frames
+from svae.models.recompute import recompute_activations
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
-from svae.models.tts.flow import posterior_latents
-from svae.runtime.distributed import World, barrier, data_parallel, open_world, sum_over_ranks
+from svae.models.tts.flow import Row, posterior_latents
+from svae.runtime.distributed import (
+    World,
+    averaging,
+    barrier,
+    data_parallel,
+    open_world,
+    set_arithmetic,
+    sum_over_ranks,
+)
+from svae.runtime.fake_gpu import fake_gpu, freeing
 from svae.synthesis.durations import DURATION_FILE, open_rule, stored_durations
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
+from svae.training.draws import number_of, seed_by
 from svae.training.loop import (
-    Session,
     TrainOptions,
     agreed_resume,
     check_same_data_on_all,
-    note_no_validation,
     open_session,
     resume_state,
     run_loop,
     save_checkpoint,
 )
-from svae.training.meter import StepResult
+from svae.training.memory_plan import Plan, measure, on_fake_gpu, tensors_of
+from svae.training.meter import StepResult, over_sources
 from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
-from svae.training.tts.distill import StudentState, build_student, open_teacher
+from svae.training.pieces import choose_pieces
+from svae.training.session import Session
+from svae.training.tts.distill import StudentState, build_student, open_teacher, take_student
 from svae.training.tts.fit_durations import kept_predictor
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.objective import FlowMatching, Known
+from svae.training.tts.objective import Example, FlowMatching, Known
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.state import FlowState, TTSState
-from svae.training.tts.utterances import Limits, limits_of, open_data, report_left_out
+from svae.training.tts.utterances import (
+    Limits,
+    TrainingData,
+    check_pieces,
+    fewest_pieces,
+    limits_of,
+    most_pieces,
+    open_data,
+    report_left_out,
+)
 from svae.training.warm_start import choose_vocabulary, open_start, take_weights
+from svae.training.watch import note_no_validation
 
 
 def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
@@ -62,7 +85,8 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         nullcontext(_read(options, world)) as (data, start, teacher, found, vocabulary),
         open_session(options, "tts", world) as session,
     ):
-        index, validation, timings = data
+        set_arithmetic(config.trainer.tf32, config.trainer.cudnn_benchmark)
+        index, validation, timings, validation_timings = data
         representation = keep_in_run(session, found, index, config)
         state = build_state(config, representation, vocabulary, world, timings, teacher)
         if session.checkpoint is not None:
@@ -73,15 +97,33 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         if isinstance(state, StudentState):
             session.console.print(state.description, highlight=False)
-        limits = limits_of(config, representation.hop_length, world.world_size)
+            if session.checkpoint is None and config.init is not None:
+                take_student(state.model, config)
+                state.ema = ExponentialMovingAverage(state.model, config.ema)
+                session.console.print(f"Starts as the student {config.init}", highlight=False)
+        limits = limits_of(config, representation.hop_length)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
+        choose_pieces(
+            session,
+            fewest_pieces(config, world),
+            most_pieces(index, limits, config, world),
+            lambda pieces: (
+                plan_memory(
+                    config,
+                    representation,
+                    vocabulary,
+                    piece_like(index, limits, representation.latent_dim, config, world, pieces),
+                    pieces,
+                    teacher,
+                ).total
+            ),
+        )
         if wants_trial(config, world):
-            try_longest(session.console, world, state, index, limits, config)
-        batches = training_batches(index, state, config, limits, read_as, world)
-        held_out = held_out_batches(validation, vocabulary, timings, config, limits)
-        if not held_out:
-            note_no_validation(session.console, validation)
+            try_longest(session.console, world, state, index, limits, config, session.accumulate)
+        batches = training_batches(index, state, config, limits, read_as, world, session.accumulate)
+        held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
+        note_no_validation(session.console, validation, held_out)
         weights = None if timings is None else duration_weights(session, state, index, config)
         rule = None
         if weights is not None:
@@ -92,8 +134,8 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             session,
             state,
             batches,
-            train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
-            validate=lambda: validate(session, state, held_out, config),
+            train_step=lambda pieces: train_step(state, pieces, config, world),
+            validate=lambda: validate(session, state, held_out, config, index.shares),
             save=lambda last: save(session, state, index, config),
             synthesize=lambda: synthesize(session, state, judged),
             synthesize_every=config.trainer.synthesize_every,
@@ -109,7 +151,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
 def _read(
     options: TrainOptions[TTSTrainConfig], world: World
 ) -> tuple[
-    tuple[ShardIndex, ShardIndex, Timings | None],
+    TrainingData,
     Checkpoint | None,
     Checkpoint | None,
     Representation,
@@ -117,16 +159,17 @@ def _read(
 ]:
     """Return the data, what `init` names where nothing is resumed, the teacher, what is learned, and its symbols."""
     config = options.config
+    check_pieces(config, world)
     data = open_data(config)
     # A run that has a checkpoint goes on from it; what it began with may have been moved or deleted since.
     resumed = agreed_resume(options, "tts", world)
     start = open_start(config) if resumed is None else None
     teacher = open_teacher(config, resumed)
     kept = None if resumed is None else kept_vae(options.out, resumed)
-    found = find_representation(config, data[0], start, kept)
-    vocabulary = choose_vocabulary(data[0], config, resumed or start)
+    found = find_representation(config, data.train, start, kept)
+    vocabulary = choose_vocabulary(data.train, config, resumed or start)
     read = {"init": start, "teacher": teacher, "VAE": found.checkpoint}
-    check_same_data_on_all(data[0], read, world)
+    check_same_data_on_all(data.train, read, world)
     return data, start, teacher, found, vocabulary
 
 
@@ -137,6 +180,7 @@ def training_batches(
     limits: Limits,
     read_as: Vocabulary,
     world: World,
+    accumulate: int = 1,
 ) -> BatchStream[UtteranceBatch]:
     """Return this rank's endless batches from the state's step on; `read_as` encodes their texts (`spelled`)."""
     return utterance_loader(
@@ -146,8 +190,10 @@ def training_batches(
         timings=state.timings,
         seed=config.trainer.seed,
         start_step=state.step,
+        slots=config.data.slots,
         rank=world.rank,
         world_size=world.world_size,
+        accumulate=accumulate,
         loader=config.loader,
         pin_memory=world.device.type == "cuda",
     )
@@ -159,18 +205,24 @@ def held_out_batches(
     timings: Timings | None,
     config: TTSTrainConfig,
     limits: Limits,
-) -> list[UtteranceBatch]:
-    """Return the utterances that are validated on."""
-    return list(
-        validation_batches(
-            validation,
-            **limits,
-            count=config.validation_utterances,
-            vocabulary=vocabulary,
-            samples=None if config.data.validation_root is None else validation.samples,
-            timings=timings,
+) -> dict[str, list[UtteranceBatch]]:
+    """Return the utterances that are validated on, by the source that they are of; sources with none are left out."""
+    whole = config.data.validation_root is not None
+    samples = validation.by_source(validation.samples if whole else validation.validation)
+    batches = {
+        name: list(
+            validation_batches(
+                validation,
+                **limits,
+                count=config.validation_utterances,
+                vocabulary=vocabulary,
+                samples=own,
+                timings=timings,
+            )
         )
-    )
+        for name, own in samples.items()
+    }
+    return {name: own for name, own in batches.items() if own}
 
 
 def build_state(
@@ -192,6 +244,8 @@ def build_state(
         world.device
     )
     ema = ExponentialMovingAverage(model, config.ema)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(model)
     if config.trainer.compile:
         model.compile()
     return TTSState(
@@ -205,6 +259,47 @@ def build_state(
         network=data_parallel(model, world),
         objective=flow_matching(representation, config, world.device),
     )
+
+
+def plan_memory(
+    config: TTSTrainConfig,
+    representation: Representation,
+    vocabulary: Vocabulary,
+    batch: UtteranceBatch,
+    accumulate: int,
+    teacher: Checkpoint | None = None,
+) -> Plan:
+    """Return what a step takes of a GPU's memory, in so many pieces like `batch`."""
+    with fake_gpu() as device, freeing():
+        here = World(0, 1, device)
+        there = on_fake_gpu(representation, device)
+        state = build_state(config, there, vocabulary, here, None, teacher)
+        parts = [*vars(there).values(), *vars(state.objective).values(), *vars(state).values()]
+        networks = [each for each in (there, *parts) if isinstance(each, nn.Module)]
+        known = {
+            "frozen networks": [*tensors_of(*networks), *getattr(state, "base", {}).values()],
+            "parameters": tensors_of(state.network, state.model),
+            "EMA": tensors_of(state.ema.module),
+        }
+        return measure(
+            # More than two pieces are at no moment more than two.
+            lambda: train_step(state, [batch] * min(accumulate, 2), config, here),
+            known,
+            [state.optimizer],
+        )
+
+
+def piece_like(
+    index: ShardIndex,
+    limits: Limits,
+    latent_dim: int,
+    config: TTSTrainConfig,
+    world: World,
+    accumulate: int,
+) -> UtteranceBatch:
+    """Return the longest piece that a step in so many pieces can have."""
+    sharers = max(1, world.world_size * accumulate // config.data.slots)
+    return longest_batch(index, **limits, latent_dim=latent_dim, sharers=sharers)
 
 
 def flow_matching(
@@ -282,15 +377,16 @@ def try_longest(
     index: ShardIndex,
     limits: Limits,
     config: TTSTrainConfig,
+    accumulate: int,
 ) -> None:
     """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
-    batch = longest_batch(index, **limits, latent_dim=state.representation.latent_dim)
+    latent_dim = state.representation.latent_dim
+    batch = piece_like(index, limits, latent_dim, config, world, accumulate)
 
-    def loss_of(batch: UtteranceBatch) -> Tensor:
-        loss, _, _ = forward(state, batch, config, world)
-        return loss
+    def compute(batch: UtteranceBatch) -> None:
+        gradients(state, [batch], config, world)
 
-    trial = try_batch(batch, loss_of, state.optimizer, world)
+    trial = try_batch(batch, compute, state.optimizer, world)
     console.print(trial, highlight=False)
 
 
@@ -313,48 +409,110 @@ def latents_of(
     return representation.normalize(latents) * mask[:, None], lengths
 
 
-def forward(
-    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
-) -> tuple[Tensor, Tensor, int]:
-    """Return this rank's share of the loss, the latents' lengths (B,) and how long they are padded."""
-    latents, lengths = latents_of(state.representation, batch, config)
-    with torch.autocast(
-        world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
-    ):
-        error, count = state.objective.error(state.network, latents, lengths, batch.tokens)
-    # Gradients are averaged over ranks; every hidden frame of the global batch is to weigh the same.
-    return error * world.world_size / sum_over_ranks(count, world), lengths, latents.shape[2]
+def examples_of(
+    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
+) -> list[Example]:
+    """Return what is learned of each piece, on the device, with all that is random drawn."""
+    examples = []
+    for piece in pieces:
+        frames = frames_of(piece, state.representation.hop_length)
+        rows = [
+            Row(number_of(config.trainer.seed, state.step, place), size)
+            for place, size in zip(piece.places or range(len(piece.keys)), frames, strict=True)
+        ]
+        batch = piece.to(world.device)
+        latents, lengths = latents_of(state.representation, batch, config)
+        with autocast(config, world):
+            examples.append(state.objective.draw(latents, lengths, batch.tokens, rows))
+    return examples
+
+
+def autocast(config: TTSTrainConfig, world: World) -> torch.autocast:
+    """Return the context of the recipe's precision."""
+    bf16 = config.trainer.precision == "bf16"
+    return torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
+
+
+def frames_of(batch: UtteranceBatch, hop_length: int) -> list[int]:
+    """Return the utterances' frames, without padding; the batch is on the host still."""
+    if batch.latent_lengths is not None:
+        return batch.latent_lengths.tolist()
+    assert batch.lengths is not None
+    return num_frames(batch.lengths, hop_length).tolist()
+
+
+def gradients(
+    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
+) -> Tensor:
+    """Add up the gradients of the pieces of a step, one after the other, and return this rank's share of the loss.
+
+    Every number of the global batch weighs the same, whatever the pieces and the ranks.
+    """
+    examples = examples_of(state, pieces, config, world)
+    counts = [example.count * piece.weight for example, piece in zip(examples, pieces, strict=True)]
+    total = sum_over_ranks(torch.stack(counts).sum(), world)
+    loss = torch.zeros((), device=world.device)
+    for number, (example, piece) in enumerate(zip(examples, pieces, strict=True)):
+        # What dropout draws: the pieces' own, as the examples have left the generators anywhere.
+        seed_by(config.trainer.seed, state.step, world.rank, number)
+        with averaging(state.network, number == len(examples) - 1):
+            with autocast(config, world):
+                error, _ = example.error(state.network, state.objective.weights)
+            # Gradients are averaged over ranks, of which there are so many.
+            share = error * (piece.weight * world.world_size) / total
+            share.backward()
+        loss += share.detach()
+    return loss
 
 
 def train_step(
-    state: FlowState, batch: UtteranceBatch, config: TTSTrainConfig, world: World
+    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
 ) -> StepResult:
-    """Take one step: latents, the objective's loss over the global batch, update, EMA."""
+    """Take one step: latents, the objective's loss over the global batch, update, EMA.
+
+    `pieces` are this rank's share of the batch, still on the host; their gradients are computed one after the other.
+    """
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
-    loss, lengths, num_frames = forward(state, batch, config, world)
-    norm = update(state.optimizer, loss, list(state.model.parameters()), config.optimizer, rate)
+    state.optimizer.zero_grad(set_to_none=True)
+    loss = gradients(state, pieces, config, world)
+    norm, finite = update(state.optimizer, list(state.model.parameters()), config.optimizer, rate)
     state.step += 1
-    values = {"loss/flow": loss.detach(), "learning_rate": torch.tensor(rate)}
-    if norm is not None:
-        state.ema.update(state.model, state.step)
-        values["gradient_norm"] = norm
-    values["padding_share"] = 1 - lengths.sum() / (lengths.numel() * num_frames)
+    state.ema.update(state.model, state.step, finite)
     representation = state.representation
-    seconds = float(lengths.sum()) * representation.hop_length / representation.sample_rate
-    return StepResult(values, seconds, batch.keys, batch.failures, skipped=norm is None)
+    pieces = [piece for piece in pieces if piece.weight]
+    frames = [frames_of(piece, representation.hop_length) for piece in pieces]
+    padded = sum(len(each) * max(each, default=0) for each in frames)
+    valid = sum(map(sum, frames))
+    values: dict[str, Tensor | float] = {"loss/flow": loss, "gradient_norm": norm}
+    values |= {"learning_rate": rate, "padding_share": 1 - valid / max(padded, 1)}
+    return StepResult(
+        values,
+        audio_seconds=valid * representation.hop_length / representation.sample_rate,
+        keys=[key for piece in pieces for key in piece.keys],
+        failures=[failure for piece in pieces for failure in piece.failures],
+        finite=finite,
+    )
 
 
 def validate(
-    session: Session, state: FlowState, batches: list[UtteranceBatch], config: TTSTrainConfig
+    session: Session,
+    state: FlowState,
+    held_out: dict[str, list[UtteranceBatch]],
+    config: TTSTrainConfig,
+    shares: Mapping[str, float],
 ) -> dict[str, float]:
-    """Return what the objective says of the EMA weights on held-out utterances; the first rank does it.
+    """Return what the objective says of the EMA weights on held-out utterances, by source; the first rank does it.
 
     Without held-out utterances the row is empty: a loss of nothing would be the best of all.
     """
     row: dict[str, float] = {}
-    if session.world.is_main and batches:
+    if session.world.is_main and held_out:
         with session.side_work("the validation", but=(DataError,)):
-            row = _validation_row(session, state, batches, config)
+            rows = {
+                name: _validation_row(session, state, batches, config)
+                for name, batches in held_out.items()
+            }
+            row = over_sources(rows, shares)
     barrier(session.world)
     return row
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from svae.config import VAETrainConfig
 from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.features import open_cache
 from svae.data.index import ShardIndex, read_index
+from svae.data.sources import mix
 from svae.errors import ConfigError
 from svae.models.teacher import Teacher
 from svae.models.vae.pitch import track_pitch
 from svae.models.vae.source_filter import SourceFilterDecoder
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World
+from svae.training.draws import number_of
 
 
 def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
@@ -24,7 +25,13 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
         DataError: a folder is missing or damaged.
         ConfigError: the shards are not waveforms at the model's sample rate.
     """
-    index = read_index(config.data.root)
+    data = config.data
+    if data.sources:
+        opened = [read_index(source.root) for source in data.sources]
+        index = mix(opened, data.sources, data.temperature)
+    else:
+        assert data.root is not None  # the recipe has seen to it
+        index = read_index(data.root)
     validation = index
     if config.data.validation_root is not None:
         validation = read_index(config.data.validation_root)
@@ -42,11 +49,14 @@ def open_data(config: VAETrainConfig) -> tuple[ShardIndex, ShardIndex]:
 
 
 def check_batch(config: VAETrainConfig, world: World) -> None:
-    """Raise ConfigError where the global batch has no crop for each rank."""
-    if config.batch_size < world.world_size:
+    """Raise ConfigError where the global batch has no crop for each piece of each rank."""
+    accumulate = config.trainer.accumulate
+    pieces = world.world_size * (1 if accumulate == "auto" else accumulate)
+    if config.batch_size < pieces:
+        several = "" if pieces == world.world_size else f" with {accumulate} pieces each"
         raise ConfigError(
-            f"batch_size {config.batch_size}: it is over all ranks, and there are {world.world_size} of them; "
-            f"use at least {world.world_size}, or fewer ranks"
+            f"batch_size {config.batch_size}: it is over all ranks, and there are {world.world_size} of them{several}; "
+            f"use at least {pieces}, or fewer ranks" + (" or pieces" if several else "")
         )
 
 
@@ -95,8 +105,8 @@ def teacher_features_of(
 ) -> Tensor | None:
     """Return the teacher's features at the latents' frames, (B, T, C), which `loss.alignment` compares with the latents.
 
-    They come with the batch where they are stored, and are computed now where the teacher runs online; None without
-    either.
+    They come with the batch where they are stored, and are computed now where the teacher runs online, on its device; None
+    without either. The batch may be on the host.
     """
     if batch.teacher_features is not None or teacher is None:
         return batch.teacher_features
@@ -111,14 +121,16 @@ def measured_pitch(model: SpeechVAE, crop: Tensor) -> tuple[Tensor, Tensor] | No
     decoder = model.decoder
     if not isinstance(decoder, SourceFilterDecoder):
         return None
-    return track_pitch(crop, model.sample_rate, decoder.cfg.hop, decoder.grid)
+    cfg = decoder.cfg
+    return track_pitch(crop, model.sample_rate, cfg.hop, decoder.grid, cfg.pitch_range)
 
 
-def judged_stretch(config: VAETrainConfig) -> slice:
-    """Return the samples of all crops that the discriminators hear in this step, drawn from torch's generator."""
+def judged_stretch(config: VAETrainConfig, step: int) -> slice:
+    """Return the samples of all crops that the discriminators hear in a step."""
     size = segment_samples(config)
     if config.discriminator.window_seconds is None:
         return slice(0, size)
     length = min(size, round(config.discriminator.window_seconds * config.vae.sample_rate))
-    start = int(torch.randint(size - length + 1, ()))
+    # Known on the host: a place drawn on a device would have to be waited for.
+    start = number_of(config.trainer.seed, step, "judged") % (size - length + 1)
     return slice(start, start + length)

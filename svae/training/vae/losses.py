@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks
+
+from svae.models.mel_filters import mel_filters
 
 AlignmentForm = Literal["cosine", "l1", "mse"]
 
@@ -68,7 +69,11 @@ def _masked_mean(per_frame: Tensor, mask: Tensor) -> Tensor:
 
 
 def pitch_loss(
-    logits: Tensor, place: Tensor, periodicity: Tensor, mask: Tensor | None = None
+    logits: Tensor,
+    place: Tensor,
+    periodicity: Tensor,
+    mask: Tensor | None = None,
+    total: Tensor | None = None,
 ) -> Tensor:
     """Return the cross entropy of predicted and measured pitch, averaged over frames by their periodicity squared.
 
@@ -77,12 +82,14 @@ def pitch_loss(
         place: (B, F), the measured pitch in bins, with fractions; the target is a Gaussian of one bin around it.
         periodicity: (B, F), 1 where the signal repeats itself, near 0 in noise and silence.
         mask: (B, F), True where a frame is valid; None: all are.
+        total: (), what the frames of the whole batch weigh, of which these are a part; None: they are all.
     """
     bins = torch.arange(logits.shape[1], device=logits.device)[None, :, None]
     target = (-0.5 * (bins - place[:, None]).square()).softmax(dim=1)
     entropy = -(target * logits.float().log_softmax(dim=1)).sum(dim=1)
     weight = periodicity.square() if mask is None else periodicity.square() * mask
-    return (entropy * weight).sum() / weight.sum().clamp(min=1e-3)
+    total = weight.sum() if total is None else total
+    return (entropy * weight).sum() / total.clamp(min=1e-3)
 
 
 # ----------------------------------------------------------------------------------------------- spectra
@@ -105,16 +112,8 @@ class MultiScaleMelLoss(nn.Module):
     def __init__(self, sample_rate: int) -> None:
         super().__init__()
         for window, bands in zip(self.windows, self.mel_bands, strict=True):
-            filters = melscale_fbanks(
-                window // 2 + 1,
-                0.0,
-                sample_rate / 2,
-                bands,
-                sample_rate,
-                norm="slaney",
-                mel_scale="slaney",
-            )
-            self.register_buffer(f"filters_{window}", filters.T.contiguous(), persistent=False)
+            filters = mel_filters(sample_rate, window, bands, norm="slaney")
+            self.register_buffer(f"filters_{window}", filters.clone(), persistent=False)
             self.register_buffer(f"window_{window}", torch.hann_window(window), persistent=False)
 
     def log_mel(self, waveform: Tensor, window: int) -> Tensor:

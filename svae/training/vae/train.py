@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from svae import recipe
 from svae.checkpoint import Checkpoint
@@ -17,32 +17,44 @@ from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import crop_loader, validation_crops
 from svae.errors import DataError
+from svae.frames import ceil_div
 from svae.judges.clips import at_speech_rate
 from svae.judges.distillmos import DISTILLMOS, DistillMOS, load_naturalness
+from svae.models.recompute import recompute_activations
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae.discriminators import Discriminators
-from svae.models.vae.vae import SpeechVAE, VAEOutput
+from svae.models.vae.vae import SpeechVAE
 from svae.precompute.statistics import measure_statistics
-from svae.runtime.distributed import World, barrier, data_parallel, open_world, share_of
+from svae.runtime.distributed import (
+    World,
+    barrier,
+    data_parallel,
+    open_world,
+    set_arithmetic,
+    share_of,
+)
+from svae.runtime.fake_gpu import fake_gpu, freeing
 from svae.training.loop import (
-    Session,
-    State,
     TrainOptions,
     agreed_resume,
     check_same_data_on_all,
-    note_no_validation,
     open_session,
     resume_state,
     run_loop,
     save_checkpoint,
 )
-from svae.training.meter import StepResult
-from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.memory_plan import Plan, measure, on_fake_gpu, tensors_of
+from svae.training.meter import over_sources
+from svae.training.optim import (
+    ExponentialMovingAverage,
+    build_optimizer,
+)
+from svae.training.pieces import choose_pieces
+from svae.training.session import Session
 from svae.training.vae.crops import (
     check_batch,
     context_samples,
     crop_of,
-    judged_stretch,
     measured_pitch,
     open_data,
     open_teacher_features,
@@ -51,43 +63,14 @@ from svae.training.vae.crops import (
 )
 from svae.training.vae.linear_path import start_linear_path
 from svae.training.vae.losses import (
-    AlignmentForm,
     MultiScaleMelLoss,
-    alignment_loss,
-    discriminator_loss,
-    feature_matching_loss,
-    generator_adversarial_loss,
-    kl_loss,
-    pitch_loss,
 )
+from svae.training.vae.step import VAEState, train_step, trained, vae_losses
 from svae.training.warm_start import open_vae_start, take_vae_weights
+from svae.training.watch import note_no_validation
 
 AUDIO_SAMPLES = 4
-"""Validation crops written as wav and picture."""
-
-
-@dataclass
-class VAEState(State):
-    """Everything a training step changes, plus the frozen networks it needs."""
-
-    model: SpeechVAE
-    discriminator: Discriminators
-    optimizer: torch.optim.Optimizer
-    discriminator_optimizer: torch.optim.Optimizer
-    teacher: Teacher | None
-    mel_loss: MultiScaleMelLoss
-    network: nn.Module
-    """`model`, averaged over ranks in its backward pass."""
-    discriminator_network: nn.Module
-
-    def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
-        """See `State`."""
-        return {
-            "model": self.model,
-            "discriminator": self.discriminator,
-            "optimizer": self.optimizer,
-            "discriminator_optimizer": self.discriminator_optimizer,
-        }
+"""Validation crops of a source written as wav and picture."""
 
 
 def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
@@ -103,6 +86,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
         open_session(options, "vae", world) as session,
     ):
         check_batch(config, world)
+        set_arithmetic(config.trainer.tf32, config.trainer.cudnn_benchmark)
         naturalness = None
         if world.is_main:
             naturalness = load_naturalness(config.trainer.naturalness, "trainer.naturalness")
@@ -121,28 +105,40 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             else:
                 start_linear_path(state.model, index, world, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
+        heard = state.teacher
+        choose_pieces(
+            session,
+            1,
+            share_of(config.batch_size, world),
+            lambda pieces: (
+                plan_memory(
+                    config, world, pieces, teacher=heard, teacher_dim=state.model.teacher_dim
+                ).total
+            ),
+        )
         batches = crop_loader(
             index,
-            batch_size=share_of(config.batch_size, world),
+            batch_size=config.batch_size,
             segment_samples=segment_samples(config),
             context_samples=context_samples(config),
             seed=config.trainer.seed,
             start_step=state.step,
+            slots=config.data.slots,
             rank=world.rank,
             world_size=world.world_size,
+            accumulate=session.accumulate,
             loader=config.loader,
             cached_features=cached,
             pin_memory=world.device.type == "cuda",
         )
         held_out = held_out_crops(validation, config, cached)
-        if not held_out:
-            note_no_validation(session.console, validation)
+        note_no_validation(session.console, validation, held_out)
         finished = run_loop(
             session,
             state,
             batches,
-            train_step=lambda batch: train_step(state, batch.to(world.device), config, world),
-            validate=lambda: validate(session, state, held_out, config, naturalness),
+            train_step=lambda batches: train_step(state, batches, config, world),
+            validate=lambda: validate(session, state, held_out, config, naturalness, index.shares),
             save=lambda last: save(session, state, index, config, with_statistics=last),
         )
         if finished:
@@ -165,19 +161,25 @@ def _read(
 
 def held_out_crops(
     validation: ShardIndex, config: VAETrainConfig, cached: CachedTeacherFeatures | None
-) -> list[CropBatch]:
-    """Return the crops that are validated on."""
-    return list(
-        validation_crops(
-            validation,
-            count=config.validation_crops,
-            batch_size=config.batch_size,
-            segment_samples=segment_samples(config),
-            context_samples=context_samples(config),
-            samples=None if config.data.validation_root is None else validation.samples,
-            cached_features=cached,
+) -> dict[str, list[CropBatch]]:
+    """Return the crops that are validated on, by the source that they are of; sources with none are left out."""
+    whole = config.data.validation_root is not None
+    samples = validation.by_source(validation.samples if whole else validation.validation)
+    batches = {
+        name: list(
+            validation_crops(
+                validation,
+                count=config.validation_crops,
+                batch_size=config.batch_size,
+                segment_samples=segment_samples(config),
+                context_samples=context_samples(config),
+                samples=own,
+                cached_features=cached,
+            )
         )
-    )
+        for name, own in samples.items()
+    }
+    return {name: own for name, own in batches.items() if own}
 
 
 def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | None) -> str:
@@ -189,15 +191,23 @@ def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | No
 
 
 def build_state(
-    config: VAETrainConfig, cached: CachedTeacherFeatures | None, world: World
+    config: VAETrainConfig,
+    cached: CachedTeacherFeatures | None,
+    world: World,
+    *,
+    teacher: Teacher | None = None,
+    teacher_dim: int | None = None,
 ) -> VAEState:
-    """Build networks and optimizers with weights that depend on the seed only; load the teacher where it runs online."""
+    """Build networks and optimizers with weights that depend on the seed only; load the teacher where it runs online.
+
+    One that is loaded already, or the width of its features, can be given.
+    """
     device = world.device
-    teacher, teacher_dim = None, None
     if cached is not None:
         teacher_dim = cached.cache.description["feature_dim"]
-    elif config.loss.alignment is not None:
+    elif config.loss.alignment is not None and teacher is None and teacher_dim is None:
         teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
+    if teacher is not None:
         teacher_dim = teacher.feature_dim
     torch.manual_seed(config.trainer.seed)
     model = SpeechVAE(config.vae, teacher_dim).to(device)
@@ -205,6 +215,8 @@ def build_state(
         freeze_encoder(model)
     discriminator = Discriminators(config.discriminator, config.vae.sample_rate).to(device)
     ema = ExponentialMovingAverage(model, config.ema)
+    if config.trainer.checkpoint_activations:
+        recompute_activations(model)
     if config.trainer.compile:
         model.compile()
         discriminator.compile()
@@ -224,6 +236,50 @@ def build_state(
     )
 
 
+def plan_memory(
+    config: VAETrainConfig,
+    world: World,
+    accumulate: int,
+    *,
+    teacher: Teacher | None = None,
+    teacher_dim: int | None = None,
+) -> Plan:
+    """Return what a step of both optimizers takes of a GPU's memory, in so many pieces.
+
+    The networks must have been built once before, on any device, so that their tables are known.
+    """
+    size, context = segment_samples(config), context_samples(config)
+    count = ceil_div(config.batch_size, world.world_size * accumulate)
+    features = None
+    if teacher is None and teacher_dim is not None:
+        features = torch.zeros(count, size // config.vae.hop_length, teacher_dim)
+    batch = CropBatch(
+        keys=[str(i) for i in range(count)],
+        waveform=torch.zeros(count, 1, size + 2 * context),
+        lengths=torch.full((count,), size),
+        starts=torch.zeros(count, dtype=torch.int64),
+        teacher_features=features,
+    )
+    with fake_gpu() as device, freeing():
+        here = World(0, 1, device)
+        heard = None if teacher is None else on_fake_gpu(teacher, device)
+        if heard is not None:
+            heard.device = device
+        state = build_state(config, None, here, teacher=heard, teacher_dim=teacher_dim)
+        state.step = max(1, config.loss.adversarial_start_step)
+        known = {
+            "parameters": tensors_of(state.model, state.discriminator, state.mel_loss),
+            "teacher": [] if heard is None else tensors_of(heard.model),
+            "EMA": tensors_of(state.ema.module),
+        }
+        return measure(
+            # More than two pieces are at no moment more than two.
+            lambda: train_step(state, [batch] * min(accumulate, 2), config, here),
+            known,
+            [state.optimizer, state.discriminator_optimizer],
+        )
+
+
 def freeze_encoder(model: SpeechVAE) -> None:
     """Keep everything as it is that decides what latents mean."""
     for part in (model.encoder, model.projection, model.mean, model.logvar, model.linear_path):
@@ -231,126 +287,26 @@ def freeze_encoder(model: SpeechVAE) -> None:
             part.requires_grad_(False)
 
 
-def trained(model: SpeechVAE) -> list[nn.Parameter]:
-    """Return the parameters that this run changes."""
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
-
-
-def vae_losses(
-    state: VAEState,
-    output: VAEOutput,
-    crop: Tensor,
-    form: AlignmentForm,
-    pitch: tuple[Tensor, Tensor] | None,
-) -> dict[str, Tensor]:
-    """Return the losses that need no discriminator, unweighted, in float32. Padding enters none of them."""
-    posterior = output.posterior
-    losses = {
-        "mel": state.mel_loss(output.reconstruction, crop),
-        "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
-    }
-    if output.projected_features is not None:
-        losses["alignment"] = alignment_loss(
-            output.latents, output.projected_features, posterior.mask, form
-        )
-    if output.pitch_logits is not None and pitch is not None:
-        losses["pitch"] = pitch_loss(output.pitch_logits, *pitch)
-    return losses
-
-
-def train_step(
-    state: VAEState, batch: CropBatch, config: VAETrainConfig, world: World
-) -> StepResult:
-    """Take one step: generator forward once, discriminator update, generator update, EMA.
-
-    Source: the training step of Semantic-VAE's official code, but no adversarial or feature gradient reaches the
-    generator before `loss.adversarial_start_step`.
-    """
-    seconds = float(batch.lengths.sum()) / config.vae.sample_rate
-    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
-    adversarial = state.step >= config.loss.adversarial_start_step
-    # Gradients are averaged over ranks, whose shares may differ by one crop; every crop is to weigh the same.
-    weight = share_of(config.batch_size, world) * world.world_size / config.batch_size
-    precision = torch.autocast(
-        world.device.type, torch.bfloat16, enabled=config.trainer.precision == "bf16"
-    )
-    crop = crop_of(batch, config)
-    pitch = measured_pitch(state.model, crop)
-    with precision:
-        output = state.network(
-            crop, batch.lengths, teacher_features_of(state.teacher, batch, config), pitch=pitch
-        )
-    norms: dict[str, Tensor | None] = {}
-    losses: dict[str, Tensor] = {}
-
-    judged = judged_stretch(config)
-    if adversarial:
-        with precision:
-            both = state.discriminator_network(
-                torch.cat([output.reconstruction.detach(), crop])[..., judged]
-            )
-        fake_maps, real_maps = split_maps(both)
-        losses["discriminator"] = discriminator_loss(real_maps, fake_maps)
-        norms["discriminator"] = update(
-            state.discriminator_optimizer,
-            losses["discriminator"] * weight,
-            list(state.discriminator.parameters()),
-            config.optimizer,
-            rate,
-        )
-
-    losses |= vae_losses(state, output, crop, config.loss.alignment_form, pitch)
-    if adversarial:
-        state.discriminator.requires_grad_(False)
-        with precision:
-            fake_maps = state.discriminator(output.reconstruction[..., judged])
-        losses["adversarial"] = generator_adversarial_loss(fake_maps)
-        if config.loss.feature_matching:
-            with precision, torch.no_grad():
-                real_maps = state.discriminator(crop[..., judged])
-            losses["feature_matching"] = feature_matching_loss(real_maps, fake_maps)
-    weights = {name: getattr(config.loss, name) for name in losses if name != "discriminator"}
-    total = sum(weights[name] * losses[name] for name in weights)
-    norms["generator"] = update(
-        state.optimizer, total * weight, trained(state.model), config.optimizer, rate
-    )
-    state.discriminator.requires_grad_(True)
-
-    state.step += 1
-    skipped = any(norm is None for norm in norms.values())
-    if not skipped:
-        state.ema.update(state.model, state.step)
-    values = {f"loss/{name}": loss.detach() * weight for name, loss in losses.items()}
-    values["loss/total"] = total.detach() * weight
-    values |= {f"gradient_norm/{name}": norm for name, norm in norms.items() if norm is not None}
-    values["learning_rate"] = torch.tensor(rate)
-    return StepResult(values, seconds, batch.keys, batch.failures, skipped)
-
-
-def split_maps(maps: list[list[Tensor]]) -> tuple[list[list[Tensor]], list[list[Tensor]]]:
-    """Split the feature maps of a batch [fake, real] into those of the fake and those of the real half."""
-    fake: list[list[Tensor]] = []
-    real: list[list[Tensor]] = []
-    for each in maps:
-        halves = [feature.chunk(2) for feature in each]
-        fake.append([half for half, _ in halves])
-        real.append([half for _, half in halves])
-    return fake, real
-
-
 @torch.inference_mode()
 def validate(
     session: Session,
     state: VAEState,
-    batches: list[CropBatch],
+    held_out: dict[str, list[CropBatch]],
     config: VAETrainConfig,
     naturalness: DistillMOS | None,
+    shares: Mapping[str, float],
 ) -> dict[str, float]:
-    """Score the EMA weights on fixed crops with the posterior mean; the first rank does it, the others wait."""
+    """Score the EMA weights on fixed crops, by source, with the posterior mean; the first rank does it, the others wait."""
     row: dict[str, float] = {}
-    if session.world.is_main:
+    if session.world.is_main and held_out:
         with session.side_work("the validation", but=(DataError,)):
-            row = _validation_row(session, state, batches, config, naturalness)
+            rows = {
+                name: _validation_row(
+                    session, state, batches, config, naturalness, AUDIO_SAMPLES * number
+                )
+                for number, (name, batches) in enumerate(held_out.items())
+            }
+            row = over_sources(rows, shares)
     barrier(session.world)
     return row
 
@@ -361,7 +317,9 @@ def _validation_row(
     batches: list[CropBatch],
     config: VAETrainConfig,
     naturalness: DistillMOS | None,
+    first_sample: int,
 ) -> dict[str, float]:
+    """Return what is measured on crops; the wavs and pictures of some are numbered from `first_sample` on."""
     opinions: list[tuple[float, float]] = []
     sums: dict[str, Tensor] = {}
     count = shown = 0
@@ -388,7 +346,14 @@ def _validation_row(
                     opinions.append((said[DISTILLMOS], original[DISTILLMOS]))
             if shown < AUDIO_SAMPLES:
                 with session.side_work("writing a validation sample"):
-                    write_sample(session, state.step, shown, real, fake, config.vae.sample_rate)
+                    write_sample(
+                        session,
+                        state.step,
+                        first_sample + shown,
+                        real,
+                        fake,
+                        config.vae.sample_rate,
+                    )
                 shown += 1
     row = {f"loss/{name}": float(total) / count for name, total in sums.items()}
     if opinions:

@@ -13,9 +13,9 @@ from svae.config import FlowConfig
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import (
     FlowDraw,
+    Row,
     draw_training,
     flow_error,
-    flow_matching_loss,
     infilling_span,
     keyed_noise,
     posterior_latents,
@@ -70,6 +70,20 @@ def test_text_can_be_dropped_alone_and_the_other_draws_stay() -> None:
     assert abs(float(alone) - 0.25 * 0.8 * 0.7) < 0.02
 
 
+def test_what_is_drawn_for_a_row_does_not_depend_on_the_others_nor_on_padding() -> None:
+    latents, lengths = torch.zeros(3, D, 9), torch.tensor([9, 5, 7])
+    rows = [Row(11, 9), Row(12, 5), Row(13, 7)]
+    cfg = FlowConfig(drop_text=0.5)
+    together = draw_training(latents, lengths, cfg, rows)
+    alone = draw_training(latents[1:2, :, :5], lengths[1:2], cfg, rows[1:2])
+    assert torch.equal(alone.noise[0], together.noise[1, :, :5])
+    assert torch.equal(alone.span[0], together.span[1, :5])
+    for name in ("t", "drop_audio", "drop_text"):
+        assert torch.equal(getattr(alone, name)[0], getattr(together, name)[1])
+    assert len(set(together.t.tolist())) == 3
+    assert not together.noise[1, :, 5:].any()
+
+
 def test_drops_are_per_utterance_at_f5s_rates() -> None:
     torch.manual_seed(0)
     draw = draw_training(torch.zeros(20000, 1, 4), torch.full((20000,), 4), FlowConfig())
@@ -85,7 +99,8 @@ def test_the_global_generator_decides_the_training_loss(model: DiT) -> None:
     losses = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        losses.append(flow_matching_loss(model, latents, lengths, tokens, FlowConfig())[0].item())
+        draw = draw_training(latents, lengths, FlowConfig())
+        losses.append(flow_error(model, latents, lengths, draw, tokens)[0].item())
     assert losses[0] == losses[1] != losses[2]
 
 

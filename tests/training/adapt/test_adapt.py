@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_speech import WORDS as TONES
+from fake_speech import FakeAligner, FakeDetector, FakeRecognizer, speak
 from safetensors.torch import save_file
 from tiny_runs import flatten, rows_of
 from tiny_tts import TEXT, changed, speech, write_tts
@@ -23,6 +26,7 @@ from svae.data.index import read_index
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.durations import PhoneDurations
 from svae.precompute import phone_times
+from svae.recordings import command as prepare_module
 from svae.runtime.files import file_sha256
 from svae.synthesis import model as synthesis_model
 from svae.synthesis.adapter import STUDENT_FILE
@@ -336,18 +340,17 @@ def test_recordings_without_texts_are_transcribed(folder, tmp_path, fake_judges,
 
 def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fake_judges, capsys):
     source = record(tmp_path / "mixed")
-    save_audio(source / "long.wav", speech(20.5), 16000)
     save_audio(source / "short.wav", speech(0.3), 16000)
     save_audio(source / "silent.wav", torch.zeros(1, 16000), 16000)
     (source / "broken.mp3").write_bytes(b"no audio")
-    for name in ("long", "short", "silent", "broken"):
+    for name in ("short", "silent", "broken"):
         (source / f"{name}.txt").write_text("tone one")
     (source / "two.txt").write_text("tone два")
     save_audio(source / "five.wav", speech(2.0, 0.05) + 0.2, 16000)
     run = adapt(options_of(source, folder, tmp_path / "run", overrides=(*QUICK, "trainer.steps=1")))
     told = " ".join(capsys.readouterr().out.split())
-    assert "Left out: 5 recordings" in told
-    for expected in ("long.wav: 20.5 s long", "short.wav: 0.30 s", "silent.wav: silent",
+    assert "Left out: 4 recordings" in told
+    for expected in ("short.wav: 0.30 s", "silent.wav: silent",
                      "broken.mp3: unreadable", "two.wav: "):  # fmt: skip
         assert expected in told
     assert len(read_index(run / "data" / "shards").samples) == len(WORDS) - 1
@@ -355,9 +358,55 @@ def test_what_cannot_be_used_is_named_and_the_rest_is_used(folder, tmp_path, fak
     assert load_audio(run / "data" / "audio" / "five.flac")[0].mean().abs() < 0.01
 
 
-def too_long(source: Path) -> None:
+@pytest.fixture
+def fake_cutting(monkeypatch: pytest.MonkeyPatch, fake_judges: None) -> None:
+    """Let tones be found, heard and aligned as words."""
+    monkeypatch.setattr(run_module, "SileroVAD", FakeDetector)
+    monkeypatch.setattr(prepare_module, "SileroVAD", FakeDetector)
+    monkeypatch.setattr(prepare_module, "PhoneAligner", FakeAligner)
+    monkeypatch.setattr(prepare_module, "load_asr", lambda *_, **__: FakeRecognizer())
+
+
+def memo(path: Path) -> Path:
+    """Write two minutes in which a man speaks, with pauses."""
+    dice = random.Random(1)
+    words = [word for word in TONES if word not in ("gold", "silver")]  # which do not align
+    sentences = [" ".join(dice.sample(words, 10)) for _ in range(24)]
+    return speak(path, *(part for sentence in sentences for part in (sentence, 0.8)))
+
+
+@pytest.mark.parametrize("given", ["a file", "a folder"])
+def test_recordings_of_any_length_are_cut_and_transcribed_first(
+    given, folder, tmp_path, fake_cutting, capsys
+):
+    recorded = memo(tmp_path / "source" / "memo.wav")
+    save_audio(tmp_path / "source" / "other.wav", speech(1.0), 16000)
+    source = recorded if given == "a file" else recorded.parent
+    options = options_of(source, folder, tmp_path / "run", overrides=(*QUICK, "trainer.steps=1"))
+    dry_run(options)
+    assert "to be cut to utterances first" in " ".join(capsys.readouterr().out.split())
+    assert not (tmp_path / "run").exists()
+    run = adapt(options)
+    samples = read_index(run / "data" / "shards").samples
+    assert len(samples) >= 12 and all(sample.duration_seconds <= 8 for sample in samples)
+    words = {word for sample in samples for word in sample.text.strip(" .").split()}
+    assert words == set(TONES) - {"gold", "silver"}
+    assert (run / "data" / "cut" / "review.html").is_file()
+    adapt(
+        replace(options, overrides=(*QUICK, "trainer.steps=2"))
+    )  # continues, and cuts nothing anew
+
+
+def test_a_list_says_itself_what_one_utterance_is(folder, tmp_path, fake_judges):
+    source = record(tmp_path / "source")
     for path in source.glob("*.wav"):
         save_audio(path, speech(20.2), 16000)
+    rows = [{"audio": f"{word}.wav", "text": f"tone {word}", "speaker": "a"} for word in WORDS]
+    (source / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(
+        DataError, match=r"(?s)no usable recording.*20\.2 s long; at most 20 s a row"
+    ):
+        adapt(options_of(source, folder, tmp_path / "run"))
 
 
 def without_a_text(source: Path) -> None:
@@ -393,7 +442,6 @@ def no_audio(source: Path) -> None:
     [
         (no_audio, r"no recording in it"),
         (shutil.rmtree, r"no such file or folder"),
-        (too_long, r"(?s)no usable recording.*eight\.wav: 20\.2 s long.* and 2 more"),
         (without_a_text, r"2 of 12 recordings have no text.*four\.wav, three\.wav"),
         (two_people, r"names 2 speakers \(a, b\)"),
         (too_few, r"too little: 5 usable recordings"),
@@ -411,8 +459,6 @@ def test_recordings_that_no_voice_can_be_learned_from(
 
 def test_other_wrong_inputs(recordings, folder, tmp_path, fake_judges, monkeypatch):
     good = options_of(recordings, folder, tmp_path / "run")
-    with pytest.raises(DataError, match="one recording. Expected a folder of many"):
-        adapt(replace(good, recordings=recordings / "one.wav"))
     with pytest.raises(CheckpointError, match="no tts checkpoint here"):
         adapt(replace(good, model=tmp_path))
     with pytest.raises(CheckpointError, match="this is a vae checkpoint"):

@@ -192,7 +192,7 @@ def test_a_student_starts_as_its_teacher_and_learns_to_arrive_where_the_teacher_
     optimizer = torch.optim.Adam(adapter.parameters(), lr=2e-2)
     torch.manual_seed(0)
     for _ in range(80):
-        error, count = learned.error(student, latents, lengths, tokens)
+        error, count = learned.draw(latents, lengths, tokens).error(student)
         optimizer.zero_grad()
         (error / count).backward()
         optimizer.step()
@@ -329,6 +329,43 @@ def test_weights_can_be_learned_on_and_distilled_again_from_a_student(
         )
     )
     assert "student" not in open_checkpoint(plain, kind="tts").config
+
+
+def test_a_student_can_start_as_another(
+    student: Path, config: TTSTrainConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    matrices = open_checkpoint(student, kind="tts").state(STUDENT_FILE)
+    assert any(bool(value.any()) for name, value in matrices.items() if "lora_B" in name)
+    trainer = replace(config.trainer, steps=1)
+    still = replace(config.optimizer, learning_rate=0.0, warmup_steps=0)
+    begun = replace(config, init=str(student), trainer=trainer, optimizer=still)
+    dry_run(TrainOptions(begun, tmp_path / "run", device="cpu"))
+    run = train_tts(TrainOptions(begun, tmp_path / "run", device="cpu"))
+    assert "Starts as the student" in capsys.readouterr().out
+    found = open_checkpoint(run, kind="tts").state(STUDENT_FILE)
+    assert all(torch.equal(found[name], value) for name, value in matrices.items())
+
+
+def test_what_no_student_can_start_as_is_refused(
+    student: Path, config: TTSTrainConfig, toy_tts: Path, tmp_path: Path
+) -> None:
+    assert config.distill is not None
+    lora = config.distill.lora
+    others = {
+        "no student but a whole model": replace(config, init=str(toy_tts)),
+        "its matrices have the scale 1; expected 2": replace(
+            config,
+            init=str(student),
+            distill=replace(config.distill, lora=replace(lora, scale=2.0)),
+        ),
+        "shape": replace(
+            config, init=str(student), distill=replace(config.distill, lora=replace(lora, rank=3))
+        ),
+    }
+    for message, wrong in others.items():
+        for start in (train_tts, dry_run):
+            with pytest.raises(CheckpointError, match=message):
+                start(TrainOptions(wrong, tmp_path / "run", device="cpu"))
 
 
 def test_a_student_is_validated_and_its_rows_can_be_compared(student: Path) -> None:

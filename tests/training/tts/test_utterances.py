@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import write_tone_shards
 from tiny_runs import TTS, tts_config, vae_of
 
+from svae import recipe
+from svae.config import TTSTrainConfig
+from svae.data.index import read_index
+from svae.data.timings import DESCRIPTION, timings_name
 from svae.errors import DataError
+from svae.text.phonemes import FramePhonemes, Word, pieces
 from svae.training.dry_run import dry_run
 from svae.training.loop import TrainOptions
-from svae.training.tts.train import train_tts
+from svae.training.tts.train import held_out_batches, train_tts
+from svae.training.tts.utterances import TrainingData, limits_of, open_data
 
 
 def test_shards_whose_every_utterance_is_held_out_are_refused(
@@ -55,3 +62,54 @@ def test_utterances_with_more_text_than_frames_are_counted_and_not_learned(
         look(TrainOptions(config, tmp_path / "run", device="cpu"))
         printed = " ".join("".join(capsys.readouterr()).split())
         assert "Left out of training: 1 with more text than frames; 6 utterances remain" in printed
+
+
+def write_times(root: Path, shards: Path) -> Path:
+    """Write times of phones as `svae align` does: every phone of an utterance lasts a hundredth of a second."""
+    index = read_index(shards)
+    root.mkdir()
+    source = [shard["sha256"] for shard in index.shards]
+    (root / DESCRIPTION).write_text(json.dumps({"source": source}))
+    for number in range(len(source)):
+        lines = []
+        for sample in index.samples_of(number):
+            words = [piece for piece in pieces(sample.text) if isinstance(piece, Word)]
+            times = [[n + i / 100 for i in range(len(w.phones) + 1)] for n, w in enumerate(words)]
+            lines.append(json.dumps({"key": sample.key, "words": times}) + "\n")
+        (root / timings_name(number)).write_text("".join(lines))
+    return root
+
+
+def test_times_of_phones_go_with_the_folder_that_is_validated_on_and_with_every_source(
+    toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    other = write_tone_shards(tmp_path / "other", shards=1, seconds=0.5)
+    times = write_times(tmp_path / "times", tone_shards)
+    other_times = write_times(tmp_path / "other-times", other)
+    base = TTS | {"vae": str(vae_of(toy_tts)), "tokens": "frame-phonemes"}
+
+    def held_out(data: dict[str, Any]) -> tuple[TrainingData, list[int]]:
+        config = recipe.build(TTSTrainConfig, base | {"data": data}, where="test")
+        found = open_data(config)
+        vocabulary = FramePhonemes()
+        batches = held_out_batches(
+            found.validation, vocabulary, found.validation_timings, config, limits_of(config, 400)
+        )
+        for sample in found.train.train:
+            assert found.timings is not None
+            ids = found.timings.frames(sample, vocabulary, 16000, 400)
+            assert len(ids) == -(-sample.num_samples // 400)
+        return found, [len(batch.keys) for own in batches.values() for batch in own]
+
+    data = {"root": str(tone_shards), "timings": str(times)}
+    data |= {"validation_root": str(other), "validation_timings": str(other_times)}
+    found, sizes = held_out(data)
+    assert len(found.train.samples) == 8 and len(found.validation.samples) == 4 and sizes == [1]
+    with pytest.raises(DataError, match="holds the times of other shards"):
+        held_out(data | {"validation_timings": str(times)})
+
+    pairs = [(tone_shards, times), (other, other_times)]
+    found, sizes = held_out(
+        {"sources": [{"root": str(root), "timings": str(each)} for root, each in pairs]}
+    )
+    assert len(found.train.samples) == 12 and sizes == [1, 1]

@@ -1,0 +1,180 @@
+"""`svae evaluate --endpoint`: a server with OpenAI's interface for speech, POST /v1/audio/speech."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from svae.audio import encode_flac, load_audio
+from svae.errors import ConfigError
+from svae.evaluation.external.system import HEADER_BYTES, Request, SpeechFailed, Timing
+from svae.evaluation.external.template import Template, parse_template
+from svae.runtime.http import public_url
+
+PATH = "/v1/audio/speech"
+PLACEHOLDERS = ("text", "ref", "ref_text", "ref_data", "seed", "id", "language")
+FIELDS = {"model": "tts-1", "voice": "alloy", "input": "{text}", "response_format": "wav"}
+"""What a request has where --field does not say otherwise; the names that OpenAI's servers know."""
+FORMATS = ("wav", "flac", "mp3", "opus", "aac")
+"""`pcm` says neither its rate nor its width."""
+KEY = "SVAE_ENDPOINT_KEY"
+"""The environment variable whose value is sent as a bearer token."""
+BUSY = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+LONGEST_WAIT = 30.0
+
+
+class Endpoint:
+    """A server that answers a request in JSON with a recording.
+
+    Args:
+        url: its address; /v1/audio/speech is added to one without a path, or that ends with /v1.
+        fields: NAME=VALUE of the request. A value may hold placeholders; one without them that is JSON (a number, true, an
+            object) is sent as that, and {seed} alone as a number.
+        timeout: seconds that one answer may take, waiting for a busy server included.
+
+    Raises:
+        ConfigError: not an address, an unknown placeholder, a format that cannot be read.
+    """
+
+    def __init__(self, url: str, fields: Sequence[str] = (), *, timeout: float) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(
+                f"--endpoint {url!r}: expected http(s)://HOST[:PORT], with or without {PATH}"
+            )
+        path = parts.path.rstrip("/")
+        if path in ("", "/v1"):
+            url = parts._replace(path=PATH).geturl()
+        given = dict(FIELDS)
+        for field in fields:
+            name, equals, value = field.partition("=")
+            if not (name and equals):
+                raise ConfigError(f"--field {field!r}: expected NAME=VALUE")
+            given[name] = value
+        if given["response_format"] not in FORMATS:
+            raise ConfigError(
+                f"--field response_format={given['response_format']}: expected one of {', '.join(FORMATS)}"
+            )
+        self._fields = {name: _read_value(name, value) for name, value in given.items()}
+        self.names = set().union(
+            *(value.names for value in self._fields.values() if isinstance(value, Template))
+        )
+        if "text" not in self.names:
+            raise ConfigError("--field: no field holds {text}; `input` does unless it is given")
+        self._url, self._timeout = url, timeout
+        self.title = parts.netloc.rpartition("@")[2]
+        self.description: dict[str, Any] = {
+            "endpoint": public_url(url),
+            "fields": given,
+            "timeout_seconds": timeout,
+        }
+
+    @property
+    def stamp(self) -> dict[str, Any]:
+        """Address and fields. What model answers there is not known."""
+        return {key: self.description[key] for key in ("endpoint", "fields")}
+
+    def speak(self, request: Request, stop: threading.Event) -> Timing:
+        """Ask the server. Its first audio is there when bytes behind a header are; waiting for a busy one is not counted."""
+        import requests  # half a second, which only who asks a server pays
+
+        values = request.values
+        if "ref_data" in self.names:
+            assert request.prompt is not None
+            values["ref_data"] = _data_uri(request.prompt)
+        body = {name: _fill(value, values) for name, value in self._fields.items()}
+        headers = {"Authorization": f"Bearer {os.environ[KEY]}"} if os.environ.get(KEY) else {}
+        deadline = time.monotonic() + self._timeout
+        while True:
+            left = max(deadline - time.monotonic(), 0.01)
+            start = time.perf_counter()
+            try:
+                answer = requests.post(
+                    self._url, json=body, headers=headers, stream=True, timeout=left, allow_redirects=False
+                )  # fmt: skip
+                with answer:
+                    wait = _seconds_to_wait(answer)
+                    if wait is None:
+                        return self._receive(answer, request.out, start, deadline, stop)
+            except requests.Timeout:
+                raise self._late() from None
+            except (requests.RequestException, OSError) as error:
+                raise SpeechFailed(f"{self.title}: {str(error)[:200]}") from None
+            if time.monotonic() + wait > deadline:
+                raise SpeechFailed(f"{self.title} was busy for {self._timeout:g} s")
+            if stop.wait(wait):
+                raise SpeechFailed(f"{self.title}: stopped")
+
+    def _receive(
+        self, answer: Any, out: Path, start: float, deadline: float, stop: threading.Event
+    ) -> Timing:
+        """Write the body of an answer that was asked for at `start`."""
+        kind = answer.headers.get("Content-Type", "")
+        if answer.status_code != HTTPStatus.OK or kind.startswith(("application/json", "text/")):
+            said = " ".join(
+                answer.raw.read(2000, decode_content=True).decode("utf-8", "replace").split()
+            )
+            raise SpeechFailed(f"{self.title} answered {answer.status_code} {kind}: {said[:300]}")
+        first, size = None, 0
+        with out.open("wb") as file:
+            for piece in answer.iter_content(None):
+                file.write(piece)
+                size += len(piece)
+                if first is None and size > HEADER_BYTES:
+                    first = time.perf_counter() - start
+                if time.monotonic() > deadline:
+                    raise self._late()
+                if stop.is_set():
+                    raise SpeechFailed(f"{self.title}: stopped")
+        spent = time.perf_counter() - start
+        return Timing(spent, spent if first is None else first)
+
+    def _late(self) -> SpeechFailed:
+        return SpeechFailed(f"{self.title} took more than {self._timeout:g} s")
+
+
+def _read_value(name: str, value: str) -> Any:
+    """Return a template, or the JSON that stands there."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return parse_template(value, PLACEHOLDERS, option=f"--field {name}")
+    return (
+        parse_template(value, PLACEHOLDERS, option=f"--field {name}")
+        if isinstance(found, str)
+        else found
+    )
+
+
+def _fill(value: Any, values: dict[str, str]) -> Any:
+    if not isinstance(value, Template):
+        return value
+    if value.pieces == (("", "seed"),):
+        return int(values["seed"])
+    return value.fill(values)
+
+
+def _seconds_to_wait(answer: Any) -> float | None:
+    """Return after how long a busy server wants to be asked again; None of one that is not busy."""
+    if answer.status_code not in BUSY:
+        return None
+    after = answer.headers.get("Retry-After", "")
+    return min(float(after), LONGEST_WAIT) if after.isdigit() else 1.0
+
+
+def _data_uri(path: Path) -> str:
+    """Return a recording as a data URI, as servers take prompts in JSON: a WAV or FLAC file as it is, others as FLAC."""
+    kind = path.suffix.lower().removeprefix(".")
+    if kind in ("wav", "flac"):
+        content = path.read_bytes()
+    else:
+        kind, content = "flac", encode_flac(*load_audio(path))
+    return f"data:audio/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,416 @@
+"""The paths of the server and what is answered there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import numpy as np
+from fastapi import FastAPI, File, Form, HTTPException, Request, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.types import Receive, Scope, Send
+
+import svae
+from svae.errors import SvaeError
+from svae.serve.engine import Busy, Engine, Job
+from svae.serve.formats import MEDIA_TYPES, PCM_RATE, Encoder, encode, open_encoder
+from svae.serve.guard import Guard, problem
+from svae.serve.metrics import Metrics
+from svae.serve.requests import SpeechRequest, TextRequest
+from svae.serve.texts import Limits, plan_speech, read_sentences
+from svae.serve.voices import NoSuchVoice, Voices
+from svae.synthesis import marks
+from svae.synthesis.long_text import ChunkJoiner
+from svae.synthesis.model import TTS
+from svae.text.phonemes import without_phones
+
+T = TypeVar("T")
+LOOK_SECONDS = 0.5
+"""How often it is looked whether a client that waits for its first audio is still there."""
+OPEN_PER_PLACE = 8
+"""Requests beyond so many times the places are refused: speech that is done waits for whoever reads slowly."""
+MAX_WAITING_UPLOADS = 8
+"""Recordings that are opened or wait for it; further ones are told to come back."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model under its name."""
+
+    name: str
+    tts: TTS
+    voices: Voices
+    loaded_at: int
+    """Seconds since 1970."""
+
+
+class Service:
+    """Answers requests.
+
+    Args:
+        models: by name; the first one speaks where none is named.
+        limits: of what a request may ask for.
+        places: requests that wait or are spoken at most.
+    """
+
+    def __init__(self, models: dict[str, ServedModel], limits: Limits, places: int) -> None:
+        self.models = models
+        self.limits = limits
+        self.engine = Engine(places)
+        self.metrics = Metrics()
+        self.reader = ThreadPoolExecutor(1, "svae-reader")
+        """Spells out texts."""
+        self.opener = ThreadPoolExecutor(1, "svae-opener")
+        """Opens voices: a recording may take seconds, and nobody else should wait for it."""
+        self.opening = 0
+        self.page = Path(__file__).with_name("page.html").read_text("utf-8")
+        for name, words, value in (
+            (
+                "svae_requests_in_place",
+                "Requests that wait or are spoken",
+                lambda: self.engine.taken,
+            ),
+            ("svae_unread_bytes", "Speech that waits for its clients", lambda: self.engine.unread),
+            (
+                "svae_voices_kept",
+                "Opened voices in memory",
+                lambda: sum(len(model.voices) for model in self.models.values()),
+            ),
+        ):
+            self.metrics.watch(name, words, value)
+
+    # ------------------------------------------------------------------------------------------- speech
+
+    async def speech(self, request: Request, asked: SpeechRequest) -> Response:
+        """Speak a text: `POST /v1/audio/speech`."""
+        arrived = time.perf_counter()
+        model = self.model(asked.model)
+        job = self.engine.admit()
+        try:
+            tags = await self._plan(job, model, asked)
+            first = await self._first_piece(job, request)
+        except BaseException as error:
+            self.engine.drop(job)
+            if isinstance(error, ClientGone | asyncio.CancelledError):
+                self.metrics.gone.inc()
+            raise
+        waited = time.perf_counter() - arrived
+        self.metrics.first_audio.observe(waited)
+        rate = model.tts.sample_rate
+        headers = {
+            "X-First-Audio-Seconds": f"{waited:.3f}",
+            "X-Sample-Rate": str(PCM_RATE if asked.response_format == "pcm" else rate),
+            "X-Model": model.tts.identity.get("hash", ""),
+            "X-Seed": str(asked.seed),
+            "Cache-Control": "no-store",
+        }
+        if asked.streams:
+            encoder = open_encoder(asked.response_format, rate, tags)
+            pieces = self._stream(job, first, encoder, rate, sse=asked.stream_format == "sse")
+            sse = asked.stream_format == "sse"
+            kind = "text/event-stream" if sse else MEDIA_TYPES[asked.response_format]
+            return SpeechResponse(pieces, headers, kind, lambda: self._leave(job))
+        try:
+            samples = await self._all(job, first, request)
+        except ClientGone:
+            self.metrics.gone.inc()
+            raise
+        finally:
+            self.engine.drop(job)
+        self.metrics.speech.inc(len(samples) / rate)
+        whole = await run_in_threadpool(encode, asked.response_format, samples, rate, tags)
+        return Response(whole, 200, headers, MEDIA_TYPES[asked.response_format])
+
+    def model(self, name: str | None) -> ServedModel:
+        """Return the model of a name."""
+        if name is None:
+            return next(iter(self.models.values()))
+        if name not in self.models:
+            raise HTTPException(
+                404, f"model {name[:100]!r}: not here; expected one of {', '.join(self.models)}"
+            )
+        return self.models[name]
+
+    async def _plan(self, job: Job, model: ServedModel, asked: SpeechRequest) -> dict[str, str]:
+        """Have a request spoken; return what its file says of itself."""
+        voice = await self._in(self.opener, model.voices.open, asked.voice_name)
+        chunks = await self._in(
+            self.reader, plan_speech, model.tts, asked, voice.opened.prompt, self.limits
+        )
+        rate = model.tts.sample_rate
+        job.plan(model.tts, chunks, ChunkJoiner(rate, voice.leveller(rate)))
+        self.engine.speak(job)
+        return marks.tags(model.tts.identity, asked.seed, voice.opened.description)
+
+    async def _in(self, pool: ThreadPoolExecutor, work: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(pool, work, *arguments)
+
+    async def _first_piece(self, job: Job, request: Request) -> np.ndarray | None:
+        """Wait for a piece of speech, as long as somebody else waits for it."""
+        waiting = asyncio.ensure_future(self.engine.next_piece(job))
+        try:
+            while not (await asyncio.wait([waiting], timeout=LOOK_SECONDS))[0]:
+                if await request.is_disconnected():
+                    raise ClientGone
+        finally:
+            waiting.cancel()  # of no effect where it is done
+        return waiting.result()
+
+    async def _all(self, job: Job, first: np.ndarray | None, request: Request) -> np.ndarray:
+        pieces = []
+        piece = first
+        while piece is not None:
+            pieces.append(piece)
+            piece = await self._first_piece(job, request)
+        return np.concatenate([np.zeros(0, np.int16), *pieces])
+
+    async def _stream(
+        self, job: Job, first: np.ndarray | None, encoder: Encoder, rate: int, *, sse: bool
+    ) -> AsyncIterator[bytes]:
+        """Yield a job's speech in bytes as it comes."""
+        piece = first
+        while piece is not None:
+            self.metrics.speech.inc(len(piece) / rate)
+            if data := await run_in_threadpool(encoder.add, piece):
+                yield _event("delta", data) if sse else data
+            piece = await self.engine.next_piece(job)
+        if data := await run_in_threadpool(encoder.finish):
+            yield _event("delta", data) if sse else data
+        if sse:
+            yield _event("done")
+
+    def _leave(self, job: Job) -> None:
+        """Note that a stream is over."""
+        if job.has_place:
+            self.metrics.gone.inc()
+        self.engine.drop(job)
+
+    async def spell(self, asked: TextRequest) -> dict[str, Any]:
+        """Say how a text is spelled out: `POST /v1/audio/spell`."""
+        model = self.model(asked.model)
+        sentences, notes = await self._in(
+            self.reader, read_sentences, model.tts, asked, self.limits
+        )
+        rows = [
+            {
+                "text": without_phones(sentence),
+                "pause_before": sentence.pause_before,
+                "pause_after": sentence.pause_after,
+            }
+            for sentence in sentences
+        ]
+        return {"sentences": rows, "notes": notes}
+
+    # ------------------------------------------------------------------------------------------- voices
+
+    async def list_voices(self, model: str | None = None) -> dict[str, Any]:
+        """List voices: `GET /v1/audio/voices`."""
+        names = self.model(model).voices.names()
+        rows = [
+            {"id": name, "name": name, "object": "audio.voice", "from": origin}
+            for name, origin in names.items()
+        ]
+        return {"object": "list", "data": rows, "voices": list(names)}
+
+    async def add_voice(
+        self,
+        name: Annotated[str, Form()],
+        file: Annotated[UploadFile | None, File()] = None,
+        audio_sample: Annotated[UploadFile | None, File()] = None,
+        text: Annotated[str | None, Form()] = None,
+        model: Annotated[str | None, Form()] = None,
+    ) -> dict[str, Any]:
+        """Save a voice: `POST /v1/audio/voices`, a form of `name`, `file` (or `audio_sample`), and `text` where it is known."""
+        recording = file or audio_sample
+        if recording is None:
+            raise HTTPException(400, "file: missing; expected a recording of the voice")
+        voices = self.model(model).voices
+        if self.opening >= MAX_WAITING_UPLOADS:
+            raise Busy(5)
+        self.opening += 1
+        try:
+            data = await recording.read()
+            label = (recording.filename or "recording").replace("\\", "/").rsplit("/", 1)[-1][:100]
+            text = text if text and text.strip() else None
+            return await self._in(self.opener, voices.save, name, data, text, label)
+        finally:
+            self.opening -= 1
+
+    async def remove_voice(self, name: str, model: str | None = None) -> dict[str, Any]:
+        """Delete a saved voice: `DELETE /v1/audio/voices/NAME`."""
+        await self._in(self.opener, self.model(model).voices.delete, name)
+        return {"id": name, "object": "audio.voice.deleted", "deleted": True}
+
+    # ------------------------------------------------------------------------------------------- about
+
+    async def list_models(self) -> dict[str, Any]:
+        """List models: `GET /v1/models`."""
+        return {"object": "list", "data": [_about(model) for model in self.models.values()]}
+
+    async def show_model(self, name: str) -> dict[str, Any]:
+        """Describe one model: `GET /v1/models/NAME`."""
+        return _about(self.model(name))
+
+    async def health(self) -> dict[str, Any]:
+        """Say that the server is there: `GET /health`."""
+        return {
+            "status": "ok",
+            "version": svae.__version__,
+            "models": list(self.models),
+            "requests": self.engine.taken,
+            "places": self.engine.places,
+        }
+
+    async def show_metrics(self) -> Response:
+        """Give the numbers: `GET /metrics`."""
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def show_page(self) -> HTMLResponse:
+        """Give the page: `GET /`."""
+        rules = (
+            "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'; "
+            "media-src blob:; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        )
+        return HTMLResponse(self.page, headers={"Content-Security-Policy": rules})
+
+    @asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        """Get ready while the first client is on its way; at the end, finish what was begun."""
+        for model in self.models.values():
+            first = TextRequest(input="Ready.")
+            self.reader.submit(read_sentences, model.tts, first, self.limits)
+            self.opener.submit(model.voices.open, None)
+        yield
+        await run_in_threadpool(self.engine.close)
+        self.reader.shutdown(cancel_futures=True)
+        self.opener.shutdown(cancel_futures=True)
+
+
+class SpeechResponse(StreamingResponse):
+    """A stream of speech; `over` is called when it ends, however it does."""
+
+    def __init__(
+        self,
+        pieces: AsyncIterator[bytes],
+        headers: dict[str, str],
+        media_type: str,
+        over: Callable[[], None],
+    ) -> None:
+        super().__init__(pieces, 200, headers, media_type)
+        self.over = over
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.over()
+
+
+def _event(kind: str, data: bytes | None = None) -> bytes:
+    """Return a server-sent event as OpenAI's interface has it."""
+    tree: dict[str, Any] = {"type": f"speech.audio.{kind}"}
+    if data is not None:
+        tree["audio"] = base64.b64encode(data).decode()
+    return f"data: {json.dumps(tree)}\n\n".encode()
+
+
+def _about(model: ServedModel) -> dict[str, Any]:
+    identity = model.tts.identity
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.loaded_at,
+        "owned_by": "svae",
+        "hash": identity.get("hash"),
+        "description": identity.get("description"),
+        "sample_rate": model.tts.sample_rate,
+    }
+
+
+def create_app(service: Service, *, api_key: str | None, loopback: bool) -> FastAPI:
+    """Return the application that answers by a service."""
+    # Without FastAPI's own pages: they load scripts from elsewhere.
+    app = FastAPI(
+        title="svae",
+        version=svae.__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=service.lifespan,
+    )
+    for method, path, answer in (
+        ("GET", "/", service.show_page),
+        ("GET", "/health", service.health),
+        ("GET", "/metrics", service.show_metrics),
+        ("GET", "/v1/models", service.list_models),
+        ("GET", "/v1/models/{name}", service.show_model),
+        ("POST", "/v1/audio/speech", service.speech),
+        ("POST", "/v1/audio/spell", service.spell),
+        ("GET", "/v1/audio/voices", service.list_voices),
+        ("POST", "/v1/audio/voices", service.add_voice),
+        ("DELETE", "/v1/audio/voices/{name}", service.remove_voice),
+    ):
+        app.add_api_route(path, answer, methods=[method], response_model=None)
+    app.add_exception_handler(SvaeError, _refused)
+    app.add_exception_handler(Busy, _busy)
+    app.add_exception_handler(ClientGone, _gone)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(StarletteHTTPException, _http)
+    app.add_exception_handler(Exception, _bug)
+    app.add_middleware(
+        Guard,
+        api_key=api_key,
+        loopback=loopback,
+        max_upload_bytes=service.limits.max_upload_bytes,
+        max_open=OPEN_PER_PLACE * service.engine.places,
+        metrics=service.metrics,
+    )
+    return app
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    return problem(404 if isinstance(error, NoSuchVoice) else 400, str(error))
+
+
+async def _busy(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Busy)
+    return problem(
+        429,
+        f"all places are taken; try again in {error.retry_after} s",
+        headers={"Retry-After": str(error.retry_after)},
+    )
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; the number is nginx's for that
+
+
+async def _not_valid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    rows = [(".".join(map(str, row["loc"][1:])) or "body", row["msg"]) for row in error.errors()]
+    message = "; ".join(f"{place}: {words}" for place, words in rows[:10])
+    return problem(400, message, param=rows[0][0] if rows else None)
+
+
+async def _http(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, StarletteHTTPException)
+    return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+
+async def _bug(_: Request, error: Exception) -> JSONResponse:
+    return problem(500, "internal error; the server's log says more")

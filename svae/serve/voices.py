@@ -1,0 +1,201 @@
+"""The voices of a server: those that are saved, those that come with svae, and a model's own; opened ones are kept.
+
+No name from a request becomes a path before it is found among the names that there are.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import av
+import soundfile
+from rich.console import Console
+
+from svae.assets import asset_path
+from svae.audio import UNKNOWN_FRAMES
+from svae.errors import ConfigError, DataError, SvaeError
+from svae.synthesis.loudness import TARGET_LUFS, Leveller, measure
+from svae.synthesis.model import TTS
+from svae.synthesis.reference import OpenedPrompt, open_reference
+from svae.synthesis.voices import (
+    delete_voice,
+    load_voice,
+    own_voice,
+    save_voice,
+    saved_voices,
+    voice_path,
+)
+
+OWN = "own"
+"""The name of the voice that a model speaks in by itself."""
+MAX_SAVED = 1000
+"""Saved voices beyond this are refused: the disk is not the client's."""
+_QUIET = Console(quiet=True)
+
+
+class NoSuchVoice(SvaeError):
+    """There is no voice of a name."""
+
+
+@dataclass(frozen=True)
+class Voice:
+    """A voice, ready to speak."""
+
+    opened: OpenedPrompt
+    loudness: float | None
+    """LUFS of its recording."""
+
+    def leveller(self, sample_rate: int) -> Leveller:
+        """Return what decides the loudness of one text."""
+        return Leveller(TARGET_LUFS, self.loudness, sample_rate)
+
+
+class Voices:
+    """The voices of one model.
+
+    Args:
+        tts: the model.
+        asr: transcribes recordings that come without a text.
+        max_seconds: longer recordings are refused.
+        kept: how many opened voices stay in memory; the one that was used longest ago goes first.
+    """
+
+    def __init__(self, tts: TTS, asr: str, max_seconds: float, kept: int) -> None:
+        self.tts = tts
+        self.asr = asr
+        self.max_seconds = max_seconds
+        self.kept = kept
+        self._open: OrderedDict[tuple[str, int], Voice] = OrderedDict()
+        self._lock = threading.Lock()  # of what follows: aligner and recogniser hear one at a time
+        self._shipped = {
+            row["speaker"]: row
+            for row in json.loads(_shipped("references.json").read_text("utf-8"))
+        }
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def names(self) -> dict[str, str]:
+        """Return the names of all voices, the one that speaks where none is named first, and where each is from."""
+        names = {} if self.tts.prompt_file is None else {OWN: "model"}
+        names |= dict.fromkeys(self._shipped, "svae")
+        return names | dict.fromkeys(saved_voices(), "saved")
+
+    def open(self, name: str | None) -> Voice:
+        """Return a voice; None: the first of `names`.
+
+        Raises:
+            NoSuchVoice: there is none of that name.
+            DataError: its file is damaged, or it is of no use to this model.
+        """
+        names = self.names()
+        name = next(iter(names)) if name is None else name
+        if name not in names:
+            raise NoSuchVoice(
+                f"voice {name[:100]!r}: not there; expected one of {', '.join(names)}"
+            )
+        try:
+            # A voice that is saved again is another one.
+            stamp = voice_path(name).stat().st_mtime_ns if names[name] == "saved" else 0
+        except OSError:
+            raise NoSuchVoice(f"voice {name!r}: was deleted just now") from None
+        with self._lock:
+            voice = self._open.pop((name, stamp), None) or self._read(name, names[name])
+            self._open[(name, stamp)] = voice
+            while len(self._open) > self.kept:
+                self._open.popitem(last=False)
+        return voice
+
+    def save(self, name: str, recording: bytes, text: str | None, label: str) -> dict[str, Any]:
+        """Open a recording and save it under a name, as `svae voice save` does; return what was made of it.
+
+        Raises:
+            ConfigError: no name that a voice can have, or the folder cannot be written.
+            DataError: the recording is of no use.
+        """
+        path = voice_path(name)
+        before = self.names()
+        if before.get(name, "saved") != "saved":
+            raise ConfigError(f"voice {name!r}: comes with svae or the model; choose another name")
+        if name not in before and len(before) >= MAX_SAVED:
+            raise ConfigError(f"voice {name!r}: there are {len(before)} voices; delete some first")
+        check_length(recording, label, self.max_seconds)
+        with self._lock:
+            opened = open_reference(
+                self.tts,
+                BytesIO(recording),
+                text,
+                asr=self.asr,
+                console=_QUIET,
+                name=label,
+            )
+            replaced = path.is_file()
+            save_voice(name, opened, self.tts)
+        return {
+            "id": name,
+            "name": name,
+            "object": "audio.voice",
+            "replaced": replaced,
+            "text": opened.prompt.text.rstrip(),
+            "text_from": opened.description["prompt_text_from"],
+            "seconds": opened.prompt.seconds,
+            "warnings": opened.description["reference_warnings"],
+        }
+
+    def delete(self, name: str) -> None:
+        """Delete a saved voice. Raises NoSuchVoice for any other."""
+        if self.names().get(name) != "saved":
+            raise NoSuchVoice(f"voice {name[:100]!r}: not among the saved ones")
+        delete_voice(name)
+
+    def _read(self, name: str, origin: str) -> Voice:
+        if origin == "saved":
+            opened = load_voice(name, self.tts, _QUIET)
+        elif origin == "model":
+            opened = own_voice(self.tts, _QUIET)
+        else:
+            row = self._shipped[name]
+            recording = _shipped(row["audio"])
+            opened = open_reference(
+                self.tts, recording, row["text"], asr=self.asr, console=_QUIET, name=name
+            )
+        return Voice(opened, measure(opened.waveform.reshape(-1), self.tts.sample_rate))
+
+
+def check_length(recording: bytes, label: str, max_seconds: float) -> None:
+    """Raise DataError for a recording that is too long, before the whole of it is in memory as samples.
+
+    A few megabytes can hold hours, and headers lie: it is decoded, and nothing kept. What is no recording passes; whoever
+    reads it says so.
+    """
+    seconds = 0.0
+    with suppress(soundfile.SoundFileError), soundfile.SoundFile(BytesIO(recording)) as file:
+        if file.frames < UNKNOWN_FRAMES:
+            seconds = file.frames / file.samplerate
+    # No protocols, as in svae.audio.
+    options = {"protocol_whitelist": "none"}
+    if seconds <= max_seconds:
+        seconds = 0.0
+        with (
+            suppress(av.FFmpegError, IndexError, ValueError),
+            av.open(BytesIO(recording), container_options=options) as container,
+        ):
+            for frame in container.decode(audio=0):
+                seconds += frame.samples / frame.sample_rate
+                if seconds > max_seconds:
+                    break
+    if seconds > max_seconds:
+        raise DataError(
+            f"{label}: longer than the {max_seconds:g} s that are allowed; 3 to 12 s are best"
+        )
+
+
+def _shipped(name: str) -> Path:
+    return asset_path("references", name)
