@@ -23,7 +23,9 @@ Workers = Annotated[
 
 # ------------------------------------------------------------------------------ work on shards
 
-WaveformShards = Annotated[Path, typer.Argument(help="Waveform shards from `svae prepare`.")]
+WaveformShards = Annotated[
+    Path, typer.Argument(help="Waveform shards from `svae prepare`: a folder or a URL (s3://…).")
+]
 StoredType = Annotated[
     Literal["float16", "float32"], typer.Option(help="Type in which the numbers are stored.")
 ]
@@ -31,7 +33,8 @@ StoredType = Annotated[
 # ------------------------------------------------------------------------------ training
 
 TrainingData = Annotated[
-    Path | None, typer.Option("--data", help="Folder of shards; default: the recipe's data.root.")
+    Path | None,
+    typer.Option("--data", help="Folder or URL of shards; default: the recipe's data.root."),
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="a.b=c", help="Change a recipe field; repeatable.")

@@ -120,3 +120,9 @@ def test_where_nothing_can_be_written_is_said_before_the_work(s3, tmp_path):
     with pytest.raises(ConfigError, match="folder on this machine"):
         writable_folder(Path("s3://bucket/run"), option="--out")
     assert not begun
+
+
+def test_a_corpus_in_a_bucket_is_not_taken_for_a_folder(tmp_path):
+    options = PrepareOptions(corpus="jsonl", root=Path("s3://bucket/x.jsonl"), out=tmp_path / "out")
+    with pytest.raises(DataError, match="--root s3://bucket/x.jsonl: .*prepare webdataset"):
+        prepare(options)
