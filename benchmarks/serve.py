@@ -38,8 +38,8 @@ GONE = 0.2
 """The share of the thousand whose clients break off."""
 
 
-def body(text: str, seed: int) -> dict[str, Any]:
-    return {"input": text, "seed": seed, "response_format": "pcm", "stream": True}
+def body(text: str, seed: int, steps: int | None) -> dict[str, Any]:
+    return {"input": text, "seed": seed, "steps": steps, "response_format": "pcm", "stream": True}
 
 
 async def ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> tuple[float, float, bytes]:
@@ -58,15 +58,17 @@ async def ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> tuple[float, 
         return first, time.perf_counter() - started, data
 
 
-async def load(client: httpx.AsyncClient, clients: int, rounds: int, pid: int) -> dict[str, Any]:
+async def load(
+    client: httpx.AsyncClient, clients: int, args: argparse.Namespace, pid: int
+) -> dict[str, Any]:
     """Let clients ask at once, each some times, and return a row of the table."""
     firsts: list[float] = []
     seconds_of_speech = 0.0
 
     async def one(number: int) -> None:
         nonlocal seconds_of_speech
-        for turn in range(rounds):
-            asked = body(TEXTS[(number + turn) % len(TEXTS)], seed=turn)
+        for turn in range(args.rounds):
+            asked = body(TEXTS[(number + turn) % len(TEXTS)], turn, args.steps)
             first, _, data = await ask(client, asked)
             firsts.append(first)
             seconds_of_speech += len(data) / 2 / 24000
@@ -86,10 +88,10 @@ async def load(client: httpx.AsyncClient, clients: int, rounds: int, pid: int) -
     }
 
 
-async def thousand(client: httpx.AsyncClient, count: int) -> dict[str, Any]:
+async def thousand(client: httpx.AsyncClient, count: int, steps: int | None) -> dict[str, Any]:
     """Send many requests, some of whose clients break off; return how many answers were whole, gone and wrong."""
     draw = random.Random(0)
-    expected = {text: (await ask(client, body(text, 3)))[2] for text in SHORT}
+    expected = {text: (await ask(client, body(text, 3, steps)))[2] for text in SHORT}
     waiting = [
         (SHORT[i % len(SHORT)], draw.random() < GONE, 3 * draw.random()) for i in range(count)
     ]
@@ -100,7 +102,9 @@ async def thousand(client: httpx.AsyncClient, count: int) -> dict[str, Any]:
             text, goes, after = waiting.pop()
             try:
                 data = (
-                    await asyncio.wait_for(ask(client, body(text, 3)), after if goes else None)
+                    await asyncio.wait_for(
+                        ask(client, body(text, 3, steps)), after if goes else None
+                    )
                 )[2]
             except TimeoutError:
                 found["gone"] += 1
@@ -131,9 +135,9 @@ async def measure(url: str, pid: int, args: argparse.Namespace) -> dict[str, Any
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=None, limits=limits) as client:
         for text in TEXTS:
-            await ask(client, body(text, 0))
-        rows = [await load(client, clients, args.rounds, pid) for clients in args.clients]
-        lost = await thousand(client, args.thousand) if args.thousand else None
+            await ask(client, body(text, 0, args.steps))
+        rows = [await load(client, clients, args, pid) for clients in args.clients]
+        lost = await thousand(client, args.thousand, args.steps) if args.thousand else None
         return {"rows": rows, "thousand": lost, "memory_after_mb": memory(pid)}
 
 
@@ -144,6 +148,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="embedded", help="[NAME=]run or checkpoint folder")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--steps", type=int, help="solver steps; default: the model's own")
     parser.add_argument("--rounds", type=int, default=4, help="requests of each client")
     parser.add_argument("--thousand", type=int, default=1000, help="requests that must not be lost")
     parser.add_argument("--tiny", action="store_true", help="one and two clients, eight requests")

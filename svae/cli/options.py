@@ -34,7 +34,9 @@ StoredType = Annotated[
 
 TrainingData = Annotated[
     Path | None,
-    typer.Option("--data", help="Folder or URL of shards; default: the recipe's data.root."),
+    typer.Option(
+        "--data", help="Folder or URL of shards; default: the recipe's data.root or data.sources."
+    ),
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="a.b=c", help="Change a recipe field; repeatable.")

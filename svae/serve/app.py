@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -234,8 +235,10 @@ class Service:
         audio_sample: Annotated[UploadFile | None, File()] = None,
         text: Annotated[str | None, Form()] = None,
         model: Annotated[str | None, Form()] = None,
+        language: Annotated[str, Form()] = "en",
+        consent: Annotated[str | None, Form()] = None,
     ) -> dict[str, Any]:
-        """Save a voice: `POST /v1/audio/voices`, a form of `name`, `file` (or `audio_sample`), and `text` where it is known."""
+        """Save a voice: `POST /v1/audio/voices`, a form of `name`, `file` (or `audio_sample`), more in docs/serve.md."""
         recording = file or audio_sample
         if recording is None:
             raise HTTPException(400, "file: missing; expected a recording of the voice")
@@ -246,8 +249,16 @@ class Service:
         try:
             data = await recording.read()
             label = (recording.filename or "recording").replace("\\", "/").rsplit("/", 1)[-1][:100]
-            text = text if text and text.strip() else None
-            return await self._in(self.opener, voices.save, name, data, text, label)
+            save = partial(
+                voices.save,
+                name,
+                data,
+                label,
+                text=text if text and text.strip() else None,
+                language=None if language == "none" else language,
+                consent=consent if consent and consent.strip() else None,
+            )
+            return await self._in(self.opener, save)
         finally:
             self.opening -= 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from collections.abc import Sequence
@@ -142,4 +143,17 @@ def serve(options: ServeOptions) -> None:
         console.print(f"Page: {url}/", highlight=False, markup=False)
         console.print(f"OpenAI's interface: base_url={url}/v1", highlight=False, markup=False)
         console.print("Stop: Ctrl+C; what was begun is finished first.")
-        server.run(sockets=[listener])
+        # uvicorn ends at a signal, and raises it again when all is finished: that is no failure.
+        before = {number: signal.signal(number, _finished) for number in _SIGNALS}
+        try:
+            server.run(sockets=[listener])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _finished(number: int, frame: object) -> None:
+    """Do nothing: what a signal asked for is done."""

@@ -25,6 +25,7 @@ from svae.synthesis.loudness import TARGET_LUFS, Leveller, measure
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.voices import (
+    check_consent,
     delete_voice,
     load_voice,
     own_voice,
@@ -113,14 +114,26 @@ class Voices:
                 self._open.popitem(last=False)
         return voice
 
-    def save(self, name: str, recording: bytes, text: str | None, label: str) -> dict[str, Any]:
+    def save(
+        self,
+        name: str,
+        recording: bytes,
+        label: str,
+        *,
+        text: str | None = None,
+        language: str | None = "en",
+        consent: str | None = None,
+    ) -> dict[str, Any]:
         """Open a recording and save it under a name, as `svae voice save` does; return what was made of it.
 
         Raises:
-            ConfigError: no name that a voice can have, or the folder cannot be written.
+            ConfigError: no name that a voice can have, or the folder cannot be written; nobody can read the language; a
+                note of consent that says nothing.
             DataError: the recording is of no use.
         """
         path = voice_path(name)
+        tts = self.tts.in_language(language)
+        consent = check_consent(consent)
         before = self.names()
         if before.get(name, "saved") != "saved":
             raise ConfigError(f"voice {name!r}: comes with svae or the model; choose another name")
@@ -129,15 +142,17 @@ class Voices:
         check_length(recording, label, self.max_seconds)
         with self._lock:
             opened = open_reference(
-                self.tts,
+                tts,
                 BytesIO(recording),
                 text,
                 asr=self.asr,
                 console=_QUIET,
+                language=language,
                 name=label,
             )
             replaced = path.is_file()
-            save_voice(name, opened, self.tts)
+            opened.description["consent"] = consent
+            save_voice(name, opened, tts)
         return {
             "id": name,
             "name": name,
@@ -146,6 +161,7 @@ class Voices:
             "text": opened.prompt.text.rstrip(),
             "text_from": opened.description["prompt_text_from"],
             "seconds": opened.prompt.seconds,
+            "consent": consent,
             "warnings": opened.description["reference_warnings"],
         }
 
@@ -185,7 +201,7 @@ def check_length(recording: bytes, label: str, max_seconds: float) -> None:
         seconds = 0.0
         with (
             suppress(av.FFmpegError, IndexError, ValueError),
-            av.open(BytesIO(recording), container_options=options) as container,
+            av.open(BytesIO(recording), "r", container_options=options) as container,
         ):
             for frame in container.decode(audio=0):
                 seconds += frame.samples / frame.sample_rate

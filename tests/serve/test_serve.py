@@ -418,7 +418,7 @@ def test_a_client_that_does_not_read_holds_nobody_up(server, monkeypatch):
         return [SpokenChunk(0.1 * torch.rand(120 * 16000), ChunkReport("minutes", 0, 120.0, {}))]
 
     monkeypatch.setattr(engine, "speak_chunks", much)
-    text = "These are minutes. Minutes again, minutes. These are minutes."
+    text = "These are minutes. " * 6
     slow = [raw_request(server, stream=True, input=text) for _ in range(3)]
     assert ask(server).status_code == 200
     wait_until(lambda: server.service.engine.unread > 2**20)
@@ -471,10 +471,13 @@ def test_voices_are_listed_saved_as_by_the_command_and_deleted(server, folder, r
         assert made.json()["text"] == PROMPT_TEXT + "." and not made.json()["replaced"]
         assert saved_voices() == ["anna", "bob"]
         spoken = ask(server, voice="bob").content
-        assert spoken == ask(server, voice={"id": "bob"}).content == ask(server).content
+        assert spoken == ask(server, voice={"id": "bob"}).content
+        assert np.array_equal(samples(spoken), samples(ask(server).content))  # anna's recording
         keep_voice("bob", recording, PROMPT_TEXT, folder, asr="pocketsphinx", device="cpu")
         assert ask(server, voice="bob").content == spoken
-        other = upload(server, "bob", recording.read_bytes(), text="another sentence")
+        note = "Bob agreed, 2026"
+        other = upload(server, "bob", recording.read_bytes(), text="another sentence", consent=note)
+        assert other.json()["consent"] == note and note.encode() in ask(server, voice="bob").content
         assert other.json()["replaced"] and ask(server, voice="bob").content != spoken
         assert client.delete("/v1/audio/voices/bob").json()["deleted"]
         assert ask(server, voice="bob").status_code == 404
@@ -503,6 +506,8 @@ def test_uploads_that_are_no_voices(server, recording, tmp_path, voices):
         ("x", b"\0" * (20 * 2**20 + 1), 413, "too large"),
     ]
     before = sorted(voices.iterdir())
+    wrong = upload(server, "x", data, text=PROMPT_TEXT, consent="x" * 501)
+    assert wrong.status_code == 400 and "consent" in wrong.json()["error"]["message"]
     for name, content, status, message in cases:
         answer = upload(server, name, content, text=PROMPT_TEXT)
         assert answer.status_code == status and message in answer.json()["error"]["message"], (
@@ -533,3 +538,16 @@ def test_defaults_are_openais():
     asked = SpeechRequest(input="x", model="m", voice="v")
     assert (asked.response_format, asked.speed, asked.streams, asked.seed) == ("mp3", 1.0, True, 0)
     assert not SpeechRequest(input="x", response_format="wav").streams
+
+
+def test_the_referee_has_the_server_speak(server, written, tmp_path):
+    """`svae evaluate --endpoint` gets what `svae synthesize` writes."""
+    from svae.evaluation.external.endpoint import Endpoint
+    from svae.evaluation.external.system import Request
+
+    fields = ("model=null", "voice=anna", "seed={seed}", "steps=2")
+    system = Endpoint(server.url, fields, timeout=120)
+    out = tmp_path / "a.wav"
+    timing = system.speak(Request("a", TEXT, 5, "en", None, None, out), threading.Event())
+    assert 0 < timing.first_audio_seconds <= timing.seconds
+    assert np.array_equal(soundfile.read(out, dtype="int16")[0], written[1.0])
