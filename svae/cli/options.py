@@ -30,7 +30,10 @@ StoredType = Annotated[
 # ------------------------------------------------------------------------------ training
 
 TrainingData = Annotated[
-    Path | None, typer.Option("--data", help="Folder of shards; default: the recipe's data.root.")
+    Path | None,
+    typer.Option(
+        "--data", help="Folder of shards; default: the recipe's data.root or data.sources."
+    ),
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="a.b=c", help="Change a recipe field; repeatable.")

@@ -204,7 +204,7 @@ def _find_or_synthesize(
         found = existing_seeds(items, options.wavs)
         return Made("wavs", f"{options.wavs.resolve().name}/", found, {"wavs": str(options.wavs)})
     assert options.model is not None
-    tts = load_tts(options.model, world.device)
+    tts = load_tts(options.model, world.device).in_language(plan.protocol.language)
     seeds = plan.protocol.seeds
     sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
     console.print(

@@ -19,8 +19,8 @@ from svae.runtime.pretrained import first_line
 
 _ID = re.compile(r"(?:hf:/{1,2})?(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-CHECKPOINT_FILES = ("*.json", "*.safetensors", "vae/*")
-"""What of a repository a checkpoint is made of; its card and audio are not fetched."""
+CHECKPOINT_FILES = ("*.json", "*.safetensors")
+"""What of a repository a checkpoint is made of, in folders too; its card and audio are not fetched."""
 TIMEOUT_SECONDS = 10.0
 
 

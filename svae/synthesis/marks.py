@@ -28,21 +28,21 @@ _COMMENT = re.compile(rf"{SYNTHETIC} (\{{.*\}})", re.DOTALL)
 def mark(
     identity: Mapping[str, Any], seed: int, description: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Return what is said of speech: tool, hashes of model and VAE, seed, the voice's name and its note of consent.
+    """Return what is said of speech: tool, hashes of model and VAE, seed, the voice's note of consent.
 
-    The same speech has the same mark: no time, no user and no path stand in it.
+    The same speech has the same mark: no time, no name and no path stand in it.
 
     Args:
         identity: of the model, as `TTS.identity`.
         seed: of the speech.
-        description: of the voice, as `OpenedPrompt.description`: its saved name and its note of consent are taken.
+        description: of the voice, as `OpenedPrompt.description`: its note of consent is taken.
     """
     said = {
         "tool": f"svae {svae.__version__}",
         "model": identity.get("hash"),
         "vae": identity.get("vae_hash"),
         "seed": seed,
-        **{name: (description or {}).get(name) for name in ("voice", "consent")},
+        "consent": (description or {}).get("consent"),
     }
     return {name: value for name, value in said.items() if value is not None}
 

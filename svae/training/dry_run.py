@@ -351,16 +351,7 @@ def _outlook_tts(
     parts: Parts = {"model": model, "optimizer": optimizer}
     averages_file = (TTSState if teacher is None else StudentState).averages_file
     return Outlook(
-        "tts",
-        index,
-        usable,
-        parts,
-        networks,
-        batch,
-        memory,
-        averages_file,
-        pieces=(fewest, most),
-        needs=needs,
+        "tts", index, usable, parts, networks, batch, memory, averages_file, (fewest, most), needs
     )
 
 

@@ -341,6 +341,17 @@ def data_fingerprint(index: ShardIndex) -> str:
 # ----------------------------------------------------------------------------------------------- the loop
 
 
+def _next_pieces(stream: Iterator[Batch], count: int) -> tuple[list[Batch], float]:
+    """Return the next batches and the seconds that they were waited for."""
+    began = time.perf_counter()
+    return [next(stream) for _ in range(count)], time.perf_counter() - began
+
+
+def note_stopped(session: Session, state: State) -> None:
+    """Say that a signal ended the run, of which a checkpoint was written."""
+    session.console.print(f"Stopped at step {state.step}; the same command continues from here.")
+
+
 def run_loop(
     session: Session,
     state: State,
@@ -369,7 +380,7 @@ def run_loop(
         enough: whether the run is finished although steps are left; never taken back, asked on every rank alike.
 
     Returns:
-        True if the last step was reached, or enough was done, False if the run was stopped by a signal (a checkpoint was written).
+        True if the last step was reached, or enough was done, False if the run was stopped by a signal.
 
     Raises:
         DataError: more than 1 % of the utterances asked for cannot be read.
@@ -386,9 +397,7 @@ def run_loop(
         task = progress.add_task("", total=trainer.steps, completed=state.step)
         meter.reset()
         while state.step < trainer.steps and not enough():
-            waiting = time.perf_counter()
-            pieces = [next(stream) for _ in range(session.accumulate)]
-            waited = time.perf_counter() - waiting
+            pieces, waited = _next_pieces(stream, session.accumulate)
             # Nothing else is random from here on, and there is no generator's state to save for resuming.
             seed_by(trainer.seed, state.step, world.rank)
             result = train_step(pieces)
@@ -420,8 +429,6 @@ def run_loop(
                 log_row(session, state, "synthesis", synthesize())
                 meter.reset()
             if stopping and not last:
-                session.console.print(
-                    f"Stopped at step {state.step}; the same command continues from here."
-                )
+                note_stopped(session, state)
                 return False
     return True

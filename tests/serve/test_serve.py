@@ -547,3 +547,16 @@ def test_defaults_are_openais():
     asked = SpeechRequest(input="x", model="m", voice="v")
     assert (asked.response_format, asked.speed, asked.streams, asked.seed) == ("mp3", 1.0, True, 0)
     assert not SpeechRequest(input="x", response_format="wav").streams
+
+
+def test_the_referee_has_the_server_speak(server, written, tmp_path):
+    """`svae evaluate --endpoint` gets what `svae synthesize` writes."""
+    from svae.evaluation.external.endpoint import Endpoint
+    from svae.evaluation.external.system import Request
+
+    fields = ("model=null", "voice=anna", "seed={seed}", "steps=2")
+    system = Endpoint(server.url, fields, timeout=120)
+    out = tmp_path / "a.wav"
+    timing = system.speak(Request("a", TEXT, 5, "en", None, None, out), threading.Event())
+    assert 0 < timing.first_audio_seconds <= timing.seconds
+    assert np.array_equal(soundfile.read(out, dtype="int16")[0], written[1.0])

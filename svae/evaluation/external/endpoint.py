@@ -37,7 +37,7 @@ class Endpoint:
     Args:
         url: its address; /v1/audio/speech is added to one without a path, or that ends with /v1.
         fields: NAME=VALUE of the request. A value may hold placeholders; one without them that is JSON (a number, true, an
-            object) is sent as that, and {seed} alone as a number.
+            object) is sent as that, {seed} alone as a number; null leaves the field out.
         timeout: seconds that one answer may take, waiting for a busy server included.
 
     Raises:
@@ -90,7 +90,9 @@ class Endpoint:
         if "ref_data" in self.names:
             assert request.prompt is not None
             values["ref_data"] = _data_uri(request.prompt)
-        body = {name: _fill(value, values) for name, value in self._fields.items()}
+        body = {
+            name: _fill(value, values) for name, value in self._fields.items() if value is not None
+        }
         headers = {"Authorization": f"Bearer {os.environ[KEY]}"} if os.environ.get(KEY) else {}
         deadline = time.monotonic() + self._timeout
         while True:

@@ -52,9 +52,9 @@ def find_material(systems: Sequence[str]) -> Material:
     found: dict[str, dict[str, Path]] = {}
     texts: dict[str, str] = {}
     references: dict[str, Path] = {}
-    for label, folder in folders.items():
-        if (folder / "metrics.json").is_file():
-            metrics, rows = read_results(folder)
+    for label, place in folders.items():
+        if (place / "metrics.json").is_file():
+            metrics, rows = read_results(place)
             first = metrics["system_recordings"][0]
             found[label] = {}
             for row in rows:
@@ -65,18 +65,18 @@ def find_material(systems: Sequence[str]) -> Material:
                 known = texts.setdefault(row.id, row.text)
                 if known != row.text:
                     raise DataError(
-                        f"listen {folder}: {row.id!r} says another text than in the others"
+                        f"listen {place}: {row.id!r} says another text than in the others"
                     )
                 if row.prompt is not None and Path(row.prompt).is_file():
                     references.setdefault(row.id, Path(row.prompt))
-        elif folder.is_dir():
-            files = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
+        elif place.is_dir():
+            files = sorted(p for p in place.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
             found[label] = {path.stem: path for path in files}
         else:
-            raise DataError(f"listen {folder}: no such folder")
+            raise DataError(f"listen {place}: no such folder")
         if not found[label]:
             raise DataError(
-                f"listen {folder}: neither a result of `svae evaluate` nor recordings ID.wav"
+                f"listen {place}: neither a result of `svae evaluate` nor recordings ID.wav"
             )
     all_items = list(dict.fromkeys(item for of in found.values() for item in of))
     common = [item for item in all_items if all(item in of for of in found.values())]

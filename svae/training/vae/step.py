@@ -179,27 +179,10 @@ def train_step(
             losses[name] = losses[name] + loss.detach() if name in losses else loss.detach()
 
     if adversarial:
-        state.discriminator_optimizer.zero_grad(set_to_none=True)
-        for number, (piece, weight) in enumerate(zip(pieces, weights, strict=True)):
-            with torch.set_grad_enabled(len(pieces) == 1):
-                output = generate(state, piece, config, world)
-            if len(pieces) == 1:
-                piece.output = output
-            with averaging(state.discriminator_network, number == len(pieces) - 1):
-                with autocast(config, world):
-                    both = state.discriminator_network(
-                        torch.cat([output.reconstruction.detach(), piece.crop])[..., judged]
-                    )
-                fake_maps, real_maps = split_maps(both)
-                loss = discriminator_loss(real_maps, fake_maps) * weight
-                loss.backward()
-            note({"discriminator": loss})
-        norms["discriminator"], finite = update(
-            state.discriminator_optimizer,
-            list(state.discriminator.parameters()),
-            config.optimizer,
-            rate,
+        loss, norms["discriminator"], finite = discriminator_step(
+            state, pieces, weights, judged, rate, config, world
         )
+        losses["discriminator"] = loss
         state.discriminator.requires_grad_(False)
 
     periodic = None
@@ -243,6 +226,44 @@ def train_step(
         failures=[failure for batch in batches for failure in batch.failures],
         finite=finite,
     )
+
+
+def discriminator_step(
+    state: VAEState,
+    pieces: Sequence[Piece],
+    weights: Sequence[Tensor],
+    judged: slice,
+    rate: float,
+    config: VAETrainConfig,
+    world: World,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Update the discriminator; return its loss, the norm of its gradients and whether that is finite.
+
+    What the generator made of a single piece stays with it, for the generator's own step.
+    """
+    state.discriminator_optimizer.zero_grad(set_to_none=True)
+    losses = []
+    for number, (piece, weight) in enumerate(zip(pieces, weights, strict=True)):
+        with torch.set_grad_enabled(len(pieces) == 1):
+            output = generate(state, piece, config, world)
+        if len(pieces) == 1:
+            piece.output = output
+        with averaging(state.discriminator_network, number == len(pieces) - 1):
+            with autocast(config, world):
+                both = state.discriminator_network(
+                    torch.cat([output.reconstruction.detach(), piece.crop])[..., judged]
+                )
+            fake_maps, real_maps = split_maps(both)
+            loss = discriminator_loss(real_maps, fake_maps) * weight
+            loss.backward()
+        losses.append(loss.detach())
+    norm, finite = update(
+        state.discriminator_optimizer,
+        list(state.discriminator.parameters()),
+        config.optimizer,
+        rate,
+    )
+    return torch.stack(losses).sum(), norm, finite
 
 
 def judged_losses(

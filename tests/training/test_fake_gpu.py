@@ -1,0 +1,260 @@
+"""Steps, encoding, decoding and synthesis on a GPU that is not there: devices, types, and that the host waits nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from svae import recipe
+from svae.config import TeacherConfig, TTSTrainConfig, VAEConfig, VAETrainConfig
+from svae.data.batches import CropBatch, UtteranceBatch
+from svae.models.mel import MelFrames
+from svae.models.teacher import Teacher, load_teacher
+from svae.models.tts.dit import DiT
+from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.models.vae.vae import SpeechVAE
+from svae.runtime.distributed import World, send
+from svae.runtime.fake_gpu import fake_gpu
+from svae.text.vocabulary import Vocabulary
+from svae.training.memory_plan import on_fake_gpu
+from svae.training.meter import Meter, StepResult
+from svae.training.tts import train as tts
+from svae.training.vae import train as vae
+from svae.training.vae.crops import context_samples, segment_samples
+from svae.training.vae.losses import MultiScaleMelLoss
+from svae.training.vae.step import train_step as vae_step
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+VAES = sorted(path for path in RECIPES.glob("*/vae*.yaml"))
+TTSS = sorted(path for path in RECIPES.glob("*/tts*.yaml"))
+SMALL_VAE = [
+    "vae.encoder_channels=4", "vae.attention_heads=2", "vae.regulator_layers=1", "teacher.model=embedded", "teacher.layer=1",
+    "discriminator.period_channels=[4]", "discriminator.spectral_channels=2", "batch_size=2", "segment_seconds=0.2",
+    "discriminator.bands=[[0,1]]", "discriminator.fft_sizes=[256]",
+]  # fmt: skip
+SMALL_BIGVGAN = [
+    "vae.decoder.initial_channels=64", "vae.decoder.resblock_kernel_sizes=[3]", "vae.decoder.resblock_dilation_sizes=[[1]]",
+    "discriminator.periods=[2]",
+]  # fmt: skip
+SMALL_DIT = [
+    "dit.dim=32",
+    "dit.depth=1",
+    "dit.heads=2",
+    "dit.text_dim=16",
+    "dit.text_conv_layers=1",
+]
+
+
+class Waits(TorchDispatchMode):
+    """Notes what a host waits for: values, shapes that depend on them, and copies that are not sent ahead."""
+
+    asking = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        name = func.__name__.split(".")[0]
+        if name in self.asking:
+            self.found.append(name)
+        if name in ("_to_copy", "copy_") and isinstance(result, Tensor):
+            source = args[1] if name == "copy_" else args[0]
+            ahead = kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
+            came, went = source.device.type, result.device.type
+            if (came, went) == ("cuda", "cpu") or (came, went) == ("cpu", "cuda") and not ahead:
+                self.found.append(f"{name} {came} to {went}")
+        return result
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    with Waits() as waits:
+        yield waits.found
+
+
+def crop_batch(config: VAETrainConfig, count: int, features: int | None) -> CropBatch:
+    size, context = segment_samples(config), context_samples(config)
+    frames = size // config.vae.hop_length
+    return CropBatch(
+        [str(i) for i in range(count)],
+        torch.zeros(count, 1, size + 2 * context),
+        torch.full((count,), size),
+        torch.zeros(count, dtype=torch.int64),
+        None if features is None else torch.zeros(count, frames, features),
+    )
+
+
+def utterance_batch(count: int, channels: int | None, frames: int, hop: int) -> UtteranceBatch:
+    keys = [str(i) for i in range(count)]
+    tokens = torch.zeros(count, 9, dtype=torch.int64)
+    batch = UtteranceBatch(keys, tokens, torch.full((count,), 9))
+    if channels is None:
+        batch.waveform = torch.zeros(count, 1, frames * hop)
+        batch.lengths = torch.full((count,), frames * hop)
+    else:
+        batch.latent_mean = torch.zeros(count, channels, frames)
+        batch.latent_logvar = torch.zeros(count, channels, frames)
+        batch.latent_lengths = torch.full((count,), frames)
+    return batch
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("path", VAES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_vae_step_of_each_recipe(path: Path, precision: str) -> None:
+    found = vae_waits(path, [f"trainer.precision={precision}"])
+    assert found == []
+
+
+def vae_waits(path: Path, changes: list[str], teacher: Teacher | None = None) -> list[str]:
+    own = [] if "embedded" in path.stem else SMALL_BIGVGAN
+    config = recipe.load(VAETrainConfig, str(path), [*SMALL_VAE, *own, *changes])
+    features = None if config.loss.alignment is None or teacher is not None else 12
+    with torch.device("meta"):
+        SpeechVAE(config.vae)
+    MultiScaleMelLoss(config.vae.sample_rate)
+    batches = [crop_batch(config, count, features) for count in (1, 1)]
+    with fake_gpu() as device:
+        world = World(0, 1, device)
+        heard = None if teacher is None else on_fake_gpu(teacher, device)
+        if heard is not None:
+            heard.device = device
+        state = vae.build_state(config, None, world, teacher=heard, teacher_dim=features)
+        state.step = config.loss.adversarial_start_step + 1
+        with watched() as found:
+            result = vae_step(state, batches, config, world)
+            Meter().add(result, 0.0)
+        check_devices(result, state.model, state.discriminator)
+    return found
+
+
+def check_devices(result: StepResult, *networks: torch.nn.Module) -> None:
+    assert result.finite.device.type == "cuda"
+    for value in result.values.values():
+        assert isinstance(value, float) or value.device.type == "cuda"
+    for network in networks:
+        for name, parameter in network.named_parameters():
+            assert parameter.device.type == "cuda" and parameter.dtype == torch.float32, name
+            assert parameter.grad is None or parameter.grad.dtype == torch.float32, name
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("path", TTSS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_tts_step_of_each_recipe(path: Path, precision: str) -> None:
+    twice = "true" if precision == "bf16" else "false"
+    changes = [f"trainer.precision={precision}", f"trainer.checkpoint_activations={twice}"]
+    config = recipe.load(TTSTrainConfig, str(path), [*SMALL_DIT, *changes])
+    assert tts_waits(config) == []
+
+
+def tts_waits(config: TTSTrainConfig) -> list[str]:
+    mel = config.representation == "mel"
+    representation = MelFrames(num_bins=100 if mel else 64)
+    channels = None if mel else 64
+    pieces = [utterance_batch(n, channels, 24, representation.hop_length) for n in (2, 1)]
+    with fake_gpu() as device:
+        world = World(0, 1, device)
+        there = on_fake_gpu(representation, device)
+        state = tts.build_state(config, there, Vocabulary.from_characters("abcd"), world)
+        with watched() as found:
+            result = tts.train_step(state, pieces, config, world)
+            Meter().add(result, 0.0)
+        check_devices(result, state.model)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_teacher_that_hears_while_training_is_on_the_gpu_too() -> None:
+    teacher = load_teacher(TeacherConfig(model="embedded", layer=1))
+    assert vae_waits(RECIPES / "tiny" / "vae.yaml", ["trainer.precision=bf16"], teacher) == []
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("bf16", [False, True])
+def test_encoding_decoding_and_synthesis(tiny_vae_config: VAEConfig, bf16: bool) -> None:
+    cfg = recipe.load(TTSTrainConfig, "tiny/tts", SMALL_DIT).dit
+    vae_model, network = SpeechVAE(tiny_vae_config).eval(), DiT(cfg, 4, 8).eval()
+    audio = torch.zeros(2, 1, 4000)
+    with (
+        fake_gpu() as device,
+        torch.autocast("cuda", torch.bfloat16, enabled=bf16),
+        torch.no_grad(),
+    ):
+        model, dit = on_fake_gpu(vae_model, device), on_fake_gpu(network, device)
+        posterior = model.encode(send(audio, device))
+        tokens = torch.zeros(2, 9, dtype=torch.int64, device=device)
+        velocity = guided_velocity(dit, posterior.mean, tokens, posterior.lengths, 2.0, 0.5)
+        waveform = model.decode(integrate(velocity, posterior.mean, time_grid(2)))
+    assert waveform.device == device and waveform.shape == (2, 1, 4000)
+    assert waveform.dtype == posterior.mean.dtype == torch.float32
+
+
+# ------------------------------------------------------------------------------------------- it can fail
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tensor_on_the_wrong_device_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "svae.models.tts.dit.length_mask",
+        lambda lengths, size: torch.arange(size)[None] < lengths.cpu()[:, None],
+    )
+    config = recipe.load(TTSTrainConfig, "tiny/tts", SMALL_DIT)
+    with pytest.raises(RuntimeError, match="two different devices"):
+        tts_waits(config)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_tensor_of_the_wrong_type_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svae.models.tts.dit.modulated_norm", lambda x, scale, shift: x.double())
+    config = recipe.load(TTSTrainConfig, "tiny/tts", SMALL_DIT)
+    with pytest.raises(RuntimeError, match="dtype"):
+        tts_waits(config)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_host_that_waits_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = recipe.load(TTSTrainConfig, "tiny/tts", SMALL_DIT)
+    update = tts.update
+
+    def waiting(optimizer: Any, parameters: Any, *rest: Any) -> Any:
+        parameters[0].sum().cpu()
+        return update(optimizer, parameters, *rest)
+
+    monkeypatch.setattr(tts, "update", waiting)
+    assert tts_waits(config) == ["_to_copy cuda to cpu"]
+
+    def asking(optimizer: Any, parameters: Any, *rest: Any) -> Any:
+        float(parameters[0].sum())
+        return update(optimizer, parameters, *rest)
+
+    monkeypatch.setattr(tts, "update", asking)
+    with pytest.raises(DataDependentOutputException):
+        tts_waits(config)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_on_a_gpu_waits_nowhere() -> None:
+    device = torch.device("cuda", 0)
+    config = recipe.load(TTSTrainConfig, "tiny/tts", SMALL_DIT)
+    world = World(0, 1, device)
+    representation = MelFrames(num_bins=64).to(device)
+    state = tts.build_state(config, representation, Vocabulary.from_characters("abcd"), world)
+    pieces = [utterance_batch(n, 64, 24, 400).pin_memory() for n in (2, 1)]
+    tts.train_step(state, pieces, config, world)  # what happens once may be waited for
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        tts.train_step(state, pieces, config, world)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
