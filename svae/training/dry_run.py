@@ -146,7 +146,9 @@ def dry_run(
     )
     _print_sources(console, outlook)
     slots = config.data.slots
-    parts = f"{config.batch_size} crops" if isinstance(config, VAETrainConfig) else f"{slots} part(s)"
+    parts = (
+        f"{config.batch_size} crops" if isinstance(config, VAETrainConfig) else f"{slots} part(s)"
+    )
     console.print(
         f"Batch of a step: {parts} from {slots} slot(s) of the shards, the same for any number of processes and readers"
     )

@@ -389,8 +389,7 @@ def run_loop(
             waiting = time.perf_counter()
             pieces = [next(stream) for _ in range(session.accumulate)]
             waited = time.perf_counter() - waiting
-            # Nothing else is random from here on, and there is no generator's state to save for resuming.
-            seed_by(trainer.seed, state.step, world.rank)
+            seed_by(trainer.seed, state.step, world.rank)  # no generator's state need be saved
             result = train_step(pieces)
             meter.add(result, waited)
             watch.add(result, state.step)
@@ -400,16 +399,13 @@ def run_loop(
             saving = state.step % trainer.checkpoint_every == 0 or last or stopping
             if logging or saving:
                 watch.look()
-
-            # After what takes long the meter starts anew, so that throughput is that of the steps alone.
-            if logging:
+            if logging:  # after what takes long the meter starts anew: throughput is that of steps
                 row = meter.row(world)
                 session.tracker.log(state.step, "train", row)
                 show_row(session, progress, task, state.step, row)
                 meter.reset()
             progress.update(task, completed=state.step)
-            # Saved before anything is judged: what ends a process there must not cost what was learned.
-            if saving:
+            if saving:  # before anything is judged: what ends a process there costs nothing learned
                 save(last)
                 meter.reset()
             if state.step % trainer.validate_every == 0 or last:

@@ -34,8 +34,11 @@ def choose_pieces(
     elif world.device.type != "cuda" or needed is None:
         session.accumulate, why = fewest, f"as few as can be, on {world.device.type}"
     else:
-        free = free_bytes(world)
-        session.accumulate = from_first_rank(fewest_that_fit(needed, free, fewest, most), world)
+        free, planned = free_bytes(world), fewest
+        if world.is_main:
+            with session.side_work("planning the memory of a step"):
+                planned = fewest_that_fit(needed, free, fewest, most)
+        session.accumulate = from_first_rank(planned, world)
         why = f"planned for {free / GIB:.1f} GiB"
     if session.accumulate > 1 or asked == "auto":
         session.console.print(

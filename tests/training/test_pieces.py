@@ -223,12 +223,11 @@ def test_one_process_computes_a_batch_of_several_lengths_part_by_part(
 ) -> None:
     shards = write_tone_shards(tmp_path / "data", shards=3)
     trainer = TTS["trainer"] | {"steps": 1}
-    data = {"root": str(shards), "slots": 2}
 
     def config(accumulate: object) -> TTSTrainConfig:
-        return tts_config(
-            shards, vae_of(toy_tts), data=data, trainer=trainer | {"accumulate": accumulate}
-        )
+        asked = trainer | {"accumulate": accumulate}
+        one = tts_config(shards, vae_of(toy_tts), trainer=asked)
+        return replace(one, data=replace(one.data, slots=2))
 
     with pytest.raises(ConfigError, match=r"1 process\(es\) with 1 piece.*accumulate=auto \(or 2"):
         train_tts(TrainOptions(config(1), tmp_path / "run", device="cpu"))

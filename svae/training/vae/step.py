@@ -173,76 +173,103 @@ def train_step(
     losses: dict[str, Tensor] = {}
     norms: dict[str, Tensor] = {}
     finite = torch.ones((), dtype=torch.bool, device=world.device)
-
-    def note(found: Mapping[str, Tensor]) -> None:
-        for name, loss in found.items():
-            losses[name] = losses[name] + loss.detach() if name in losses else loss.detach()
-
     if adversarial:
-        state.discriminator_optimizer.zero_grad(set_to_none=True)
-        for number, (piece, weight) in enumerate(zip(pieces, weights, strict=True)):
-            with torch.set_grad_enabled(len(pieces) == 1):
-                output = generate(state, piece, config, world)
-            if len(pieces) == 1:
-                piece.output = output
-            with averaging(state.discriminator_network, number == len(pieces) - 1):
-                with autocast(config, world):
-                    both = state.discriminator_network(
-                        torch.cat([output.reconstruction.detach(), piece.crop])[..., judged]
-                    )
-                fake_maps, real_maps = split_maps(both)
-                loss = discriminator_loss(real_maps, fake_maps) * weight
-                loss.backward()
-            note({"discriminator": loss})
+        losses["discriminator"] = _teach_discriminators(
+            state, pieces, weights, judged, config, world
+        )
         norms["discriminator"], finite = update(
             state.discriminator_optimizer,
             list(state.discriminator.parameters()),
             config.optimizer,
             rate,
         )
-        state.discriminator.requires_grad_(False)
+    found = _teach_generator(state, pieces, weights, judged if adversarial else None, config, world)
+    losses |= found
+    norms["generator"], own = update(state.optimizer, trained(state.model), config.optimizer, rate)
+    finite = finite & own
 
+    state.step += 1
+    state.ema.update(state.model, state.step, finite)
+    values: dict[str, Tensor | float] = {f"loss/{name}": loss for name, loss in losses.items()}
+    values["loss/total"] = _weighed(found, config).detach()
+    values |= {f"gradient_norm/{name}": norm for name, norm in norms.items()}
+    values["learning_rate"] = rate
+    samples = sum(float(batch.lengths.sum()) for batch in batches)
+    return StepResult(
+        values,
+        audio_seconds=samples / config.vae.sample_rate,
+        keys=[key for batch in batches for key in batch.keys],
+        failures=[failure for batch in batches for failure in batch.failures],
+        finite=finite,
+    )
+
+
+def _weighed(losses: Mapping[str, Tensor], config: VAETrainConfig) -> Tensor:
+    """Return the sum of the generator's losses by the recipe's weights."""
+    return torch.stack([getattr(config.loss, name) * loss for name, loss in losses.items()]).sum()
+
+
+def _teach_discriminators(
+    state: VAEState,
+    pieces: Sequence[Piece],
+    weights: Sequence[Tensor],
+    judged: slice,
+    config: VAETrainConfig,
+    world: World,
+) -> Tensor:
+    """Make the discriminators' gradients, and return their loss; the output of a single piece is kept for the generator's."""
+    state.discriminator_optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=world.device)
+    for number, (piece, weight) in enumerate(zip(pieces, weights, strict=True)):
+        with torch.set_grad_enabled(len(pieces) == 1):
+            output = generate(state, piece, config, world)
+        if len(pieces) == 1:
+            piece.output = output
+        with averaging(state.discriminator_network, number == len(pieces) - 1):
+            with autocast(config, world):
+                both = state.discriminator_network(
+                    torch.cat([output.reconstruction.detach(), piece.crop])[..., judged]
+                )
+            fake_maps, real_maps = split_maps(both)
+            loss = discriminator_loss(real_maps, fake_maps) * weight
+            loss.backward()
+        total += loss.detach()
+    return total
+
+
+def _teach_generator(
+    state: VAEState,
+    pieces: Sequence[Piece],
+    weights: Sequence[Tensor],
+    judged: slice | None,
+    config: VAETrainConfig,
+    world: World,
+) -> dict[str, Tensor]:
+    """Make the generator's gradients, and return its losses; `judged` is None while there are no discriminators."""
     periodic = None
     if pieces[0].pitch is not None:
         total = torch.stack([piece.periodic for piece in pieces]).sum()
         periodic = sum_over_ranks(total, world) / world.world_size
     state.optimizer.zero_grad(set_to_none=True)
+    state.discriminator.requires_grad_(False)
+    losses: dict[str, Tensor] = {}
     for number, (piece, weight) in enumerate(zip(pieces, weights, strict=True)):
         with averaging(state.network, number == len(pieces) - 1):
             output = piece.output or generate(state, piece, config, world)
             piece.output = None
             form = config.loss.alignment_form
             found = vae_losses(state, output, piece.crop, form, piece.pitch, periodic)
-            if adversarial:
+            if judged is not None:
                 found |= judged_losses(state, output, piece.crop, judged, config, world)
             # Frames of a pitch weigh by their periodicity, of which `periodic` is the sum; all else by crops.
             found = {
                 name: loss if name == "pitch" else loss * weight for name, loss in found.items()
             }
-            sum(getattr(config.loss, name) * loss for name, loss in found.items()).backward()
-        note(found)
-    norms["generator"], own = update(state.optimizer, trained(state.model), config.optimizer, rate)
-    finite = finite & own
+            _weighed(found, config).backward()
+        for name, loss in found.items():
+            losses[name] = losses.get(name, 0.0) + loss.detach()
     state.discriminator.requires_grad_(True)
-
-    state.step += 1
-    state.ema.update(state.model, state.step, finite)
-    values: dict[str, Tensor | float] = {f"loss/{name}": loss for name, loss in losses.items()}
-    weighed = [
-        getattr(config.loss, name) * loss
-        for name, loss in losses.items()
-        if name != "discriminator"
-    ]
-    values["loss/total"] = torch.stack(weighed).sum()
-    values |= {f"gradient_norm/{name}": norm for name, norm in norms.items()}
-    values["learning_rate"] = rate
-    return StepResult(
-        values,
-        audio_seconds=sum(float(batch.lengths.sum()) for batch in batches) / config.vae.sample_rate,
-        keys=[key for batch in batches for key in batch.keys],
-        failures=[failure for batch in batches for failure in batch.failures],
-        finite=finite,
-    )
+    return losses
 
 
 def judged_losses(
