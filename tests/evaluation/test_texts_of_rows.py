@@ -32,7 +32,7 @@ def test_a_model_of_lower_case_is_evaluated_on_texts_with_upper_case():
 
 
 def test_durations_are_fitted_on_texts_with_upper_case():
-    rows = [SimpleNamespace(text=text) for text in ("Hello There", "hello there")]
+    rows = [SimpleNamespace(text=text, language="en") for text in ("Hello There", "hello there")]
     tokens = _tokens(rows, Model.vocabulary)
     assert torch.equal(tokens[0], tokens[1])
 
