@@ -41,7 +41,7 @@ def destination(out: Path, *, is_main: bool = True) -> Iterator[Path]:
         return
     if os.environ.get("LOCAL_WORLD_SIZE", "1") != os.environ.get("WORLD_SIZE", "1"):
         raise ConfigError(
-            f"--out {url}: ranks on several nodes share a folder, then copy it there; or use --ray."
+            f"--out {url}: ranks on several nodes share a folder; copy it there when it is whole."
         )
     work = _work_folder(url)
     if is_main:

@@ -1,7 +1,7 @@
 """What a training step takes of a GPU's memory: the real step on tensors without memory, every one of them counted.
 
 Nothing is computed and no GPU is needed. What is counted is what torch's allocator hands out; what CUDA, its libraries and
-gaps between blocks take beside it is `RESERVE`. docs/benchmarks.md has the error against real runs.
+gaps between blocks take beside it is `RESERVE`, a guess: it was not compared with a run on a GPU.
 """
 
 from __future__ import annotations
