@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 import pytest
 import soundfile
 import torch
-from conftest import write_tone_shards
+from tone_shards import write_tone_shards
 
 from svae.checkpoint import REQUIRED, write_checkpoint
 from svae.errors import CheckpointError, ConfigError, DataError

@@ -246,7 +246,7 @@ def test_a_click_shows_in_the_latent_frame_that_contains_it(context):
     def model(inputs):
         return SimpleNamespace(last_hidden_state=convolutions(inputs).transpose(1, 2))
 
-    model.config = config
+    model.config, model.parameters = config, convolutions.parameters
     teacher = Teacher(model, Wav2Vec2FeatureExtractor(do_normalize=True), "convolutions only")
     frames, hop = 40, 400
     for frame in (5, 17, 18, 31):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tone_shards
 from tiny_runs import vae_config
+from tone_shards import write_tone_shards
 
 from svae.config import TeacherConfig
 from svae.data.batches import CachedTeacherFeatures, read_waveform

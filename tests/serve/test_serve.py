@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -268,13 +269,16 @@ def test_a_body_that_is_no_json_and_paths_that_are_none(server):
             client.delete("/v1/audio/voices/flite-slt"),
         ):
             assert 400 <= answer.status_code < 500 and answer.json()["error"]["message"]
-        assert client.post("/v1/audio/speech", content=b"x" * (2**20 + 1)).status_code == 413
 
         def endless():
             for _ in range(40):
                 yield b"x" * 2**16
 
-        assert client.post("/v1/audio/speech", content=endless()).status_code == 413
+        for content in (b"x" * (2**20 + 1), endless()):
+            # The server hangs up while there is more; a client that still sends may see no more than that.
+            with suppress(httpx.TransportError):
+                assert client.post("/v1/audio/speech", content=content).status_code == 413
+        assert client.get("/health").status_code == 200
 
 
 def test_a_bug_is_no_trace_in_the_answer_and_the_next_request_is_answered(server, monkeypatch):

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import write_tone_shards
 from tiny_runs import TTS, vae_of
+from tone_shards import write_tone_shards
 
 from svae import recipe
 from svae.assets import asset_path

@@ -6,8 +6,8 @@ import json
 
 import pytest
 import torch
-from conftest import write_tone_shards
 from tiny_runs import TTS, tts_config, vae_of
+from tone_shards import write_tone_shards
 
 from svae.errors import CheckpointError, DataError
 from svae.synthesis.load import load_tts

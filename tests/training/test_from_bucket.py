@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import write_tone_shards
 from tiny_runs import assert_equal_runs, vae_config
+from tone_shards import write_tone_shards
 
 from svae.data.index import read_index
 from svae.errors import DataError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_tone_shards
 from tiny_runs import TTS, VAE, assert_equal_runs, killed_copy, vae_of
+from tone_shards import write_tone_shards
 
 from svae import recipe
 from svae.analysis.compare_runs import compare_runs

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_tone_shards
 from tiny_runs import TTS, VAE, rows_of, tts_config, vae_config, vae_of
+from tone_shards import write_tone_shards
 from torch import Tensor
 
 from svae.checkpoint import open_checkpoint

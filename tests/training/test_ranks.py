@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import write_tone_shards
 from tiny_runs import TTS, VAE, tts_config, vae_config, vae_of
+from tone_shards import write_tone_shards
 
 from svae.errors import CheckpointError, SvaeError
 from svae.runtime.distributed import World, barrier, open_world, share_of

@@ -133,7 +133,7 @@ def test_resume_never_refuses_to_touch_a_run(vae_run, tone_shards):
 
 
 def test_resuming_on_other_data_is_refused(vae_run, tmp_path):
-    from conftest import write_tone_shards
+    from tone_shards import write_tone_shards
 
     other = write_tone_shards(tmp_path / "other", seconds=0.7)
     run = killed_copy(vae_run, 2, tmp_path / "run")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tone_shards
 from safetensors.torch import save_file
 from tiny_flow import D, batch, model
 from tiny_runs import TTS as SETTINGS
 from tiny_runs import assert_equal_runs, killed_copy, tts_config, vae_of
 from tiny_tts import speech
+from tone_shards import write_tone_shards
 from torch import Tensor, nn
 from typer.testing import CliRunner
 

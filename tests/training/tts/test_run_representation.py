@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import write_tone_shards
 from tiny_runs import TTS, assert_equal_runs, killed_copy, tts_config
+from tone_shards import write_tone_shards
 
 from svae import recipe
 from svae.checkpoint import open_checkpoint

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import write_tone_shards
 from tiny_runs import TTS, tts_config, vae_of
+from tone_shards import write_tone_shards
 
 from svae import recipe
 from svae.config import TTSTrainConfig
