@@ -41,6 +41,7 @@ from svae.training.adapt import data as data_module
 from svae.training.adapt import held_out as held_out_module
 from svae.training.adapt import run as run_module
 from svae.training.adapt.run import AdaptOptions, adapt, dry_run
+from svae.training.adapt.speaker import best_step
 
 WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
 QUICK = (
@@ -146,8 +147,7 @@ def test_what_a_run_leaves(adapted, recordings):
     assert [row["step"] for row in rows_of(adapted, "synthesis")] == [0, 2, 4]
     assert {"wer", "similarity", "utterances"} <= rows_of(adapted, "recordings")[0].keys()
     report = json.loads((adapted / "adapt.json").read_text())
-    best = max(rows_of(adapted, "synthesis"), key=lambda row: row["similarity"] - row["wer"])
-    assert report["best_step"] == best["step"]
+    assert report["best_step"] == best_step({r["step"]: r for r in rows_of(adapted, "synthesis")})
     assert report["before"]["step"] == 0 and report["judges"]["asr"] == "pocketsphinx"
     assert load_audio(adapted / "hello.wav")[0].abs().max() > 0
     index = read_index(adapted / "data" / "shards")
@@ -203,13 +203,32 @@ def scripted(monkeypatch: pytest.MonkeyPatch, similarity: dict[int, float]) -> N
 def test_the_best_point_speaks_though_training_went_on(
     recordings, folder, tmp_path, monkeypatch, fake_judges
 ):
-    scripted(monkeypatch, {0: 0.1, 1: 0.5, 2: 0.4, 3: 0.5, 4: 0.3})
+    scripted(monkeypatch, {0: 0.1, 1: 0.5, 2: 0.4, 3: 0.47, 4: 0.3})
     overrides = (*QUICK, "trainer.synthesize_every=1", "trainer.keep_checkpoints=1", "patience=3")
     run = adapt(options_of(recordings, folder, tmp_path / "run", overrides=overrides))
     assert best_checkpoint(run).name == "step-00000001"
     assert open_checkpoint(run, kind="adapter").step == 1
     assert load_tts(run).identity["step"] == 1
     assert json.loads((run / "adapt.json").read_text())["after"]["similarity"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("similarity", "best"),
+    [
+        ({0: 0.1, 1: 0.5, 2: 0.49}, 2),  # as good, as far as the judges can tell
+        ({0: 0.1, 1: 0.5, 2: 0.47}, 1),
+        ({0: 0.1, 1: 0.5, 2: 0.49, 3: 0.52}, 3),
+        ({0: 0.1, 1: 0.49, 2: 0.51, 3: 0.3}, 2),
+        ({0: 0.5, 1: 0.49}, 0),  # the start is left only for what is better
+        ({0: 0.5, 1: 0.5}, 0),
+        ({0: 0.5, 1: 0.51}, 1),
+        ({0: 0.5}, 0),
+    ],
+)
+def test_the_last_point_as_good_as_the_best_is_taken(similarity, best):
+    rows = {step: {"wer": 0.1, "similarity": value} for step, value in similarity.items()}
+    assert best_step(rows) == best
+    assert best_step({step: {"utterances": 0.0} for step in similarity}) == 0  # nothing was said
 
 
 def test_training_ends_where_nothing_gets_better(
