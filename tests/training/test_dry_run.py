@@ -125,7 +125,7 @@ def test_more_parts_of_a_batch_than_processes_are_refused_by_both(
 ) -> None:
     config = tts_config(tone_shards, vae_of(toy_tts))
     config = replace(config, data=replace(config.data, slots=2))
-    refused_alike(config, tmp_path / "run", "data.slots 2: .* there are 1 of them")
+    refused_alike(config, tmp_path / "run", "data.slots 2: .* there are 1 process")
 
 
 def test_a_start_whose_training_state_is_damaged_is_refused_by_both(
