@@ -8,7 +8,7 @@ import pytest
 
 from svae.config import BigVGANConfig, VAEConfig
 
-pytest_plugins = ("fake_hub", "fake_judges", "fake_server", "tiny_flow", "tiny_tts")
+pytest_plugins = ("fake_hub", "fake_judges", "fake_s3", "fake_server", "tiny_flow", "tiny_tts")
 """Modules of fixtures that tests of several rooms use."""
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"

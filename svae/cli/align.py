@@ -19,7 +19,9 @@ from svae.cli.options import WaveformShards, Workers
 )
 def align(
     data: WaveformShards,
-    out: Annotated[Path, typer.Option(help="Where the times go; finished shards are kept.")],
+    out: Annotated[
+        Path, typer.Option(help="Where the times go, a folder or a URL; finished shards are kept.")
+    ],
     workers: Workers = None,
 ) -> None:
     """Find when each phone of every utterance is spoken, for models of frame-level phonemes. English only.

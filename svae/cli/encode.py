@@ -23,7 +23,7 @@ def encode(
     vae: Annotated[
         Path, typer.Option(help="Run or checkpoint folder of the VAE, or user/repo on the hub.")
     ],
-    out: Annotated[Path, typer.Option(help="Where the latent shards go.")],
+    out: Annotated[Path, typer.Option(help="Where the latent shards go: a folder or a URL.")],
     dtype: StoredType = "float16",
     content: Annotated[
         Literal["posterior", "sample"],

@@ -18,7 +18,7 @@ from svae.errors import ConfigError
         svae evaluate --reconstruction --model runs/tiny-vae --other encodec=wavs/encodec
         svae evaluate --wavs generated/ --list list.jsonl --asr whisper:openai/whisper-large-v3
         svae evaluate --command 'flite -t {text} -o {out}' --jobs 2
-        svae evaluate --endpoint http://127.0.0.1:8000 --field voice={ref} --list list.jsonl
+        svae evaluate --endpoint http://127.0.0.1:8000 --field model=null --field voice=anna
         svae evaluate --protocol f5-librispeech-pc --model runs/tts --list librispeech_pc.lst --audio-root test-clean
         svae evaluate --compare out/one out/other
     """)

@@ -9,6 +9,7 @@ import typer
 
 from svae import recipe
 from svae.errors import ConfigError
+from svae.runtime.remote import place_of
 
 # ------------------------------------------------------------------------------ where a command runs
 
@@ -22,7 +23,9 @@ Workers = Annotated[
 
 # ------------------------------------------------------------------------------ work on shards
 
-WaveformShards = Annotated[Path, typer.Argument(help="Waveform shards from `svae prepare`.")]
+WaveformShards = Annotated[
+    Path, typer.Argument(help="Waveform shards from `svae prepare`: a folder or a URL (s3://…).")
+]
 StoredType = Annotated[
     Literal["float16", "float32"], typer.Option(help="Type in which the numbers are stored.")
 ]
@@ -30,7 +33,10 @@ StoredType = Annotated[
 # ------------------------------------------------------------------------------ training
 
 TrainingData = Annotated[
-    Path | None, typer.Option("--data", help="Folder of shards; default: the recipe's data.root.")
+    Path | None,
+    typer.Option(
+        "--data", help="Folder or URL of shards; default: the recipe's data.root or data.sources."
+    ),
 ]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="a.b=c", help="Change a recipe field; repeatable.")
@@ -59,8 +65,8 @@ Memory = Annotated[
 
 def with_paths(overrides: list[str], paths: dict[str, Path | None]) -> list[str]:
     """Return `--set` and, after it, the recipe fields that have options of their own, those that were given."""
-    given = [f"{field}={str(path)!r}" for field, path in paths.items() if path is not None]
-    return [*overrides, *given]
+    given = {field: str(place_of(path)) for field, path in paths.items() if path is not None}
+    return [*overrides, *(f"{field}={place!r}" for field, place in given.items())]
 
 
 def default_run_folder(name: str) -> Path:

@@ -27,7 +27,10 @@ app.add_typer(preparer, name="prepare")
 # ------------------------------------------------------------------------------ what all have
 
 Out = Annotated[
-    Path | None, typer.Option(help="Where the shards go; default: data/shards/ and the name above.")
+    Path | None,
+    typer.Option(
+        help="Where the shards go, a folder or a URL; default: data/shards/ and the name above."
+    ),
 ]
 SampleRate = Annotated[
     int, typer.Option(min=8000, max=48000, help="Sample rate of the shards in Hz.")

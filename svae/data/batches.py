@@ -21,6 +21,7 @@ from svae.data.order import Crop
 from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.frames import num_frames
+from svae.runtime.http import RemoteError
 from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
@@ -189,6 +190,8 @@ def read_crops(
                         crop.sample.key, crop.start, segment_samples // hop, hop
                     )
                 )
+        except RemoteError:
+            raise  # a server that was given up is not asked for every sample of a shard
         except DataError as error:
             failures.append(str(error))
             continue
@@ -235,6 +238,8 @@ def read_utterances(
                 arrays.append((read_waveform(index, sample),))
             kept.append(sample)
             places.append(place)
+        except RemoteError:
+            raise  # a server that was given up is not asked for every sample of a shard
         except DataError as error:
             failures.append(str(error))
     texts = []

@@ -9,6 +9,7 @@ A folder without index.json is not finished. The same samples give the same byte
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 import zlib
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from typing import Any
 import numpy as np
 
 import svae
+from svae.data.shard_source import ShardFiles, shard_files
 from svae.data.shard_writer import REMAKE, read_rows
 from svae.errors import DataError
-from svae.runtime.files import file_sha256, write_text
+from svae.runtime.files import write_text
 
 FORMAT = 1
 KINDS = ("waveforms", "latents", "features")
@@ -78,9 +80,11 @@ class ShardIndex:
     metadata: dict[str, Any]
     """The whole index.json."""
     shards: list[dict[str, Any]]
-    """name, utterances, seconds, bytes, sha256 of each."""
+    """name, utterances, seconds, bytes, sha256 of each, and bytes and sha256 of its rows."""
     samples: list[Sample]
     """In the order of the shards and within them."""
+    files: ShardFiles = field(compare=False)
+    """Where the files lie: on a disk or on a server."""
     sources: tuple[Source, ...] = ()
     """Of a mixture (`svae.data.sources`): which shards are whose. Empty for a folder."""
 
@@ -126,6 +130,10 @@ class ShardIndex:
         first = bisect_left(self.samples, shard, key=lambda sample: sample.shard)
         last = bisect_right(self.samples, shard, key=lambda sample: sample.shard)
         return self.samples[first:last]
+
+    def need(self, shards: Iterable[int]) -> None:
+        """Hear which shards will be read soon: those on a server are fetched meanwhile."""
+        self.files.need(self.shards[number] for number in shards)
 
     def describe(self, sample: Sample) -> str:
         """Return `ROOT/shard-00000.tar: sample KEY`, for messages."""
@@ -207,37 +215,35 @@ def _totals(rows: list[dict[str, Any]], name: str) -> dict[str, dict[str, float]
 def read_index(root: str | Path) -> ShardIndex:
     """Read index.json and the jsonl files; check that every shard is there with the right number of bytes.
 
+    `root` is a folder or a URL (`s3://`, `gs://`, `hf://`, `https://`), whose shards come into the cache of this machine
+    when they are needed.
+
     Raises:
         DataError: folder or index missing, another format, a shard missing or truncated, rows that do not fit.
     """
-    root = Path(root)
-    metadata = _read_metadata(root)
+    files = shard_files(root)
+    root = files.root
+    metadata = _read_metadata(files)
     samples: list[Sample] = []
-    for number, shard in enumerate(metadata["shards"]):
-        path = root / shard["name"]
-        if not path.is_file():
-            raise DataError(
-                f"{path}: missing, but index.json lists it ({shard['utterances']} utterances). {REMAKE}"
-            )
-        size = path.stat().st_size
-        if size != shard["bytes"]:
-            state = "truncated" if size < shard["bytes"] else "changed"
-            raise DataError(
-                f"{path}: {state}: {size} bytes, index.json says {shard['bytes']}. {REMAKE}"
-            )
-        rows = read_rows(path.with_suffix(".jsonl"))
+    numbered = enumerate(zip(metadata["shards"], files.all_rows(metadata["shards"]), strict=True))
+    for number, (shard, rows) in numbered:
+        path = (root / shard["name"]).with_suffix(".jsonl")
         if len(rows) != shard["utterances"]:
             raise DataError(
-                f"{path.with_suffix('.jsonl')}: {len(rows)} rows, index.json says {shard['utterances']}. {REMAKE}"
+                f"{path}: {len(rows)} rows, index.json says {shard['utterances']}. {REMAKE}"
             )
         try:
             samples.extend(_sample(row, number) for row in rows)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise DataError(
-                f"{path.with_suffix('.jsonl')}: damaged row ({error!r}). {REMAKE}"
-            ) from None
+            raise DataError(f"{path}: damaged row ({error!r}). {REMAKE}") from None
     index = ShardIndex(
-        root, metadata["kind"], metadata["sample_rate"], metadata, metadata["shards"], samples
+        root,
+        metadata["kind"],
+        metadata["sample_rate"],
+        metadata,
+        metadata["shards"],
+        samples,
+        files,
     )
     unknown = set(metadata["validation"]) - {sample.key for sample in samples}
     if unknown:
@@ -254,7 +260,8 @@ def verify_shards(index: ShardIndex) -> None:
         DataError: the first shard whose content changed.
     """
     for shard in index.shards:
-        found = file_sha256(index.root / shard["name"])
+        with index.files.open(shard) as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != shard["sha256"]:
             raise DataError(
                 f"{index.root / shard['name']}: content changed: sha256 {found[:16]}…, index.json says "
@@ -274,7 +281,7 @@ def read_member(index: ShardIndex, sample: Sample, extension: str) -> bytes:
         )
     offset, size = sample.members[extension]
     try:
-        with open(index.root / index.shards[sample.shard]["name"], "rb", buffering=0) as file:
+        with index.files.open(index.shards[sample.shard]) as file:
             data = os.pread(file.fileno(), size, offset)
     except OSError as error:
         raise DataError(
@@ -305,28 +312,18 @@ def read_array(index: ShardIndex, sample: Sample) -> np.ndarray:
         ) from error
 
 
-def _read_metadata(root: Path) -> dict[str, Any]:
-    path = root / "index.json"
-    if not root.is_dir():
-        raise DataError(
-            f"{root}: no such folder (looked from {Path.cwd()}). `svae prepare … --out {root}` makes it."
-        )
-    if not path.is_file():
-        unfinished = any(root.glob("shard-*.tar")) or (root / "plan.json").exists()
-        raise DataError(
-            f"{root}: no index.json. "
-            + ("Preparation was interrupted: run the same `svae prepare` command again, it goes on where it stopped."
-               if unfinished else "Expected a folder written by `svae prepare` or `svae encode`.")
-        )  # fmt: skip
+def _read_metadata(files: ShardFiles) -> dict[str, Any]:
+    path = files.root / "index.json"
+    text = files.index_text()
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        metadata = json.loads(text)
         found = (metadata["format"], metadata["kind"])
         int(metadata["sample_rate"]), list(metadata["shards"]), list(metadata["validation"])
         for name in ("corpus", "utterances", "seconds", "rejected", "speakers", "characters"):
             metadata[name]
         for shard in metadata["shards"]:
             shard["name"], shard["bytes"], shard["utterances"], shard["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: damaged or not an index of shards ({type(error).__name__}: {error}). {REMAKE}"
         ) from error

@@ -338,3 +338,8 @@ def worst_frames(frames: np.ndarray, batch_frames: int, sharers: int) -> int:
     lengths = np.unique(frames)
     together = np.minimum(batch_frames // lengths, len(frames))
     return int((-(-together // sharers) * lengths).max())
+
+
+def shards_of(piece: Piece[Crop] | Piece[Sample]) -> list[int]:
+    """Return which shards a piece is read from."""
+    return [item.sample.shard if isinstance(item, Crop) else item.shard for item in piece.items]

@@ -35,6 +35,8 @@ from svae.data.shard_writer import ShardItem, describe_shard, read_rows, shard_n
 from svae.errors import DataError
 from svae.runtime.files import write_text
 from svae.runtime.jobs import Tick, run_jobs
+from svae.runtime.outgoing import destination, shown
+from svae.runtime.remote import is_url
 from svae.text.spell_out import spelled_text
 
 SILENT_PEAK = 1e-3
@@ -66,6 +68,11 @@ def prepare(
         KeyboardInterrupt: after the pool has ended; finished shards stay.
     """
     console = console if console is not None else Console(stderr=True)
+    if options.out is not None and is_url(options.out):
+        with destination(options.out) as folder:
+            return prepare(
+                replace(options, out=folder), console, rejections=rejections, extra=extra
+            )
     with console.status(f"Listing {options.corpus} …"):
         plan = make_plan(options)
     plan = replace(plan, rejections=[*plan.rejections, *rejections])
@@ -200,7 +207,7 @@ def _warnings(plan: PreparePlan) -> Iterator[str]:
 def report_of(index: ShardIndex, made: int) -> PrepareReport:
     """Return what is in a finished folder, of which this run made so many shards."""
     return PrepareReport(
-        out=index.root,
+        out=shown(index.root),
         utterances=len(index.samples),
         seconds=index.metadata["seconds"],
         speakers=len(index.metadata["speakers"]),

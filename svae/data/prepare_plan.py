@@ -21,6 +21,7 @@ from svae.data.excerpt import segment_problem
 from svae.errors import DataError
 from svae.frames import ceil_div
 from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
+from svae.runtime.remote import is_url, place_of
 from svae.text.languages import language_code
 from svae.text.vocabulary import normalize_text
 
@@ -248,6 +249,11 @@ def enter_folder(out: Path, identity: dict[str, Any]) -> None:
 def _folders(options: PrepareOptions) -> tuple[Path, Path]:
     out = Path(options.out) if options.out is not None else Path("data/shards") / options.corpus
     if options.root is not None:
+        if is_url(options.root):
+            raise DataError(
+                f"--root {place_of(options.root)}: a corpus is read from a folder on this machine. Copy it here; tars of "
+                "recordings and texts in a bucket are read by `svae prepare webdataset URL`."
+            )
         return Path(options.root), out
     folder = find_corpus(options.corpus).folder
     if folder is None:

@@ -13,6 +13,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,19 @@ from svae.data.prepare_plan import (
     enter_folder,
     identifying,
 )
-from svae.data.shard_writer import ShardItem, describe_shard, read_rows, shard_name
+from svae.data.shard_writer import (
+    ShardItem,
+    describe_rows,
+    describe_shard,
+    read_rows,
+    shard_name,
+)
 from svae.data.streams.source import Recording, Source, SourceError
 from svae.errors import DataError
 from svae.runtime.files import remove_leftovers, write_text
 from svae.runtime.jobs import Tick, run_jobs
+from svae.runtime.outgoing import destination
+from svae.runtime.remote import is_url
 from svae.text.spell_out import spelled_text
 from svae.text.vocabulary import normalize_text
 
@@ -73,6 +82,15 @@ def prepare_stream(
         KeyboardInterrupt: after the pool has ended; finished shards stay.
     """
     console = console if console is not None else Console(stderr=True)
+    if options.out is not None and is_url(options.out):
+        with destination(options.out) as folder:
+            return prepare_stream(
+                source,
+                replace(options, out=folder),
+                utterances_per_shard=utterances_per_shard,
+                skip_unreadable=skip_unreadable,
+                console=console,
+            )
     check_options(options)
     if utterances_per_shard < 1:
         raise DataError(f"--per-shard {utterances_per_shard}: expected at least 1.")
@@ -199,7 +217,7 @@ def _move_up(
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         write_text(new.with_suffix(".jsonl"), text)
         old.replace(new)
-    return {**entry, "name": new.name}
+    return {**entry, "name": new.name, **describe_rows(new.with_suffix(".jsonl"))}
 
 
 def _part_folder(out: Path, part: int) -> Path:

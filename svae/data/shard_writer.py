@@ -81,19 +81,33 @@ def describe_shard(root: str | Path, number: int) -> dict[str, Any]:
         "seconds": round(sum(row["duration_seconds"] for row in rows), 3),
         "bytes": path.stat().st_size,
         "sha256": file_sha256(path),
+        **describe_rows(path.with_suffix(".jsonl")),
     }
+
+
+def describe_rows(path: Path) -> dict[str, Any]:
+    """Return what an entry for index.json says of a shard's jsonl: by it a copy from elsewhere is checked."""
+    return {"rows_bytes": path.stat().st_size, "rows_sha256": file_sha256(path)}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read a jsonl file of shard rows. Raises DataError where it is missing or damaged."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+        return parse_rows(path.read_bytes(), path)
     except FileNotFoundError:
         raise DataError(
             f"{path}: missing; it says where the samples lie in the tar. {REMAKE}"
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: damaged ({error}). {REMAKE}") from error
+
+
+def parse_rows(data: bytes, path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a jsonl file's content. Raises DataError, which names `path`, where it is damaged."""
+    try:
+        # Not splitlines: a text may hold a separator of lines that JSON leaves as it is.
+        return [json.loads(line) for line in data.decode().split("\n") if line]
+    except ValueError as error:
         raise DataError(f"{path}: damaged ({error}). {REMAKE}") from error
 
 

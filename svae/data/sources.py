@@ -9,6 +9,7 @@ from typing import Any
 
 from svae.config import SourceConfig
 from svae.data.index import MIXTURE, Sample, ShardIndex, Source
+from svae.data.shard_source import JoinedShards, ShardFiles
 from svae.errors import ConfigError, DataError
 from svae.runtime.files import telling_names
 
@@ -46,6 +47,7 @@ def mix(
             )
         weights.append(seconds if source.weight is None else source.weight)
     shards: list[dict[str, Any]] = []
+    joined: list[tuple[ShardFiles, dict[str, Any], str]] = []
     samples: list[Sample] = []
     held_out: list[str] = []
     parts: list[Source] = []
@@ -53,9 +55,10 @@ def mix(
         names, indexes, sources, shares(weights, temperature), strict=True
     ):
         first = len(shards)
-        shards += [
-            shard | {"name": str((index.root / shard["name"]).absolute())} for shard in index.shards
-        ]
+        for shard in index.shards:
+            named = str((index.root / shard["name"]).absolute())
+            shards.append(shard | {"name": named})
+            joined.append((index.files, shard, named))
         samples += [
             replace(
                 sample,
@@ -85,6 +88,7 @@ def mix(
         metadata=metadata,
         shards=shards,
         samples=samples,
+        files=JoinedShards(MIXTURE, joined),
         sources=tuple(parts),
     )
 

@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from svae.config import LoaderConfig
 from svae.data.batches import CropBatch, UtteranceBatch
 from svae.data.index import ShardIndex
-from svae.data.order import Piece, piece_of
+from svae.data.order import Piece, piece_of, shards_of
+from svae.data.shard_source import announced
 from svae.errors import DataError
 
 Batch = TypeVar("Batch", CropBatch, UtteranceBatch)
@@ -138,8 +139,14 @@ class PieceDataset(IterableDataset):
             for number in self.share.numbers()
         )
         try:
-            for step, number, parts in itertools.islice(pieces, turn, None, turns):
-                batch = self._read(piece_of(parts, number, self.share.pieces))
+            planned = (
+                (step, number, piece_of(parts, number, self.share.pieces))
+                for step, number, parts in itertools.islice(pieces, turn, None, turns)
+            )
+            for step, number, piece in announced(
+                planned, lambda turn: shards_of(turn[2]), self.index.need
+            ):
+                batch = self._read(piece)
                 yield batch if batch.keys else self._stand_in(step, number, batch.failures)
         except DataError as error:
             yield _Stop(str(error))

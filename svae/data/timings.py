@@ -9,8 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from svae.data.index import MIXTURE, Sample, ShardIndex
+from svae.data.shard_source import read_text
 from svae.errors import DataError
 from svae.frames import num_frames
+from svae.runtime.remote import place_of
 from svae.text.phonemes import FramePhonemes
 
 DESCRIPTION = "timings.json"
@@ -29,17 +31,15 @@ class Timings:
     """
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = place_of(root)
         self.left_out = 0
         self._words: dict[str, list[array[float]]] = {}
         try:
-            self.source = json.loads((self.root / DESCRIPTION).read_text(encoding="utf-8"))[
-                "source"
-            ]
+            self.source = json.loads(read_text(self.root / DESCRIPTION))["source"]
             for number in range(len(self.source)):
                 path = self.root / timings_name(number)
                 # Not splitlines: it also ends a line at separators that JSON leaves as they are.
-                for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+                for line in read_text(path).split("\n")[:-1]:
                     row = json.loads(line)
                     if "words" in row:
                         self._words[row["key"]] = [array("f", word) for word in row["words"]]

@@ -25,6 +25,7 @@ from svae.models.vae.vae import load_vae
 from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, open_world
 from svae.runtime.files import writable_folder, write_text
 from svae.runtime.jobs import Tick, cores, progress_bar, run_jobs
+from svae.runtime.outgoing import destination
 
 ShardJob = Callable[[int, str, Tick], Any]
 """Makes what belongs to one shard: called with its number, the device, and a tick for every utterance."""
@@ -37,6 +38,7 @@ class ShardRun:
     index: ShardIndex
     """What is read."""
     out: Path
+    """On this machine; `shown(out)` is where it ends, when that is a URL."""
     world: World
     console: Console
     """Quiet on all ranks but the first."""
@@ -139,11 +141,16 @@ def open_run(
 ) -> Iterator[ShardRun]:
     """Join the ranks and make the output folder; without a console, what is printed goes to stdout.
 
+    What is made for a URL is uploaded when the block ends.
+
     Raises:
         ConfigError: no such device, or the folder cannot be written to.
     """
-    with open_world(device, timeout_minutes=PATIENT_MINUTES) as world:
-        folder = writable_folder(out, option="--out")
+    with (
+        open_world(device, timeout_minutes=PATIENT_MINUTES) as world,
+        destination(out, is_main=world.is_main) as work,
+    ):
+        folder = writable_folder(work, option="--out")
         shown = console if console is not None and world.is_main else None
         yield ShardRun(index, folder, world, shown or Console(quiet=not world.is_main), workers)
 

@@ -40,6 +40,7 @@ from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
 from svae.runtime.distributed import barrier, describe_device
 from svae.runtime.files import atomic_folder, write_text
 from svae.runtime.jobs import Tick
+from svae.runtime.outgoing import shown
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def encode_shards(options: EncodeOptions, console: Console | None = None) -> Pat
             "source": shard_hashes(index),
         }
         run.claim("plan.json", description, contents="latents", command="svae encode")
+        options = replace(options, out=run.out)
         if run.world.is_main:
             _keep_vae(run.out, checkpoint)
         barrier(run.world)
@@ -100,7 +102,7 @@ def encode_shards(options: EncodeOptions, console: Console | None = None) -> Pat
         if run.world.is_main:
             _finish(run, description)
         barrier(run.world)
-        return run.out
+        return shown(run.out)
 
 
 def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
@@ -114,8 +116,9 @@ def vae_of_latents(index: ShardIndex, vae: Path | None) -> Checkpoint:
         raise DataError(
             f"{index.root}: holds {index.kind}; expected latent shards from `svae encode`"
         )
-    checkpoint = open_checkpoint(index.home / "vae" if vae is None else vae, kind="vae")
     stored = index.metadata["latents"]["vae_hash"]
+    folder = index.files.folder("vae", version=stored) if vae is None else vae
+    checkpoint = open_checkpoint(folder, kind="vae")
     if stored != checkpoint.hash:
         raise CheckpointError(
             f"{index.root}: latents of VAE {stored[:12]}…, but {checkpoint.folder} is VAE {checkpoint.hash[:12]}….\n"
@@ -220,10 +223,10 @@ def _finish(run: ShardRun, description: dict[str, Any]) -> None:
         write_text(path, json.dumps(config | statistics, indent=2) + "\n")
     size = sum(shard["bytes"] for shard in latents.shards) / 1e6
     run.console.print(
-        f"Latents in [bold]{run.out}[/]: {len(latents.samples)} utterances, {description['dtype']}, {size:.1f} MB"
+        f"Latents in [bold]{shown(run.out)}[/]: {len(latents.samples)} utterances, {description['dtype']}, {size:.1f} MB"
     )
     run.console.print(
-        f"Next: svae train-tts --data {run.out}, or svae inspect {run.out}",
+        f"Next: svae train-tts --data {shown(run.out)}, or svae inspect {shown(run.out)}",
         highlight=False,
         soft_wrap=True,
     )

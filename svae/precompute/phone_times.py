@@ -18,6 +18,7 @@ from svae.precompute.driver import cached_index, open_run, read_waveform_index, 
 from svae.runtime.distributed import barrier
 from svae.runtime.files import write_text
 from svae.runtime.jobs import Tick
+from svae.runtime.outgoing import shown
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 
 
@@ -48,14 +49,14 @@ def align_shards(
             files=("timings-*.jsonl",),
         )
         run.make(
-            functools.partial(_align_shard, data, out),
+            functools.partial(_align_shard, data, run.out),
             finished=lambda number: (run.out / timings_name(number)).is_file(),
             label="Aligning",
         )
         rows = [row for n in range(len(index.shards)) for row in _rows(run.out / timings_name(n))]
         failed = [row for row in rows if "error" in row]
         run.console.print(
-            f"Times of phones in [bold]{run.out}[/]: {len(rows) - len(failed)} utterances",
+            f"Times of phones in [bold]{shown(run.out)}[/]: {len(rows) - len(failed)} utterances",
             highlight=False,
         )
         if failed:
@@ -64,11 +65,11 @@ def align_shards(
                 markup=False,
             )
         run.console.print(
-            f"Next: svae train-tts … --set tokens=frame-phonemes --set data.timings={run.out}",
+            f"Next: svae train-tts … --set tokens=frame-phonemes --set data.timings={shown(run.out)}",
             highlight=False,
         )
         barrier(run.world)
-        return run.out
+        return shown(run.out)
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

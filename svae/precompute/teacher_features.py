@@ -24,6 +24,7 @@ from svae.precompute.driver import (
 )
 from svae.runtime.distributed import barrier, describe_device
 from svae.runtime.jobs import Tick
+from svae.runtime.outgoing import shown
 
 
 def cache_teacher(
@@ -61,7 +62,7 @@ def cache_teacher(
         }
         run.claim("plan.json", description, contents="features", command="svae cache-teacher")
         run.make(
-            functools.partial(_cache_shard, data, out, teacher, dtype),
+            functools.partial(_cache_shard, data, run.out, teacher, dtype),
             finished=run.has_shard,
             label="Writing features",
         )
@@ -70,15 +71,15 @@ def cache_teacher(
             size = sum(shard["bytes"] for shard in features.shards)
             rate = size / max(index.metadata["seconds"], 1e-9)
             run.console.print(
-                f"Features in [bold]{run.out}[/]: {size / 1e6:.1f} MB, {rate / 1e3:.1f} kB per second of audio"
+                f"Features in [bold]{shown(run.out)}[/]: {size / 1e6:.1f} MB, {rate / 1e3:.1f} kB per second of audio"
             )
             run.console.print(
-                f"Next: svae train-vae … --set teacher.cache={run.out}",
+                f"Next: svae train-vae … --set teacher.cache={shown(run.out)}",
                 highlight=False,
                 soft_wrap=True,
             )
         barrier(run.world)
-        return run.out
+        return shown(run.out)
 
 
 _cached_teacher = functools.lru_cache(maxsize=1)(load_teacher)

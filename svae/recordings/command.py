@@ -39,7 +39,7 @@ from svae.recordings.segments import (
 )
 from svae.recordings.speech import SileroVAD
 from svae.runtime.distributed import describe_device, select_device
-from svae.runtime.files import folder_lock, remove_leftovers, write_text
+from svae.runtime.files import check_writable, folder_lock, remove_leftovers, write_text
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 from svae.text.vocabulary import normalize_text
 
@@ -85,6 +85,7 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
             or not a single segment is left.
     """
     console = console if console is not None else Console(stderr=True)
+    check_writable(options.out, option="--out")
     limits = _limits(options)
     found = _listed(options)
     given = {} if options.review is None else read_review(options.review)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from svae.errors import ConfigError
+from svae.runtime.remote import is_url, place_of
 
 MAX_NAME_BYTES = 255
 """Of a file's name on ext4, XFS, APFS, NTFS (in characters there) and network file systems; bytes, not characters."""
@@ -142,6 +143,7 @@ def writable_folder(path: str | Path, *, option: str) -> Path:
         ConfigError: It cannot be created or written to.
     """
     folder = Path(path)
+    _refuse_url(folder, option)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / f".write-test-{os.getpid()}"
@@ -160,12 +162,21 @@ def check_writable(path: str | Path, *, option: str) -> None:
     Raises:
         ConfigError: it would not.
     """
+    _refuse_url(Path(path), option)
     folder = Path(path).absolute()
     existing = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         reason = "not writable" if existing.is_dir() else "not a folder"
         raise ConfigError(
             f"{option} {path}: cannot write there: {existing} is {reason}. Choose another {option}."
+        )
+
+
+def _refuse_url(path: Path, option: str) -> None:
+    # A folder of the name `s3:` is what nobody means.
+    if is_url(path):
+        raise ConfigError(
+            f"{option} {place_of(path)}: has to be a folder on this machine; only shards go to a URL."
         )
 
 

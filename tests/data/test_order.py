@@ -24,6 +24,7 @@ from svae.data.order import (
     worst_frames,
 )
 from svae.data.select import check_some, select_utterances
+from svae.data.shard_source import LocalShards
 from svae.errors import DataError
 from svae.frames import num_frames
 from svae.text.phonemes import FramePhonemes, PhonemeVocabulary
@@ -44,7 +45,13 @@ def make_index(samples: list[Sample], held_out: tuple[str, ...] = ()) -> ShardIn
         {"name": f"shard-{i:05d}.tar"} for i in range(max(sample.shard for sample in samples) + 1)
     ]
     return ShardIndex(
-        Path("data/x"), "waveforms", 16000, {"validation": list(held_out)}, shards, samples
+        Path("data/x"),
+        "waveforms",
+        16000,
+        {"validation": list(held_out)},
+        shards,
+        samples,
+        LocalShards(Path("data/x")),
     )
 
 

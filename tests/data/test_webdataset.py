@@ -29,6 +29,7 @@ from svae.data.streams import webdataset as webdataset_module
 from svae.data.streams.fields import LAYOUTS, Fields
 from svae.data.streams.webdataset import open_webdataset
 from svae.errors import DataError
+from svae.runtime import remote
 from svae.runtime.jobs import run_jobs
 
 
@@ -395,6 +396,20 @@ class TestSources:
         check_samples(tmp_path / "out", 6)
         with pytest.raises(DataError, match=r"memory://bucket/9\.tar: cannot be read"):
             run("memory://bucket/9.tar", tmp_path / "none")
+
+    def test_a_bucket_that_cuts_and_fails(self, tmp_path, s3, monkeypatch):
+        monkeypatch.setattr(remote, "BLOCK", 4096)
+        (tmp_path / "tars").mkdir()
+        for number in range(2):
+            write_samples(tmp_path / f"tars/{number}.tar", range(3 * number, 3 * number + 3))
+        url = s3.put(tmp_path / "tars", "tars")
+        for number in range(2):
+            s3.faults[f"tars/{number}.tar"] = ["cut 900", "status 503", "length 5", "cut 0"]
+        run(f"{url}/*.tar", tmp_path / "out")
+        check_samples(tmp_path / "out", 6)
+        s3.always["tars/1.tar"] = "status 500"
+        with pytest.raises(DataError, match=r"s3://bucket/tars/1\.tar: Internal Server Error"):
+            run(f"{url}/*.tar", tmp_path / "failed")
 
     def test_a_server_that_cuts_and_fails(self, tmp_path, server):
         for number in range(3):

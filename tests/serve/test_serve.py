@@ -361,6 +361,15 @@ def test_more_than_there_are_places_for_come_back_later(folder, voices, gate):
         assert ask(server).status_code == 200
 
 
+def test_nobody_is_admitted_while_too_much_waits_for_slow_readers(server, monkeypatch):
+    from svae.serve import engine
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "MAX_UNREAD_BYTES", -1)
+        assert ask(server, input="Hello.").status_code == 429
+    assert ask(server, input="Hello.").status_code == 200
+
+
 def raw_request(server, **changes):
     """Send a request over a bare socket and return the socket."""
     body = json.dumps(ASKED | {"response_format": "wav"} | changes).encode()

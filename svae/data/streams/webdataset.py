@@ -11,7 +11,6 @@ import contextlib
 import glob
 import gzip
 import hashlib
-import io
 import lzma
 import os
 import re
@@ -26,9 +25,10 @@ from typing import Any
 from svae.data.corpora.corpus import sanitize_key
 from svae.data.streams.fields import FieldError, Fields, choose_fields, parse_json, values
 from svae.data.streams.source import Recording, Source, SourceError, grouped
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
+from svae.runtime import remote
 from svae.runtime.files import file_stem
-from svae.runtime.http import HttpFile, RemoteError, public_url
+from svae.runtime.http import RemoteError, public_url
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 FIRST_SAMPLES = 32
@@ -185,11 +185,7 @@ def _globbed(url: str) -> list[str]:
     if not glob.has_magic(url):
         return [url]
     try:
-        import fsspec
-
-        system, path = fsspec.core.url_to_fs(url)
-        protocol = url.partition("://")[0]
-        found = sorted(f"{protocol}://{name.removeprefix('/')}" for name in system.glob(path))
+        found = remote.matching(url)
     except Exception as error:  # every file system has errors of its own
         raise _unreadable(url, error) from error
     if not found:
@@ -230,11 +226,7 @@ def _opened(url: str) -> Any:
         return gopen(url)
     if is_local(url):
         return open(url, "rb")
-    if url.startswith(("http://", "https://")):
-        return io.BufferedReader(HttpFile(url), 1 << 20)
-    import fsspec
-
-    return fsspec.open(url, "rb").open()
+    return remote.open_stream(url)
 
 
 def _status_of(pipe: Any) -> Exception | None:
@@ -250,7 +242,7 @@ def _status_of(pipe: Any) -> Exception | None:
 def _unreadable(url: str, error: Exception) -> SourceError:
     if isinstance(error, SourceError):
         return error
-    if isinstance(error, RemoteError):
+    if isinstance(error, RemoteError | ConfigError):
         return SourceError(str(error))
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     reason = re.sub(r" @ <.*", "", reason).strip().rstrip(".")
