@@ -107,6 +107,10 @@ class ShardIndex:
             for source in self.sources
         }
 
+    def validated_by_source(self, *, whole: bool) -> dict[str, list[Sample]]:
+        """Return which samples are validated on, by source: all, or those held out."""
+        return self.by_source(self.samples if whole else self.validation)
+
     @property
     def train(self) -> list[Sample]:
         """Samples to train on: those not held out."""

@@ -207,8 +207,7 @@ def held_out_batches(
     limits: Limits,
 ) -> dict[str, list[UtteranceBatch]]:
     """Return the utterances that are validated on, by the source that they are of; sources with none are left out."""
-    whole = config.data.validation_root is not None
-    samples = validation.by_source(validation.samples if whole else validation.validation)
+    samples = validation.validated_by_source(whole=config.data.validation_root is not None)
     batches = {
         name: list(
             validation_batches(

@@ -163,8 +163,7 @@ def held_out_crops(
     validation: ShardIndex, config: VAETrainConfig, cached: CachedTeacherFeatures | None
 ) -> dict[str, list[CropBatch]]:
     """Return the crops that are validated on, by the source that they are of; sources with none are left out."""
-    whole = config.data.validation_root is not None
-    samples = validation.by_source(validation.samples if whole else validation.validation)
+    samples = validation.validated_by_source(whole=config.data.validation_root is not None)
     batches = {
         name: list(
             validation_crops(
