@@ -102,8 +102,8 @@ LISTS: Mapping[str, Entry] = {
     "fleurs": Entry(
         "CC BY 4.0",
         "huggingface.co/datasets/google/fleurs; this pack: huggingface.co/datasets/k2-fsa/TTS_eval_datasets",
-        "list_format: omnivoice in a YAML protocol, --list {folder}/fleurs_multilingual_102.jsonl --audio-root "
-        "{folder}/fleurs_multilingual_102 (docs/protocols.md)",
+        "a YAML protocol (docs/protocols.md), --list {folder}/fleurs_multilingual_102.jsonl --audio-root "
+        "{folder}/fleurs_multilingual_102",
         _hub_files(
             _K2_DATA,
             "fleurs_multilingual_102.jsonl - -\nfleurs_multilingual_102.tar.gz - -",
