@@ -31,6 +31,16 @@ from svae.runtime.environment import environment
 from svae.runtime.files import write_text
 
 TOGETHER = 8
+ENGINES = {
+    "faster-whisper": ("faster-whisper", 1),
+    "own": ("", 1),
+    "whisper": ("whisper", 1),
+    "whisper, batch 8": ("whisper", TOGETHER),
+    "whisper-int8": ("whisper-int8", 1),
+    "whisper-int8, batch 8": ("whisper-int8", TOGETHER),
+    "faster-whisper-int8": ("faster-whisper-int8", 1),
+}
+"""What `--asr` begins with, and clips heard together."""
 
 
 def main() -> None:
@@ -43,6 +53,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="", help="only rows whose `corpus` begins with this")
     parser.add_argument("--count", type=int, default=50)
     parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--engines", nargs="*", default=list(ENGINES), choices=ENGINES)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     end = time.monotonic() + 60 * args.minutes
@@ -51,12 +62,12 @@ def main() -> None:
     rows = [row for row in rows if row.get("corpus", "").startswith(args.corpus)][: args.count]
     paths = [args.clips.parent / row["audio"] for row in rows]
     clips = {path: load_audio(path, sample_rate=SPEECH_RATE)[0][0] for path in paths}
-    # The longest batch first, as too little time shows at once.
-    order = sorted(zip(paths, rows, strict=True), key=lambda pair: -len(clips[pair[0]]))
+    order = sorted(zip(paths, rows, strict=True), key=lambda pair: len(clips[pair[0]]))
     report: dict[str, Any] = {"rows": {}, "cpu_seconds": {}}
     if args.out.exists():
         report = json.loads(args.out.read_text(encoding="utf-8"))
-    engines = open_engines(args.transformers, args.ct2, clips)
+    folders = {"whisper": args.transformers, "faster": args.ct2}
+    engines = {name: open_engine(name, folders, clips) for name in args.engines}
     for group in batches(order, TOGETHER):
         names = [path.stem for path, _ in group]
         for engine, hear in engines.items():
@@ -78,31 +89,23 @@ def main() -> None:
     print(json.dumps(report["engines"], indent=1))
 
 
-def open_engines(
-    transformers: Path, ct2: Path, clips: dict[Path, Tensor]
-) -> dict[str, Callable[[Sequence[Path]], list[str]]]:
-    """Return name → what hears files."""
+def open_engine(
+    name: str, folders: dict[str, Path], clips: dict[Path, Tensor]
+) -> Callable[[Sequence[Path]], list[str]]:
+    """Return what hears files."""
+    if name != "own":
+        kind, batch_size = ENGINES[name]
+        asr = load_asr(f"{kind}:{folders[kind.partition('-')[0]]}", batch_size=batch_size)
+        return lambda paths: asr.transcribe([clips[path] for path in paths])
     from faster_whisper import WhisperModel
 
-    engines: dict[str, Callable[[Sequence[Path]], list[str]]] = {}
-    for name, spec, batch_size in (
-        ("whisper", f"whisper:{transformers}", 1),
-        ("whisper, batch 8", f"whisper:{transformers}", TOGETHER),
-        ("whisper-int8", f"whisper-int8:{transformers}", 1),
-        ("whisper-int8, batch 8", f"whisper-int8:{transformers}", TOGETHER),
-        ("faster-whisper", f"faster-whisper:{ct2}", 1),
-        ("faster-whisper-int8", f"faster-whisper-int8:{ct2}", 1),
-    ):
-        asr = load_asr(spec, batch_size=batch_size)
-        engines[name] = lambda paths, asr=asr: asr.transcribe([clips[path] for path in paths])
-    own = WhisperModel(str(ct2), device="cpu", compute_type="float32", cpu_threads=1)
+    own = WhisperModel(str(folders["faster"]), device="cpu", compute_type="float32", cpu_threads=1)
 
     def hear(path: Path) -> str:
         segments, _ = own.transcribe(str(path), beam_size=5, language="en")
         return "".join(segment.text for segment in segments).strip()
 
-    engines["own"] = lambda paths: [hear(path) for path in paths]
-    return engines
+    return lambda paths: [hear(path) for path in paths]
 
 
 def summary(report: dict[str, Any]) -> dict[str, Any]:
