@@ -227,6 +227,13 @@ def _zipvoice_item(folder: Path, line: str) -> Item:
     return Item(name, text, recording_from_file(folder / prompt), prompt_text, None)
 
 
+def refuse_items(problems: Sequence[str], items: Sequence[Item], what: str) -> None:
+    """Raise one DataError that counts items with a problem and shows the first ones; `what` says what is wrong with them."""
+    if problems:
+        some = "\n".join(f"  {problem}" for problem in problems[:5])
+        raise DataError(f"{len(problems)} of {len(items)} items {what}:\n{some}")
+
+
 def check_recordings(items: Sequence[Item], *, option: str) -> None:
     """Make sure that every file an evaluation will read is there, before anything is computed.
 

@@ -14,11 +14,10 @@ from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
 from svae.judges.clips import at_speech_rate, batches, holds_no_speech
 from svae.runtime.pretrained import (
+    identity,
     load_pretrained,
     quiet_transformers,
-    revision,
     split_revision,
-    weights_sha256,
 )
 
 OFFLINE = "Without a network use --asr pocketsphinx, or a local folder: whisper:FOLDER."
@@ -84,9 +83,7 @@ class Whisper:
         self.description: dict[str, Any] = {
             "spec": spec,
             "asr": "whisper",
-            "model": name,
-            "revision": pinned or revision(name),
-            "sha256": weights_sha256(name),
+            **identity(name, pinned),
             "dtype": "int8" if int8 else str(self.dtype).removeprefix("torch."),
             "decoding": {**self._settings, "window_seconds": WINDOW_SECONDS},
             "transformers": metadata.version("transformers"),
