@@ -68,7 +68,8 @@ class Protocol:
     def normalize(self) -> Callable[[str], str]:
         """The normaliser."""
         if self.normalizer in multilingual.NORMALIZERS:
-            return partial(multilingual.NORMALIZERS[self.normalizer], language=self.language)
+            normalize = multilingual.NORMALIZERS[self.normalizer]
+            return lambda text: normalize(text, self.language)
         return NORMALIZERS[self.normalizer]
 
     @property
