@@ -17,7 +17,8 @@ from torch import Tensor
 from svae.checkpoint import Checkpoint, open_checkpoint
 from svae.config import TeacherConfig
 from svae.data.batches import read_latents, read_waveform
-from svae.data.index import Sample, ShardIndex, read_index
+from svae.data.index import ShardIndex, read_index
+from svae.data.samples import Sample
 from svae.errors import ConfigError, DataError
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae import streaming
