@@ -26,7 +26,7 @@ from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
 from svae.synthesis.durations import MAX_TOTAL_SECONDS
 from svae.synthesis.haste import least_seconds
-from svae.synthesis.loudness import Leveller
+from svae.synthesis.loudness import CEILING, Leveller
 from svae.synthesis.marks import write_tags
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
@@ -35,6 +35,8 @@ from svae.text.phonemes import as_heard
 from svae.text.sentences import Sentence
 
 CROSSFADE_SECONDS = 0.03
+FALL_SECONDS = 0.01
+"""In which the level of speech that leaves as it is decoded falls where it would clip."""
 MAX_MATCH_DB = 6.0
 """Chunks are brought to the loudness of the first one by at most this much."""
 TRAINED_SECONDS = 30.0
@@ -411,6 +413,11 @@ class ChunkJoiner:
         self._level: float | None = None
         self._tail = torch.zeros(0)
 
+    def samples_before(self, pause: float) -> int:
+        """Return how many samples come out before the first one of a chunk that is joined next, with such a pause before it."""
+        # A pause comes behind the end of the chunk before, else the two fade into each other.
+        return len(self._tail) + round(pause * self.sample_rate) if pause else 0
+
     def join(self, chunk: SpokenChunk) -> Tensor:
         """Return what is complete with this chunk and the pauses around it (S,)."""
         report = chunk.report
@@ -421,14 +428,40 @@ class ChunkJoiner:
 
     def add(self, waveform: Tensor) -> Tensor:
         """Return what is complete with this chunk (S,): all but the end that the next one may fade into."""
-        waveform = self._at_one_level(waveform)
+        return self._faded(waveform * self._factor(waveform))
+
+    def _faded(self, waveform: Tensor) -> Tensor:
         size = min(len(self._tail), len(waveform))
         fade = torch.linspace(0, 1, size + 2)[1:-1]
         mixed = self._tail[:size] * (1 - fade) + waveform[:size] * fade
-        waveform = torch.cat([mixed, self._tail[size:], waveform[size:]])
+        return self._kept_back(torch.cat([mixed, self._tail[size:], waveform[size:]]))
+
+    def _kept_back(self, waveform: Tensor) -> Tensor:
         kept = max(len(waveform) - self._overlap, 0)
         self._tail = waveform[kept:]
         return waveform[:kept]
+
+    def join_pieces(self, text: Sentence, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield what is complete with each piece of a chunk whose end is not known yet, and the pauses around it (S,).
+
+        The first piece decides the chunk's level; where a later one would clip, the level falls there, and stays.
+        """
+        if text.pause_before:
+            yield self.pause(text.pause_before)
+        factor: float | None = None
+        for piece in pieces:
+            if factor is None:
+                factor = self._factor(piece)
+                yield self._faded(piece * factor)
+                continue
+            least = min(factor, CEILING / max(float(piece.abs().max()), 1e-9))
+            fall = min(round(FALL_SECONDS * self.sample_rate), len(piece))
+            levels = torch.full_like(piece, least)
+            levels[:fall] = torch.linspace(factor, least, fall + 1)[1:]
+            factor = least
+            yield self._kept_back(torch.cat([self._tail, piece * levels]))
+        if text.pause_after:
+            yield self.pause(text.pause_after)
 
     def pause(self, seconds: float) -> Tensor:
         """Return the end of the last chunk and then silence; the next chunk begins after it, not faded in."""
@@ -440,15 +473,16 @@ class ChunkJoiner:
         """Return the end of the last chunk."""
         return self._tail
 
-    def _at_one_level(self, waveform: Tensor) -> Tensor:
+    def _factor(self, waveform: Tensor) -> float:
+        """Return what brings a chunk to the level of the others."""
         own = speech_level(waveform, self.sample_rate)
         if own == 0.0:
-            return waveform
+            return 1.0
         if self._level is None and self.leveller.hear(waveform):
             self._level = own
         bound = 10 ** (MAX_MATCH_DB / 20)
         factor = min(max((self._level or own) / own, 1 / bound), bound)
-        return waveform * self.leveller.within(factor, max(float(waveform.abs().max()), 1e-9))
+        return self.leveller.within(factor, max(float(waveform.abs().max()), 1e-9))
 
 
 @dataclass(frozen=True)
@@ -504,10 +538,9 @@ def write_chunks(
 
         for chunk in chunks:
             if listener is not None:
-                # A pause before it comes behind the end of the chunk before, else the two fade into each other.
-                before = chunk.report.pause_before
-                lead = len(joiner.rest()) + round(before * sample_rate) if before else 0
-                place = (file.frames + lead) / sample_rate
+                place = (
+                    file.frames + joiner.samples_before(chunk.report.pause_before)
+                ) / sample_rate
                 listener(chunk.report.text, chunk.waveform, place)
             write(joiner.join(chunk))
             if stream:
