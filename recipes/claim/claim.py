@@ -46,8 +46,12 @@ EXTRA = {
     "anchored64": ("vae.anchored_latents=32", "loss.alignment_form=mse"),
 }
 """The field's next questions, of the same VAE (docs/claim.md); asked for by KINDS."""
-HIDDEN = "+hidden"
-"""A kind with this at its end has the hidden states of its text-to-speech model aligned with the teacher."""
+OTHER_MODELS = {
+    "hidden": ("loss.hidden_alignment=0.5",),
+    "characters": ("tokens=characters", "data.timings=null", "dit.average_upsampling=true"),
+}
+"""Of another text-to-speech model on the same latents: semantic64+hidden, whose states follow the teacher; semantic64+characters,
+which is told no times of phones."""
 SECONDS_A_BATCH = 20
 MEL_RATE, LATENT_RATE = 93.75, 40
 
@@ -119,7 +123,7 @@ def stages_of(s: Settings) -> Iterator[Stage]:
     """Yield all stages, in the order in which they are wanted."""
     yield from _data(s)
     kinds = s.kinds.split()
-    vaes = list(dict.fromkeys(kind.removesuffix(HIDDEN) for kind in kinds))
+    vaes = list(dict.fromkeys(kind.partition("+")[0] for kind in kinds))
     vaes = [kind for kind in vaes if kind != MEL]
     if MEL in kinds:
         yield _reconstruction(s, MEL, MEL, needs=("choose",))
@@ -308,8 +312,9 @@ def _reconstruction(s: Settings, name: str, model: str, *, needs: tuple[str, ...
 
 
 def _tts(s: Settings, kind: str, vae_seed: int, seed: int) -> Iterator[Stage]:
-    out, hidden = s.out, kind.endswith(HIDDEN)
-    vae = f"{kind.removesuffix(HIDDEN)}-v{vae_seed}"
+    out = s.out
+    base, _, other = kind.partition("+")
+    vae = f"{base}-v{vae_seed}"
     name = f"{kind}-v{vae_seed}-seed{seed}" if kind != MEL else f"{MEL}-v0-seed{seed}"
     run = out / "tts" / name
     sets = [f"trainer.seed={seed}", f"trainer.steps={s.tts_steps}"]
@@ -325,9 +330,10 @@ def _tts(s: Settings, kind: str, vae_seed: int, seed: int) -> Iterator[Stage]:
     else:
         data, needs = out / "latents" / vae, (f"latents-{vae}", "timings")
         sets += [f"batch_frames={SECONDS_A_BATCH * LATENT_RATE}", f"data.timings={out / 'timings'}"]
-    if hidden:
+    sets += OTHER_MODELS.get(other, ())
+    if other == "hidden":
         needs = (*needs, "features")
-        sets += ["loss.hidden_alignment=0.5", f"teacher.cache={out / 'features'}"]
+        sets.append(f"teacher.cache={out / 'features'}")
         sets += [f"teacher.model={s.teacher}", f"teacher.layer={s.layer}"]
     options = [part for each in sets for part in ("--set", each)]
     train = _svae(
@@ -402,7 +408,11 @@ def settings() -> tuple[Settings, argparse.Namespace]:
     if (found.list is None) != (found.voices is None):
         parser.error("--list and --voices: give both or neither")
     unknown = [
-        kind for kind in found.kinds.split() if kind.removesuffix(HIDDEN) not in (*KINDS, *EXTRA)
+        kind
+        for kind in found.kinds.split()
+        if kind.partition("+")[0] not in (*KINDS, *EXTRA)
+        or kind.partition("+")[2] not in ("", *OTHER_MODELS)
+        or kind.startswith(f"{MEL}+")
     ]
     if unknown:
         parser.error(f"--kinds: unknown: {' '.join(unknown)}; known: {' '.join((*KINDS, *EXTRA))}")

@@ -60,7 +60,8 @@ def test_every_training_is_a_recipe_that_holds(tiny):
         types = {f.name: kinds[str(f.type)] for f in claim.fields(claim.Settings)}
         given = {name: types[name](value) for name, value in claim.TINY.items()}
         settings = replace(settings, **given)
-    kinds = f"{settings.kinds} {' '.join(claim.EXTRA)} semantic64{claim.HIDDEN}"
+    others = " ".join(f"semantic64+{name}" for name in claim.OTHER_MODELS)
+    kinds = f"{settings.kinds} {' '.join(claim.EXTRA)} {others}"
     seen = set()
     settings = replace(settings, kinds=kinds, vae_seeds=1, tts_seeds=1)
     for stage in claim.stages_of(settings):

@@ -85,9 +85,9 @@ def test_the_distance_is_the_mean_cosine_of_hidden_frames(aligned):
     )  # fmt: skip
     unit = [x / x.norm(dim=2, keepdim=True) for x in (projected, at.features)]
     cosines = (unit[0] * unit[1]).sum(dim=2)[at.drawn.span]
-    assert ((error - alone) / count).item() == pytest.approx(-float(cosines.mean()), abs=1e-5)
+    assert ((error - alone) / count).item() == pytest.approx(-cosines.mean().item(), abs=1e-5)
     assert float(at.besides[HIDDEN_ALIGNMENT] / count) == pytest.approx(
-        -float(cosines.mean()), abs=1e-5
+        -cosines.mean().item(), abs=1e-5
     )
     assert count == at.drawn.span.sum() * D
 
