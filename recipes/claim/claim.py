@@ -12,12 +12,12 @@ came out, and how many hours each kind of stage takes.
 Every option can be given as an environment variable, too (VAE_STEPS=2000). Needs, without --list, flite and espeak-ng; --judges is a program
 that is called as recipes/claim/claim_speech.py says; without it the judges that svae carries answer, which know little of naturalness.
 
-Pieces on a machine with a GPU and without a network, an experiment of their own (give the same options everywhere but --root):
+Pieces on a machine with a GPU and without a network, an experiment of their own (give the same options everywhere but --root, --out):
 
-    python recipes/claim/claim_carry.py pack gpu-claim --root ../shared/data/real-speech --teacher WHISPER-BASE       # 55 MB
+    python recipes/claim/claim_carry.py pack gpu-claim --root ../shared/data/real-speech --teacher WHISPER-BASE       # 31 MB
     DEVICE=cuda MINUTES=9 JOBS=8 WORKERS=8 FLITE=0 HOURS=2 python recipes/claim/claim.py --root gpu-claim/real-speech --teacher gpu-claim/teacher
         --only "people choose shards timings features vae latents tts speak" --pack "$OUT"
-    FLITE=0 HOURS=2 python recipes/claim/claim.py --out out/claim-gpu --take FOLDER --only "judge reconstruction inspect" …    # here
+    FLITE=0 HOURS=2 python recipes/claim/claim.py --out out/claim-gpu --teacher gpu-claim/teacher --take FOLDER --only "judge reconstruction inspect" …    # here
     python recipes/claim/claim_carry.py pack gpu-claim/before --out out/claim-gpu   # the next piece begins with --take gpu-claim/before
 """
 
@@ -29,7 +29,7 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from claim_jobs import Stage, Stages, run_stages
@@ -203,7 +203,7 @@ def _data(s: Settings) -> Iterator[Stage]:
         "--workers",
         str(s.workers),
     )
-    yield Stage("features", (cached,), ("shards",), f"{s.teacher} {s.layer}")
+    yield Stage("features", (cached,), ("shards",), f"{Path(s.teacher).name} {s.layer}")
     for name, what, suffix in (("teacher", out / "features", ""), (MEL, Path(MEL), "-24k")):
         if name == MEL and MEL not in s.kinds.split():
             continue
@@ -428,6 +428,10 @@ def main() -> int:
         from claim_carry import take
 
         take(args.take, s.out)
+    if Path(s.teacher).is_dir():
+        from claim_carry import whole_teacher
+
+        s = replace(s, teacher=str(whole_teacher(Path(s.teacher), s.out)))
     plan = Stages(stages_of(s), s.out)
     if args.plan:
         from claim_report import print_plan

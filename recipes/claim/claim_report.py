@@ -317,8 +317,8 @@ def tables(found: Json) -> str:
             "Reconstruction and what is measured of the latents alone, by VAE:\n",
             _alone_table(kinds, found),
             _equality(found),
-            f"Text-to-speech after equal steps ({found['last'] or 'none judged yet'}) and after equal seconds "
-            f"({_number(found['seconds'], 0) or 'none yet'} of the slowest's pace):\n",
+            f"Text-to-speech after equal steps ({found['last'] or 'none judged yet'}) and after equal seconds, as many as the "
+            f"fastest takes for them ({_number(found['seconds'], 0) or 'not known yet'}):\n",
             _speech_table(kinds, found),
             "Alignment alone, paired by sentence, positive: the aligned one has more:\n",
             _test_table(found),
