@@ -105,6 +105,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
                 take_vae_weights(state.model, state.discriminator, start, session.console)
             else:
                 start_linear_path(state.model, index, world, session.console)
+            if start is None or start.config["teacher_dim"] is None:
                 start_anchor(state.model, state.teacher, cached, index, world, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         heard = state.teacher
