@@ -63,10 +63,8 @@ class FeatureCache:
         return array
 
 
-def open_cache(
-    root: str | Path, waveforms: ShardIndex, *, model: str, layer: int | str
-) -> FeatureCache:
-    """Open stored teacher features and check that they are those of these waveforms by this teacher.
+def open_cache(root: str | Path, data: ShardIndex, *, model: str, layer: int | str) -> FeatureCache:
+    """Open stored teacher features and check that they are those of these waveforms (or latents) by this teacher.
 
     Raises:
         DataError: the folder is missing or damaged.
@@ -81,7 +79,7 @@ def open_cache(
     wanted = {
         "model": model,
         "layer": layer,
-        "source": [shard["sha256"] for shard in waveforms.shards],
+        "source": data.source_hashes,
     }
     changed = [name for name in wanted if description[name] != wanted[name]]
     if changed:

@@ -74,6 +74,12 @@ class ShardIndex:
         return self.sources[0].root if self.sources else self.root
 
     @property
+    def source_hashes(self) -> list[str]:
+        """The hashes of the waveform shards: its own, or those that its latents stand for."""
+        stored = self.metadata.get("latents", {}).get("source")
+        return stored or [shard["sha256"] for shard in self.shards]
+
+    @property
     def shares(self) -> dict[str, float]:
         """What part of the frames that are read is whose; all under an empty name where there is no mixture."""
         return {source.name: source.share for source in self.sources} or {"": 1.0}

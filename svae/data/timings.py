@@ -91,9 +91,7 @@ class Timings:
         Raises:
             DataError: the times are those of other shards, or none is left.
         """
-        stored = index.metadata.get("latents", {})
-        source = stored.get("source") or [shard["sha256"] for shard in index.shards]
-        if source != self.source:
+        if index.source_hashes != self.source:
             raise DataError(
                 f"{self.root}: holds the times of other shards than {index.root}; run `svae align` on those"
             )

@@ -53,6 +53,8 @@ class Way:
     """(B, L)."""
     valid: Tensor
     """(B, 1, T), True in the utterances' frames."""
+    besides: dict[str, Tensor] = field(default_factory=dict)
+    """Nothing."""
 
     @property
     def count(self) -> Tensor:
@@ -110,6 +112,7 @@ class Distillation:
         lengths: Tensor,
         tokens: Tensor,
         rows: Sequence[Row] | None = None,
+        keys: Sequence[str] = (),
     ) -> Way:
         """See `Objective`; how much is prompt is random, and the noise."""
         noise, (ratio,) = row_draws(latents, 1, rows)
