@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from svae.errors import DataError
-from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, chunk_text, speech_level
+from svae.synthesis.chunks import chunk_text
+from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, speech_level
 from svae.synthesis.trim import find_cut, trim_silence
 
 RATE = 16000
