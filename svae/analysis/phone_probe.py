@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svae.data.index import Sample
+from svae.data.samples import Sample
 from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.text.phonemes import FramePhonemes

@@ -33,7 +33,7 @@ from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, describe_device, open_world
 from svae.runtime.files import check_unlocked, check_writable
-from svae.synthesis.durations import stored_durations
+from svae.synthesis.open_durations import stored_durations
 from svae.text.vocabulary import Vocabulary
 from svae.training.changes import changes_since, describe
 from svae.training.loop import (

@@ -49,9 +49,10 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return layer_norm(x) · (1 + scale) + shift for x (B, T, C), and (B, 1, C) or (1, 1, C)."""
+    channels = [int(x.shape[-1])]  # `svae export` needs a number
     if scale.shape[0] == 1:  # one time for all: that is what layer_norm calls weight and bias
-        return F.layer_norm(x, x.shape[-1:], 1 + scale.flatten(), shift.flatten(), eps=NORM_EPS)
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
+        return F.layer_norm(x, channels, 1 + scale.flatten(), shift.flatten(), eps=NORM_EPS)
+    return F.layer_norm(x, channels, eps=NORM_EPS) * (1 + scale) + shift
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:

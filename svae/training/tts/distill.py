@@ -26,7 +26,8 @@ from svae.models.recompute import recompute_activations
 from svae.models.representation import Representation, kind_of
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import Row, infilling_span, keyed_draws, row_draws
-from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.models.tts.sampler import guided_velocity
+from svae.models.tts.solver import integrate, time_grid
 from svae.runtime.distributed import World, data_parallel
 from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.types import STUDENT, Sampling

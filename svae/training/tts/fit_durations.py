@@ -20,7 +20,7 @@ from svae.data.timings import Timings
 from svae.frames import length_mask
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.runtime.files import atomic_path
-from svae.synthesis.durations import DURATION_FILE
+from svae.synthesis.open_durations import DURATION_FILE
 from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 

@@ -120,10 +120,9 @@ class AlignedFlowMatching(FlowMatching):
         width = self.cache.description["feature_dim"]
         features = torch.zeros(len(latents), latents.shape[2], width)
         for number, key in enumerate(keys):
-            if (
-                key in self.cache.by_key
-            ):  # all are (`open_features`), but those made up to try the longest batch
-                sample = self.cache.by_key[key]
+            # All are there (`open_features`), but those made up to try the longest batch.
+            if key in self.cache.places:
+                sample = self.cache.index.samples[self.cache.places[key]]
                 frames = min(ceil_div(sample.num_samples, self.hop_length), latents.shape[2])
                 features[number, :frames] = self.cache.read(key, 0, frames, self.hop_length)
         there = send(features, latents.device)

@@ -36,7 +36,7 @@ from svae.runtime.distributed import (
     sum_over_ranks,
 )
 from svae.runtime.fake_gpu import fake_gpu, freeing
-from svae.synthesis.durations import DURATION_FILE, open_rule, stored_durations
+from svae.synthesis.open_durations import DURATION_FILE, open_rule, stored_durations
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.draws import number_of, seed_by
