@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from svae.data.index import Sample, read_index
+from svae.data.index import read_index
+from svae.data.samples import Sample
 from svae.errors import DataError
 from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
 from svae.judges.wer import normalize_for_wer

@@ -1,12 +1,11 @@
 """Long texts: sentences gathered into chunks that fit the model, spoken, joined and written.
 
-Nothing here holds more than the chunks that go through the network together (on a CPU: one): text comes in sentence by
+Which chunks: `chunks`. Nothing here holds more than those that go through the network together (on a CPU: one): text comes in sentence by
 sentence, audio leaves piece by piece.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,7 +23,7 @@ from svae.errors import DataError
 from svae.judges.asr import Recognizer
 from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
-from svae.synthesis.durations import MAX_TOTAL_SECONDS
+from svae.synthesis.chunks import divide
 from svae.synthesis.haste import least_seconds
 from svae.synthesis.loudness import CEILING, Leveller
 from svae.synthesis.marks import write_tags
@@ -39,67 +38,8 @@ FALL_SECONDS = 0.01
 """In which the level of speech that leaves as it is decoded falls where it would clip."""
 MAX_MATCH_DB = 6.0
 """Chunks are brought to the loudness of the first one by at most this much."""
-TRAINED_SECONDS = 30.0
-"""Longest utterance of a model that does not say what it was trained on."""
-MIN_CHUNK_SECONDS = 3.0
-"""New speech gets at least this much room beside a long reference."""
 SPEECH_SCALE = 32767
 """What 1.0 is in the files of `svae synthesize`."""
-_CLAUSE = re.compile(r"(?<=[;:,，；：、])\s*|\s+(?=-\s)")
-
-# ----------------------------------------------------------------------------------------------- text to chunks
-
-
-def chunk_text(
-    sentences: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float
-) -> Iterator[str]:
-    """Gather sentences into chunks that take at most `limit_seconds` to say; a sentence alone may be split.
-
-    A sentence that is too long is split at clauses, a clause that is too long between words. Joined with spaces the
-    chunks are the sentences, every word once and in order.
-
-    Args:
-        sentences: in order.
-        seconds_of: predicted seconds of a text.
-        limit_seconds: of a chunk.
-
-    Raises:
-        DataError: a single word does not fit.
-    """
-    parts = (part for sentence in sentences for part in _split(sentence, seconds_of, limit_seconds))
-    return _gather(parts, seconds_of, limit_seconds)
-
-
-def _gather(
-    parts: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float
-) -> Iterator[str]:
-    """Join as many parts as fit, again and again; a part that does not fit alone comes as it is."""
-    gathered = ""
-    for part in parts:
-        longer = f"{gathered} {part}" if gathered else part
-        if gathered and seconds_of(longer) > limit_seconds:
-            yield gathered
-            longer = part
-        gathered = longer
-    if gathered:
-        yield gathered
-
-
-def _split(text: str, seconds_of: Callable[[str], float], limit_seconds: float) -> Iterator[str]:
-    if seconds_of(text) <= limit_seconds:
-        yield text
-        return
-    pieces = [piece for piece in _CLAUSE.split(text) if piece]
-    if len(pieces) == 1:
-        pieces = text.split()
-    if len(pieces) == 1:
-        raise DataError(
-            f"text: the word {text[:40]!r}{'…' if len(text) > 40 else ''} alone would take {seconds_of(text):.0f} s, "
-            f"the model's limit is {limit_seconds:.0f} s"
-        )
-    for gathered in _gather(pieces, seconds_of, limit_seconds):
-        yield from _split(gathered, seconds_of, limit_seconds)
-
 
 # ----------------------------------------------------------------------------------------------- chunks to speech
 
@@ -237,7 +177,12 @@ def plan_chunks(
     """Yield the chunks of a text, ready to be spoken; arguments and errors as in `speak_long`."""
     if not sentences:
         raise DataError("text: nothing to say; expected at least one sentence")
-    plan = _chunks(tts, list(map(_with_pauses, sentences)), prompt, sampling, by_sentence)
+
+    def seconds_of(text: str) -> float:
+        return tts.new_seconds(text, prompt, sampling)
+
+    trained = tts.identity.get("max_seconds")
+    plan = divide(sentences, seconds_of, prompt.seconds, trained, sampling, by_sentence=by_sentence)
     return (
         Chunk(text, tts.prepare(text, prompt, settings) if text else None, settings)
         for text, settings in plan
@@ -261,76 +206,6 @@ def _batches(
             batch, longest, first_alone = [], 0, False
     if batch:
         yield batch
-
-
-def _with_pauses(sentence: str) -> Sentence:
-    return sentence if isinstance(sentence, Sentence) else Sentence(sentence)
-
-
-def _chunks(
-    tts: TTS, sentences: Sequence[Sentence], prompt: Prompt, sampling: Sampling, by_sentence: bool
-) -> Iterator[tuple[Sentence, Sampling]]:
-    """Yield the chunks of a text, each with the pauses around it and the settings to speak it with."""
-
-    def seconds_of(text: str) -> float:
-        return tts.new_seconds(text, prompt, sampling)
-
-    if not any(sentences):
-        # A text that is a pause alone; asked for a duration, it is silent for so long.
-        silence = sampling.duration_seconds or sentences[0].pause_after
-        yield Sentence("", silence), sampling
-        return
-    if sampling.duration_seconds is not None:
-        passages = [_around(" ".join(passage), passage) for passage in _passages(sentences)]
-        yield from zip(passages, _share_duration(passages, seconds_of, sampling), strict=True)
-        return
-    trained = tts.identity.get("max_seconds")
-    limit = min(TRAINED_SECONDS if trained is None else trained, MAX_TOTAL_SECONDS)
-    room = max(limit - prompt.seconds, MIN_CHUNK_SECONDS)
-    groups = [[sentence] for sentence in sentences] if by_sentence else _passages(sentences)
-    for group in groups:
-        chunks = chunk_text(group, seconds_of, room)
-        before, last = group[0].pause_before, next(chunks)
-        for chunk in chunks:
-            yield Sentence(last, 0.0, before), sampling
-            before, last = 0.0, chunk
-        yield Sentence(last, group[-1].pause_after, before), sampling
-
-
-def _passages(sentences: Sequence[Sentence]) -> list[list[Sentence]]:
-    """Return runs of sentences that no pause divides."""
-    passages: list[list[Sentence]] = [[]]
-    for sentence in sentences:
-        divided = sentence.pause_before or (passages[-1] and passages[-1][-1].pause_after)
-        if divided and passages[-1]:
-            passages.append([])
-        passages[-1].append(sentence)
-    return passages
-
-
-def _around(text: str, passage: Sequence[Sentence]) -> Sentence:
-    """Return `text` with the pauses around a passage."""
-    return Sentence(text, passage[-1].pause_after, passage[0].pause_before)
-
-
-def _share_duration(
-    passages: Sequence[Sentence], seconds_of: Callable[[str], float], sampling: Sampling
-) -> list[Sampling]:
-    """Return settings for each passage: what pauses leave of the duration, shared as predicted lengths are."""
-    assert sampling.duration_seconds is not None
-    if len(passages) == 1 and not passages[0].pause_before and not passages[0].pause_after:
-        return [sampling]
-    pauses = sum(passage.pause_before + passage.pause_after for passage in passages)
-    left = sampling.duration_seconds - pauses
-    if left <= 0:
-        raise DataError(
-            f"text: its pauses take {pauses:g} s, the duration asked for is {sampling.duration_seconds:g} s; "
-            "use a longer duration or shorter pauses"
-        )
-    predicted = [seconds_of(passage) for passage in passages]
-    return [
-        replace(sampling, duration_seconds=left * seconds / sum(predicted)) for seconds in predicted
-    ]
 
 
 def speak_chunks(

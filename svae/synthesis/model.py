@@ -26,7 +26,8 @@ from svae.models.cpu.linear import use_bf16_products
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.sampler import sample_latents
-from svae.synthesis.durations import DurationRule, Planner, end_sentence, open_rule
+from svae.synthesis.durations import DurationRule, Planner, end_sentence
+from svae.synthesis.open_durations import open_rule
 from svae.synthesis.types import DurationChoice, Prompt, Sampling, Synthesis, Utterance
 from svae.text import phone_aligner
 from svae.text.vocabulary import PADDING_ID, Vocabulary

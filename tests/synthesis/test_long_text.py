@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from svae.errors import DataError
-from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, chunk_text, speech_level
+from svae.synthesis.chunks import chunk_text
+from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, speech_level
 from svae.synthesis.loudness import Leveller
 from svae.synthesis.trim import find_cut, trim_silence
 from svae.text.sentences import Sentence
