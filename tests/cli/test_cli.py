@@ -39,6 +39,7 @@ COMMANDS = [
     "import semantic-vae",
     "import f5-tts",
     "compare",
+    "export",
     "doctor",
 ]
 
