@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import app, example
-from svae.cli.options import WaveformShards, Workers
+from svae.cli.options import Ray, WaveformShards, Workers, ray_options
 
 
 @app.command(
@@ -23,6 +23,7 @@ def align(
         Path, typer.Option(help="Where the times go, a folder or a URL; finished shards are kept.")
     ],
     workers: Workers = None,
+    ray: Ray = None,
 ) -> None:
     """Find when each phone of every utterance is spoken, for models of frame-level phonemes. English only.
 
@@ -30,4 +31,4 @@ def align(
     """
     from svae.precompute.phone_times import align_shards
 
-    align_shards(data, out, workers=workers)
+    align_shards(data, out, workers=workers, ray=ray_options(ray))

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import app, example
-from svae.cli.options import Device, StoredType, WaveformShards, Workers, parse_layer
+from svae.cli.options import (
+    Device,
+    Ray,
+    RayGpus,
+    StoredType,
+    WaveformShards,
+    Workers,
+    parse_layer,
+    ray_options,
+)
 from svae.config import TeacherConfig
 
 
@@ -32,9 +41,12 @@ def cache_teacher(
     dtype: StoredType = "float16",
     workers: Workers = None,
     device: Device = "auto",
+    ray: Ray = None,
+    ray_gpus: RayGpus = 1.0,
 ) -> None:
     """Store a teacher's features once, so that train-vae need not run the teacher."""
     from svae.precompute.teacher_features import cache_teacher as run
 
     config = TeacherConfig(model=teacher, layer=parse_layer(layer))
-    run(data, out, config, dtype=dtype, workers=workers, device=device)
+    cluster = ray_options(ray, ray_gpus)
+    run(data, out, config, dtype=dtype, workers=workers, device=device, ray=cluster)

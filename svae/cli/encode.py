@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from svae.cli.app import app, example
-from svae.cli.options import Device, StoredType, WaveformShards, Workers
+from svae.cli.options import Device, Ray, RayGpus, StoredType, WaveformShards, Workers, ray_options
 
 
 @app.command(
@@ -16,6 +16,7 @@ from svae.cli.options import Device, StoredType, WaveformShards, Workers
         svae encode data/shards/sample --vae runs/tiny-vae --out data/latents/sample
         svae train-tts --data data/latents/sample
         torchrun --nproc-per-node 8 -m svae encode data/shards/libritts --vae runs/vae --out data/latents/libritts
+        svae encode data/shards/libritts --vae runs/vae --out data/latents/libritts --ray auto --ray-gpus 0.5
     """)
 )
 def encode(
@@ -35,6 +36,8 @@ def encode(
     ] = 16,
     workers: Workers = None,
     device: Device = "auto",
+    ray: Ray = None,
+    ray_gpus: RayGpus = 1.0,
 ) -> None:
     """Encode waveform shards once into latent shards, so that train-tts need not run the encoder.
 
@@ -53,5 +56,6 @@ def encode(
             batch_size=batch_size,
             workers=workers,
             device=device,
+            ray=ray_options(ray, ray_gpus),
         )
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from svae import recipe
 from svae.errors import ConfigError
 from svae.runtime.remote import place_of
+
+if TYPE_CHECKING:
+    from svae.runtime.ray_jobs import RayOptions
 
 # ------------------------------------------------------------------------------ where a command runs
 
@@ -21,6 +24,18 @@ Workers = Annotated[
     typer.Option(min=1, help="Processes on the CPU; default: one per core. GPUs: use torchrun."),
 ]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Do the work on a Ray cluster (extra: ray): auto, or HOST:PORT of its head; --workers means nothing then.",
+    ),
+]
+RayGpus = Annotated[
+    float,
+    typer.Option(min=0.01, help="What a job takes of a GPU of the cluster; 0.25 puts four on one."),
+]
+
 # ------------------------------------------------------------------------------ work on shards
 
 WaveformShards = Annotated[
@@ -29,6 +44,16 @@ WaveformShards = Annotated[
 StoredType = Annotated[
     Literal["float16", "float32"], typer.Option(help="Type in which the numbers are stored.")
 ]
+
+
+def ray_options(address: str | None, gpus: float = 1.0) -> RayOptions | None:
+    """Return what `--ray` and `--ray-gpus` say; None without the first."""
+    if address is None:
+        return None
+    from svae.runtime.ray_jobs import RayOptions  # imports torch
+
+    return RayOptions(address, gpus)
+
 
 # ------------------------------------------------------------------------------ training
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from svae.cli.app import app, example
+from svae.cli.options import Ray, ray_options
 from svae.data.corpora import CORPORA
 from svae.data.corpora.corpus import Corpus
 from svae.text.languages import check_code
@@ -80,6 +81,7 @@ def _add(corpus: Corpus) -> None:
         sample_rate: SampleRate = 16000,
         shards: Shards = None,
         workers: Workers = None,
+        ray: Ray = None,
         min_seconds: MinSeconds = 0.3,
         max_seconds: MaxSeconds = 35.0,
         validation: Validation = 0.05,
@@ -98,6 +100,7 @@ def _add(corpus: Corpus) -> None:
                 sample_rate=sample_rate,
                 shards=shards,
                 workers=workers,
+                ray=ray_options(ray),
                 min_seconds=min_seconds,
                 max_seconds=max_seconds,
                 validation=validation,
@@ -127,6 +130,7 @@ def lhotse(
     sample_rate: SampleRate = 16000,
     shards: Shards = None,
     workers: Workers = None,
+    ray: Ray = None,
     min_seconds: MinSeconds = 0.3,
     max_seconds: MaxSeconds = 35.0,
     validation: Validation = 0.05,
@@ -145,6 +149,7 @@ def lhotse(
             sample_rate=sample_rate,
             shards=shards,
             workers=workers,
+            ray=ray_options(ray),
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             validation=validation,
@@ -218,6 +223,7 @@ def webdataset(
     skip_unreadable: SkipUnreadable = False,
     sample_rate: SampleRate = 16000,
     workers: Workers = None,
+    ray: Ray = None,
     min_seconds: MinSeconds = 0.3,
     max_seconds: MaxSeconds = 35.0,
     validation: Validation = 0.05,
@@ -248,6 +254,7 @@ def webdataset(
             out=out,
             sample_rate=sample_rate,
             workers=workers,
+            ray=ray_options(ray),
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             validation=validation,
@@ -289,6 +296,7 @@ def huggingface(
     skip_unreadable: SkipUnreadable = False,
     sample_rate: SampleRate = 16000,
     workers: Workers = None,
+    ray: Ray = None,
     min_seconds: MinSeconds = 0.3,
     max_seconds: MaxSeconds = 35.0,
     validation: Validation = 0.05,
@@ -312,6 +320,7 @@ def huggingface(
             out=out,
             sample_rate=sample_rate,
             workers=workers,
+            ray=ray_options(ray),
             min_seconds=min_seconds,
             max_seconds=max_seconds,
             validation=validation,

@@ -34,8 +34,9 @@ from svae.data.prepare_plan import (
 from svae.data.shard_writer import ShardItem, describe_shard, read_rows, shard_name, write_shard
 from svae.errors import DataError
 from svae.runtime.files import write_text
-from svae.runtime.jobs import Tick, run_jobs
+from svae.runtime.jobs import Tick
 from svae.runtime.outgoing import destination, shown
+from svae.runtime.ray_jobs import open_runner
 from svae.runtime.remote import is_url
 from svae.text.spell_out import spelled_text
 
@@ -111,15 +112,17 @@ def _make_shards(plan: PreparePlan, missing: list[int], console: Console) -> lis
         raw = {u.key: plan.raw_texts[u.key] for u in plan.shards[number] if u.key in plan.raw_texts}
         jobs[number] = (plan.out, number, plan.shards[number], raw, plan.options)
     try:
-        entries = run_jobs(
-            _make_shard,
-            jobs,
-            workers=plan.options.workers,
-            description="Preparing",
-            console=console,
-            total=total,
-            completed=total - sum(len(plan.shards[n]) for n in missing),
-        )
+        with open_runner(
+            workers=plan.options.workers, ray=plan.options.ray, folder=plan.out
+        ) as run:
+            entries = run(
+                _make_shard,
+                jobs,
+                description="Preparing",
+                console=console,
+                total=total,
+                completed=total - sum(len(plan.shards[n]) for n in missing),
+            )
     except KeyboardInterrupt:
         finished = sum(is_finished(plan.out, number) for number in range(len(plan.shards)))
         console.print(

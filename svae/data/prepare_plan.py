@@ -21,6 +21,7 @@ from svae.data.excerpt import segment_problem
 from svae.errors import DataError
 from svae.frames import ceil_div
 from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
+from svae.runtime.ray_jobs import RayOptions
 from svae.runtime.remote import is_url, place_of
 from svae.text.languages import language_code
 from svae.text.vocabulary import normalize_text
@@ -52,6 +53,8 @@ class PrepareOptions:
     """Number of tar files. None: one for about 500 utterances, at least 8 where there are that many utterances."""
     workers: int | None = None
     """Processes. None: one per core. Does not change the result."""
+    ray: RayOptions | None = None
+    """A cluster that does the work. Nor does this."""
     validation: float = 0.05
     """Share of utterances held out of training; at most 256, at least 1 where there are 4. 0 holds out none."""
     min_seconds: float = 0.3
@@ -313,7 +316,7 @@ def _identity(
         if u.channel is not None:
             row.append({"channel": u.channel})
         content.update(json.dumps(row).encode() + b"\n")
-    fixed = identifying(options, ("root", "out", "workers"))
+    fixed = identifying(options, ("root", "out", "workers", "ray"))
     return {
         "format": FORMAT,
         **fixed,

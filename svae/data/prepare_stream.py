@@ -52,8 +52,9 @@ from svae.data.shard_writer import (
 from svae.data.streams.source import Recording, Source, SourceError
 from svae.errors import DataError
 from svae.runtime.files import remove_leftovers, write_text
-from svae.runtime.jobs import Tick, run_jobs
+from svae.runtime.jobs import Tick
 from svae.runtime.outgoing import destination
+from svae.runtime.ray_jobs import open_runner
 from svae.runtime.remote import is_url
 from svae.text.spell_out import spelled_text
 from svae.text.vocabulary import normalize_text
@@ -116,7 +117,7 @@ def prepare_stream(
 
 
 def _identity(source: Source, options: PrepareOptions, utterances_per_shard: int) -> dict[str, Any]:
-    fixed = identifying(options, ("root", "out", "workers", "subsets", "shards"))
+    fixed = identifying(options, ("root", "out", "workers", "ray", "subsets", "shards"))
     identity = {
         "format": FORMAT,
         **fixed,
@@ -149,14 +150,8 @@ def _make_parts(
         console.print(f"Continuing: {done} of {len(source.parts)} parts are done.", highlight=False)
     jobs = {n: (source, n, out, options, utterances_per_shard) for n in missing}
     try:
-        results = run_jobs(
-            _make_part,
-            jobs,
-            workers=options.workers,
-            description="Preparing",
-            console=console,
-            total=None,
-        )
+        with open_runner(workers=options.workers, ray=options.ray, folder=out) as run:
+            results = run(_make_part, jobs, description="Preparing", console=console, total=None)
     except KeyboardInterrupt:
         done = sum(_done_path(out, n).exists() for n in range(len(source.parts)))
         console.print(

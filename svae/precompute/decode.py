@@ -16,7 +16,6 @@ from svae.data.samples import Sample
 from svae.models.vae import streaming
 from svae.precompute.driver import cached_index, cached_vae, open_run
 from svae.precompute.latents import vae_of_latents
-from svae.runtime.distributed import describe_device
 from svae.runtime.files import file_stem
 from svae.runtime.jobs import Tick
 
@@ -55,9 +54,7 @@ def decode_shards(options: DecodeOptions) -> Path:
     # A folder of checkpoints would be looked up again in every process, and may have a newer one by then.
     options = replace(options, vae=checkpoint.folder)
     with open_run(index, options.out, device=options.device, workers=options.workers) as run:
-        run.console.print(
-            f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(run.world.device)}"
-        )
+        run.console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {run.where}")
 
         def finished(number: int) -> bool:
             return all(options.path(sample).is_file() for sample in index.samples_of(number))

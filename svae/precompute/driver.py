@@ -1,17 +1,18 @@
 """The way that all commands go which make something of every shard: claim the folder, make what is missing, index it.
 
 A shard is made by one process alone with one thread, whole or not at all, so that its bytes depend neither on the
-number of processes nor on how often the command was interrupted. Under torchrun the shards are dealt to the ranks.
+number of processes nor on how often the command was interrupted. Under torchrun the shards are dealt to the ranks;
+`--ray` has the nodes of a cluster make them.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ from svae.data.samples import Sample
 from svae.data.shard_writer import ShardItem, describe_shard, shard_name
 from svae.errors import DataError
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, describe_device, open_world
 from svae.runtime.files import writable_folder, write_text
-from svae.runtime.jobs import Tick, cores, progress_bar, run_jobs
+from svae.runtime.jobs import RunJobs, Tick, cores, run_here, run_jobs
 from svae.runtime.outgoing import destination
+from svae.runtime.ray_jobs import RayOptions, open_cluster, run_on
 
 ShardJob = Callable[[int, str, Tick], Any]
 """Makes what belongs to one shard: called with its number, the device, and a tick for every utterance."""
@@ -43,8 +45,12 @@ class ShardRun:
     world: World
     console: Console
     """Quiet on all ranks but the first."""
-    workers: int | None
-    """Processes on the CPU; None: one per core."""
+    run_jobs: RunJobs
+    """Where the jobs of this rank are done."""
+    device: str
+    """On what they are done there."""
+    where: str
+    """That in words."""
 
     def claim(
         self,
@@ -92,24 +98,14 @@ class ShardRun:
         missing = [number for number in sizes if not finished(number)]
         total = sum(sizes.values())
         done = total - sum(sizes[number] for number in missing)
-        if self.world.device.type == "cpu":
-            workers = self.workers
-            if workers is None:
-                workers = max(1, cores() // self.world.world_size)
-            run_jobs(
-                job,
-                {number: (number, "cpu") for number in missing},
-                workers=workers,
-                description=label,
-                console=self.console,
-                total=total,
-                completed=done,
-            )
-        else:
-            with progress_bar(self.console) as progress:
-                task = progress.add_task(label, total=total, completed=done)
-                for number in missing:
-                    job(number, str(self.world.device), lambda: progress.advance(task))
+        self.run_jobs(
+            job,
+            {number: (number, self.device) for number in missing},
+            description=label,
+            console=self.console,
+            total=total,
+            completed=done,
+        )
         barrier(self.world)
 
     def has_shard(self, number: int) -> bool:
@@ -138,6 +134,7 @@ def open_run(
     *,
     device: str = "cpu",
     workers: int | None = None,
+    ray: RayOptions | None = None,
     console: Console | None = None,
 ) -> Iterator[ShardRun]:
     """Join the ranks and make the output folder; without a console, what is printed goes to stdout.
@@ -145,15 +142,30 @@ def open_run(
     What is made for a URL is uploaded when the block ends.
 
     Raises:
-        ConfigError: no such device, or the folder cannot be written to.
+        ConfigError: no such device or cluster, or the folder cannot be written to.
     """
     with (
-        open_world(device, timeout_minutes=PATIENT_MINUTES) as world,
+        open_world("cpu" if ray else device, timeout_minutes=PATIENT_MINUTES) as world,
         destination(out, is_main=world.is_main) as work,
     ):
         folder = writable_folder(work, option="--out")
         shown = console if console is not None and world.is_main else None
-        yield ShardRun(index, folder, world, shown or Console(quiet=not world.is_main), workers)
+        console = shown or Console(quiet=not world.is_main)
+        if ray is not None:
+            with open_cluster(ray, folder=folder, device=device) as cluster:
+                where = cluster.describe()
+                yield ShardRun(
+                    index, folder, world, console, partial(run_on, cluster), cluster.device, where
+                )
+            return
+        if world.device.type == "cpu":
+            workers = max(1, cores() // world.world_size) if workers is None else workers
+            run: RunJobs = partial(run_jobs, workers=workers)
+        else:
+            run = run_here
+        yield ShardRun(
+            index, folder, world, console, run, str(world.device), describe_device(world.device)
+        )
 
 
 def read_waveform_index(root: Path, *, command: str) -> ShardIndex:
@@ -191,8 +203,8 @@ def array_item(index: ShardIndex, sample: Sample, array: np.ndarray) -> ShardIte
 
 
 # One of each in a process: a process makes many shards of one folder with one model.
-cached_vae = functools.lru_cache(maxsize=1)(load_vae)
-cached_index = functools.lru_cache(maxsize=1)(read_index)
+cached_vae = lru_cache(maxsize=1)(load_vae)
+cached_index = lru_cache(maxsize=1)(read_index)
 
 
 def _check_same(path: Path, description: dict[str, Any], contents: str) -> None:

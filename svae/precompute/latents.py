@@ -38,10 +38,11 @@ from svae.precompute.driver import (
     shard_hashes,
 )
 from svae.precompute.statistics import STATISTICS_UTTERANCES, measure_statistics
-from svae.runtime.distributed import barrier, describe_device
+from svae.runtime.distributed import barrier
 from svae.runtime.files import atomic_folder, write_text
 from svae.runtime.jobs import Tick
 from svae.runtime.outgoing import shown
+from svae.runtime.ray_jobs import RayOptions
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class EncodeOptions:
     workers: int | None = None
     """Processes on the CPU; None: one per core. GPUs take one process each, by torchrun."""
     device: str = "auto"
+    ray: RayOptions | None = None
+    """A cluster that does the work."""
 
 
 def encode_shards(options: EncodeOptions, console: Console | None = None) -> Path:
@@ -80,7 +83,12 @@ def encode_shards(options: EncodeOptions, console: Console | None = None) -> Pat
     # A folder of checkpoints would be looked up again in every process, and may have a newer one by then.
     options = replace(options, vae=checkpoint.folder)
     with open_run(
-        index, options.out, device=options.device, workers=options.workers, console=console
+        index,
+        options.out,
+        device=options.device,
+        workers=options.workers,
+        ray=options.ray,
+        console=console,
     ) as run:
         description = {
             "vae_hash": checkpoint.hash,
@@ -96,9 +104,7 @@ def encode_shards(options: EncodeOptions, console: Console | None = None) -> Pat
         if run.world.is_main:
             _keep_vae(run.out, checkpoint)
         barrier(run.world)
-        run.console.print(
-            f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {describe_device(run.world.device)}"
-        )
+        run.console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {run.where}")
         run.make(partial(_encode_shard, options), finished=run.has_shard, label="Encoding")
         if run.world.is_main:
             _finish(run, description)

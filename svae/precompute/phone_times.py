@@ -19,15 +19,21 @@ from svae.runtime.distributed import barrier
 from svae.runtime.files import write_text
 from svae.runtime.jobs import Tick
 from svae.runtime.outgoing import shown
+from svae.runtime.ray_jobs import RayOptions
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 
 
 def align_shards(
-    data: Path, out: Path, *, workers: int | None = None, console: Console | None = None
+    data: Path,
+    out: Path,
+    *,
+    workers: int | None = None,
+    ray: RayOptions | None = None,
+    console: Console | None = None,
 ) -> Path:
     """Write the times of every utterance's phones, a JSONL file for each shard; finished shards are kept.
 
-    `workers` are processes; None: one per core.
+    `workers` are processes; None: one per core. `ray` is a cluster that does the work.
 
     An utterance whose text does not fit its recording is stored with the reason, counted and printed.
 
@@ -35,7 +41,7 @@ def align_shards(
         DataError: no waveform shards, no texts, or the folder holds the times of other shards.
     """
     index = read_waveform_index(data, command="svae align")
-    with open_run(index, out, workers=workers, console=console) as run:
+    with open_run(index, out, workers=workers, ray=ray, console=console) as run:
         description = {
             "format": 1,
             "aligner": f"pocketsphinx {version('pocketsphinx')} en-us",

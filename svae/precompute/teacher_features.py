@@ -22,9 +22,10 @@ from svae.precompute.driver import (
     read_waveform_index,
     shard_hashes,
 )
-from svae.runtime.distributed import barrier, describe_device
+from svae.runtime.distributed import barrier
 from svae.runtime.jobs import Tick
 from svae.runtime.outgoing import shown
+from svae.runtime.ray_jobs import RayOptions
 
 
 def cache_teacher(
@@ -35,22 +36,22 @@ def cache_teacher(
     dtype: Literal["float16", "float32"] = "float16",
     workers: int | None = None,
     device: str = "auto",
+    ray: RayOptions | None = None,
 ) -> Path:
     """Write the teacher's features of every utterance, (K, C) each, in the same shards as the waveforms.
 
     The teacher hears the whole utterance, where online it hears the crop and `context_seconds` around it: the
     features differ a little (docs/benchmarks.md). Finished shards are kept when the command is run again.
-    `workers` are processes on the CPU; None: one per core.
+    `workers` are processes on the CPU; None: one per core. `ray` is a cluster that does the work.
 
     Raises:
         DataError: the data are not waveform shards, or the folder holds features made otherwise.
         ConfigError: the teacher cannot be loaded or hears another sample rate.
     """
     index = read_waveform_index(data, command="svae cache-teacher")
-    with open_run(index, out, device=device, workers=workers) as run:
+    with open_run(index, out, device=device, workers=workers, ray=ray) as run:
         loaded = load_teacher(teacher, run.world.device, sample_rate=index.sample_rate)
-        where = describe_device(run.world.device)
-        run.console.print(f"Teacher: {loaded.description}, on {where}")
+        run.console.print(f"Teacher: {loaded.description}, on {run.where}")
         description = {
             "model": teacher.model,
             "layer": teacher.layer,

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from rich.console import Console
@@ -34,6 +34,22 @@ from svae.errors import DataError
 Result = TypeVar("Result")
 Tick = Callable[[], None]
 """A job calls it after every utterance: it moves the bar, and ends the job where the user wants that."""
+
+
+class RunJobs(Protocol):
+    """Does jobs over shards, somewhere: `run_jobs` where that is this machine."""
+
+    def __call__(
+        self,
+        function: Callable[..., Result],
+        jobs: dict[int, tuple[Any, ...]],
+        *,
+        description: str,
+        console: Console,
+        total: int | None,
+        completed: int = 0,
+    ) -> dict[int, Result]:
+        """Call `function(*job, tick)` for every job; see `run_jobs`."""
 
 
 def run_jobs(
@@ -75,7 +91,7 @@ def run_jobs(
     )
     results: dict[int, Result] = {}
     try:
-        with _CtrlC() as ctrl_c, progress_bar(console) as progress:
+        with CtrlC() as ctrl_c, progress_bar(console) as progress:
             task = progress.add_task(description, total=total, completed=completed)
             futures: dict[Future[Result], int] = {
                 pool.submit(_run, function, job): n for n, job in jobs.items()
@@ -98,14 +114,32 @@ def run_jobs(
     return results
 
 
-class _CtrlC:
+def run_here(
+    function: Callable[..., Result],
+    jobs: dict[int, tuple[Any, ...]],
+    *,
+    description: str,
+    console: Console,
+    total: int | None,
+    completed: int = 0,
+) -> dict[int, Result]:
+    """Do what `run_jobs` does, in this process, one job after the other: what has a GPU of its own needs no others."""
+    results = {}
+    with progress_bar(console) as progress:
+        task = progress.add_task(description, total=total, completed=completed)
+        for number, job in jobs.items():
+            results[number] = function(*job, lambda: progress.advance(task))
+    return results
+
+
+class CtrlC:
     """Holds Ctrl-C back until it is asked for.
 
     Raised wherever the program happens to be, KeyboardInterrupt can leave the lock of the counter or of the progress
     bar taken, and whoever waits for that waits for ever.
     """
 
-    def __enter__(self) -> _CtrlC:
+    def __enter__(self) -> CtrlC:
         self.pressed = False
         self._in_main_thread = threading.current_thread() is threading.main_thread()
         if self._in_main_thread:

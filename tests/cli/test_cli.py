@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from svae.assets import asset_path
 from svae.cli import app
+from svae.runtime.ray_jobs import RayOptions
 
 COMMANDS = [
     "download",
@@ -280,3 +283,30 @@ def test_evaluate_needs_something_to_evaluate(fails, tmp_path):
         tmp_path,
         match="beside it only --cluster-by-speaker",
     )
+
+
+def test_ray_is_the_users_to_install_and_to_start(fails, tone_shards, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    missing = r"--ray auto: needs ray.*pip install 'svae\[ray\]'"
+    fails("prepare", "sample", "--out", tmp_path / "a", "--ray", "auto", match=missing)
+    fails("align", tone_shards, "--out", tmp_path / "b", "--ray", "auto", match=missing)
+    teacher = ("cache-teacher", tone_shards, "--teacher", "embedded", "--layer", "3")
+    fails(*teacher, "--out", tmp_path / "c", "--ray", "auto", match=missing)
+    monkeypatch.setitem(sys.modules, "ray", object())  # not asked where nobody answers
+    with socket.socket() as held:  # bound, not listening
+        held.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{held.getsockname()[1]}"
+        nobody = f"--ray {address}: nobody answers"
+        fails("prepare", "sample", "--out", tmp_path / "a", "--ray", address, match=nobody)
+        fails("align", tone_shards, "--out", tmp_path / "b", "--ray", address, match=nobody)
+
+
+def test_shares_of_gpus_reach_the_jobs(call, monkeypatch, tmp_path):
+    from svae.precompute import latents
+
+    asked = []
+    monkeypatch.setattr(latents, "encode_shards", asked.append)
+    arguments = ("encode", tmp_path, "--vae", tmp_path, "--out", tmp_path)
+    assert call(*arguments, "--ray", "head:6379", "--ray-gpus", "0.25").exit_code == 0
+    assert call(*arguments).exit_code == 0
+    assert [options.ray for options in asked] == [RayOptions("head:6379", 0.25), None]

@@ -19,6 +19,7 @@ from svae.data.prepare_stream import prepare_stream
 from svae.data.streams.fields import Fields
 from svae.data.streams.huggingface import open_huggingface
 from svae.errors import ConfigError, DataError
+from svae.runtime import ray_jobs
 from svae.runtime.jobs import run_jobs
 
 datasets = pytest.importorskip("datasets")
@@ -35,7 +36,7 @@ def quiet(monkeypatch, tmp_path):
             return run_jobs(function, jobs, workers=workers, **arguments)
         return {number: function(*job, lambda: None) for number, job in jobs.items()}
 
-    monkeypatch.setattr(prepare_stream_module, "run_jobs", run_here)
+    monkeypatch.setattr(ray_jobs, "run_jobs", run_here)
 
 
 def encoded(number: int, kind: str = "FLAC") -> bytes:

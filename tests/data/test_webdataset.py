@@ -29,7 +29,7 @@ from svae.data.streams import webdataset as webdataset_module
 from svae.data.streams.fields import LAYOUTS, Fields
 from svae.data.streams.webdataset import open_webdataset
 from svae.errors import DataError
-from svae.runtime import remote
+from svae.runtime import ray_jobs, remote
 from svae.runtime.jobs import run_jobs
 
 
@@ -42,7 +42,7 @@ def in_this_process(monkeypatch):
             return run_jobs(function, jobs, workers=workers, **arguments)
         return {number: function(*job, lambda: None) for number, job in jobs.items()}
 
-    monkeypatch.setattr(prepare_stream_module, "run_jobs", run_here)
+    monkeypatch.setattr(ray_jobs, "run_jobs", run_here)
 
 
 def encoded(number: int, kind: str = "FLAC", seconds: float = 0.4) -> bytes:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from test_pieces import SPEAKER
 from tiny_runs import VAE, vae_config
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from svae import recipe

@@ -1,0 +1,157 @@
+"""`--ray` on a real cluster of three nodes, all on this machine: one is killed midway, and the bytes are those of one process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_shards import make_shards
+from rich.console import Console
+from tiny_runs import vae_of
+
+from svae.assets import asset_path
+from svae.config import TeacherConfig
+from svae.data.prepare import prepare
+from svae.data.prepare_plan import PrepareOptions
+from svae.errors import ConfigError
+from svae.precompute import latents as latents_module
+from svae.precompute.latents import EncodeOptions, encode_shards
+from svae.precompute.phone_times import align_shards
+from svae.precompute.teacher_features import cache_teacher
+from svae.runtime.ray_jobs import RayOptions
+
+pytestmark = pytest.mark.slow
+
+SAMPLE = asset_path("sample")
+HELD = 3
+"""The shard at which a node is killed."""
+MEMORY = 80_000_000
+"""Bytes of a node's object store."""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A head that does no jobs, and three nodes that do one each."""
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        here = Path(__file__).parent  # jobs of this module need it and the helpers
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent)]))
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        try:
+            for _ in range(3):
+                cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
+            cluster.wait_for_nodes()
+            yield cluster
+        finally:
+            cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    return make_shards(tmp_path_factory.mktemp("shards"), shards=9, per_shard=2).root
+
+
+@pytest.fixture(scope="module")
+def vae(toy_tts: Path) -> Path:
+    return vae_of(toy_tts)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return every file below a folder by its path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def hold_and_encode(options, number, device, tick) -> None:
+    """Encode a shard; the first who gets shard `HELD` says on which node, and waits for its end."""
+    import ray
+
+    said = options.out.parent / "held"
+    if number == HELD and not said.exists():
+        said.write_text(ray.get_runtime_context().get_node_id())
+        time.sleep(600)
+    latents_module._encode_shard(options, number, device, tick)
+
+
+def test_a_node_that_is_killed_costs_nothing_but_time(cluster, shards, vae, tmp_path, monkeypatch):
+    alone = EncodeOptions(
+        data=shards, vae=vae, out=tmp_path / "alone", device="cpu", workers=1, dtype="float32"
+    )
+    encode_shards(alone, Console(quiet=True))
+    monkeypatch.setattr(latents_module, "_encode_shard", hold_and_encode)
+    said = tmp_path / "held"
+
+    def kill() -> None:
+        while not said.exists() or not said.read_text():
+            time.sleep(0.1)
+        (node,) = [n for n in cluster.worker_nodes if n.node_id == said.read_text()]
+        cluster.remove_node(node, allow_graceful=False)
+
+    killer = threading.Thread(target=kill, daemon=True)
+    killer.start()
+    console = Console(file=io.StringIO(), width=300)
+    options = replace(
+        alone, out=tmp_path / "ray", workers=None, device="auto", ray=RayOptions(cluster.address)
+    )
+    encode_shards(options, console)
+    killer.join(timeout=60)
+    shown = console.file.getvalue()
+    assert f"job {HELD} was lost (" in shown and "it is done again elsewhere" in shown
+    assert "cpu of a Ray cluster (4 nodes, 3 CPUs, 0 GPUs)" in shown and "18/18" in shown
+    assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
+
+
+def test_prepare_align_and_cache_teacher_give_the_same_bytes(cluster, tmp_path):
+    ray, quiet = RayOptions(cluster.address), Console(quiet=True)
+    rows = [json.loads(row) for row in (SAMPLE / "metadata.jsonl").read_text().splitlines()[::24]]
+    text = "".join(json.dumps(r | {"audio": str(SAMPLE / r["audio"])}) + "\n" for r in rows)
+    (tmp_path / "list.jsonl").write_text(text)
+    alone = PrepareOptions(
+        corpus="jsonl", root=tmp_path / "list.jsonl", out=tmp_path / "alone", shards=3, workers=1
+    )
+    prepare(alone, quiet)
+    prepare(replace(alone, out=tmp_path / "ray", workers=None, ray=ray), quiet)
+    assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
+    align_shards(tmp_path / "alone", tmp_path / "times", workers=1, console=quiet)
+    align_shards(tmp_path / "alone", tmp_path / "ray-times", ray=ray, console=quiet)
+    assert contents(tmp_path / "ray-times") == contents(tmp_path / "times")
+    teacher = TeacherConfig(model="embedded", layer=3)
+    cache_teacher(tmp_path / "alone", tmp_path / "teacher", teacher, workers=1, device="cpu")
+    cache_teacher(tmp_path / "alone", tmp_path / "ray-teacher", teacher, ray=ray)
+    assert contents(tmp_path / "ray-teacher") == contents(tmp_path / "teacher")
+
+
+def test_what_the_cluster_has_not_is_said_at_once(cluster, shards, vae, tmp_path):
+    options = EncodeOptions(
+        data=shards, vae=vae, out=tmp_path, device="cuda", ray=RayOptions(cluster.address, 0.5)
+    )
+    with pytest.raises(ConfigError, match=r"no node can do a job on cuda; the cluster is .* 0 GPU"):
+        encode_shards(options, Console(quiet=True))
+
+
+def test_an_error_of_a_job_is_the_users_message(cluster, shards, vae, tmp_path):
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for path in shards.iterdir():
+        data = path.read_bytes()
+        (folder / path.name).write_bytes(b"x" * len(data) if path.suffix == ".tar" else data)
+    options = EncodeOptions(
+        data=folder, vae=vae, out=tmp_path / "out", ray=RayOptions(cluster.address)
+    )
+    with pytest.raises(Exception, match="shard-0000") as caught:
+        encode_shards(options, Console(quiet=True))
+    assert type(caught.value).__name__ == "DataError"
+    assert not list((tmp_path / "out").glob("shard-*.tar"))
