@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   := out/demo
-EXTRAS := adapt,c2pa,chinese,dev,faster-whisper,huggingface,lhotse,mos,ray,recordings,remote,serve,tensorboard
+EXTRAS := adapt,c2pa,chinese,dev,faster-whisper,huggingface,lhotse,mos,onnx,ray,recordings,remote,serve,tensorboard
 
 .PHONY: help install lint test test-all demo bench wheelhouse clean
 

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from svae.config import BigVGANConfig, DiTConfig, VAEConfig
 from svae.models.cpu.linear import use_bf16_products
 from svae.models.tts.dit import DiT
-from svae.models.tts.sampler import guided_velocity, integrate, sample_latents, time_grid
+from svae.models.tts.sampler import guided_velocity, sample_latents
+from svae.models.tts.solver import integrate, time_grid
 from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.vae import SpeechVAE
 

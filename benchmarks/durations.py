@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import describe as describe_machine
 from common import write  # noqa: E402
 
-from svae.data.index import Sample
+from svae.data.samples import Sample
 from svae.synthesis.durations import TextRule, predict_frames
 from svae.synthesis.types import Prompt
 from svae.text.vocabulary import Vocabulary, normalize_text

@@ -1,23 +1,34 @@
 """Ask a server of `svae serve` from several clients at once: requests a second, first audio, memory; and whether anything is lost.
 
     python benchmarks/serve.py --out benchmarks/results/serve.json
-    python benchmarks/serve.py --clients 1 8 --rounds 4 --thousand 0
+    python benchmarks/serve.py --clients 1 8 --rounds 4 --thousand 0 --early --pocket VENV/bin/python
 
-A server of its own process is started. Each client sends one request after another, streamed as PCM, `--rounds` times. Then `--thousand`
-requests come from 32 clients, of which a fifth break off at a random moment: every answer of the others must be, byte for byte, what the
-request gives alone, and at the end no place may be taken.
+A server of its own process is started. Each client sends one request after another, streamed as PCM, `--rounds` times; with `--early`
+also requests whose first sentence leaves as it is decoded. Then `--thousand` requests come from 32 clients, of which a fifth break off
+at a random moment: every answer of the others must be, byte for byte, what the request gives alone, and at the end no place may be taken.
+
+`--pocket` names a Python with the package pocket-tts (`python -m venv VENV && VENV/bin/pip install pocket-tts soundfile`): its server is
+asked the same, after svae's. Its weights cannot be had here, so they are random, of its English model's shapes; with them it does not know
+when to end, and is let speak as long as it would at most (a third of a second a word and two seconds more). Speeds compare by
+`speech_per_second`, not by requests.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +37,9 @@ import torch
 from common import describe, write
 from rich.console import Console
 from rich.table import Table
+
+from svae.assets import asset_path
+from svae.audio import load_audio, save_audio
 
 TEXTS = (
     "Good morning.",
@@ -38,28 +52,49 @@ GONE = 0.2
 """The share of the thousand whose clients break off."""
 
 
-def body(text: str, seed: int, steps: int | None) -> dict[str, Any]:
-    return {"input": text, "seed": seed, "steps": steps, "response_format": "pcm", "stream": True}
+@dataclass(frozen=True)
+class Request:
+    """What a server is asked."""
+
+    path: str
+    body: dict[str, Any]
+    header: int = 0
+    """Bytes before the first audio."""
 
 
-async def ask(client: httpx.AsyncClient, asked: dict[str, Any]) -> tuple[float, float, bytes]:
+def svae(text: str, seed: int, args: argparse.Namespace, *, early: bool = False) -> Request:
+    asked = {"input": text, "seed": seed, "steps": args.steps, "response_format": "pcm"}
+    return Request("/v1/audio/speech", {"json": asked | {"stream": True, "early": early}})
+
+
+def pocket(text: str, seed: int, args: argparse.Namespace) -> Request:
+    return Request("/tts", {"data": {"text": text}}, header=44)
+
+
+async def ask(client: httpx.AsyncClient, asked: Request) -> tuple[float, float, bytes]:
     """Return seconds to the first audio and to the last, and the audio; come back where there is no place."""
     started = time.perf_counter()
     while True:
         first, data = 0.0, b""
-        async with client.stream("POST", "/v1/audio/speech", json=asked) as answer:
+        async with client.stream("POST", asked.path, **asked.body) as answer:
             if answer.status_code == 429:
                 await asyncio.sleep(float(answer.headers["retry-after"]))
                 continue
             answer.raise_for_status()
             async for piece in answer.aiter_bytes():
-                first = first or time.perf_counter() - started
                 data += piece
-        return first, time.perf_counter() - started, data
+                if not first and len(data) > asked.header:
+                    first = time.perf_counter() - started
+        return first, time.perf_counter() - started, data[asked.header :]
 
 
 async def load(
-    client: httpx.AsyncClient, clients: int, args: argparse.Namespace, pid: int
+    client: httpx.AsyncClient,
+    clients: int,
+    args: argparse.Namespace,
+    pid: int,
+    name: str,
+    request: Callable[..., Request],
 ) -> dict[str, Any]:
     """Let clients ask at once, each some times, and return a row of the table."""
     firsts: list[float] = []
@@ -68,7 +103,7 @@ async def load(
     async def one(number: int) -> None:
         nonlocal seconds_of_speech
         for turn in range(args.rounds):
-            asked = body(TEXTS[(number + turn) % len(TEXTS)], turn, args.steps)
+            asked = request(TEXTS[(number + turn) % len(TEXTS)], turn, args)
             first, _, data = await ask(client, asked)
             firsts.append(first)
             seconds_of_speech += len(data) / 2 / 24000
@@ -78,6 +113,7 @@ async def load(
     taken = time.perf_counter() - started
     ordered = sorted(firsts)
     return {
+        "server": name,
         "clients": clients,
         "requests": len(firsts),
         "per_second": round(len(firsts) / taken, 2),
@@ -88,10 +124,10 @@ async def load(
     }
 
 
-async def thousand(client: httpx.AsyncClient, count: int, steps: int | None) -> dict[str, Any]:
+async def thousand(client: httpx.AsyncClient, args: argparse.Namespace) -> dict[str, Any]:
     """Send many requests, some of whose clients break off; return how many answers were whole, gone and wrong."""
-    draw = random.Random(0)
-    expected = {text: (await ask(client, body(text, 3, steps)))[2] for text in SHORT}
+    draw, count = random.Random(0), args.thousand
+    expected = {text: (await ask(client, svae(text, 3, args)))[2] for text in SHORT}
     waiting = [
         (SHORT[i % len(SHORT)], draw.random() < GONE, 3 * draw.random()) for i in range(count)
     ]
@@ -101,11 +137,8 @@ async def thousand(client: httpx.AsyncClient, count: int, steps: int | None) -> 
         while waiting:
             text, goes, after = waiting.pop()
             try:
-                data = (
-                    await asyncio.wait_for(
-                        ask(client, body(text, 3, steps)), after if goes else None
-                    )
-                )[2]
+                asked = ask(client, svae(text, 3, args))
+                _, _, data = await asyncio.wait_for(asked, after if goes else None)
             except TimeoutError:
                 found["gone"] += 1
             except httpx.HTTPError:
@@ -131,14 +164,93 @@ def memory(pid: int) -> int:
     return round(int(match[1]) / 1000) if match else 0
 
 
-async def measure(url: str, pid: int, args: argparse.Namespace) -> dict[str, Any]:
+async def measure(
+    url: str, pid: int, args: argparse.Namespace, requests: dict[str, Callable[..., Request]]
+) -> dict[str, Any]:
+    """Ask a server in several ways, and svae's the thousand."""
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=None, limits=limits) as client:
-        for text in TEXTS:
-            await ask(client, body(text, 0, args.steps))
-        rows = [await load(client, clients, args, pid) for clients in args.clients]
-        lost = await thousand(client, args.thousand, args.steps) if args.thousand else None
+        rows = []
+        for name, request in requests.items():
+            for text in TEXTS:
+                await ask(client, request(text, 0, args))
+            for clients in args.clients:
+                rows.append(await load(client, clients, args, pid, name, request))
+                print(rows[-1], flush=True)
+        lost = await thousand(client, args) if args.thousand and "svae" in requests else None
         return {"rows": rows, "thousand": lost, "memory_after_mb": memory(pid)}
+
+
+def serve_and_measure(
+    command: list[str],
+    port: int,
+    args: argparse.Namespace,
+    requests: dict[str, Callable[..., Request]],
+) -> dict[str, Any]:
+    """Start a server, measure, end it; its exit status is in what is returned."""
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
+        try:
+            for _ in range(6000):
+                try:
+                    httpx.get(f"{url}/health", timeout=10)
+                    break
+                except httpx.TransportError:
+                    if server.poll() is not None:
+                        sys.exit(f"{command}: ended with status {server.returncode}")
+                    time.sleep(0.1)
+            found = asyncio.run(measure(url, server.pid, args, requests))
+        finally:
+            server.terminate()
+        return found | {"status": server.wait(150)}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+POCKET_FILES = """
+import json, sys
+from pathlib import Path
+import pocket_tts, yaml
+out = Path(sys.argv[1])
+config = yaml.safe_load((Path(pocket_tts.__file__).parent / "config/english_2026-10.yaml").read_text())
+config.pop("weights_path"), config.pop("weights_path_without_voice_cloning")
+config["default_eos_threshold"] = 1e9  # random weights say the end at random
+table = config["flow_lm"]["lookup_table"]
+words = {"<unk>": 0} | {f"w{i}": i for i in range(1, table["n_bins"])}
+from tokenizers import Tokenizer, models, pre_tokenizers
+tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+tokenizer.save(str(out / "tokenizer.json"))
+table["tokenizer_path"] = str(out / "tokenizer.json")
+(out / "random.yaml").write_text(yaml.safe_dump(config))
+"""
+"""Makes a configuration of pocket-tts without weights, and a tokenizer of words; run by its Python."""
+
+
+def measure_pocket(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure pocket-tts's server with random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([args.pocket, "-c", POCKET_FILES, folder], check=True)
+        row = json.loads(asset_path("references", "references.json").read_text("utf-8"))[0]
+        voice = Path(folder) / "voice.wav"
+        waveform, rate = load_audio(asset_path("references", row["audio"]))
+        save_audio(voice, waveform, rate)
+        port = free_port()
+        command = [
+            args.pocket,
+            "-m",
+            "pocket_tts",
+            "serve",
+            "--port",
+            str(port),
+            "--host",
+            "127.0.0.1",
+        ]
+        command += ["--config", f"{folder}/random.yaml", "--default-voice", str(voice)]
+        return serve_and_measure(command, port, args, {"pocket-tts, random weights": pocket})
 
 
 def main() -> None:
@@ -151,29 +263,25 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="solver steps; default: the model's own")
     parser.add_argument("--rounds", type=int, default=4, help="requests of each client")
     parser.add_argument("--thousand", type=int, default=1000, help="requests that must not be lost")
+    parser.add_argument("--early", action="store_true", help="also with `early`")
+    parser.add_argument("--pocket", help="a Python with pocket-tts")
     parser.add_argument("--tiny", action="store_true", help="one and two clients, eight requests")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.tiny:
         args.clients, args.rounds, args.thousand = [1, 2], 1, 8
     description = describe(torch.device("cpu"))
-    command = [sys.executable, "-m", "svae", "serve", "--port", "0", "--model", args.model]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            url = next(line.split()[1] for line in server.stdout if line.startswith("Page:"))
-            for _ in range(600):
-                try:
-                    httpx.get(f"{url}health", timeout=10)
-                    break
-                except httpx.TransportError:
-                    time.sleep(0.1)
-            found = asyncio.run(measure(url, server.pid, args))
-        finally:
-            server.terminate()
-        found["status"] = server.wait(150)
-    table = Table(*found["rows"][0])
-    for row in found["rows"]:
+    port = free_port()
+    command = [sys.executable, "-m", "svae", "serve", "--port", str(port), "--model", args.model]
+    ways: dict[str, Callable[..., Request]] = {"svae": svae}
+    if args.early:
+        ways["svae, early"] = partial(svae, early=True)
+    found = serve_and_measure(command, port, args, ways)
+    if args.pocket:
+        found["pocket"] = measure_pocket(args)
+    rows = found["rows"] + found.get("pocket", {}).get("rows", [])
+    table = Table(*rows[0])
+    for row in rows:
         table.add_row(*map(str, row.values()))
     console = Console()
     console.print(table)

@@ -33,7 +33,8 @@ from svae.config import (
 from svae.data.batches import UtteranceBatch
 from svae.models.mel import MelFrames
 from svae.models.tts.dit import DiT
-from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.models.tts.sampler import guided_velocity
+from svae.models.tts.solver import integrate, time_grid
 from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, select_device

@@ -238,6 +238,13 @@ class VAEConfig:
     gets a tenth of it, for an output of speech's loudness."""
     initial_logvar: float = 0.0
     """Where the posterior's log-variance starts. Negative: short runs learn to reconstruct before they meet much noise."""
+    latent_noise: Annotated[float, Gt(0)] | None = None
+    """Noise in place of a learned posterior (F3-Tokenizer, arXiv 2606.06357): each frame's latents are brought to zero mean and unit
+    deviation over channels, and training decodes them with Gaussian noise of this deviation. Needs loss.kl: 0."""
+    anchored_latents: Annotated[int, Ge(0)] = 0
+    """The first so many latents are a frozen stream: the encoder learns to say in them what the teacher says (the principal
+    components of its features), and no loss of reconstruction shapes them; the others are the acoustic residue (SARA, arXiv
+    2606.11611). Needs a teacher and loss.alignment_form: mse."""
     regulator_layers: Annotated[int, Ge(0)] = 2
     """Convolution stages of the regulator that projects teacher features; 0 = a single 1x1 convolution."""
     decoder: BigVGANConfig = field(default_factory=BigVGANConfig)
@@ -469,6 +476,17 @@ class DistillConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TTSLossConfig:
+    """What a text-to-speech training minimises beside the flow's error."""
+
+    hidden_alignment: Annotated[float, Ge(0)] = 0.0
+    """Weight of minus the cosine between the teacher's features (`teacher.cache`) and a block's output, projected by a small network
+    that only the training has (REPA, A-DMA). 0: no teacher."""
+    hidden_layer: Annotated[int, Gt(0)] | None = None
+    """After which block, counted from 1. null: a third of them, from below."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TTSTrainConfig:
     """A recipe of `svae train-tts`."""
 
@@ -494,6 +512,9 @@ class TTSTrainConfig:
     loader: LoaderConfig = field(default_factory=LoaderConfig)
     dit: DiTConfig = field(default_factory=DiTConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
+    loss: TTSLossConfig = field(default_factory=TTSLossConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    """Whose features `loss.hidden_alignment` means."""
     optimizer: TTSOptimizerConfig = field(default_factory=TTSOptimizerConfig)
     ema: EMAConfig = field(default_factory=EMAConfig)
     batch_frames: Annotated[int, Gt(0)] = 131072

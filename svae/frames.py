@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from svae.runtime.distributed import send
 
-Whole = TypeVar("Whole", int, Tensor)
-"""A whole number, or an integer tensor of them."""
+Whole = TypeVar("Whole", int, Tensor, np.ndarray)
+"""A whole number, or an integer tensor or array of them."""
 
 
 def ceil_div(number: Whole, divisor: int) -> Whole:

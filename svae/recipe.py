@@ -329,6 +329,7 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
         if config.teacher.cache is not None and config.data.sources:
             yield "teacher.cache: holds the features of one folder; leave it null with data.sources"
         yield from _vae_problems(config.vae)
+        yield from _bottleneck_problems(config)
         yield from _discriminator_problems(config)
         yield from _start_problems(config)
         if config.segment_seconds * config.vae.sample_rate < config.vae.hop_length:
@@ -347,6 +348,7 @@ def _cross_problems(config: VAETrainConfig | TTSTrainConfig) -> Iterator[str]:
         yield f"flow.posterior: mel frames have no posterior to draw from, got {config.flow.posterior!r}"
     yield from _timings_problems(config)
     yield from _student_problems(config)
+    yield from _hidden_alignment_problems(config)
     if config.min_seconds >= config.max_seconds:
         yield f"min_seconds: must be below max_seconds ({config.max_seconds}), got {config.min_seconds}"
 
@@ -356,6 +358,22 @@ def _student_problems(config: TTSTrainConfig) -> Iterator[str]:
         return
     if config.init is not None:
         yield f"init: a student starts from its teacher; leave out {config.init!r}"
+
+
+def _hidden_alignment_problems(config: TTSTrainConfig) -> Iterator[str]:
+    layer, depth = config.loss.hidden_layer, config.dit.depth
+    if layer is not None and layer > depth:
+        yield f"loss.hidden_layer: there are {depth} blocks (dit.depth), got {layer}"
+    if not config.loss.hidden_alignment:
+        return
+    if config.teacher.cache is None:
+        yield "loss.hidden_alignment: reads stored features; set teacher.cache to a folder of `svae cache-teacher`"
+    if config.representation != "latents":
+        yield "loss.hidden_alignment: is for latents, whose frames are the teacher's moments; set it to 0 with mel frames"
+    if config.data.sources:
+        yield "loss.hidden_alignment: teacher.cache holds the features of one folder; set it to 0 with data.sources"
+    if config.distill is not None or isinstance(config, AdaptConfig):
+        yield "loss.hidden_alignment: is of a training of the whole network; set it to 0 for a student or an adapter"
 
 
 def _vae_problems(vae: VAEConfig) -> Iterator[str]:
@@ -408,6 +426,22 @@ def _vae_problems(vae: VAEConfig) -> Iterator[str]:
         yield f"vae.attention_heads: must divide the encoder's output width {width}, got {vae.attention_heads}"
     if width % vae.latent_dim and vae.latent_dim % width:
         yield f"vae.latent_dim: must divide the encoder's output width {width} (or be a multiple of it), got {vae.latent_dim}"
+
+
+def _bottleneck_problems(config: VAETrainConfig) -> Iterator[str]:
+    vae, loss = config.vae, config.loss
+    if vae.latent_noise is not None and loss.kl:
+        yield f"loss.kl: with vae.latent_noise there is no learned posterior to compare; set it to 0, got {loss.kl}"
+    if not vae.anchored_latents:
+        return
+    if vae.anchored_latents >= vae.latent_dim:
+        yield f"vae.anchored_latents: must be below latent_dim ({vae.latent_dim}), so that a residue is left, got {vae.anchored_latents}"
+    if loss.alignment is None and not config.freeze_encoder:
+        yield "vae.anchored_latents: say what the teacher says; set loss.alignment to a weight"
+    if loss.alignment_form != "mse":
+        yield f"loss.alignment_form: must be mse with vae.anchored_latents, got {loss.alignment_form!r}"
+    if vae.latent_noise is not None:
+        yield "vae.anchored_latents: are not brought to unit deviation frame by frame; leave out vae.latent_noise"
 
 
 def _source_filter_problems(cfg: SourceFilterConfig, sample_rate: int) -> Iterator[str]:

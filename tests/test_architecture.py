@@ -32,6 +32,7 @@ LAYERS = {
     "svae.evaluation": 7,
     "svae.analysis": 8,
     "svae.hub": 8,
+    "svae.export": 8,
     "svae.cli": 9,
 }
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -14,10 +14,13 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
+from svae.analysis.phone_probe import PhoneProbe, probe_of
 from svae.checkpoint import Checkpoint, open_checkpoint
 from svae.config import TeacherConfig
 from svae.data.batches import read_latents, read_waveform
-from svae.data.index import Sample, ShardIndex, read_index
+from svae.data.index import ShardIndex, read_index
+from svae.data.samples import Sample
+from svae.data.timings import Timings
 from svae.errors import ConfigError, DataError
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.vae import streaming
@@ -45,6 +48,8 @@ class InspectOptions:
     teacher: str | None = None
     """Hub id, folder or `embedded`; None: the one the checkpoint names."""
     layer: int | Literal["average"] | None = None
+    timings: Path | None = None
+    """Times of phones of these utterances (`svae align`), for the phone probe; None: no probe."""
     limit: int = 200
     """Training utterances, spread over the shards."""
     device: str = "auto"
@@ -70,6 +75,8 @@ class Inspection:
     teacher_cosine: float | None = None
     """Mean over frames between posterior mean and projected teacher features."""
     teacher: str | None = None
+    phone_probe: PhoneProbe | None = None
+    """How many frames a linear map names the phone of; None where no times of phones were given."""
 
 
 # ----------------------------------------------------------------------------------------------- numbers
@@ -136,7 +143,8 @@ def teacher_cosine(vae: SpeechVAE, teacher: Teacher, waveform: Tensor, mean: Ten
         padded.to(vae.latent_mean.device), 0, frames, vae.hop_length
     )
     assert vae.regulator is not None
-    return F.cosine_similarity(vae.regulator(teacher_features, frames)[0].cpu(), mean, dim=0)
+    projected = vae.regulator(teacher_features, frames)[0].cpu()
+    return F.cosine_similarity(projected, mean[: len(projected)], dim=0)
 
 
 # ----------------------------------------------------------------------------------------------- the command
@@ -156,6 +164,10 @@ def inspect(options: InspectOptions) -> Inspection:
     teacher, why_not = _open_teacher(options, checkpoint, vae, data, console)
     index = latents if latents is not None else data
     assert index is not None
+    timings = None
+    if options.timings is not None:
+        timings = Timings(options.timings)
+        index = timings.select(index)
     samples = spread(index.train, options.limit)
     means, logvars, cosines = [], [], []
     for sample in track(samples, "Inspecting", console=console, transient=True):
@@ -170,6 +182,11 @@ def inspect(options: InspectOptions) -> Inspection:
     found = measure(means, None if stored_samples else logvars)
     if teacher is not None:
         found.teacher_cosine, found.teacher = float(torch.cat(cosines).mean()), teacher.description
+    if timings is not None:
+        by_key = dict(zip([sample.key for sample in samples], means, strict=True))
+        found.phone_probe = probe_of(
+            samples, timings, vae.sample_rate, vae.hop_length, lambda sample: by_key[sample.key]
+        )
     text = {
         "path": str(options.path),
         "vae_hash": checkpoint.hash,
@@ -274,9 +291,18 @@ def _show(console: Console, found: Inspection, why_not: str) -> None:
     rows.append(("autocorrelation at lag", lags or "no channel is alive"))
     cosine = why_not if found.teacher_cosine is None else f"{found.teacher_cosine:.3f}"
     rows.append(("teacher cosine", cosine))
+    probe = "pass --timings" if found.phone_probe is None else _probed(found.phone_probe)
+    rows.append(("phone of a frame, linear", probe))
     for row in rows:
         table.add_row(*row)
     console.print(table)
+
+
+def _probed(probe: PhoneProbe) -> str:
+    return (
+        f"{probe.accuracy:.1%} of {probe.frames} frames of other utterances "
+        f"({probe.phones} phones, the commonest {probe.commonest:.1%})"
+    )
 
 
 def _range(values: list[float]) -> str:

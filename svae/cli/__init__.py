@@ -32,6 +32,7 @@ COMMANDS = (
     "voice",
     "import_",
     "push",
+    "export",
 )
 """The modules of this folder that hold a command, in the order in which `svae --help` lists them."""
 

@@ -15,6 +15,7 @@ from svae.cli.options import Device, parse_layer
     epilog=example("""
         svae inspect data/latents/sample
         svae inspect runs/tiny-vae --data data/shards/sample
+        svae inspect data/latents/mine --timings data/timings/mine
         svae inspect runs/semantic-vae --data data/shards/libritts --teacher microsoft/wavlm-large --layer 24
     """)
 )
@@ -34,6 +35,12 @@ def inspect(
     layer: Annotated[
         str | None, typer.Option(help="Layer of --teacher: index into hidden_states, or `average`.")
     ] = None,
+    timings: Annotated[
+        Path | None,
+        typer.Option(
+            help="Times of phones of these utterances from `svae align`: how many frames does a linear map name?"
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Utterances to measure.")] = 200,
     device: Device = "auto",
 ) -> None:
@@ -48,6 +55,7 @@ def inspect(
             out=out,
             teacher=teacher,
             layer=None if layer is None else parse_layer(layer),
+            timings=timings,
             limit=limit,
             device=device,
         )

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from svae.data.features import FeatureCache
-from svae.data.index import Sample, ShardIndex, read_array, read_member
+from svae.data.index import ShardIndex, read_array, read_member
 from svae.data.order import Crop
+from svae.data.samples import Sample
 from svae.data.timings import Timings
 from svae.errors import DataError
 from svae.frames import num_frames

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from svae.data.index import Sample, ShardIndex, read_array, read_index
+from svae.data.index import ShardIndex, read_array, read_index
+from svae.data.samples import Sample
 from svae.errors import ConfigError, DataError
 from svae.frames import interpolate_frames, teacher_positions
 
@@ -20,7 +21,8 @@ class FeatureCache:
     """A folder of kind `features`: for every utterance the teacher's features over its whole length."""
 
     index: ShardIndex
-    by_key: dict[str, Sample]
+    places: dict[str, int]
+    """Key → place in `index.samples`."""
 
     @property
     def description(self) -> dict[str, Any]:
@@ -33,11 +35,11 @@ class FeatureCache:
         Raises:
             DataError: there are none of this utterance, or the shard is truncated or corrupt.
         """
-        if key not in self.by_key:
+        if key not in self.places:
             raise DataError(
                 f"{self.index.root}: no teacher features of utterance {key!r}; run `svae cache-teacher` again"
             )
-        array = self._array(self.by_key[key])
+        array = self._array(self.index.samples[self.places[key]])
         positions = teacher_positions(
             start_sample,
             num_frames,
@@ -61,10 +63,8 @@ class FeatureCache:
         return array
 
 
-def open_cache(
-    root: str | Path, waveforms: ShardIndex, *, model: str, layer: int | str
-) -> FeatureCache:
-    """Open stored teacher features and check that they are those of these waveforms by this teacher.
+def open_cache(root: str | Path, data: ShardIndex, *, model: str, layer: int | str) -> FeatureCache:
+    """Open stored teacher features and check that they are those of these waveforms (or latents) by this teacher.
 
     Raises:
         DataError: the folder is missing or damaged.
@@ -79,7 +79,7 @@ def open_cache(
     wanted = {
         "model": model,
         "layer": layer,
-        "source": [shard["sha256"] for shard in waveforms.shards],
+        "source": data.source_hashes,
     }
     changed = [name for name in wanted if description[name] != wanted[name]]
     if changed:
@@ -92,4 +92,4 @@ def open_cache(
         raise ConfigError(
             f"teacher.cache {root}: holds features of {found}; run `svae cache-teacher` for this recipe"
         )
-    return FeatureCache(index, {sample.key: sample for sample in index.samples})
+    return FeatureCache(index, {key: place for place, key in enumerate(index.samples.keys())})

@@ -13,9 +13,7 @@ import hashlib
 import io
 import json
 import os
-import sys
 import zlib
-from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from typing import Any
 import numpy as np
 
 import svae
+from svae.data.samples import Sample, Samples, SamplesBuilder
 from svae.data.shard_source import ShardFiles, shard_files
 from svae.data.shard_writer import REMAKE, read_rows
 from svae.errors import DataError
@@ -34,25 +33,6 @@ FORMAT = 1
 KINDS = ("waveforms", "latents", "features")
 MIXTURE = Path("data.sources")
 """What several folders read as one are called in messages, where a folder has its path."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One utterance in a shard. Durations and sample counts are those of the waveform, also for latents."""
-
-    key: str
-    shard: int
-    """Index into `ShardIndex.shards`."""
-    duration_seconds: float
-    num_samples: int
-    speaker: str
-    language: str
-    text: str
-    """Normalised; empty where the corpus has none."""
-    members: dict[str, tuple[int, int]] = field(hash=False)
-    """Extension → (byte offset, size) in the tar."""
-    crc32: dict[str, int] = field(hash=False)
-    """Extension → checksum, compared at each read."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +61,7 @@ class ShardIndex:
     """The whole index.json."""
     shards: list[dict[str, Any]]
     """name, utterances, seconds, bytes, sha256 of each, and bytes and sha256 of its rows."""
-    samples: list[Sample]
+    samples: Samples
     """In the order of the shards and within them."""
     files: ShardFiles = field(compare=False)
     """Where the files lie: on a disk or on a server."""
@@ -94,45 +74,50 @@ class ShardIndex:
         return self.sources[0].root if self.sources else self.root
 
     @property
+    def source_hashes(self) -> list[str]:
+        """The hashes of the waveform shards: its own, or those that its latents stand for."""
+        stored = self.metadata.get("latents", {}).get("source")
+        return stored or [shard["sha256"] for shard in self.shards]
+
+    @property
     def shares(self) -> dict[str, float]:
         """What part of the frames that are read is whose; all under an empty name where there is no mixture."""
         return {source.name: source.share for source in self.sources} or {"": 1.0}
 
-    def by_source(self, samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    def by_source(self, samples: Samples) -> dict[str, Samples]:
         """Return which of the samples are whose; all under an empty name where there is no mixture."""
         if not self.sources:
-            return {"": list(samples)}
+            return {"": samples}
         return {
-            source.name: [sample for sample in samples if sample.shard in source.shards]
+            source.name: samples.take(np.flatnonzero(np.isin(samples.shards, source.shards)))
             for source in self.sources
         }
 
-    def validated_by_source(self, *, whole: bool) -> dict[str, list[Sample]]:
+    def validated_by_source(self, *, whole: bool) -> dict[str, Samples]:
         """Return which samples are validated on, by source: all, or those held out."""
         return self.by_source(self.samples if whole else self.validation)
 
     @property
-    def train(self) -> list[Sample]:
+    def train(self) -> Samples:
         """Samples to train on: those not held out."""
         held_out = set(self.metadata["validation"])
-        return [sample for sample in self.samples if sample.key not in held_out]
+        return self.samples.where(lambda key: key not in held_out)
 
     @property
-    def validation(self) -> list[Sample]:
+    def validation(self) -> Samples:
         """Samples held out of training, in the order of index.json."""
-        by_key = {sample.key: sample for sample in self.samples}
-        return [by_key[key] for key in self.metadata["validation"]]
+        place = {key: n for n, key in enumerate(self.metadata["validation"])}
+        held_out = self.samples.where(place.__contains__)
+        return held_out.take(np.argsort([place[key] for key in held_out.keys()]))
 
     @property
     def latent_content(self) -> str:
         """What latent shards hold of an utterance: its `posterior`, or a `sample` of it."""
         return self.metadata["latents"].get("content", "posterior")
 
-    def samples_of(self, shard: int) -> list[Sample]:
+    def samples_of(self, shard: int) -> Samples:
         """Return the samples of one shard, in their order."""
-        # Found by halving: a loop over hundreds of shards must not look at every sample each time.
-        first = bisect_left(self.samples, shard, key=lambda sample: sample.shard)
-        last = bisect_right(self.samples, shard, key=lambda sample: sample.shard)
+        first, last = np.searchsorted(self.samples.shards, [shard, shard + 1])
         return self.samples[first:last]
 
     def need(self, shards: Iterable[int]) -> None:
@@ -228,7 +213,7 @@ def read_index(root: str | Path) -> ShardIndex:
     files = shard_files(root)
     root = files.root
     metadata = _read_metadata(files)
-    samples: list[Sample] = []
+    builder = SamplesBuilder()
     numbered = enumerate(zip(metadata["shards"], files.all_rows(metadata["shards"]), strict=True))
     for number, (shard, rows) in numbered:
         path = (root / shard["name"]).with_suffix(".jsonl")
@@ -237,8 +222,9 @@ def read_index(root: str | Path) -> ShardIndex:
                 f"{path}: {len(rows)} rows, index.json says {shard['utterances']}. {REMAKE}"
             )
         try:
-            samples.extend(_sample(row, number) for row in rows)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            for row in rows:
+                builder.add(_sample(row, number))
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise DataError(f"{path}: damaged row ({error!r}). {REMAKE}") from None
     index = ShardIndex(
         root,
@@ -246,10 +232,10 @@ def read_index(root: str | Path) -> ShardIndex:
         metadata["sample_rate"],
         metadata,
         metadata["shards"],
-        samples,
+        builder.samples(),
         files,
     )
-    unknown = set(metadata["validation"]) - {sample.key for sample in samples}
+    unknown = set(metadata["validation"]).difference(index.samples.keys())
     if unknown:
         raise DataError(
             f"{root}/index.json: validation key {min(unknown)!r} is in no shard. {REMAKE}"
@@ -345,12 +331,9 @@ def _sample(row: dict[str, Any], shard: int) -> Sample:
         shard=shard,
         duration_seconds=row["duration_seconds"],
         num_samples=row["num_samples"],
-        # Interned: a few thousand different strings stand for hundreds of thousands of rows.
-        speaker=sys.intern(row["speaker"]),
-        language=sys.intern(row["language"]),
+        speaker=row["speaker"],
+        language=row["language"],
         text=row["text"],
-        members={
-            sys.intern(name): (offset, size) for name, (offset, size) in row["members"].items()
-        },
-        crc32={sys.intern(name): value for name, value in row["crc32"].items()},
+        members={name: (offset, size) for name, (offset, size) in row["members"].items()},
+        crc32=row["crc32"],
     )

@@ -5,7 +5,7 @@ A stream that starts at step k gives exactly what an uninterrupted one gives fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 from svae.config import LoaderConfig
@@ -16,7 +16,7 @@ from svae.data.batches import (
     read_crops,
     read_utterances,
 )
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
 from svae.data.order import (
     Crop,
     SourceOrder,
@@ -26,6 +26,7 @@ from svae.data.order import (
     slot_orders,
     utterance_steps,
 )
+from svae.data.samples import Samples
 from svae.data.select import check_some, select_utterances
 from svae.data.stream import BatchStream, PieceDataset, Share
 from svae.data.timings import Timings
@@ -125,7 +126,7 @@ def utterance_loader(
 
 
 def source_orders(
-    index: ShardIndex, samples: Sequence[Sample], seed: int, slots: int, shuffle_shards: int
+    index: ShardIndex, samples: Samples, seed: int, slots: int, shuffle_shards: int
 ) -> list[SourceOrder]:
     """Return the order of what is used of each source of an index, or of the one folder that it is.
 
@@ -155,7 +156,7 @@ def validation_crops(
     seed: int = 0,
     rank: int = 0,
     world_size: int = 1,
-    samples: Sequence[Sample] | None = None,
+    samples: Samples | None = None,
     cached_features: CachedTeacherFeatures | None = None,
 ) -> Iterator[CropBatch]:
     """Yield the same crops at every call, in batches: those of this rank (rank::world_size).
@@ -195,7 +196,7 @@ def validation_batches(
     max_seconds: float,
     rank: int = 0,
     world_size: int = 1,
-    samples: Sequence[Sample] | None = None,
+    samples: Samples | None = None,
     timings: Timings | None = None,
 ) -> Iterator[UtteranceBatch]:
     """Yield the same whole utterances at every call, sorted by length, in batches: those of this rank.

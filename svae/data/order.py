@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from svae.data.index import Sample
+from svae.data.samples import Sample, Samples
 from svae.frames import ceil_div, num_frames
 
 BUCKET_RATIO = 1.12
@@ -49,12 +49,12 @@ def crop_start(seed: int, epoch: int, key: str, num_samples: int, segment_sample
 # ----------------------------------------------------------------------------------------------- one slot
 
 
-def members_of_shards(samples: Sequence[Sample]) -> list[np.ndarray]:
+def members_of_shards(samples: Samples) -> list[np.ndarray]:
     """Return the indices of the samples of every shard that has any.
 
     Shards without a usable utterance do not take part: a slot that got only such would have nothing to give.
     """
-    shard_of = np.fromiter((sample.shard for sample in samples), np.int64, len(samples))
+    shard_of = samples.shards
     by_shard = np.argsort(shard_of, kind="stable")
     bounds = np.flatnonzero(np.diff(shard_of[by_shard])) + 1
     return np.split(by_shard, bounds) if len(samples) else []
@@ -65,7 +65,7 @@ class SlotOrder:
 
     def __init__(
         self,
-        samples: Sequence[Sample],
+        samples: Samples,
         *,
         seed: int,
         slot: int,
@@ -101,9 +101,7 @@ class SlotOrder:
             yield rng.permutation(np.concatenate([self._members[n] for n in together]))
 
 
-def slot_orders(
-    samples: Sequence[Sample], *, seed: int, slots: int, shuffle_shards: int
-) -> list[SlotOrder]:
+def slot_orders(samples: Samples, *, seed: int, slots: int, shuffle_shards: int) -> list[SlotOrder]:
     """Return the order of every slot: `slots` of them, or one a shard where there are fewer with something to read."""
     members = members_of_shards(samples)
     slots = min(slots, len(members))
@@ -185,7 +183,7 @@ class SourceOrder:
     share: float = 1.0
 
     @property
-    def samples(self) -> Sequence[Sample]:
+    def samples(self) -> Samples:
         """What is read of it."""
         return self.slots[0].samples
 
@@ -255,14 +253,11 @@ def crop_steps(
     sources: Sequence[SourceOrder], batch_size: int, segment_samples: int, start: int = 0
 ) -> Iterator[list[list[Crop]]]:
     """Yield the parts of every step's batch from step `start` on: one, of `batch_size` crops."""
-    lengths = [
-        [min(sample.num_samples, segment_samples) for sample in source.samples]
-        for source in sources
-    ]
+    lengths = [np.minimum(source.samples.num_samples, segment_samples) for source in sources]
     utterances = _from_sources(
         sources,
         lambda _, slot, first: slot_utterances(slot, first),
-        lambda n, found: lengths[n][found[1]],
+        lambda n, found: int(lengths[n][found[1]]),
         start * batch_size,
     )
     while True:
@@ -270,7 +265,7 @@ def crop_steps(
         for n, (epoch, i) in itertools.islice(utterances, batch_size):
             sample, seed = sources[n].samples[i], sources[n].slots[0].seed
             first = crop_start(seed, epoch, sample.key, sample.num_samples, segment_samples)
-            crops.append(Crop(sample, first, lengths[n][i]))
+            crops.append(Crop(sample, first, int(lengths[n][i])))
         yield [crops]
 
 
@@ -281,10 +276,7 @@ def utterance_steps(
 
     A part is of one source and has at most `batch_frames` frames, padding included.
     """
-    frames = [
-        np.array([num_frames(sample.num_samples, hop_length) for sample in source.samples])
-        for source in sources
-    ]
+    frames = [num_frames(source.samples.num_samples, hop_length) for source in sources]
     groups = _from_sources(
         sources,
         lambda n, slot, first: slot_parts(slot, frames[n], batch_frames, first),

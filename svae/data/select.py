@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
+from svae.data.samples import Samples
 from svae.errors import DataError
 from svae.frames import num_frames
 from svae.text.vocabulary import Vocabulary
 
 
 def select_utterances(
-    samples: Sequence[Sample],
+    samples: Samples,
     *,
     batch_frames: int,
     hop_length: int,
     min_seconds: float,
     max_seconds: float,
     vocabulary: Vocabulary | None = None,
-) -> tuple[list[Sample], dict[str, int]]:
+) -> tuple[Samples, dict[str, int]]:
     """Return the utterances that can be in a batch, in the same order, and the number of the others by reason.
 
     With a vocabulary those are left out too whose text has more symbols than they have frames: its end would be read by
     no model, and most often it is the text of another recording.
     """
-    usable: list[Sample] = []
+    usable: list[int] = []
     reasons: Counter[str] = Counter()
-    for sample in samples:
+    for place, sample in enumerate(samples):
         if not sample.text:
             reasons["without text"] += 1
         elif sample.duration_seconds < min_seconds:
@@ -41,11 +41,11 @@ def select_utterances(
         ):
             reasons["with more text than frames"] += 1
         else:
-            usable.append(sample)
-    return usable, dict(sorted(reasons.items()))
+            usable.append(place)
+    return samples.take(usable), dict(sorted(reasons.items()))
 
 
-def check_some(index: ShardIndex, samples: Sequence[Sample]) -> None:
+def check_some(index: ShardIndex, samples: Samples) -> None:
     """Raise DataError where no utterance of an index, or of one of its sources, is left to train on."""
     roots = {source.name: source.root for source in index.sources} or {"": index.root}
     for name, left in index.by_source(samples).items():

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from svae.config import SourceConfig
-from svae.data.index import MIXTURE, Sample, ShardIndex, Source
+from svae.data.index import MIXTURE, ShardIndex, Source
+from svae.data.samples import Samples, SamplesBuilder
 from svae.data.shard_source import JoinedShards, ShardFiles
 from svae.errors import ConfigError, DataError
 from svae.runtime.files import telling_names
@@ -48,7 +49,7 @@ def mix(
         weights.append(seconds if source.weight is None else source.weight)
     shards: list[dict[str, Any]] = []
     joined: list[tuple[ShardFiles, dict[str, Any], str]] = []
-    samples: list[Sample] = []
+    builder = SamplesBuilder()
     held_out: list[str] = []
     parts: list[Source] = []
     for name, index, source, share in zip(
@@ -59,18 +60,19 @@ def mix(
             named = str((index.root / shard["name"]).absolute())
             shards.append(shard | {"name": named})
             joined.append((index.files, shard, named))
-        samples += [
-            replace(
-                sample,
-                key=f"{name}/{sample.key}",
-                shard=first + sample.shard,
-                speaker=f"{name}/{sample.speaker}",
-                language=sample.language if source.language is None else source.language,
+        for sample in index.samples:
+            builder.add(
+                replace(
+                    sample,
+                    key=f"{name}/{sample.key}",
+                    shard=first + sample.shard,
+                    speaker=f"{name}/{sample.speaker}",
+                    language=sample.language if source.language is None else source.language,
+                )
             )
-            for sample in index.samples
-        ]
         held_out += [f"{name}/{key}" for key in index.metadata["validation"]]
         parts.append(Source(name, index.root, share, range(first, len(shards))))
+    samples = builder.samples()
     metadata = indexes[0].metadata | {
         "corpus": " + ".join(names),
         "utterances": len(samples),
@@ -129,7 +131,7 @@ def _added(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return dict(sorted(total.items()))
 
 
-def _totals(samples: Sequence[Sample], name: str) -> dict[str, dict[str, float]]:
+def _totals(samples: Samples, name: str) -> dict[str, dict[str, float]]:
     totals: dict[str, dict[str, float]] = {}
     for sample in samples:
         entry = totals.setdefault(getattr(sample, name), {"utterances": 0, "seconds": 0.0})

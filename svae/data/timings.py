@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from svae.data.index import MIXTURE, Sample, ShardIndex
+from svae.data.index import MIXTURE, ShardIndex
+from svae.data.samples import Sample
 from svae.data.shard_source import read_text
 from svae.errors import DataError
 from svae.frames import num_frames
@@ -90,13 +91,11 @@ class Timings:
         Raises:
             DataError: the times are those of other shards, or none is left.
         """
-        stored = index.metadata.get("latents", {})
-        source = stored.get("source") or [shard["sha256"] for shard in index.shards]
-        if source != self.source:
+        if index.source_hashes != self.source:
             raise DataError(
                 f"{self.root}: holds the times of other shards than {index.root}; run `svae align` on those"
             )
-        samples = [sample for sample in index.samples if sample.key in self]
+        samples = index.samples.where(self.__contains__)
         if not samples:
             raise DataError(f"{self.root}: no utterance could be aligned")
         validation = [key for key in index.metadata["validation"] if key in self]

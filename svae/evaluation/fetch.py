@@ -1,12 +1,13 @@
 """`svae fetch`: what published protocols need, lists and judges, fetched and checked; offline it says what to copy where.
 
 Sums: of the list those of the file as F5-TTS's protocol was written with it; of the judges' files those that several projects check
-them by (GitHub), at the revisions that the protocols name.
+them by (GitHub), at the revisions that the protocols name; of HuBERT's weights the one that VoiceHub (GitHub) checks their safetensors
+by. A file whose sum nobody publishes is trusted at first: its sum is printed and kept in `SEEN` beside it, and compared from then on.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,22 @@ from rich.console import Console
 
 from svae.data.archives import Archive, Published
 from svae.data.download import archive_urls, fetch_archive
+from svae.data.unpack import unpack
 from svae.errors import ConfigError, DataError
-from svae.evaluation.protocols import ECAPA, FASTER_WHISPER_LARGE_V3, LIBRISPEECH_PC_SHA256
-from svae.runtime.files import folder_lock, writable_folder
+from svae.evaluation.protocols import (
+    ECAPA,
+    FASTER_WHISPER_LARGE_V3,
+    LIBRISPEECH_PC_SHA256,
+    WHISPER_LARGE_V3,
+)
+from svae.runtime.files import atomic_folder, file_sha256, folder_lock, writable_folder, write_text
 
 HUB = "https://huggingface.co"
 GITHUB = "https://raw.githubusercontent.com"
+RELEASES = "https://github.com"
+PACKED = ".tar.gz"
+SEEN = "first-seen.json"
+"""In the folder of an entry: the sums of files that nobody publishes a sum of, as they were when they came."""
 
 
 @dataclass(frozen=True)
@@ -28,130 +39,163 @@ class Entry:
     """A list or a judge."""
 
     licence: str
+    source: str
+    """Where its authors publish it."""
     use: str
     """How it is given to `svae evaluate`; `{folder}` is where it lies."""
     files: tuple[Archive, ...] = ()
-    """Empty: it cannot be fetched with a sum to check it by."""
-    by_hand: str = ""
-    """Where it is published, and what to do with it."""
+    """A .tar.gz among them is unpacked beside itself. Empty: nothing is to be fetched."""
+    note: str = ""
+    """What else to know."""
 
 
-def _hub_file(spec: str, name: str, sha256: str, size: int | None, about: int) -> Archive:
-    repository, _, revision = spec.partition(":")[2].partition("@")
-    path = f"/{repository}/resolve/{revision}/{name}"
-    return Archive((HUB,), path, f"sha256:{sha256}", size, about)
+def _file(host: str, path: str, size: int | None, sha256: str | None) -> Archive:
+    return Archive((host,), path, f"sha256:{sha256}" if sha256 else "", size, size or 0)
 
 
-def _whisper_file(name: str, sha256: str, size: int) -> Archive:
-    return _hub_file(FASTER_WHISPER_LARGE_V3, name, sha256, size, size)
+def _hub_files(spec: str, rows: str) -> tuple[Archive, ...]:
+    """Return files of a repository; a row is a name, bytes and sum, `-` where one is not known."""
+    repository, _, revision = spec.rpartition(":")[2].partition("@")
+    files = []
+    for row in rows.strip().splitlines():
+        name, size, sha256 = (None if word == "-" else word for word in row.split())
+        path = f"/{repository}/resolve/{revision}/{name}"
+        files.append(_file(HUB, path, int(size) if size else None, sha256))
+    return tuple(files)
 
 
+_K2_DATA = "datasets/k2-fsa/TTS_eval_datasets@699beb854ab40a8a38bd48285e67e22697fc6e63"
 LISTS: Mapping[str, Entry] = {
     "librispeech-pc": Entry(
         "MIT (F5-TTS); its texts CC BY 4.0 (LibriSpeech-PC)",
+        "github.com/SWivid/F5-TTS",
         "--protocol f5-librispeech-pc --list {folder}/librispeech_pc_test_clean_cross_sentence.lst --audio-root "
         "LibriSpeech/test-clean (svae download librispeech --subset test-clean)",
         (
-            Archive(
-                (GITHUB,),
+            _file(
+                GITHUB,
                 "/SWivid/F5-TTS/ff690b7ffb82b92e42b6a2bb4e5b16c5b9046d14/data/librispeech_pc_test_clean_cross_sentence.lst",
-                f"sha256:{LIBRISPEECH_PC_SHA256}",
                 222318,
-                222318,
+                LIBRISPEECH_PC_SHA256,
             ),
         ),
     ),
     "seed-tts": Entry(
-        "see its page",
-        "--protocol seed-tts-en --list {folder}/en/meta.lst",
-        by_hand="github.com/BytedanceSpeech/seed-tts-eval links its archive (Google Drive, no published sum); unpack it there",
+        "see its page (recordings of Common Voice and DiDiSpeech-2)",
+        "github.com/BytedanceSpeech/seed-tts-eval; this pack: huggingface.co/datasets/k2-fsa/TTS_eval_datasets",
+        "--protocol seed-tts-en --list {folder}/seedtts_testset/seedtts_testset/en/meta.lst",
+        _hub_files(_K2_DATA, "seedtts_testset.tar.gz - -"),
+        "The authors' own archive is on Google Drive (file 1GlSjVfSHkW3-leKKBlfrjuuTGqQ_xaLP), which no program can fetch "
+        "reliably. Where the pack has no meta.lst, unpack theirs there, or take the pack's test.tsv by a YAML with "
+        "list_format: zipvoice.",
     ),
     "minimax-multilingual": Entry(
-        "see its page",
-        "not a protocol here: its recognisers and normalisers are not published to the last setting",
-        by_hand="huggingface.co/datasets/MiniMaxAI/TTS-Multilingual-Test-Set; write its texts as JSONL for --list",
+        "CC BY-SA 4.0",
+        "huggingface.co/datasets/MiniMaxAI/TTS-Multilingual-Test-Set; this pack: huggingface.co/datasets/k2-fsa/TTS_eval_datasets",
+        "--protocol minimax-multilingual-LANGUAGE --list {folder}/minimax_multilingual_24.jsonl --audio-root "
+        "{folder}/minimax_multilingual_24",
+        _hub_files(
+            _K2_DATA,
+            "minimax_multilingual_24.jsonl - -\nminimax_multilingual_24.tar.gz - -",
+        ),
     ),
     "fleurs": Entry(
         "CC BY 4.0",
-        "not a protocol here: papers choose prompts and normalisers differently",
-        by_hand="huggingface.co/datasets/google/fleurs; write its texts as JSONL for --list",
+        "huggingface.co/datasets/google/fleurs; this pack: huggingface.co/datasets/k2-fsa/TTS_eval_datasets",
+        "a YAML protocol (docs/protocols.md), --list {folder}/fleurs_multilingual_102.jsonl --audio-root "
+        "{folder}/fleurs_multilingual_102",
+        _hub_files(
+            _K2_DATA,
+            "fleurs_multilingual_102.jsonl - -\nfleurs_multilingual_102.tar.gz - -",
+        ),
     ),
 }
+_HUBERT = "facebook/hubert-large-ls960-ft@ba42e7f7a888fd65f7af7849c452e3e7d5216aad"
 JUDGES: Mapping[str, Entry] = {
     "faster-whisper-large-v3": Entry(
         "MIT",
+        "huggingface.co/Systran/faster-whisper-large-v3",
         "--asr faster-whisper:{folder}",
-        (
-            _whisper_file(
-                "config.json",
-                "a9306624f5ec14270a014b647e5c316b6e03a662c369758d1b90697a7b0655b9",
-                2394,
-            ),
-            _whisper_file(
-                "model.bin",
-                "69f74147e3334731bc3a76048724833325d2ec74642fb52620eda87352e3d4f1",
-                3087284237,
-            ),
-            _whisper_file(
-                "preprocessor_config.json",
-                "7ccc62c6f2765af1f3b46c00c9b5894426835a05021c8b9c01eecb6dfb542711",
-                340,
-            ),
-            _whisper_file(
-                "tokenizer.json",
-                "6d8cbd7cd0d8d5815e478dac67b85a26bbe77c1f5e0c6d76d1ce2abc0e5f21ca",
-                2480617,
-            ),
-            _whisper_file(
-                "vocabulary.json",
-                "c69260f2ab26d659b7c398f9a2b2b48ed0df16c3b47d7326782fd9cba71690c1",
-                1068114,
-            ),
-        ),
-    ),  # fmt: skip
-    "ecapa-voxceleb": Entry(
-        "Apache-2.0",
-        "--speaker ecapa:{folder}",
-        (
-            _hub_file(
-                ECAPA,
-                "embedding_model.ckpt",
-                "0575cb64845e6b9a10db9bcb74d5ac32b326b8dc90352671d345e2ee3d0126a2",
-                83316686,
-                83316686,
-            ),
-            _hub_file(
-                ECAPA,
-                "hyperparams.yaml",
-                "6f78854fa04ba59e761437b76a2575d3aba5e5016de3e9b69f0c9a5077fb1a41",
-                None,
-                2000,
-            ),
-        ),
-    ),  # fmt: skip
-    "dnsmos": Entry("MIT", "--dnsmos speechmos", by_hand="pip install 'svae[mos]' brings it"),
-    "distillmos": Entry("MIT", "--distillmos", by_hand="pip install 'svae[mos]' brings it"),
-    "wavlm-sv": Entry(
-        "see its page",
-        "--sim-o {folder}/wavlm_large_finetune.pth",
-        by_hand="github.com/microsoft/UniSpeech, downstreams/speaker_verification, links it (Google Drive, no published sum)",
-    ),
-    "utmos": Entry(
-        "MIT",
-        "--utmos {folder}/utmos.onnx",
-        by_hand="github.com/sarulab-speech/UTMOS22; export it to ONNX where you trust it (docs/protocols.md)",
+        _hub_files(FASTER_WHISPER_LARGE_V3, """
+            config.json 2394 a9306624f5ec14270a014b647e5c316b6e03a662c369758d1b90697a7b0655b9
+            model.bin 3087284237 69f74147e3334731bc3a76048724833325d2ec74642fb52620eda87352e3d4f1
+            preprocessor_config.json 340 7ccc62c6f2765af1f3b46c00c9b5894426835a05021c8b9c01eecb6dfb542711
+            tokenizer.json 2480617 6d8cbd7cd0d8d5815e478dac67b85a26bbe77c1f5e0c6d76d1ce2abc0e5f21ca
+            vocabulary.json 1068114 c69260f2ab26d659b7c398f9a2b2b48ed0df16c3b47d7326782fd9cba71690c1
+        """),
     ),
     "whisper-large-v3": Entry(
         "Apache-2.0",
-        "--asr whisper:openai/whisper-large-v3, as the protocols name it",
-        by_hand="comes by itself from the hub; offline: huggingface-cli download on another machine, and its folder",
+        "huggingface.co/openai/whisper-large-v3",
+        "--asr whisper:{folder}",
+        _hub_files(WHISPER_LARGE_V3, """
+            config.json 1272 ad0e8d1e46f4d01f7861a21509e5d0f977d6cc1f367a370603c92541d819807b
+            generation_config.json 3903 fbdfa70135de9b1d31553393f14e80aaeb1936ea36576b2ba864055943c09d23
+            preprocessor_config.json 340 7ccc62c6f2765af1f3b46c00c9b5894426835a05021c8b9c01eecb6dfb542711
+            tokenizer.json 2480617 6d8cbd7cd0d8d5815e478dac67b85a26bbe77c1f5e0c6d76d1ce2abc0e5f21ca
+            tokenizer_config.json - 844b642c73a91359722f47b35705f7174686df33d252695d8572cf9ac03a6389
+            special_tokens_map.json - 1c70773c078cb2ca96e0fcff113102f1d3e2b1504272c3bb63b035d4a6700d87
+            vocab.json - e2aa043ef015641d363d8288e7c241c85e36a5c761fb303598e0710233344387
+            merges.txt - 2df2990a395e35e8dfbc7511e08c12d56018d8d04691e0133e5d63b21e154dc6
+            normalizer.json - bf1c507dc8724ca9cf9903640dacfb69dae2f00edee4f21ceba106a7392f26dd
+            added_tokens.json - 3c51f66c4c21f9e126970078f11ae77a78c74aee8df606ee9daba86e467108e0
+            model.safetensors 3087130976 a8e94b85976e5864ba3e9525c7e6c83b2a1eca42d4b797a0c7c24d778e40fd95
+        """),
+        "The protocols fetch it by themselves where there is a network; a folder is another `--asr`, and the result says so.",
     ),
     "hubert-large-ls960": Entry(
         "Apache-2.0",
-        "--asr ctc:facebook/hubert-large-ls960-ft, as the protocol names it",
-        by_hand="comes by itself from the hub; offline: huggingface-cli download on another machine, and its folder",
+        "huggingface.co/facebook/hubert-large-ls960-ft, its safetensors",
+        "--asr ctc:{folder}",
+        _hub_files(_HUBERT, """
+            model.safetensors - 1fefcd85b08c83451afd1df872bc11b92333dc4b5393506def29a20baa69c4ed
+            config.json - -
+            preprocessor_config.json - -
+            special_tokens_map.json - -
+            tokenizer_config.json - -
+            vocab.json - -
+        """),
+        "The protocols fetch it by themselves where there is a network; a folder is another `--asr`, and the result says so.",
     ),
-}
+    "ecapa-voxceleb": Entry(
+        "Apache-2.0",
+        "huggingface.co/speechbrain/spkrec-ecapa-voxceleb",
+        "--speaker ecapa:{folder}",
+        _hub_files(ECAPA, """
+            embedding_model.ckpt 83316686 0575cb64845e6b9a10db9bcb74d5ac32b326b8dc90352671d345e2ee3d0126a2
+            hyperparams.yaml - 6f78854fa04ba59e761437b76a2575d3aba5e5016de3e9b69f0c9a5077fb1a41
+        """),
+    ),
+    "wavlm-sv": Entry(
+        "that of github.com/microsoft/UniSpeech",
+        "github.com/microsoft/UniSpeech, downstreams/speaker_verification (Google Drive); the same bytes: "
+        "huggingface.co/bezzam/wavlm_large_finetune_seed_tts_eval",
+        "--sim-o {folder}/wavlm_large_finetune.pth",
+        _hub_files(
+            "bezzam/wavlm_large_finetune_seed_tts_eval@f127f699a44abb1c6e05f03522bd1b8c48be3184",
+            "wavlm_large_finetune.pth 1301926579 51f07e3b94d9e0262a6a675ef5a087be3dd09e8c62e9d886827f44f82fe7f94b",
+        ),
+    ),
+    "utmos": Entry(
+        "MIT",
+        "github.com/sarulab-speech/UTMOS22, as github.com/tarepan/SpeechMOS republishes its strong learner",
+        "--utmos FILE.onnx, exported from {folder}/utmos22_strong_step7459_v1.pt where you trust its code (docs/protocols.md)",
+        (
+            _file(
+                RELEASES,
+                "/tarepan/SpeechMOS/releases/download/v1.0.0/utmos22_strong_step7459_v1.pt",
+                411179119,
+                "38aa51ab79e2a4e09a1449758a4b37e9cbb2e8235a49662a732d33a9ba1e9bff",
+            ),
+        ),
+    ),
+    "dnsmos": Entry(
+        "MIT", "package speechmos", "--dnsmos speechmos", note="pip install 'svae[mos]' brings it"
+    ),
+    "distillmos": Entry(
+        "MIT", "package distillmos", "--distillmos", note="pip install 'svae[mos]' brings it"
+    ),
+}  # fmt: skip
 KINDS = {"lists": LISTS, "judges": JUDGES}
 _NOT_PACKED = Published({}, "", "", 0.0, "")
 
@@ -163,7 +207,7 @@ def fetch(kind: str, name: str | None, *, to: Path, mirrors: tuple[str, ...] = (
         The folder; None where nothing was to be fetched.
 
     Raises:
-        ConfigError: no such kind or name, or one that has to be fetched by hand (the message says where).
+        ConfigError: no such kind or name, or one that comes another way (the message says which).
         DataError: no network, or a file that is not the one that was meant; says what to copy where.
     """
     console = Console()
@@ -171,42 +215,61 @@ def fetch(kind: str, name: str | None, *, to: Path, mirrors: tuple[str, ...] = (
         raise ConfigError(f"fetch {kind}: expected one of {', '.join(KINDS)}")
     entries = KINDS[kind]
     if name is None:
-        _show(console, entries, to / kind)
+        for each, entry in entries.items():
+            _say(console, _about(each, entry, to / kind / each))
         return None
     if name not in entries:
         raise ConfigError(f"fetch {kind} {name}: unknown; expected one of {', '.join(entries)}")
     entry = entries[name]
     folder = to / kind / name
-    use = entry.use.format(folder=folder)
     if not entry.files:
-        raise ConfigError(f"fetch {kind} {name}: {entry.by_hand}.\nUse: {use}")
+        raise ConfigError(f"fetch {kind} {name}: {entry.note}.\nUse: {entry.use}")
     writable_folder(folder, option="--to")
     with folder_lock(folder):
         for file in entry.files:
             path = folder / file.name
-            if path.exists():
-                _check(path, file)
-                continue
-            try:
-                fetch_archive(file, archive_urls(file, mirrors), path, _NOT_PACKED, console)
-            except DataError as error:
-                raise DataError(f"{error}\n{_by_copying(entry, folder)}") from None
-    console.print(
-        f"{folder}: whole and checked. Licence: {entry.licence}\nUse: {use}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+            if not path.exists():
+                try:
+                    fetch_archive(file, archive_urls(file, mirrors), path, _NOT_PACKED, console)
+                except DataError as error:
+                    raise DataError(f"{error}\n{_by_copying(entry, folder)}") from None
+            _check(path, file, console)
+            if path.name.endswith(PACKED):
+                _unpack(path)
+    _say(console, f"{folder}: whole. Licence: {entry.licence}\n{_how(entry, folder)}")
     return folder
 
 
-def _check(path: Path, file: Archive) -> None:
-    with path.open("rb") as stream:
-        found = hashlib.file_digest(stream, "sha256").hexdigest()
-    if f"sha256:{found}" != file.digest:
-        raise DataError(
-            f"{path}: its sha256 is {found}, expected {file.digest.partition(':')[2]}: another file, or damaged. Delete it."
+def _check(path: Path, file: Archive, console: Console) -> None:
+    """Compare a file's sum with the published one, or with the one it had when it came.
+
+    Raises:
+        DataError: it is another.
+    """
+    found = file_sha256(path)
+    known, words = file.digest.partition(":")[2], "published"
+    if not known:
+        seen_path = path.parent / SEEN
+        seen: dict[str, str] = (
+            json.loads(seen_path.read_text("utf-8")) if seen_path.exists() else {}
         )
+        known, words = seen.setdefault(path.name, found), "the one it had when it first came"
+        if found == known:
+            write_text(seen_path, json.dumps(seen, indent=1) + "\n")
+            words += f"; no sum of it is published, this one is kept in {seen_path}"
+    if found != known:
+        raise DataError(
+            f"{path}: its sha256 is {found}, expected {known}, {words}: another file, or damaged. Delete it."
+        )
+    _say(console, f"{path.name}: sha256 {found}, {words}")
+
+
+def _unpack(archive: Path) -> None:
+    """Unpack an archive to a folder of its name, unless it is there."""
+    folder = archive.with_name(archive.name.removesuffix(PACKED))
+    if not folder.exists():
+        with atomic_folder(folder) as work:
+            unpack(archive, work, lambda count: None)
 
 
 def _by_copying(entry: Entry, folder: Path) -> str:
@@ -216,19 +279,36 @@ def _by_copying(entry: Entry, folder: Path) -> str:
     for file in entry.files:
         if not (folder / file.name).exists():
             lines.append(
-                f"  {archive_urls(file, ())[0]}\n    to {folder / file.name} ({file.about:,} bytes, {file.digest})"
+                f"  {archive_urls(file, ())[0]}\n    to {folder / file.name} ({_size(file)}, {_sum(file)})"
             )
-    return "\n".join(lines)
+    return "\n".join([*lines, *([entry.note] if entry.note else [])])
 
 
-def _show(console: Console, entries: Mapping[str, Entry], folder: Path) -> None:
-    for name, entry in entries.items():
-        size = sum(file.about for file in entry.files)
-        here = entry.files and all((folder / name / file.name).is_file() for file in entry.files)
-        state = "there" if here else f"{size / 1e6:,.1f} MB" if entry.files else "by hand"
-        lines = [
-            f"{name} ({state}; {entry.licence})",
-            f"  {entry.use.format(folder=folder / name)}",
-        ]
-        lines += [f"  {entry.by_hand}"] if entry.by_hand else []
-        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+def _about(name: str, entry: Entry, folder: Path) -> str:
+    """Return what is shown of an entry."""
+    size = sum(file.about for file in entry.files)
+    state = f"{size / 1e6:,.1f} MB" if size else "size as its server says"
+    if size and any(file.size is None for file in entry.files):
+        state += " and more"
+    if all((folder / file.name).is_file() for file in entry.files):
+        state = "there" if entry.files else "a package"
+    head = f"{name} ({state}; {entry.licence})"
+    files = [f"    {file.name}: {_size(file)}, {_sum(file)}" for file in entry.files]
+    return "\n".join([head, f"  From {entry.source}", *files, f"  {_how(entry, folder)}"])
+
+
+def _how(entry: Entry, folder: Path) -> str:
+    use = f"Use: {entry.use.format(folder=folder)}"
+    return f"{use}\n  {entry.note}" if entry.note else use
+
+
+def _size(file: Archive) -> str:
+    return f"{file.size:,} bytes" if file.size is not None else "size as its server says"
+
+
+def _sum(file: Archive) -> str:
+    return file.digest or "sha256 not published, kept at the first fetch"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from svae.data.index import Sample, read_index
+from svae.data.index import read_index
+from svae.data.samples import Sample
 from svae.errors import DataError
 from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
 from svae.judges.wer import normalize_for_wer
@@ -21,6 +22,9 @@ from svae.runtime.text_files import read_utf8
 PROMPT_SECONDS = (1.5, 12.0)
 """A prompt taken from shards has a length in this range where the speaker has one."""
 LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
+OMNIVOICE_FIELDS = "{id, text, ref_audio, ref_text, language_id}"
+OMNIVOICE_LANGUAGES = {"arb": "ar"}
+"""Codes of such lists that are others elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ def read_list(
     audio_root: Path | None = None,
     *,
     form: str = "auto",
+    language: str = "en",
     normalize: Callable[[str], str] = normalize_for_wer,
 ) -> ItemList:
     """Read a list of what is to be said.
@@ -61,7 +66,8 @@ def read_list(
         form: `jsonl`, one object a line; `librispeech-pc`, F5-TTS's six tab-separated columns: prompt id, prompt
             seconds, prompt text, target id, target seconds, target text; `seed-tts`,
             `utt|prompt_text|prompt_wav|text[|target_wav]`; `zipvoice`, tab separated utt, prompt text, prompt wav, text;
-            `auto`, by the file's ending: `.jsonl`, or `.lst` with tabs or bars.
+            `omnivoice`, a JSON object {id, text, ref_audio, ref_text, language_id} a line; `auto`, by the file's ending: `.jsonl`, or `.lst` with tabs or bars.
+        language: rows of others are left out, where rows name their language (`omnivoice`).
         normalize: leaves words in every text, or the row is refused.
 
     Raises:
@@ -74,11 +80,12 @@ def read_list(
     if form == "auto":
         form = _form_of(path, lines[0])
     folder = audio_root or path.parent
-    parsers: dict[str, Callable[[str], Item]] = {
+    parsers: dict[str, Callable[[str], Item | None]] = {
         "jsonl": partial(_jsonl_item, folder),
         "librispeech-pc": partial(_librispeech_item, audio_root),
         "seed-tts": partial(_seed_tts_item, folder),
         "zipvoice": partial(_zipvoice_item, folder),
+        "omnivoice": partial(_omnivoice_item, folder, language),
     }
     items: dict[str, Item] = {}
     for number, line in enumerate(lines, 1):
@@ -86,6 +93,8 @@ def read_list(
             continue
         try:
             item = parsers[form](line)
+            if item is None:
+                continue
             if item.id in items:
                 raise ValueError(f"id {item.id!r} appeared before")
             if not normalize(item.text).strip():
@@ -95,9 +104,10 @@ def read_list(
             raise DataError(f"--list {path}, line {number}: {reason}") from None
         items[item.id] = item
     if not items:
-        raise DataError(
-            f"--list {path}: no row in it. Expected JSON objects {LIST_FIELDS}, one a line."
+        fields = (
+            f"{OMNIVOICE_FIELDS} of language {language!r}" if form == "omnivoice" else LIST_FIELDS
         )
+        raise DataError(f"--list {path}: no row in it. Expected JSON objects {fields}, one a line.")
     description = {"list": str(path), "sha256": file_sha256(path), "utterances": len(items)}
     return ItemList(list(items.values()), description)
 
@@ -109,14 +119,15 @@ def _form_of(path: Path, first_line: str) -> str:
     return "seed-tts" if has_bars else "librispeech-pc"
 
 
-def _jsonl_item(folder: Path, line: str) -> Item:
+def _json_row(line: str, fields: str, names: Sequence[str]) -> dict[str, Any]:
+    """Return an object whose fields of these names are text where they are there; it has an id and a text."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON ({error}); expected {LIST_FIELDS}") from None
+        raise ValueError(f"not JSON ({error}); expected {fields}") from None
     if not isinstance(row, dict):
-        raise ValueError(f"expected an object {LIST_FIELDS}, got {type(row).__name__}")
-    for name in ("id", "text", "ref", "ref_text", "target", "speaker"):
+        raise ValueError(f"expected an object {fields}, got {type(row).__name__}")
+    for name in ("id", "text", *names):
         value = row.get(name)
         if value is not None and not isinstance(value, str):
             raise ValueError(f"field {name!r} must be text, got {value!r}")
@@ -128,6 +139,11 @@ def _jsonl_item(folder: Path, line: str) -> Item:
         if row.get(name) is None:
             raise KeyError(name)
     _check_id(row["id"])
+    return row
+
+
+def _jsonl_item(folder: Path, line: str) -> Item:
+    row = _json_row(line, LIST_FIELDS, ("ref", "ref_text", "target", "speaker"))
     return Item(
         id=row["id"],
         text=row["text"],
@@ -136,6 +152,21 @@ def _jsonl_item(folder: Path, line: str) -> Item:
         target=recording_from_file(folder / row["target"]) if row.get("target") else None,
         speaker=row.get("speaker"),
     )
+
+
+def _omnivoice_item(folder: Path, language: str, line: str) -> Item | None:
+    """Read a row of k2-fsa's lists; the paths of its prompts begin where OmniVoice's scripts unpack them."""
+    row = _json_row(line, OMNIVOICE_FIELDS, ("ref_audio", "ref_text", "language_id"))
+    for name in ("ref_audio", "language_id"):
+        if row.get(name) is None:
+            raise KeyError(name)
+    found = row["language_id"]
+    if OMNIVOICE_LANGUAGES.get(found, found) != language:
+        return None
+    parts = PurePosixPath(row["ref_audio"]).parts
+    ends = [folder.joinpath(*parts[start:]) for start in range(len(parts))]
+    prompt = next((end for end in ends if end.is_file()), ends[0])
+    return Item(row["id"], row["text"], recording_from_file(prompt), row.get("ref_text"), None)
 
 
 def _check_id(name: str) -> None:
@@ -195,6 +226,13 @@ def _zipvoice_item(folder: Path, line: str) -> Item:
     name, prompt_text, prompt, text = columns
     _check_id(name)
     return Item(name, text, recording_from_file(folder / prompt), prompt_text, None)
+
+
+def refuse_items(problems: Sequence[str], items: Sequence[Item], what: str) -> None:
+    """Raise one DataError that counts items with a problem and shows the first ones; `what` says what is wrong with them."""
+    if problems:
+        some = "\n".join(f"  {problem}" for problem in problems[:5])
+        raise DataError(f"{len(problems)} of {len(items)} items {what}:\n{some}")
 
 
 def check_recordings(items: Sequence[Item], *, option: str) -> None:

@@ -17,7 +17,7 @@ from svae.audio import AUDIO_SUFFIXES, save_audio
 from svae.checkpoint import Checkpoint, latest_checkpoint, open_checkpoint
 from svae.errors import CheckpointError, DataError
 from svae.evaluation.ask import own_share
-from svae.evaluation.items import Item
+from svae.evaluation.items import Item, refuse_items
 from svae.evaluation.recordings import Recording, recording_from_file
 from svae.evaluation.sidecar import is_made, read_sidecar, write_sidecar
 from svae.models.vae import streaming
@@ -177,11 +177,7 @@ def check_items(tts: TTS, items: Sequence[Item]) -> None:
         unknown = tts.vocabulary.unknown(tts.vocabulary.fit(f"{item.prompt_text} {item.text}"))
         if unknown:
             problems.append(f"{item.id}: unknown characters {', '.join(map(repr, unknown))}")
-    if problems:
-        some = "\n".join(f"  {problem}" for problem in problems[:5])
-        raise DataError(
-            f"{len(problems)} of {len(items)} items cannot be synthesised by {tts.identity['path']}:\n{some}"
-        )
+    refuse_items(problems, items, f"cannot be synthesised by {tts.identity['path']}")
 
 
 def find_vae(path: Path) -> Checkpoint:

@@ -214,6 +214,7 @@ def _open_list(options: EvaluateOptions, protocol: Protocol) -> ItemList:
             options.list_file,
             options.audio_root,
             form=protocol.list_format,
+            language=protocol.language,
             normalize=protocol.normalize,
         )
     elif protocol.list_format == "auto":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from svae.errors import ConfigError
+from svae.judges import multilingual
 from svae.judges.wer import NORMALIZERS
 from svae.runtime.text_files import read_utf8
 from svae.synthesis.types import DurationChoice
@@ -20,15 +21,16 @@ FASTER_WHISPER_LARGE_V3 = (
     "faster-whisper:Systran/faster-whisper-large-v3@edaa852ec7e145841d8ffdb056a99866b5f0a478"
 )
 """The same weights for CTranslate2, which F5-TTS's evaluation runs."""
+PARAFORMER = "paraformer:paraformer-zh@v2.0.4"
 HUBERT_LARGE = "ctc:facebook/hubert-large-ls960-ft@ece5fabbf034c1073acae96d5401b25be96709d8"
 ECAPA = "ecapa:speechbrain/spkrec-ecapa-voxceleb@0f99f2d0ebe89ac095bcc5903c4dd8f72b367286"
 LIBRISPEECH_PC_SHA256 = "09811d521effa4eeb1da655f7379de97343b2f5ea86d829ec7ccb8656758a10f"
 """F5-TTS data/librispeech_pc_test_clean_cross_sentence.lst, 1,127 rows, CRLF, commit 2ae2c9b."""
-LIST_FORMATS = ("auto", "jsonl", "librispeech-pc", "seed-tts", "zipvoice")
+LIST_FORMATS = ("auto", "jsonl", "librispeech-pc", "seed-tts", "zipvoice", "omnivoice")
 AVERAGES = ("wer", "wer_corpus")
 CHOICES = {
     "list_format": LIST_FORMATS,
-    "normalizer": tuple(NORMALIZERS),
+    "normalizer": (*NORMALIZERS, *multilingual.NORMALIZERS),
     "headline": AVERAGES,
     "duration_rule": get_args(DurationChoice),
     "published_similarity": (None, "sim_o", "sim_ecapa"),
@@ -49,7 +51,7 @@ class Protocol:
     num_beams: int | None = None
     """The width of the search, for recognisers that search (Whisper)."""
     normalizer: str = "svae"
-    """A key of `judges.wer.NORMALIZERS`."""
+    """A key of `judges.wer.NORMALIZERS`, or of `judges.multilingual.NORMALIZERS`, which go by the language."""
     headline: str = "wer"
     """`wer`: mean of the utterances' rates; `wer_corpus`: all errors over all words."""
     speaker: str = "embedded"
@@ -65,6 +67,9 @@ class Protocol:
     @property
     def normalize(self) -> Callable[[str], str]:
         """The normaliser."""
+        if self.normalizer in multilingual.NORMALIZERS:
+            normalize = multilingual.NORMALIZERS[self.normalizer]
+            return lambda text: normalize(text, self.language)
         return NORMALIZERS[self.normalizer]
 
     @property
@@ -75,6 +80,12 @@ class Protocol:
 
 _published = partial(Protocol, speaker=ECAPA, published_similarity="sim_o", duration_rule="bytes")
 """What the papers' protocols share."""
+
+MINIMAX = "minimax-multilingual"
+MINIMAX_LANGUAGES = (
+    *("ar", "yue", "zh", "cs", "nl", "en", "fi", "fr", "de", "el", "hi", "id", "it", "ja", "ko", "pl"),
+    *("pt", "ro", "ru", "es", "th", "tr", "uk", "vi"),
+)  # fmt: skip
 
 PROTOCOLS = {
     protocol.name: protocol
@@ -100,7 +111,7 @@ PROTOCOLS = {
         _published(
             name="seed-tts-zh",
             list_format="seed-tts",
-            asr="paraformer:paraformer-zh@v2.0.4",
+            asr=PARAFORMER,
             language="zh",
             normalizer="seed-tts-zh",
             source="BytedanceSpeech/seed-tts-eval run_wer.py, average_wer.py",
@@ -113,6 +124,19 @@ PROTOCOLS = {
             normalizer="zipvoice-en",
             headline="wer_corpus",
             source="k2-fsa/ZipVoice zipvoice/eval/wer/hubert.py, eval/speaker_similarity/sim.py",
+        ),
+        *(
+            _published(
+                name=f"{MINIMAX}-{language}",
+                list_format="omnivoice",
+                asr=PARAFORMER if language == "zh" else WHISPER_LARGE_V3,
+                language=language,
+                num_beams=None if language == "zh" else 1,
+                normalizer="minimax",
+                headline="wer_corpus",
+                source="k2-fsa/OmniVoice omnivoice/eval/wer/minimax.py, eval/speaker_similarity/sim.py",
+            )
+            for language in MINIMAX_LANGUAGES
         ),
     )
 }
@@ -127,9 +151,10 @@ def load_protocol(name: str) -> Protocol:
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     if not name.endswith((".yaml", ".yml")):
+        names = [each for each in PROTOCOLS if not each.startswith(MINIMAX)]
         raise ConfigError(
-            f"--protocol {name!r}: unknown. Use one of {', '.join(PROTOCOLS)}, or FILE.yaml with your own "
-            "(docs/protocols.md, section custom)."
+            f"--protocol {name!r}: unknown. Use one of {', '.join(names)}, {MINIMAX}-LANGUAGE with one of "
+            f"{', '.join(MINIMAX_LANGUAGES)}, or FILE.yaml with your own (docs/protocols.md, section custom)."
         )
     return _read_protocol(Path(name))
 

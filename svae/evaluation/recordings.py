@@ -13,7 +13,8 @@ from torch import Tensor
 
 from svae.audio import load_audio, resample
 from svae.data.batches import read_waveform
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
+from svae.data.samples import Sample
 from svae.errors import DataError
 from svae.runtime.files import file_sha256
 

@@ -13,12 +13,7 @@ from svae.assets import asset_path
 from svae.audio import SPEECH_RATE
 from svae.judges.clips import at_speech_rate, batches, too_short_for_speech
 from svae.judges.ctc_alignment import best_path
-from svae.runtime.pretrained import (
-    load_pretrained,
-    revision,
-    split_revision,
-    weights_sha256,
-)
+from svae.runtime.pretrained import identity, load_pretrained, split_revision
 
 EMBEDDED = "embedded"
 OFFLINE = "Without a network use --asr pocketsphinx, or a local folder: ctc:FOLDER."
@@ -64,9 +59,7 @@ class CTC:
         self.description: dict[str, Any] = {
             "spec": spec,
             "asr": "ctc",
-            "model": EMBEDDED if source == EMBEDDED else name,
-            "revision": pinned or revision(name),
-            "sha256": weights_sha256(name),
+            **identity(name, pinned) | ({"model": EMBEDDED} if source == EMBEDDED else {}),
             "decoding": "greedy",
             "transformers": metadata.version("transformers"),
         }

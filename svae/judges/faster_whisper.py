@@ -15,7 +15,7 @@ from torch import Tensor
 from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
 from svae.judges.clips import at_speech_rate
-from svae.runtime.pretrained import load_pretrained, revision, split_revision, weights_sha256
+from svae.runtime.pretrained import identity, load_pretrained, split_revision
 
 OFFLINE = "Without a network use --asr pocketsphinx, or a local folder: faster-whisper:FOLDER."
 MOST_WORKERS = 4
@@ -79,9 +79,7 @@ class FasterWhisper:
         self.description: dict[str, Any] = {
             "spec": spec,
             "asr": "faster-whisper",
-            "model": name,
-            "revision": pinned or revision(name),
-            "sha256": weights_sha256(name),
+            **identity(name, pinned),
             "dtype": self._compute_type,
             "decoding": {
                 **self._settings,

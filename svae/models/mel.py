@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -144,6 +144,10 @@ class MelFrames(nn.Module):
         # Frames are centred, so T + 1 of them span T hops.
         mel = torch.cat([latents, latents[..., -1:]], dim=-1).float()
         return self._decoder(mel).clamp(-1.0, 1.0)[:, None]
+
+    def decode_in_pieces(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
+        """See `Representation`; all in one piece."""
+        yield self.decode(latents)
 
 
 def _mirrored(position: Tensor, lengths: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ line in KINDS, and its name in the recipe's field `representation` (`svae.config
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Protocol, Self
 
 import torch
@@ -73,6 +74,9 @@ class Representation(Protocol):
     def decode(self, latents: Tensor) -> Tensor:
         """Turn any number of frames (B, D, T), not normalised, into (B, 1, T * hop_length) in [-1, 1]."""
 
+    def decode_in_pieces(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
+        """Yield what `decode` gives, to rounding, piece by piece; of so many frames each where that is possible."""
+
 
 class VAELatents:
     """The latents of a frozen VAE, at zero mean and unit deviation per channel over its training set."""
@@ -133,6 +137,11 @@ class VAELatents:
     def decode(self, latents: Tensor) -> Tensor:
         """See `Representation`; long latents are decoded in chunks, in bounded memory."""
         return streaming.decode(self.vae, latents)
+
+    def decode_in_pieces(self, latents: Tensor, frames: int) -> Iterator[Tensor]:
+        """See `Representation`."""
+        seconds = frames * self.hop_length / self.sample_rate
+        return streaming.iter_decode(self.vae, [latents], chunk_seconds=seconds)
 
 
 KINDS: dict[str, type[Representation]] = {"latents": VAELatents, "mel": MelFrames}

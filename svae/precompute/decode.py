@@ -11,7 +11,8 @@ import torch
 
 from svae.audio import save_audio
 from svae.data.batches import read_latents
-from svae.data.index import Sample, read_index
+from svae.data.index import read_index
+from svae.data.samples import Sample
 from svae.models.vae import streaming
 from svae.precompute.driver import cached_index, cached_vae, open_run
 from svae.precompute.latents import vae_of_latents

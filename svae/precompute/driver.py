@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from svae.data.index import Sample, ShardIndex, read_index, write_index
+from svae.data.index import ShardIndex, read_index, write_index
+from svae.data.samples import Sample
 from svae.data.shard_writer import ShardItem, describe_shard, shard_name
 from svae.errors import DataError
 from svae.models.vae.vae import load_vae

@@ -8,7 +8,7 @@ its weights; `vae/` is a copy of it. Everything that reads latents compares the 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ from torch import Tensor
 
 from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
 from svae.data.batches import read_waveform
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
+from svae.data.samples import Sample
 from svae.data.shard_writer import ShardItem, write_shard
 from svae.errors import CheckpointError, DataError
 from svae.models.tts.flow import posterior_latents
@@ -168,7 +169,7 @@ def _encode_shard(options: EncodeOptions, number: int, device: str, tick: Tick) 
 
 
 def _encode_by_length(
-    vae: SpeechVAE, index: ShardIndex, samples: list[Sample], size: int
+    vae: SpeechVAE, index: ShardIndex, samples: Sequence[Sample], size: int
 ) -> list[tuple[Sample, Tensor, Tensor]]:
     """Encode in batches of similar length, what is long alone; return the results in the order of the samples."""
     by_length = sorted(samples, key=lambda sample: sample.num_samples)

@@ -10,7 +10,8 @@ from rich.progress import track
 from torch import Tensor
 
 from svae.data.batches import MAX_FAILURE_SHARE, read_latents, read_waveform
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
+from svae.data.samples import Sample, Samples
 from svae.errors import DataError
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
@@ -19,11 +20,11 @@ STATISTICS_UTTERANCES = 5000
 """At most this many training utterances, spread over the shards, measure the latents' mean and deviation."""
 
 
-def spread(samples: list[Sample], limit: int) -> list[Sample]:
-    """Return at most `limit` samples, evenly spaced over the list."""
+def spread(samples: Samples, limit: int) -> Samples:
+    """Return at most `limit` samples, evenly spaced."""
     if len(samples) <= limit:
         return samples
-    return [samples[int(i * len(samples) / limit)] for i in range(limit)]
+    return samples.take([int(i * len(samples) / limit) for i in range(limit)])
 
 
 @torch.inference_mode()

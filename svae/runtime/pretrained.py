@@ -96,6 +96,15 @@ def weights_sha256(source: str | Path) -> str | None:
     return digest.hexdigest()
 
 
+def identity(source: str, pinned: str | None) -> dict[str, str | None]:
+    """Return what results say of a pretrained model: its name, and its commit on the hub or the hash of its folder."""
+    return {
+        "model": source,
+        "revision": pinned or revision(source),
+        "sha256": weights_sha256(source),
+    }
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its class."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

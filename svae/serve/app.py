@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -29,11 +29,12 @@ from svae.serve.formats import MEDIA_TYPES, PCM_RATE, Encoder, encode, open_enco
 from svae.serve.guard import Guard, problem
 from svae.serve.metrics import Metrics
 from svae.serve.requests import SpeechRequest, TextRequest
-from svae.serve.texts import Limits, plan_speech, read_sentences
+from svae.serve.texts import Limits, plan_speech, read_sentences, spoken_language
 from svae.serve.voices import NoSuchVoice, Voices
 from svae.synthesis import marks
 from svae.synthesis.long_text import ChunkJoiner
 from svae.synthesis.model import TTS
+from svae.synthesis.subtitles import SubtitleFormat, WordTimes
 from svae.text.phonemes import without_phones
 
 T = TypeVar("T")
@@ -122,9 +123,13 @@ class Service:
         }
         if asked.streams:
             encoder = open_encoder(asked.response_format, rate, tags)
-            pieces = self._stream(job, first, encoder, rate, sse=asked.stream_format == "sse")
-            sse = asked.stream_format == "sse"
-            kind = "text/event-stream" if sse else MEDIA_TYPES[asked.response_format]
+            pieces, kind = (
+                self._stream(job, first, encoder, rate),
+                MEDIA_TYPES[asked.response_format],
+            )
+            if asked.stream_format == "sse":
+                pieces, kind = _events(pieces, job, asked.subtitles), "text/event-stream"
+            pieces = (data async for data in pieces if data)
             return SpeechResponse(pieces, headers, kind, lambda: self._leave(job))
         try:
             samples = await self._all(job, first, request)
@@ -154,7 +159,18 @@ class Service:
             self.reader, plan_speech, model.tts, asked, voice.opened.prompt, self.limits
         )
         rate = model.tts.sample_rate
-        job.plan(model.tts, chunks, ChunkJoiner(rate, voice.leveller(rate)))
+        word_times = None
+        if asked.subtitles is not None:
+            language = spoken_language(asked)
+            reads = model.tts.in_language(language)
+            word_times = WordTimes(reads, voice.opened.prompt, language=language)
+        job.plan(
+            model.tts,
+            chunks,
+            ChunkJoiner(rate, voice.leveller(rate)),
+            word_times,
+            early=asked.early,
+        )
         self.engine.speak(job)
         return marks.tags(model.tts.identity, asked.seed, voice.opened.description)
 
@@ -181,19 +197,15 @@ class Service:
         return np.concatenate([np.zeros(0, np.int16), *pieces])
 
     async def _stream(
-        self, job: Job, first: np.ndarray | None, encoder: Encoder, rate: int, *, sse: bool
+        self, job: Job, first: np.ndarray | None, encoder: Encoder, rate: int
     ) -> AsyncIterator[bytes]:
-        """Yield a job's speech in bytes as it comes."""
+        """Yield a job's speech in bytes as it comes; empty ones where an encoder keeps all for later."""
         piece = first
         while piece is not None:
             self.metrics.speech.inc(len(piece) / rate)
-            if data := await run_in_threadpool(encoder.add, piece):
-                yield _event("delta", data) if sse else data
+            yield await run_in_threadpool(encoder.add, piece)
             piece = await self.engine.next_piece(job)
-        if data := await run_in_threadpool(encoder.finish):
-            yield _event("delta", data) if sse else data
-        if sse:
-            yield _event("done")
+        yield await run_in_threadpool(encoder.finish)
 
     def _leave(self, job: Job) -> None:
         """Note that a stream is over."""
@@ -333,12 +345,28 @@ class SpeechResponse(StreamingResponse):
             self.over()
 
 
-def _event(kind: str, data: bytes | None = None) -> bytes:
-    """Return a server-sent event as OpenAI's interface has it."""
-    tree: dict[str, Any] = {"type": f"speech.audio.{kind}"}
-    if data is not None:
-        tree["audio"] = base64.b64encode(data).decode()
-    return f"data: {json.dumps(tree)}\n\n".encode()
+async def _events(
+    pieces: AsyncIterator[bytes], job: Job, subtitles: SubtitleFormat | None
+) -> AsyncIterator[bytes]:
+    """Yield server-sent events as OpenAI's interface has them, and svae's own of words."""
+    sent = 0
+    async for data in pieces:
+        if data:
+            yield _event("delta", audio=base64.b64encode(data).decode())
+        if job.word_times is not None:
+            fresh = job.word_times.words[sent:]
+            sent += len(fresh)
+            if fresh:
+                yield _event("words", words=[asdict(word) for word in fresh])
+    if job.word_times is None or subtitles is None:
+        yield _event("done")
+    else:
+        text = await run_in_threadpool(job.word_times.render, subtitles)
+        yield _event("done", subtitles=text, note=job.word_times.note)
+
+
+def _event(kind: str, **fields: Any) -> bytes:
+    return f"data: {json.dumps({'type': f'speech.audio.{kind}'} | fields)}\n\n".encode()
 
 
 def _about(model: ServedModel) -> dict[str, Any]:

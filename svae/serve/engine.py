@@ -11,14 +11,17 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from svae.audio import pcm16
 from svae.synthesis.long_text import SPEECH_SCALE, Chunk, ChunkJoiner, SpokenChunk, speak_chunks
 from svae.synthesis.model import TTS
+from svae.synthesis.subtitles import WordTimes
+from svae.synthesis.types import Utterance
 
 MAX_UNREAD_BYTES = 256 * 2**20
 """Speech that waits for slow clients, of all together; beyond it nobody is admitted."""
@@ -43,15 +46,58 @@ class Job:
         self.pieces: asyncio.Queue[Piece] = asyncio.Queue()
         self.chunks: deque[Chunk] = deque()
         """What is still to be spoken."""
+        self.joined = 0
+        """Samples that are complete."""
         self.unread = 0
         """Bytes of speech that its client has not taken."""
         self.has_place = True
         self.is_gone = False
 
-    def plan(self, tts: TTS, chunks: Iterable[Chunk], joiner: ChunkJoiner) -> None:
-        """Say what is to be spoken, by which model."""
-        self.tts, self.joiner = tts, joiner
+    def plan(
+        self,
+        tts: TTS,
+        chunks: Iterable[Chunk],
+        joiner: ChunkJoiner,
+        word_times: WordTimes | None = None,
+        *,
+        early: bool = False,
+    ) -> None:
+        """Say what is to be spoken, by which model, and what gathers the times of its words.
+
+        `early`: the first chunk leaves as it is decoded.
+        """
+        self.tts, self.joiner, self.word_times, self.early = tts, joiner, word_times, early
         self.chunks.extend(chunks)
+
+    @property
+    def in_pieces(self) -> Utterance | None:
+        """What is spoken next, where it leaves as it is decoded."""
+        return self.chunks[0].utterance if self.early and not self.joined else None
+
+    def join(self, spoken: SpokenChunk) -> Tensor:
+        """Return what is complete with a chunk (S,); its words are timed before."""
+        report = spoken.report
+        if self.word_times is not None:
+            place = self.joined + self.joiner.samples_before(report.pause_before)
+            self.word_times.add(report.text, spoken.waveform, place / self.joiner.sample_rate)
+        samples = self.joiner.join(spoken)
+        self.joined += len(samples)
+        return samples
+
+    def join_pieces(self, pieces: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield what is complete with each piece of the first chunk; its words are timed at its end."""
+        text, gathered = self.chunks[0].text, list[Tensor]()
+
+        def kept() -> Iterator[Tensor]:
+            for piece in pieces:
+                gathered.append(piece)
+                yield piece
+
+        for samples in self.joiner.join_pieces(text, kept()):
+            self.joined += len(samples)
+            yield samples
+        if self.word_times is not None:
+            self.word_times.add(text, torch.cat(gathered), text.pause_before)
 
 
 class Engine:
@@ -123,9 +169,11 @@ class Engine:
                 if not self._turns:
                     return
                 jobs = self._take()
-            tts = jobs[0].tts
-            for job, spoken in zip(jobs, _speak(tts, jobs), strict=True):
-                self._deliver(job, spoken)
+            if jobs[0].in_pieces is not None:
+                self._deliver_in_pieces(jobs[0], jobs[0].in_pieces)
+            else:
+                for job, spoken in zip(jobs, _speak(jobs[0].tts, jobs), strict=True):
+                    self._deliver(job, spoken)
             with self._changed:
                 self._turns.extend(job for job in jobs if job.chunks and not job.is_gone)
 
@@ -133,8 +181,10 @@ class Engine:
         """Take those off the queue whose next chunks go through the network together; the first one is among them."""
         first = self._turns.popleft()
         jobs, longest = [first], first.chunks[0].frames
+        if first.in_pieces is not None:
+            return jobs
         for job in list(self._turns):
-            if job.tts is not first.tts:
+            if job.tts is not first.tts or job.in_pieces is not None:
                 continue
             longest_then = max(longest, job.chunks[0].frames)
             if longest_then * (len(jobs) + 1) > first.tts.batch_frames:
@@ -149,13 +199,26 @@ class Engine:
         try:
             if isinstance(spoken, Exception):
                 raise spoken
-            samples = job.joiner.join(spoken)
+            samples = job.join(spoken)
             if not job.chunks:
                 rest = job.joiner.rest()
                 self._give(job, _samples(samples), _samples(rest), None)
             else:
                 self._give(job, _samples(samples))
         except Exception as error:  # one request's, whatever it is; the others are spoken
+            job.chunks.clear()
+            self._give(job, error)
+
+    def _deliver_in_pieces(self, job: Job, utterance: Utterance) -> None:
+        try:
+            for samples in job.join_pieces(job.tts.speak_in_pieces(utterance)):
+                if job.is_gone:
+                    break
+                self._give(job, _samples(samples))
+            job.chunks.popleft()
+            if not job.chunks:
+                self._give(job, _samples(job.joiner.rest()), None)
+        except Exception as error:  # as above
             job.chunks.clear()
             self._give(job, error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Format = Literal["wav", "flac", "mp3", "opus", "pcm"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -51,7 +51,7 @@ class TextRequest(BaseModel):
 
 
 class SpeechRequest(TextRequest):
-    """`POST /v1/audio/speech`: OpenAI's fields, and `seed`, `steps`, `guidance`, `lexicon`, `pauses`, `language` of svae's."""
+    """`POST /v1/audio/speech`: OpenAI's fields, and svae's own."""
 
     voice: str | VoiceId | None = None
     """One of `GET /v1/audio/voices`; None: the model's own, else the first."""
@@ -62,11 +62,25 @@ class SpeechRequest(TextRequest):
     long they are."""
     stream_format: Literal["audio", "sse"] = "audio"
     """sse: as OpenAI's server-sent events."""
+    early: bool = False
+    """Audio leaves within the first sentence too, as it is decoded; its first second then decides how loud all is."""
+    subtitles: Literal["srt", "vtt", "json"] | None = None
+    """Words and their times come as events of their own, and all of them as such a file with the last event."""
     instructions: Literal[""] | None = None
     """Only as OpenAI's clients send it where there are none: no model of svae's follows any."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: Annotated[int, Field(ge=1, le=64)] | None = None
     guidance: Annotated[Finite, Field(ge=0, le=20)] | None = None
+
+    @model_validator(mode="after")
+    def _only_what_streams(self) -> SpeechRequest:
+        if self.early and not self.streams:
+            raise ValueError('early: only what is streamed leaves early; ask for "stream": true')
+        if self.subtitles is not None and self.stream_format != "sse":
+            raise ValueError(
+                'subtitles: they come as events; ask for them with "stream_format": "sse"'
+            )
+        return self
 
     @property
     def voice_name(self) -> str | None:

@@ -1,30 +1,23 @@
 """How many frames new speech gets, and which token stands at which frame.
 
-A model has one rule of its own, chosen by `open_rule` when it is loaded. A new rule is one class and one line there.
+A model has one rule of its own, chosen by `open_rule` (`open_durations`) when it is loaded. A new rule is one class and one
+line there. Without torch, since the runtime package (runtime/) uses it too.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from pathlib import Path
-from typing import ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, Protocol
 
-import torch
-from torch import Tensor, nn
-
-from svae.checkpoint import Checkpoint, load_strict
-from svae.errors import CheckpointError, ConfigError, DataError
-from svae.models.tts.durations import DurationPredictor, PhoneDurations
+from svae.errors import ConfigError, DataError
 from svae.synthesis.types import DurationChoice, Prompt, Sampling
 from svae.text.phonemes import PAUSES, FramePhonemes
 from svae.text.pinyin import PinyinVocabulary
 from svae.text.vocabulary import Vocabulary
 
-DURATION_FILE = "duration.safetensors"
-"""The file of a checkpoint that holds the weights of its duration predictor."""
 # Far beyond any utterance the models are trained on.
 MAX_TOTAL_SECONDS = 60.0
 """The longest reference and new speech together."""
@@ -33,7 +26,21 @@ SHORT_TEXT_BYTES = 10
 SHORT_TEXT_SPEED = 0.3
 """By the byte rule, texts of fewer than `SHORT_TEXT_BYTES` are spoken no faster than this."""
 
-Predictor = TypeVar("Predictor", bound=nn.Module)
+
+class TextPredictor(Protocol):
+    """`svae.models.tts.durations.DurationPredictor`, or what stands for it."""
+
+    def predict(
+        self, tokens: Sequence[int], prompt_tokens: Sequence[int], prompt_frames: int
+    ) -> float:
+        """Return the frames of one text, without the prompt's."""
+
+
+class PhonePredictor(Protocol):
+    """`svae.models.tts.durations.PhoneDurations`, or what stands for it."""
+
+    def predict(self, tokens: Sequence[int], durations: Sequence[float]) -> list[float]:
+        """Return the frames of each symbol; those at the beginning, in `durations`, are known."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +117,7 @@ class ByteRule(DurationRule):
 class TextRule(DurationRule):
     """A learned predictor of the length of whole texts."""
 
-    predictor: DurationPredictor
+    predictor: TextPredictor
     name = "predictor"
 
     def total_frames(self, prompt: Prompt, text: str, speed: float) -> int:
@@ -135,7 +142,7 @@ class PhoneRule(DurationRule):
     """A learned predictor of the length of each phone, for models that get one phone a frame."""
 
     vocabulary: FramePhonemes
-    predictor: PhoneDurations
+    predictor: PhonePredictor
     name = "predictor"
     uses_word_times = True
 
@@ -211,59 +218,6 @@ class PhoneRule(DurationRule):
 
 def _total(prompt: Prompt, new: Timeline, speed: float) -> int:
     return prompt.frames + max(1, round(sum(new.frames) / speed))
-
-
-def open_rule(
-    vocabulary: Vocabulary,
-    frame_rate: float,
-    weights: Mapping[str, Tensor] | None = None,
-    *,
-    where: Path = Path(DURATION_FILE),
-    device: str | torch.device = "cpu",
-) -> DurationRule:
-    """Choose the rule of a model.
-
-    Args:
-        vocabulary: of the model.
-        frame_rate: of the model, in Hz.
-        weights: of its duration predictor; None: it has none.
-        where: what messages call the file of the weights.
-        device: where the predictor computes.
-
-    Raises:
-        CheckpointError: frame-level phones without a predictor, or weights of another one.
-    """
-
-    def loaded(predictor: Predictor) -> Predictor:
-        load_strict(predictor, dict(weights or {}), where)
-        return predictor.to(device).eval().requires_grad_(False)
-
-    if isinstance(vocabulary, FramePhonemes):
-        if weights is None:
-            raise CheckpointError(
-                "frame-level phones need durations of phones; was the checkpoint copied whole?"
-            )
-        return PhoneRule(vocabulary, frame_rate, loaded(PhoneDurations(len(vocabulary))))
-    if weights is None:
-        return ByteRule(vocabulary, frame_rate)
-    return TextRule(vocabulary, frame_rate, loaded(DurationPredictor(len(vocabulary))))
-
-
-def stored_durations(checkpoint: Checkpoint) -> dict[str, Tensor] | None:
-    """Return the weights of a TTS checkpoint's duration predictor; None where it has none. Raises as `Checkpoint.state`."""
-    found = DURATION_FILE in checkpoint.config["files"]
-    return checkpoint.state(DURATION_FILE) if found else None
-
-
-def open_own_rule(
-    checkpoint: Checkpoint,
-    vocabulary: Vocabulary,
-    frame_rate: float,
-    device: str | torch.device = "cpu",
-) -> DurationRule:
-    """Choose the rule of a TTS checkpoint. Raises as `open_rule`."""
-    weights = stored_durations(checkpoint)
-    return open_rule(vocabulary, frame_rate, weights, where=checkpoint.folder, device=device)
 
 
 class Planner:

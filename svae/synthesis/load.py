@@ -14,8 +14,8 @@ from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.representation import load_representation
 from svae.models.tts.dit import DiT
 from svae.synthesis.adapter import SpeakingModel, open_speaking
-from svae.synthesis.durations import DURATION_FILE, open_own_rule
 from svae.synthesis.model import TTS
+from svae.synthesis.open_durations import DURATION_FILE, open_own_rule
 from svae.synthesis.types import OWN, STUDENT, Sampling
 from svae.text.phonemes import open_vocabulary
 from svae.text.unknown_words import guess

@@ -1,12 +1,11 @@
 """Long texts: sentences gathered into chunks that fit the model, spoken, joined and written.
 
-Nothing here holds more than the chunks that go through the network together (on a CPU: one): text comes in sentence by
+Which chunks: `chunks`. Nothing here holds more than those that go through the network together (on a CPU: one): text comes in sentence by
 sentence, audio leaves piece by piece.
 """
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -24,9 +23,9 @@ from svae.errors import DataError
 from svae.judges.asr import Recognizer
 from svae.judges.wer import normalize_for_wer, word_errors
 from svae.runtime.files import atomic_path
-from svae.synthesis.durations import MAX_TOTAL_SECONDS
+from svae.synthesis.chunks import divide
 from svae.synthesis.haste import least_seconds
-from svae.synthesis.loudness import Leveller
+from svae.synthesis.loudness import CEILING, Leveller
 from svae.synthesis.marks import write_tags
 from svae.synthesis.model import TTS
 from svae.synthesis.trim import frame_size, silent_frames
@@ -35,69 +34,12 @@ from svae.text.phonemes import as_heard
 from svae.text.sentences import Sentence
 
 CROSSFADE_SECONDS = 0.03
+FALL_SECONDS = 0.01
+"""In which the level of speech that leaves as it is decoded falls where it would clip."""
 MAX_MATCH_DB = 6.0
 """Chunks are brought to the loudness of the first one by at most this much."""
-TRAINED_SECONDS = 30.0
-"""Longest utterance of a model that does not say what it was trained on."""
-MIN_CHUNK_SECONDS = 3.0
-"""New speech gets at least this much room beside a long reference."""
 SPEECH_SCALE = 32767
 """What 1.0 is in the files of `svae synthesize`."""
-_CLAUSE = re.compile(r"(?<=[;:,，；：、])\s*|\s+(?=-\s)")
-
-# ----------------------------------------------------------------------------------------------- text to chunks
-
-
-def chunk_text(
-    sentences: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float
-) -> Iterator[str]:
-    """Gather sentences into chunks that take at most `limit_seconds` to say; a sentence alone may be split.
-
-    A sentence that is too long is split at clauses, a clause that is too long between words. Joined with spaces the
-    chunks are the sentences, every word once and in order.
-
-    Args:
-        sentences: in order.
-        seconds_of: predicted seconds of a text.
-        limit_seconds: of a chunk.
-
-    Raises:
-        DataError: a single word does not fit.
-    """
-    parts = (part for sentence in sentences for part in _split(sentence, seconds_of, limit_seconds))
-    return _gather(parts, seconds_of, limit_seconds)
-
-
-def _gather(
-    parts: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float
-) -> Iterator[str]:
-    """Join as many parts as fit, again and again; a part that does not fit alone comes as it is."""
-    gathered = ""
-    for part in parts:
-        longer = f"{gathered} {part}" if gathered else part
-        if gathered and seconds_of(longer) > limit_seconds:
-            yield gathered
-            longer = part
-        gathered = longer
-    if gathered:
-        yield gathered
-
-
-def _split(text: str, seconds_of: Callable[[str], float], limit_seconds: float) -> Iterator[str]:
-    if seconds_of(text) <= limit_seconds:
-        yield text
-        return
-    pieces = [piece for piece in _CLAUSE.split(text) if piece]
-    if len(pieces) == 1:
-        pieces = text.split()
-    if len(pieces) == 1:
-        raise DataError(
-            f"text: the word {text[:40]!r}{'…' if len(text) > 40 else ''} alone would take {seconds_of(text):.0f} s, "
-            f"the model's limit is {limit_seconds:.0f} s"
-        )
-    for gathered in _gather(pieces, seconds_of, limit_seconds):
-        yield from _split(gathered, seconds_of, limit_seconds)
-
 
 # ----------------------------------------------------------------------------------------------- chunks to speech
 
@@ -235,7 +177,12 @@ def plan_chunks(
     """Yield the chunks of a text, ready to be spoken; arguments and errors as in `speak_long`."""
     if not sentences:
         raise DataError("text: nothing to say; expected at least one sentence")
-    plan = _chunks(tts, list(map(_with_pauses, sentences)), prompt, sampling, by_sentence)
+
+    def seconds_of(text: str) -> float:
+        return tts.new_seconds(text, prompt, sampling)
+
+    trained = tts.identity.get("max_seconds")
+    plan = divide(sentences, seconds_of, prompt.seconds, trained, sampling, by_sentence=by_sentence)
     return (
         Chunk(text, tts.prepare(text, prompt, settings) if text else None, settings)
         for text, settings in plan
@@ -259,76 +206,6 @@ def _batches(
             batch, longest, first_alone = [], 0, False
     if batch:
         yield batch
-
-
-def _with_pauses(sentence: str) -> Sentence:
-    return sentence if isinstance(sentence, Sentence) else Sentence(sentence)
-
-
-def _chunks(
-    tts: TTS, sentences: Sequence[Sentence], prompt: Prompt, sampling: Sampling, by_sentence: bool
-) -> Iterator[tuple[Sentence, Sampling]]:
-    """Yield the chunks of a text, each with the pauses around it and the settings to speak it with."""
-
-    def seconds_of(text: str) -> float:
-        return tts.new_seconds(text, prompt, sampling)
-
-    if not any(sentences):
-        # A text that is a pause alone; asked for a duration, it is silent for so long.
-        silence = sampling.duration_seconds or sentences[0].pause_after
-        yield Sentence("", silence), sampling
-        return
-    if sampling.duration_seconds is not None:
-        passages = [_around(" ".join(passage), passage) for passage in _passages(sentences)]
-        yield from zip(passages, _share_duration(passages, seconds_of, sampling), strict=True)
-        return
-    trained = tts.identity.get("max_seconds")
-    limit = min(TRAINED_SECONDS if trained is None else trained, MAX_TOTAL_SECONDS)
-    room = max(limit - prompt.seconds, MIN_CHUNK_SECONDS)
-    groups = [[sentence] for sentence in sentences] if by_sentence else _passages(sentences)
-    for group in groups:
-        chunks = chunk_text(group, seconds_of, room)
-        before, last = group[0].pause_before, next(chunks)
-        for chunk in chunks:
-            yield Sentence(last, 0.0, before), sampling
-            before, last = 0.0, chunk
-        yield Sentence(last, group[-1].pause_after, before), sampling
-
-
-def _passages(sentences: Sequence[Sentence]) -> list[list[Sentence]]:
-    """Return runs of sentences that no pause divides."""
-    passages: list[list[Sentence]] = [[]]
-    for sentence in sentences:
-        divided = sentence.pause_before or (passages[-1] and passages[-1][-1].pause_after)
-        if divided and passages[-1]:
-            passages.append([])
-        passages[-1].append(sentence)
-    return passages
-
-
-def _around(text: str, passage: Sequence[Sentence]) -> Sentence:
-    """Return `text` with the pauses around a passage."""
-    return Sentence(text, passage[-1].pause_after, passage[0].pause_before)
-
-
-def _share_duration(
-    passages: Sequence[Sentence], seconds_of: Callable[[str], float], sampling: Sampling
-) -> list[Sampling]:
-    """Return settings for each passage: what pauses leave of the duration, shared as predicted lengths are."""
-    assert sampling.duration_seconds is not None
-    if len(passages) == 1 and not passages[0].pause_before and not passages[0].pause_after:
-        return [sampling]
-    pauses = sum(passage.pause_before + passage.pause_after for passage in passages)
-    left = sampling.duration_seconds - pauses
-    if left <= 0:
-        raise DataError(
-            f"text: its pauses take {pauses:g} s, the duration asked for is {sampling.duration_seconds:g} s; "
-            "use a longer duration or shorter pauses"
-        )
-    predicted = [seconds_of(passage) for passage in passages]
-    return [
-        replace(sampling, duration_seconds=left * seconds / sum(predicted)) for seconds in predicted
-    ]
 
 
 def speak_chunks(
@@ -411,6 +288,11 @@ class ChunkJoiner:
         self._level: float | None = None
         self._tail = torch.zeros(0)
 
+    def samples_before(self, pause: float) -> int:
+        """Return how many samples come out before the first one of a chunk that is joined next, with such a pause before it."""
+        # A pause comes behind the end of the chunk before, else the two fade into each other.
+        return len(self._tail) + round(pause * self.sample_rate) if pause else 0
+
     def join(self, chunk: SpokenChunk) -> Tensor:
         """Return what is complete with this chunk and the pauses around it (S,)."""
         report = chunk.report
@@ -421,14 +303,40 @@ class ChunkJoiner:
 
     def add(self, waveform: Tensor) -> Tensor:
         """Return what is complete with this chunk (S,): all but the end that the next one may fade into."""
-        waveform = self._at_one_level(waveform)
+        return self._faded(waveform * self._factor(waveform))
+
+    def _faded(self, waveform: Tensor) -> Tensor:
         size = min(len(self._tail), len(waveform))
         fade = torch.linspace(0, 1, size + 2)[1:-1]
         mixed = self._tail[:size] * (1 - fade) + waveform[:size] * fade
-        waveform = torch.cat([mixed, self._tail[size:], waveform[size:]])
+        return self._kept_back(torch.cat([mixed, self._tail[size:], waveform[size:]]))
+
+    def _kept_back(self, waveform: Tensor) -> Tensor:
         kept = max(len(waveform) - self._overlap, 0)
         self._tail = waveform[kept:]
         return waveform[:kept]
+
+    def join_pieces(self, text: Sentence, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield what is complete with each piece of a chunk whose end is not known yet, and the pauses around it (S,).
+
+        The first piece decides the chunk's level; where a later one would clip, the level falls there, and stays.
+        """
+        if text.pause_before:
+            yield self.pause(text.pause_before)
+        factor: float | None = None
+        for piece in pieces:
+            if factor is None:
+                factor = self._factor(piece)
+                yield self._faded(piece * factor)
+                continue
+            least = min(factor, CEILING / max(float(piece.abs().max()), 1e-9))
+            fall = min(round(FALL_SECONDS * self.sample_rate), len(piece))
+            levels = torch.full_like(piece, least)
+            levels[:fall] = torch.linspace(factor, least, fall + 1)[1:]
+            factor = least
+            yield self._kept_back(torch.cat([self._tail, piece * levels]))
+        if text.pause_after:
+            yield self.pause(text.pause_after)
 
     def pause(self, seconds: float) -> Tensor:
         """Return the end of the last chunk and then silence; the next chunk begins after it, not faded in."""
@@ -440,15 +348,16 @@ class ChunkJoiner:
         """Return the end of the last chunk."""
         return self._tail
 
-    def _at_one_level(self, waveform: Tensor) -> Tensor:
+    def _factor(self, waveform: Tensor) -> float:
+        """Return what brings a chunk to the level of the others."""
         own = speech_level(waveform, self.sample_rate)
         if own == 0.0:
-            return waveform
+            return 1.0
         if self._level is None and self.leveller.hear(waveform):
             self._level = own
         bound = 10 ** (MAX_MATCH_DB / 20)
         factor = min(max((self._level or own) / own, 1 / bound), bound)
-        return waveform * self.leveller.within(factor, max(float(waveform.abs().max()), 1e-9))
+        return self.leveller.within(factor, max(float(waveform.abs().max()), 1e-9))
 
 
 @dataclass(frozen=True)
@@ -504,10 +413,9 @@ def write_chunks(
 
         for chunk in chunks:
             if listener is not None:
-                # A pause before it comes behind the end of the chunk before, else the two fade into each other.
-                before = chunk.report.pause_before
-                lead = len(joiner.rest()) + round(before * sample_rate) if before else 0
-                place = (file.frames + lead) / sample_rate
+                place = (
+                    file.frames + joiner.samples_before(chunk.report.pause_before)
+                ) / sample_rate
                 listener(chunk.report.text, chunk.waveform, place)
             write(joiner.join(chunk))
             if stream:

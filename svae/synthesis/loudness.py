@@ -9,13 +9,15 @@ some the reference's own loudness gives the gain.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyloudnorm
-from torch import Tensor
 
 from svae.errors import ConfigError
+
+if TYPE_CHECKING:  # the runtime package, which has no torch, uses this module too
+    from torch import Tensor
 
 TARGET_LUFS = -23.0
 """Of speech that is written, EBU R 128; speech then peaks at -8 to -3 dB."""
@@ -50,19 +52,30 @@ def check_loudness(target: float | None, *, given: str | None = None) -> None:
         )
 
 
-def measure(waveform: Tensor, sample_rate: int) -> float | None:
+def _integrated_loudness(samples: np.ndarray, sample_rate: int) -> float:
+    """Return what pyloudnorm measures of (S,) in LUFS; minus infinity for what its gate leaves nothing of."""
+    import pyloudnorm
+
+    return float(pyloudnorm.Meter(sample_rate).integrated_loudness(samples))
+
+
+def measure(
+    waveform: Tensor | np.ndarray,
+    sample_rate: int,
+    meter: Callable[[np.ndarray, int], float] = _integrated_loudness,
+) -> float | None:
     """Return the integrated loudness of speech (S,) in LUFS; None for silence.
 
     The gate is relative, so that quiet speech is measured as loud speech is; speech shorter than the meter's block is
     repeated until it fills one.
     """
-    samples = waveform.detach().double().cpu().numpy()
+    samples = np.asarray(waveform, dtype=np.float64)
     peak = float(np.abs(samples).max(initial=0.0))
     if not peak:
         return None
     block = math.ceil(BLOCK_SECONDS * sample_rate) + 1
     samples = np.tile(samples / peak, max(1, -(-block // len(samples))))
-    found = float(pyloudnorm.Meter(sample_rate).integrated_loudness(samples))
+    found = meter(samples, sample_rate)
     return found + 20 * math.log10(peak) if math.isfinite(found) else None
 
 
@@ -73,9 +86,17 @@ class Leveller:
         target: LUFS; None keeps the level that the chunks have, which is the reference's.
         reference: loudness of the reference, in LUFS; None: unknown.
         sample_rate: of the chunks, in Hz.
+        meter: see `measure`.
     """
 
-    def __init__(self, target: float | None, reference: float | None, sample_rate: int) -> None:
+    def __init__(
+        self,
+        target: float | None,
+        reference: float | None,
+        sample_rate: int,
+        meter: Callable[[np.ndarray, int], float] = _integrated_loudness,
+    ) -> None:
+        self._meter = meter
         self.target = target
         self.reference = reference
         self.sample_rate = sample_rate
@@ -87,11 +108,11 @@ class Leveller:
         if target is not None and reference is not None:
             self.gain = _factor(target - reference)
 
-    def hear(self, waveform: Tensor) -> bool:
+    def hear(self, waveform: Tensor | np.ndarray) -> bool:
         """Return whether a chunk (S,) holds speech; the first one that does decides the gain."""
         if self._found:
             return True
-        found = measure(waveform, self.sample_rate)
+        found = measure(waveform, self.sample_rate, self._meter)
         if found is None or (self.reference is not None and found < self.reference - SPEECH_DB):
             return False
         assert self.target is not None

@@ -26,7 +26,8 @@ from svae.models.cpu.linear import use_bf16_products
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.models.tts.sampler import sample_latents
-from svae.synthesis.durations import DurationRule, Planner, end_sentence, open_rule
+from svae.synthesis.durations import DurationRule, Planner, end_sentence
+from svae.synthesis.open_durations import open_rule
 from svae.synthesis.types import DurationChoice, Prompt, Sampling, Synthesis, Utterance
 from svae.text import phone_aligner
 from svae.text.vocabulary import PADDING_ID, Vocabulary
@@ -40,6 +41,8 @@ QUIET_RMS = 0.01
 """Recordings below this are raised to `PROMPT_RMS` for recogniser and aligner, which hear in 16 bits."""
 SILENT_RMS = 1e-4
 """References quieter than this (-80 dB) are refused: they hold no voice."""
+PIECE_SECONDS = 1.0
+"""What is decoded at a time where speech leaves as it is decoded."""
 BATCH_FRAMES = 16384
 """Frames, prompts and padding included, that go through the network together on a GPU; seven minutes at 40 frames a second."""
 
@@ -184,8 +187,42 @@ class TTS:
         return [spoken[place] for place in range(len(utterances))]
 
     @torch.no_grad()
+    def speak_in_pieces(self, utterance: Utterance) -> Iterator[Tensor]:
+        """Yield an utterance's waveform (S,), on the CPU, as it is decoded: to rounding that of `speak_prepared`."""
+        latents, _ = self._sample([utterance])
+        frames, drop = self._to_decode(latents, utterance.prompt)
+        size = drop + round(PIECE_SECONDS * self.sample_rate / self.hop_length)
+        skip = drop * self.hop_length
+        for piece in self.representation.decode_in_pieces(frames, size):
+            yield (piece[0, 0, skip:] / utterance.prompt.gain).cpu()
+            skip = 0
+
+    @torch.no_grad()
     def _speak_together(self, utterances: Sequence[Utterance]) -> list[Synthesis]:
         """Speak utterances that share `Sampling.of_network` as one batch, padded to the longest."""
+        latents, sample_seconds = self._sample(utterances)
+        new_frames = [each.frames - each.prompt.frames for each in utterances]
+        results = []
+        for row, each, frames in zip(latents, utterances, new_frames, strict=True):
+            timings = {"sample": sample_seconds * frames / sum(new_frames)}
+            with self._timed(timings, "decode"):
+                waveform = self._decode(row[None, :, : each.frames], each.prompt)
+            results.append(
+                Synthesis(
+                    waveform=waveform,
+                    sample_rate=self.sample_rate,
+                    text=each.text,
+                    prompt_text=each.prompt.text.rstrip(),
+                    sampling=each.sampling,
+                    prompt_seconds=each.prompt.seconds,
+                    generated_seconds=waveform.shape[-1] / self.sample_rate,
+                    timings=timings,
+                )
+            )
+        return results
+
+    def _sample(self, utterances: Sequence[Utterance]) -> tuple[Tensor, float]:
+        """Return normalised latents (B, D, T) of prompts and new speech, and the seconds they took."""
         sampling = utterances[0].sampling
         assert sampling.num_steps is not None and sampling.guidance_scale is not None
         totals = [each.frames for each in utterances]
@@ -213,31 +250,17 @@ class TTS:
                 solver=sampling.solver,
                 sway=sampling.sway,
             )
-        sample_seconds = timings["sample"]
-        results = []
-        for row, each in zip(latents, utterances, strict=True):
-            with self._timed(timings, "decode"):
-                waveform = self._decode(row[None, :, : each.frames], each.prompt)
-            share = (each.frames - each.prompt.frames) / (sum(totals) - sum(kept))
-            results.append(
-                Synthesis(
-                    waveform=waveform,
-                    sample_rate=self.sample_rate,
-                    text=each.text,
-                    prompt_text=each.prompt.text.rstrip(),
-                    sampling=each.sampling,
-                    prompt_seconds=each.prompt.seconds,
-                    generated_seconds=waveform.shape[-1] / self.sample_rate,
-                    timings={"sample": sample_seconds * share, "decode": timings["decode"]},
-                )
-            )
-        return results
+        return latents, timings["sample"]
+
+    def _to_decode(self, latents: Tensor, prompt: Prompt) -> tuple[Tensor, int]:
+        """Return what is decoded of normalised latents (1, D, T), and how many of its frames are the prompt's."""
+        # All that the first new sample depends on: it then sounds as if the reference had gone on.
+        context = min(self.representation.decoder_context, prompt.frames)
+        return self.representation.denormalize(latents[..., prompt.frames - context :]), context
 
     def _decode(self, latents: Tensor, prompt: Prompt) -> Tensor:
         """Return the waveform (1, 1, S), on the CPU, of normalised latents (1, D, T) after the prompt's frames."""
-        # All that the first new sample depends on: it then sounds as if the reference had gone on.
-        context = min(self.representation.decoder_context, prompt.frames)
-        frames = self.representation.denormalize(latents[..., prompt.frames - context :])
+        frames, context = self._to_decode(latents, prompt)
         waveform = self.representation.decode(frames)
         return (waveform[..., context * self.hop_length :] / prompt.gain).cpu()
 

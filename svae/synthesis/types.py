@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from torch import Tensor
-
-from svae.config import Precision
 from svae.errors import ConfigError
-from svae.models.tts.sampler import Solver
+
+if TYPE_CHECKING:  # the runtime package, which has no torch, uses this module too
+    from torch import Tensor
+
+    from svae.config import Precision
+    from svae.models.tts.solver import Solver
 
 DurationChoice = Literal["auto", "bytes", "predictor"]
 """What decides durations. `auto`: the checkpoint's predictor where it has one, else the byte rule."""

@@ -6,15 +6,17 @@ On flite's voices, whose true phone ends are known, the ends found have a median
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from svae.audio import SPEECH_RATE, pcm16
 from svae.errors import SvaeError
 from svae.text.phonemes import Word, pieces
 
-SAMPLE_RATE = SPEECH_RATE
+if TYPE_CHECKING:  # the runtime package, which has no torch, uses this module too
+    from torch import Tensor
+
+SAMPLE_RATE = 16000
 PADDING_SECONDS = 0.1
 """Silence that is added on either side: trimmed recordings begin and end more abruptly than the model expects."""
 BEAM = 1e-200
@@ -48,13 +50,13 @@ class PhoneAligner:
             **beams,
         )
 
-    def align(self, waveform: Tensor, text: str) -> list[list[float]]:
+    def align(self, waveform: Tensor | np.ndarray, text: str) -> list[list[float]]:
         """Return of each word its start, and the end of each of its phones, in seconds.
 
         A word that nothing pronounces has only a start and an end.
 
         Args:
-            waveform: (S,) at 16 kHz.
+            waveform: (S,) at 16 kHz, on the CPU.
             text: what is said in it.
 
         Raises:
@@ -63,9 +65,9 @@ class PhoneAligner:
         words = [piece for piece in pieces(text) if isinstance(piece, Word)]
         if not words:
             raise AlignmentError(f"text {text[:80]!r}: no words to align")
-        padding = torch.zeros(round(PADDING_SECONDS * SAMPLE_RATE))
-        samples = torch.cat([padding, waveform.detach().float().cpu().reshape(-1), padding])
-        audio = pcm16(samples, full_scale=32767, truncate=True).numpy().tobytes()
+        heard = np.asarray(waveform, dtype=np.float32).reshape(-1)
+        samples = np.pad(heard, round(PADDING_SECONDS * SAMPLE_RATE)) * np.float32(32767)
+        audio = samples.astype(np.float32).clip(-32767, 32767).astype(np.int16).tobytes()
         try:
             self._decoder.set_align_text(" ".join(self._name(word) for word in words))
             self._hear(audio)
@@ -85,7 +87,7 @@ class PhoneAligner:
             raise AlignmentError(
                 f"text {text[:80]!r}: {len(found)} of its {len(words)} words found in the recording"
             )
-        seconds = waveform.numel() / SAMPLE_RATE
+        seconds = len(heard) / SAMPLE_RATE
         times = []
         for word, row in zip(words, found, strict=True):
             kept = row if word.phones is not None else [row[0], row[-1]]
@@ -94,7 +96,7 @@ class PhoneAligner:
             )
         return times
 
-    def fit(self, waveform: Tensor, text: str) -> float:
+    def fit(self, waveform: Tensor | np.ndarray, text: str) -> float:
         """Return how well a text fits a recording (S,): the mean log likelihood a frame of 10 ms, beside the best sounds there.
 
         Of 38 clips of people -25 or more in 95 % of them; another text of that length gives -40 or less (2026-11-28).

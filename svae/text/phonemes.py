@@ -44,6 +44,13 @@ _LETTER_A = re.compile(
 _VOICELESS, _SIBILANT = frozenset("P T K F TH".split()), frozenset("S Z SH ZH CH JH".split())
 
 
+def dictionary_file() -> Path:
+    """Return the file that `dictionary` reads: CMU's, as pocketsphinx carries it."""
+    import pocketsphinx  # its library is large, and only phonemes and the offline judge need it
+
+    return Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
+
+
 @lru_cache(maxsize=1)
 def dictionary() -> dict[str, tuple[str, ...]]:
     """Return word → phones, the first pronunciation of each.
@@ -51,9 +58,7 @@ def dictionary() -> dict[str, tuple[str, ...]]:
     Raises:
         DataError: pocketsphinx has no such dictionary any more.
     """
-    import pocketsphinx  # its library is large, and only phonemes and the offline judge need it
-
-    path = Path(pocketsphinx.get_model_path()) / "en-us" / "cmudict-en-us.dict"
+    path = dictionary_file()
     if not path.is_file():
         raise DataError(
             f"{path}: no such file; `tokens: phonemes` reads pocketsphinx's dictionary, tested with pocketsphinx 5"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from svae.errors import ConfigError, DataError
@@ -30,6 +31,8 @@ PAUSE = re.compile(
 MAX_PAUSE_SECONDS = 60.0
 _SILENT = re.compile(r"[\s\"'()\[\],;:]*(?:-|\.{2,})[\s\"'()\[\],;:.?!-]*")
 """Dots or dashes, in quotes perhaps: what somebody says who says nothing."""
+_NEXT = r"\s+(?=[\"'(\[]*[A-Z0-9])"
+_MARKED_END = re.compile(rf"(?<=[.!?])(?<!\b[A-Z]\.){_NEXT}|(?<=[.!?][\"']){_NEXT}|(?<=[。！？])")
 _EXPECTED = "expected at least one word, number or pause (`[pause 0.5s]`)"
 
 
@@ -58,14 +61,30 @@ def split_sentences(text: str, language: str | None) -> list[str]:
 
     A single line break joins, an empty line ends a sentence: a heading is not read into the paragraph after it.
     """
-    from sentencex import segment
-
+    segment = _segmenter()
     found = []
     for paragraph in re.split(r"\n\s*\n", text.replace("\r\n", "\n")):
         for sentence in segment(language or "en", normalize_text(paragraph)):
             if sentence.strip():
                 found.append(sentence.strip())
     return found
+
+
+@lru_cache(maxsize=1)
+def _segmenter() -> Callable[[str, str], list[str]]:
+    """Return what divides a paragraph into sentences."""
+    try:
+        from sentencex import segment
+    except (
+        ModuleNotFoundError
+    ):  # in the runtime package, whose only packages are those of its networks
+        return _after_marks
+    return segment
+
+
+def _after_marks(_language: str, text: str) -> list[str]:
+    """Divide behind a full stop, question or exclamation mark, where a space and a capital or a digit follow."""
+    return _MARKED_END.split(text)
 
 
 def read_text(text: str | None, file: Path | None) -> str:

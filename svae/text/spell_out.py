@@ -16,7 +16,7 @@ from svae.errors import ConfigError
 from svae.text.code_en import read_code_and_formulas
 from svae.text.languages import base_language
 from svae.text.markup import without_marks
-from svae.text.numbers_en import digits
+from svae.text.numbers_en import digits, quantity
 from svae.text.phonemes import dictionary, is_spelled_in_dictionary
 from svae.text.readings_en import letters
 from svae.text.rules_en import LEFT_OVER, RULES
@@ -36,6 +36,9 @@ _LONGEST = 2000
 _SENTENCE_END = re.compile(r"(?<=[a-z]{3}[.!?])\s+(?=[A-Z][a-z])")
 _LONG_NUMBER = re.compile(r"(?<![\w.,])\d{31,}(?![\w.,]\d)")
 """No one says these otherwise than digit by digit."""
+_PLAIN_NUMBER = re.compile(
+    r"(?<![\w.,/:-])\d{1,3}(?:,\d{3})*(?:\.\d+)?(?![\w/:-]|[.,]\d)|(?<![\w.,/:-])\d+(?:\.\d+)?(?![\w/:-]|[.,]\d)"
+)
 _DASH = re.compile(r"\s*[—―]+\s*(?=\S)|(?<=[A-Za-z,.!?])\s+–\s+(?=\S)")
 
 
@@ -266,6 +269,32 @@ def _spell(text: str, language: str) -> str:
 
 @functools.lru_cache(maxsize=4)
 def _normalizer(language: str) -> Any:
-    from wetext import Normalizer  # loads grammars of some megabytes
-
+    try:
+        from wetext import Normalizer  # loads grammars of some megabytes
+    except ModuleNotFoundError:
+        return PlainNumbers(
+            language
+        )  # in the runtime package, whose only packages are those of its networks
     return Normalizer(lang=language, operator="tn")
+
+
+class PlainNumbers:
+    """Reads whole and decimal numbers of English as the grammar does, and refuses all else that has digits."""
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+
+    def normalize(self, text: str) -> str:
+        """Return the text with its numbers as words.
+
+        Raises:
+            ConfigError: it needs the grammar.
+        """
+        spelled = text
+        if self.language == "en":
+            spelled = _PLAIN_NUMBER.sub(lambda match: quantity(match[0]), text)
+        if self.language != "en" or re.search(r"\d", spelled):
+            raise ConfigError(
+                f"text: {text.strip()[:60]!r}: nothing here reads its numbers; write them as words, or `pip install wetext`"
+            )
+        return spelled

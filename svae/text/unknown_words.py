@@ -28,13 +28,19 @@ _OUTPUTS.insert(_OUTPUTS.index("UW0"), "UW")
 """The network's phones in their order; it knows UW without stress as well."""
 
 
-@lru_cache(maxsize=1)
-def _weights() -> dict[str, np.ndarray] | None:
+def weights_file() -> Path | None:
+    """Return the file of the network's weights; None where the package is not installed."""
     spec = find_spec("g2p_en")
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).parent / _WEIGHTS
-    if not path.is_file():
+    return path if path.is_file() else None
+
+
+@lru_cache(maxsize=1)
+def _weights() -> dict[str, np.ndarray] | None:
+    path = weights_file()
+    if path is None:
         return None
     with np.load(path) as stored:
         return dict(stored)

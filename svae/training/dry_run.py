@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from torch import nn
 from svae import recipe
 from svae.checkpoint import Checkpoint, Kind, load_strict, open_checkpoint
 from svae.config import TTSTrainConfig, VAETrainConfig
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
 from svae.data.order import worst_frames
+from svae.data.samples import Samples
 from svae.data.select import check_some
 from svae.frames import num_frames
 from svae.judges.asr import load_asr
@@ -32,7 +33,7 @@ from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, describe_device, open_world
 from svae.runtime.files import check_unlocked, check_writable
-from svae.synthesis.durations import stored_durations
+from svae.synthesis.open_durations import stored_durations
 from svae.text.vocabulary import Vocabulary
 from svae.training.changes import changes_since, describe
 from svae.training.loop import (
@@ -91,7 +92,7 @@ class Outlook:
 
     kind: Kind
     index: ShardIndex
-    usable: Sequence[Sample]
+    usable: Samples
     """What of it is trained on."""
     parts: Parts
     """What a checkpoint is loaded into, as `State.parts` has it; without memory for the weights."""

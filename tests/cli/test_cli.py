@@ -42,6 +42,7 @@ COMMANDS = [
     "import semantic-vae",
     "import f5-tts",
     "compare",
+    "export",
     "doctor",
 ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
 from svae.data.order import (
     SlotOrder,
     SourceOrder,
@@ -23,6 +23,7 @@ from svae.data.order import (
     utterance_steps,
     worst_frames,
 )
+from svae.data.samples import Sample, Samples
 from svae.data.select import check_some, select_utterances
 from svae.data.shard_source import LocalShards
 from svae.errors import DataError
@@ -33,14 +34,14 @@ from svae.text.vocabulary import Vocabulary
 SLOTS = 6
 
 
-def make_samples(shards: int = 14, per_shard: int = 7) -> list[Sample]:
-    return [
+def make_samples(shards: int = 14, per_shard: int = 7) -> Samples:
+    return Samples.of(
         Sample(f"u{n}", n // per_shard, s / 16000, s, "a", "en", "t", {}, {})
         for n, s in ((n, 4000 + n * 7919 % 60000) for n in range(shards * per_shard))
-    ]
+    )
 
 
-def make_index(samples: list[Sample], held_out: tuple[str, ...] = ()) -> ShardIndex:
+def make_index(samples: Samples, held_out: tuple[str, ...] = ()) -> ShardIndex:
     shards = [
         {"name": f"shard-{i:05d}.tar"} for i in range(max(sample.shard for sample in samples) + 1)
     ]
@@ -56,7 +57,7 @@ def make_index(samples: list[Sample], held_out: tuple[str, ...] = ()) -> ShardIn
 
 
 def order(
-    samples: list[Sample], slot: int, *, seed: int = 5, slots: int = SLOTS, window: int = 2
+    samples: Samples, slot: int, *, seed: int = 5, slots: int = SLOTS, window: int = 2
 ) -> SlotOrder:
     return SlotOrder(samples, seed=seed, slot=slot, slots=slots, shuffle_shards=window)
 
@@ -132,7 +133,7 @@ def test_a_step_takes_from_the_slots_in_turn():
 
 
 def test_there_are_never_more_slots_than_shards_with_something_to_read():
-    samples = [sample for sample in make_samples(shards=6) if sample.shard not in (1, 4)]
+    samples = Samples.of(s for s in make_samples(shards=6) if s.shard not in (1, 4))
     orders = slot_orders(samples, seed=5, slots=64, shuffle_shards=2)
     assert len(orders) == 4
     seen = Counter(samples[i].key for o in orders for w in o.windows(0) for i in w)
@@ -186,8 +187,8 @@ def sources_of(shares: list[float], slots: int = 2) -> list[SourceOrder]:
     return [
         SourceOrder(
             slot_orders(
-                [dataclasses.replace(s, key=f"{n}/{s.key}", num_samples=(s.num_samples >> n) + 400)
-                 for s in make_samples(shards=3 + 2 * n, per_shard=9)],
+                Samples.of(dataclasses.replace(s, key=f"{n}/{s.key}", num_samples=(s.num_samples >> n) + 400)
+                 for s in make_samples(shards=3 + 2 * n, per_shard=9)),
                 seed=5, slots=slots, shuffle_shards=2,
             ),
             share,
@@ -339,10 +340,10 @@ def test_no_piece_is_larger_than_the_worst_that_is_foretold():
 
 def test_utterances_that_fit_no_batch_are_counted_by_reason():
     lengths = {"short": 1600, "good": 32000, "budget": 320000, "long": 640000, "mute": 32000}
-    samples = [
+    samples = Samples.of(
         Sample(key, 0, s / 16000, s, "a", "en", "" if key == "mute" else "t", {}, {})
         for key, s in lengths.items()
-    ]
+    )
     limits = {"batch_frames": 700, "hop_length": 400, "min_seconds": 0.3, "max_seconds": 30}
     usable, reasons = select_utterances(samples, **limits)
     assert [sample.key for sample in usable] == ["good"]
@@ -376,10 +377,10 @@ def test_utterances_with_more_text_than_frames_are_left_out_and_counted(
     assert len(vocabulary.encode(vocabulary.fit(fitting))) <= frames
     assert len(vocabulary.encode(vocabulary.fit(beyond))) > frames
     texts = [beyond, fitting, "a"]
-    samples = [
+    samples = Samples.of(
         Sample(str(i), 0, 2.0, 400 * frames, "a", "en", text, {}, {})
         for i, text in enumerate(texts)
-    ]
+    )
     limits = {"batch_frames": 700, "hop_length": 400, "min_seconds": 0.3, "max_seconds": 30}
     usable, reasons = select_utterances(samples, **limits, vocabulary=vocabulary)
     assert [sample.text for sample in usable] == texts[1:]
@@ -395,4 +396,4 @@ def test_nothing_to_read_is_an_error():
     samples = make_samples(shards=6)
     check_some(make_index(samples), samples)
     with pytest.raises(DataError, match="none of its 42 utterances"):
-        check_some(make_index(samples), [])
+        check_some(make_index(samples), samples[:0])

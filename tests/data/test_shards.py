@@ -124,7 +124,7 @@ def test_index_holds_the_statistics_of_what_was_written(tmp_path):
 def test_validation_and_training_are_apart_and_complete(tmp_path):
     index = make_folder(tmp_path)
     assert [sample.key for sample in index.validation] == ["s1-0"]
-    assert sorted(s.key for s in index.train + index.validation) == sorted(
+    assert sorted(s.key for s in [*index.train, *index.validation]) == sorted(
         s.key for s in index.samples
     )
 

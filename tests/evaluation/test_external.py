@@ -20,6 +20,7 @@ from svae.errors import ConfigError, DataError
 from svae.evaluation.external.command import Command
 from svae.evaluation.external.endpoint import Endpoint
 from svae.evaluation.external.system import Request, SpeechFailed
+from svae.evaluation.leaderboard import leaderboard
 from svae.evaluation.options import EvaluateOptions
 from svae.evaluation.run import evaluate
 
@@ -222,15 +223,37 @@ def test_options_that_do_not_go_together_are_refused(task, more, said):
         evaluate(replace(task, **more))
 
 
+PROGRAMS = {
+    "slt": "flite -voice slt -t {text} -o {out}",
+    "rms": "flite -voice rms -t {text} -o {out}",
+    "espeak": "espeak-ng -v en-us -w {out} -- {text}",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")
-def test_flite_is_heard_by_a_real_recogniser(tmp_path):
-    (tmp_path / "list.jsonl").write_text('{"id": "a", "text": "He opened the door."}\n')
-    options = EvaluateOptions(command="flite -voice slt -t {text} -o {out}", list_file=tmp_path / "list.jsonl",
-                              asr="ctc:embedded", speaker="none", seeds=(0,), out=tmp_path / "out", device="cpu")  # fmt: skip
-    metrics = evaluate(options)
-    assert metrics["errors"] == [] and metrics["system"]["seconds"] > 0.5
-    assert metrics["system_name"] == "flite, seed 0"
+@pytest.mark.skipif(
+    None in map(shutil.which, ("flite", "espeak-ng")), reason="needs flite and espeak-ng"
+)
+def test_programs_are_heard_by_a_real_recogniser_and_come_to_one_board(tmp_path):
+    texts = (
+        "He opened the door.",
+        "She was not there that night.",
+        "It was a cold day in the city.",
+    )
+    rows = [{"id": f"t{number}", "text": text} for number, text in enumerate(texts)]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, command in PROGRAMS.items():
+        options = EvaluateOptions(command=command, list_file=tmp_path / "list.jsonl", asr="ctc:embedded", jobs=2,
+                                  speaker="none", seeds=(0,), out=tmp_path / name, device="cpu")  # fmt: skip
+        metrics = evaluate(options)
+        assert metrics["errors"] == [] and metrics["system"]["seconds"] > 3
+        assert metrics["system_name"] == f"{command.split()[0]}, seed 0"
+        timings = json.loads((tmp_path / name / "timings.json").read_text())
+        assert 0 < timings["real_time_factor"] < 20 and timings["first_audio_seconds"]["median"] > 0
+    board = leaderboard([f"{name}={tmp_path / name}" for name in PROGRAMS], out=tmp_path / "board")
+    assert set(board["systems"]) == set(PROGRAMS)
+    words = {name: system["summary"]["wer"] for name, system in board["systems"].items()}
+    assert min(words.values()) < 1.0  # the small recogniser understands something
 
 
 @pytest.mark.skipif(shutil.which("flite") is None, reason="needs flite")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
+import json
+import tarfile
 
 import pytest
 
@@ -31,7 +34,7 @@ def test_a_list_is_fetched_once_and_checked(small, tmp_path, capsys):
     server, file = small
     folder = fetch("lists", "librispeech-pc", to=tmp_path, mirrors=(server.url,))
     assert (folder / file.name).read_bytes() == b"a list\n"
-    assert "whole and checked" in capsys.readouterr().out
+    assert "whole. Licence: MIT" in capsys.readouterr().out
     asked = len(server.requests)
     assert fetch("lists", "librispeech-pc", to=tmp_path, mirrors=(server.url,)) == folder
     assert len(server.requests) == asked
@@ -63,21 +66,62 @@ def test_offline_it_says_what_to_copy_where(small, tmp_path):
     assert fetch("lists", "librispeech-pc", to=tmp_path) == place.parent  # asks nobody
 
 
-def test_every_entry_says_hash_or_how_by_hand_and_its_licence(capsys, tmp_path):
+def test_every_entry_says_size_sum_licence_source_and_use(capsys, tmp_path):
     for kind, entries in (("lists", LISTS), ("judges", JUDGES)):
         assert fetch(kind, None, to=tmp_path) is None
         printed = capsys.readouterr().out
         for name, entry in entries.items():
-            assert name in printed and entry.licence and entry.use
-            assert bool(entry.files) != bool(entry.by_hand)
+            assert f"{name} (" in printed and entry.licence in printed and entry.source in printed
+            assert entry.files or entry.note
             for file in entry.files:
-                assert len(file.digest) == len("sha256:") + 64 and file.about > 0
-            if entry.by_hand:
-                with pytest.raises(ConfigError, match="Use: "):
-                    fetch(kind, name, to=tmp_path)
+                assert file.digest == "" or len(file.digest) == len("sha256:") + 64
+                assert file.path.count("/") > 2 and file.hosts[0].startswith("https://")
+            assert any(not file.digest for file in entry.files) == (
+                "sha256 not published" in module._about(name, entry, tmp_path)
+            )
+    with pytest.raises(ConfigError, match=r"svae\[mos\].*\nUse: --dnsmos speechmos"):
+        fetch("judges", "dnsmos", to=tmp_path)
     assert (
         LISTS["librispeech-pc"].files[0].digest.endswith(PROTOCOLS["f5-librispeech-pc"].list_sha256)
     )
+
+
+@pytest.fixture
+def unsummed(monkeypatch, server):
+    """A list and its prompts, of which no sum is published."""
+    entry = LISTS["minimax-multilingual"]
+    monkeypatch.setitem(module.KINDS, "lists", {"minimax-multilingual": entry})
+    table, pack = entry.files
+    server.files[table.path] = b'{"id": "1"}\n'
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        member = tarfile.TarInfo("prompt/a.wav")
+        member.size = 3
+        tar.addfile(member, io.BytesIO(b"abc"))
+    server.files[pack.path] = buffer.getvalue()
+    return server, table, pack
+
+
+def test_a_sum_nobody_publishes_is_kept_at_first_and_compared_then(unsummed, tmp_path, capsys):
+    server, table, pack = unsummed
+    folder = fetch("lists", "minimax-multilingual", to=tmp_path, mirrors=(server.url,))
+    found = hashlib.sha256(server.files[table.path]).hexdigest()
+    assert f"sha256 {found}, the one it had when it first came" in capsys.readouterr().out
+    assert json.loads((folder / "first-seen.json").read_text())[table.name] == found
+    assert (folder / "minimax_multilingual_24/prompt/a.wav").read_bytes() == b"abc"
+    assert fetch("lists", "minimax-multilingual", to=tmp_path) == folder  # asks nobody
+    (folder / table.name).write_bytes(b"{}\n")
+    with pytest.raises(DataError, match=f"expected {found}, the one it had when it first came"):
+        fetch("lists", "minimax-multilingual", to=tmp_path)
+    assert json.loads((folder / "first-seen.json").read_text())[table.name] == found
+
+
+def test_a_damaged_pack_leaves_no_folder(unsummed, tmp_path):
+    server, _, pack = unsummed
+    server.files[pack.path] = server.files[pack.path][:-20]
+    with pytest.raises(DataError, match="damaged"):
+        fetch("lists", "minimax-multilingual", to=tmp_path, mirrors=(server.url,))
+    assert not (tmp_path / "lists/minimax-multilingual/minimax_multilingual_24").exists()
 
 
 def test_the_published_list_is_the_one_that_is_known(shared):

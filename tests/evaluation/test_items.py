@@ -143,6 +143,26 @@ def test_the_zipvoice_form_has_four_columns(write, tmp_path):
         read_list(write("u1\tx", name="test.tsv"), form="zipvoice")
 
 
+def test_the_omnivoice_form_takes_rows_of_one_language_and_finds_unpacked_prompts(write, tmp_path):
+    rows = [
+        {"id": f"{code}_1", "text": "a", "ref_audio": f"download/data/pack/prompt/{code}.wav",
+         "ref_text": "b", "language_id": code, "language_name": "…"}
+        for code in ("fr", "arb", "en")
+    ]  # fmt: skip
+    path = write(*map(json.dumps, rows))
+    (tmp_path / "pack/prompt").mkdir(parents=True)
+    (tmp_path / "pack/prompt/arb.wav").touch()
+    (item,) = read_list(path, form="omnivoice", language="ar").items
+    assert (item.id, item.prompt_text, item.target) == ("arb_1", "b", None)
+    assert item.prompt.path == tmp_path / "pack/prompt/arb.wav"
+    (item,) = read_list(path, form="omnivoice", language="fr").items
+    assert item.prompt.path == tmp_path / "download/data/pack/prompt/fr.wav"  # to be missed there
+    with pytest.raises(DataError, match="no row in it.*of language 'de'"):
+        read_list(path, form="omnivoice", language="de")
+    with pytest.raises(DataError, match="line 1: field 'language_id' is missing"):
+        read_list(write('{"id": "1", "text": "a", "ref_audio": "x.wav"}'), form="omnivoice")
+
+
 def test_a_text_that_the_protocol_leaves_no_word_of_is_refused(write):
     from svae.judges.wer import zipvoice_english
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import string
+import sys
+import types
 
 import jiwer
 import pytest
@@ -68,18 +70,31 @@ def test_the_chinese_punctuation_is_zhons():
     assert set(HANZI_PUNCTUATION) == set(hanzi.punctuation)
 
 
-def test_every_protocol_has_what_a_number_needs():
-    assert set(PROTOCOLS) == {
+def test_every_protocol_has_what_a_number_needs(monkeypatch):
+    zhconv = types.SimpleNamespace(convert=lambda text, to: text)
+    monkeypatch.setitem(sys.modules, "zhconv", zhconv)
+    assert {name for name in PROTOCOLS if not name.startswith("minimax")} == {
         "offline", "f5-librispeech-pc", "seed-tts-en", "seed-tts-zh", "zipvoice-librispeech-pc"
     }  # fmt: skip
     for protocol in PROTOCOLS.values():
-        assert protocol.normalizer in NORMALIZERS and protocol.source and len(protocol.seeds) == 3
+        assert protocol.source and len(protocol.seeds) == 3
+        assert protocol.normalize("Ja.") in ("ja", "j a", "Ja", "J a")
         assert protocol.headline == (
-            "wer_corpus" if protocol.name.startswith("zipvoice") else "wer"
+            "wer_corpus" if protocol.name.startswith(("zipvoice", "minimax")) else "wer"
         )
         with pytest.raises(dataclasses.FrozenInstanceError):
             protocol.asr = "other"
     assert PROTOCOLS["f5-librispeech-pc"].num_beams == 5
+
+
+def test_minimax_is_a_protocol_of_each_of_its_languages():
+    languages = {p.language for name, p in PROTOCOLS.items() if name.startswith("minimax")}
+    assert len(languages) == 24
+    assert PROTOCOLS["minimax-multilingual-zh"].asr.startswith("paraformer:")
+    assert PROTOCOLS["minimax-multilingual-ar"].normalize("أهلا، بك") == "أ ه ل ا | ب ك"
+    assert PROTOCOLS["minimax-multilingual-fr"].normalize("L’eau !") == "l'eau"
+    with pytest.raises(ConfigError, match=r"minimax-multilingual-LANGUAGE with one of ar, yue, "):
+        load_protocol("minimax-multilingual")
 
 
 def test_the_list_that_two_protocols_name_is_the_published_one(shared):

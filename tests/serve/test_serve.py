@@ -127,6 +127,40 @@ def test_audio_leaves_before_the_next_sentence_is_spoken(server, monkeypatch):
         assert len(b"".join(pieces)) > 1000 and len(spoken) == 3
 
 
+def test_early_audio_leaves_while_the_first_sentence_is_decoded(server, written, monkeypatch):
+    from svae.synthesis import model
+
+    monkeypatch.setattr(model, "PIECE_SECONDS", 0.25)
+    tts = server.service.models["tiny"].tts
+    go_on, decode = threading.Event(), tts.representation.decode_in_pieces
+
+    def slowly(*arguments):
+        for number, piece in enumerate(decode(*arguments)):
+            assert not number or go_on.wait(60)
+            yield piece
+
+    monkeypatch.setattr(tts.representation, "decode_in_pieces", slowly)
+    asked = ASKED | {"response_format": "wav", "stream": True, "early": True}
+    with server.client() as client, client.stream("POST", "/v1/audio/speech", json=asked) as answer:
+        assert answer.status_code == 200 and float(answer.headers["x-first-audio-seconds"]) > 0
+        pieces = answer.iter_bytes()
+        first = next(pieces)
+        go_on.set()
+        whole = samples(b"".join([first, *pieces])).astype(float)
+    assert len(samples(first)) < len(whole) / 3
+    # The same speech at another level.
+    expected = written[1.0].astype(float)
+    assert len(whole) == len(expected) and np.corrcoef(whole, expected)[0, 1] > 0.98
+    again = ask(server, stream=True, early=True)
+    assert np.array_equal(samples(again.content), whole)
+
+
+def test_early_words_have_the_times_of_others(server):
+    body = {"stream_format": "sse", "subtitles": "json", "response_format": "pcm"}
+    plain, early = (events(ask(server, **body, early=early))[-1] for early in (False, True))
+    assert early["subtitles"] == plain["subtitles"]
+
+
 @pytest.mark.parametrize("name", ["wav", "flac", "mp3", "opus", "pcm"])
 def test_every_format_holds_the_speech_and_says_that_it_is_synthetic(server, written, name):
     whole = ask(server, response_format=name, stream=False)
@@ -154,6 +188,30 @@ def test_server_sent_events_carry_the_same_bytes(server):
     assert [event["type"] for event in events[-2:]] == ["speech.audio.delta", "speech.audio.done"]
     joined = b"".join(base64.b64decode(event.get("audio", "")) for event in events)
     assert joined == ask(server, response_format="pcm", stream=True).content
+
+
+def events(answer):
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    rows = answer.text.split("\n\n")
+    return [json.loads(row.removeprefix("data: ")) for row in rows if row]
+
+
+def test_words_and_their_times_come_as_events(server, folder, tmp_path):
+    """They are those that `svae synthesize --subtitles` writes for the same speech."""
+    options = SynthesizeOptions(
+        model=folder, text=TEXT, voice="anna", out=tmp_path / "a.wav", stream=True, device="cpu",
+        sampling=Sampling(seed=5, num_steps=2), subtitles="json",
+    )  # fmt: skip
+    synthesize_file(options)
+    expected = json.loads((tmp_path / "a.words.json").read_text())
+    found = events(ask(server, stream_format="sse", subtitles="json", response_format="pcm"))
+    kinds = [event["type"].removeprefix("speech.audio.") for event in found]
+    assert kinds[:2] == ["delta", "words"] and kinds[-1] == "done"
+    spoken = [word for event in found for word in event.get("words", [])]
+    assert spoken == expected["words"] and len(spoken) == 12
+    assert json.loads(found[-1]["subtitles"]) == expected
+    assert events(ask(server, stream_format="sse", subtitles="vtt", response_format="mp3"))[-1]["subtitles"].startswith("WEBVTT")  # fmt: skip
+    assert "words" not in str([event["type"] for event in events(ask(server, stream_format="sse"))])
 
 
 def test_answers_among_many_are_those_of_each_alone(server):
@@ -242,6 +300,9 @@ def test_lexicon_pauses_and_what_is_spelled_out(server):
         ({"lexicon": "nonsense"}, 400, "lexicon: 1 wrong line"),
         ({"lexicon": {"a b\tc": ""}}, 400, "lexicon"),
         ({"instructions": "Whisper."}, 400, "instructions"),
+        ({"early": True, "response_format": "flac"}, 400, "only what is streamed leaves early"),
+        ({"subtitles": "srt"}, 400, '"stream_format": "sse"'),
+        ({"subtitles": "txt", "stream_format": "sse"}, 400, "subtitles"),
         ({"colour": "red"}, 400, "colour"),
     ],
 )  # fmt: skip
@@ -567,3 +628,25 @@ def test_the_referee_has_the_server_speak(server, written, tmp_path):
     timing = system.speak(Request("a", TEXT, 5, "en", None, None, out), threading.Event())
     assert 0 < timing.first_audio_seconds <= timing.seconds
     assert np.array_equal(soundfile.read(out, dtype="int16")[0], written[1.0])
+
+
+@pytest.mark.slow
+def test_the_referee_judges_what_the_server_says(server, written, tmp_path):
+    """A whole `svae evaluate --endpoint` of svae's own server, with real judges, several requests at a time."""
+    from svae.evaluation.options import EvaluateOptions
+    from svae.evaluation.run import evaluate
+
+    rows = [{"id": "a", "text": TEXT}, {"id": "b", "text": "Hello there."}]
+    (tmp_path / "list.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = EvaluateOptions(
+        endpoint=server.url, fields=("model=null", "voice=anna", "seed={seed}", "steps=2"), jobs=3,
+        list_file=tmp_path / "list.jsonl", asr="ctc:embedded", speaker="none", seeds=(5, 6),
+        out=tmp_path / "out", device="cpu",
+    )  # fmt: skip
+    metrics = evaluate(options)
+    assert metrics["errors"] == [] and metrics["task"] == "external"
+    assert set(metrics["system_recordings"]) == {"seed 5", "seed 6"}
+    timings = json.loads((tmp_path / "out/timings.json").read_text())
+    assert timings["jobs"] == 3 and 0 < timings["first_audio_seconds"]["median"]
+    made, _ = soundfile.read(tmp_path / "out/wavs/seed-5/a.wav", dtype="int16")
+    assert np.array_equal(made, written[1.0])

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from svae.errors import DataError
-from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, chunk_text, speech_level
+from svae.synthesis.chunks import chunk_text
+from svae.synthesis.long_text import CROSSFADE_SECONDS, ChunkJoiner, speech_level
+from svae.synthesis.loudness import Leveller
 from svae.synthesis.trim import find_cut, trim_silence
+from svae.text.sentences import Sentence
 
 RATE = 16000
 
@@ -108,3 +111,23 @@ def test_a_long_reference_is_cut_in_its_last_pause():
     assert cut is not None and cut.place == "pause"
     assert cut.seconds == pytest.approx(5.75, abs=0.1)
     assert find_cut(waveform[None, : 8 * RATE], RATE, 8.0) is None
+
+
+def test_pieces_of_a_chunk_are_joined_without_a_seam_and_fall_where_they_would_clip():
+    joiner = ChunkJoiner(RATE, Leveller(-23.0, None, RATE))
+    quiet = 0.05 * torch.sin(torch.arange(RATE) * 0.1)
+    loud = 0.9 * torch.sin(torch.arange(RATE, 2 * RATE) * 0.1)
+    text = Sentence("a", 0.5, 0.25)
+    before, *pieces, after = joiner.join_pieces(text, iter([quiet, quiet, loud, quiet]))
+    assert len(before) == RATE // 4 and not before.any()
+    spoken = torch.cat([*pieces, after])
+    assert len(spoken) == 4 * RATE + RATE // 2 and not spoken[4 * RATE :].any()
+    gain = spoken[: 2 * RATE] / torch.cat([quiet, quiet]).where(quiet.repeat(2) != 0, 1.0)
+    known = gain[gain != 0]
+    assert (
+        float(known.max() - known.min()) < 1e-4 and known[0] > 1.5
+    )  # one gain, of the first piece
+    fallen = RATE // 100  # it falls in 10 ms, then all is below the ceiling
+    assert float(spoken[2 * RATE + fallen :].abs().max()) <= 0.99 + 1e-6
+    lower = spoken[3 * RATE : 4 * RATE].abs().max() / quiet.abs().max()
+    assert float(lower) == pytest.approx(0.99 / 0.9, rel=1e-3)  # and stays

@@ -15,7 +15,8 @@ from svae import recipe
 from svae.assets import asset_path
 from svae.audio import load_audio
 from svae.config import TTSTrainConfig
-from svae.data.index import Sample, read_index
+from svae.data.index import read_index
+from svae.data.samples import Sample
 from svae.data.timings import DESCRIPTION, Timings, timings_name
 from svae.errors import ConfigError, DataError
 from svae.models.tts.durations import PhoneDurations

@@ -20,7 +20,8 @@ from svae.config import TTSTrainConfig, VAEConfig, VAETrainConfig
 from svae.data.batches import CropBatch, UtteranceBatch
 from svae.models.mel import MelFrames
 from svae.models.tts.dit import DiT
-from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.models.tts.sampler import guided_velocity
+from svae.models.tts.solver import integrate, time_grid
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, send
 from svae.runtime.fake_gpu import fake_gpu

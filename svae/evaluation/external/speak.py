@@ -17,7 +17,7 @@ from rich.progress import Progress
 from svae.audio import AudioError, load_audio, save_audio
 from svae.errors import DataError
 from svae.evaluation.external.system import Request, SpeechFailed, System
-from svae.evaluation.items import Item
+from svae.evaluation.items import Item, refuse_items
 from svae.evaluation.recordings import Recording, recording_from_file, recording_that_failed
 from svae.evaluation.sidecar import is_made, read_sidecar, write_sidecar
 from svae.runtime.distributed import World, barrier
@@ -105,11 +105,7 @@ def _check_prompts(system: System, items: Sequence[Item]) -> None:
             problems.append(f"{item.id}: no `ref`")
         elif "ref_text" in system.names and not item.prompt_text:
             problems.append(f"{item.id}: no `ref_text`")
-    if problems:
-        some = "\n".join(f"  {problem}" for problem in problems[:5])
-        raise DataError(
-            f"{len(problems)} of {len(items)} items lack what {system.title} is to be given:\n{some}"
-        )
+    refuse_items(problems, items, f"lack what {system.title} is to be given")
 
 
 def _prompt_file(item: Item, folder: Path) -> Path:

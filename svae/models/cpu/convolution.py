@@ -19,8 +19,9 @@ TILE = 2**19
 
 
 def without_gradient(x: Tensor) -> bool:
-    """Return whether `x` takes the path of CPU inference."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled()
+    """Return whether `x` takes the path of CPU inference; not where its operators are being written down for others."""
+    exporting = torch.onnx.is_in_onnx_export()
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not exporting
 
 
 def convolve(

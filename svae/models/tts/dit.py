@@ -49,9 +49,10 @@ def rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
 
 def modulated_norm(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """Return layer_norm(x) · (1 + scale) + shift for x (B, T, C), and (B, 1, C) or (1, 1, C)."""
+    channels = [int(x.shape[-1])]  # `svae export` needs a number
     if scale.shape[0] == 1:  # one time for all: that is what layer_norm calls weight and bias
-        return F.layer_norm(x, x.shape[-1:], 1 + scale.flatten(), shift.flatten(), eps=NORM_EPS)
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS) * (1 + scale) + shift
+        return F.layer_norm(x, channels, 1 + scale.flatten(), shift.flatten(), eps=NORM_EPS)
+    return F.layer_norm(x, channels, eps=NORM_EPS) * (1 + scale) + shift
 
 
 def zero_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -235,6 +236,7 @@ class DiT(nn.Module):
         drop_audio: Tensor | None = None,
         drop_text: Tensor | None = None,
         text_features: Tensor | None = None,
+        taps: dict[int, Tensor] | None = None,
     ) -> Tensor:
         """Predict the velocity at (x_t, t).
 
@@ -247,6 +249,7 @@ class DiT(nn.Module):
             drop_audio: (B,) bool, True = no condition for that utterance.
             drop_text: (B,) bool, True = no text for it.
             text_features: what `encode_text` returned, instead of tokens and drop_text.
+            taps: filled with the blocks' outputs (B, T, dim), by their numbers from 1 on.
 
         Returns:
             velocity (B, D, T), zeros in padded frames.
@@ -266,8 +269,10 @@ class DiT(nn.Module):
         time = F.silu(self.time(t))
         rotary = rotary_angles(num_frames, self.cfg.dim // self.cfg.heads, x.device)
         modulation = time if self.shared_modulation is None else self.shared_modulation(time)
-        for block in self.blocks:
+        for number, block in enumerate(self.blocks, 1):
             x = block(x, modulation, rotary, mask)
+            if taps is not None:
+                taps[number] = x
         scale, shift = self.output_modulation(time)[:, None].chunk(2, dim=-1)
         velocity = self.output(modulated_norm(x, scale, shift)).transpose(1, 2)
         return velocity if mask is None else velocity.masked_fill(~mask[:, None], 0.0)

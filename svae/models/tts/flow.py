@@ -7,12 +7,12 @@ data x1, so the velocity to learn is x1 - x0. Differs: condition drops are drawn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from svae.config import FlowConfig
 from svae.frames import ceil_div
@@ -142,7 +142,7 @@ def draw_training(
 
 
 def flow_error(
-    model: nn.Module,
+    model: Callable[..., Tensor],
     latents: Tensor,
     lengths: Tensor,
     draw: FlowDraw,
@@ -153,7 +153,7 @@ def flow_error(
     """Return the squared error of the predicted velocity over the hidden spans, and the number of elements.
 
     Args:
-        model: a DiT, or one wrapped for data-parallel training.
+        model: a DiT, or one wrapped for data-parallel training, or what else returns its velocity.
         latents: x1, normalised, (B, D, T).
         lengths: (B,) valid frames.
         draw: noise, times, spans, drops.

@@ -1,13 +1,11 @@
-"""Samplers of flow matching: times, solvers, guidance, and the continuation of prompts.
+"""Samplers of flow matching: guidance, and the continuation of prompts; times and solvers are in `solver`.
 
 Source: F5-TTS (arXiv 2410.06885, section 3.3); EPSS (arXiv 2505.19931); MegaTTS 3 (arXiv 2502.18924) for two scales.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,60 +13,7 @@ from torch import Tensor
 from svae.frames import length_mask
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import keyed_noise
-
-EPSS_GRIDS: dict[int, tuple[int, ...]] = {
-    5: (0, 2, 4, 8, 16, 32),
-    6: (0, 2, 4, 6, 8, 16, 32),
-    7: (0, 2, 4, 6, 8, 16, 24, 32),
-    10: (0, 2, 4, 6, 8, 12, 16, 20, 24, 28, 32),
-    12: (0, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32),
-    16: (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32),
-}
-"""Step lists in 1/32, by number of steps (empirically pruned step sampling, arXiv 2505.19931)."""
-
-Solver = Literal["euler", "midpoint"]
-
-
-def time_grid(num_steps: int, *, sway: float = -1.0, epss: bool = True) -> list[float]:
-    """Return the num_steps + 1 times of a sampler, from 0 to 1.
-
-    Args:
-        num_steps: steps of the solver.
-        sway: t' = t + sway·(cos(pi·t / 2) - 1 + t); negative values put more steps near the noise, 0 keeps t.
-        epss: use the pruned list where there is one for this number of steps; else uniform, both before sway.
-
-    Raises:
-        ValueError: num_steps < 1.
-
-    Source: F5-TTS, section 3.3 (sway sampling); EPSS, arXiv 2505.19931.
-    """
-    if num_steps < 1:
-        raise ValueError(f"time_grid: num_steps must be at least 1, got {num_steps}")
-    if epss and num_steps in EPSS_GRIDS:
-        times = [step / 32 for step in EPSS_GRIDS[num_steps]]
-    else:
-        times = [step / num_steps for step in range(num_steps + 1)]
-    swayed = [t + sway * (math.cos(math.pi * t / 2) - 1 + t) for t in times]
-    return [0.0, *swayed[1:-1], 1.0]
-
-
-def integrate(
-    velocity: Callable[[Tensor, float], Tensor],
-    x: Tensor,
-    times: Sequence[float],
-    solver: Solver = "euler",
-) -> Tensor:
-    """Follow dx/dt = velocity(x, t) along `times` and return the last x; nothing in between is kept.
-
-    `euler` evaluates the field once a step, `midpoint` twice.
-    """
-    for t, following in zip(times[:-1], times[1:], strict=True):
-        step = following - t
-        slope = velocity(x, t)
-        if solver == "midpoint":
-            slope = velocity(x + 0.5 * step * slope, t + 0.5 * step)
-        x = x + step * slope
-    return x
+from svae.models.tts.solver import Solver, guidance_passes, integrate, time_grid
 
 
 def guided_velocity(
@@ -90,21 +35,17 @@ def guided_velocity(
     Source: multi-condition guidance of MegaTTS 3, arXiv 2502.18924; F5-TTS's training, which drops the prompt alone or both
         prompt and text, makes all three velocities.
     """
-    g = guidance_scale
-    h = g if prompt_guidance is None else prompt_guidance
+    parts = guidance_passes(guidance_scale, prompt_guidance)
     frames = condition.shape[-1]
     no_prompt = torch.zeros_like(condition)
-    text = model.encode_text(tokens, frames, lengths)
-    parts = [(1 + h, condition, text), (g - h, no_prompt, text)]
-    if g != 0:
+    texts = {True: model.encode_text(tokens, frames, lengths)}
+    if not all(part.has_text for part in parts):
         everywhere = torch.ones(len(condition), dtype=torch.bool, device=condition.device)
-        no_text = model.encode_text(tokens, frames, lengths, drop_text=everywhere)
-        parts.append((-g, no_prompt, no_text))
-    parts = [part for part in parts if part[0] != 0]
+        texts[False] = model.encode_text(tokens, frames, lengths, drop_text=everywhere)
     passes = len(parts)
-    weights = [weight for weight, _, _ in parts]
-    condition = torch.cat([part_condition for _, part_condition, _ in parts])
-    text = torch.cat([part_text for _, _, part_text in parts])
+    weights = [part.weight for part in parts]
+    condition = torch.cat([condition if part.has_prompt else no_prompt for part in parts])
+    text = torch.cat([texts[part.has_text] for part in parts])
     lengths = None if lengths is None else lengths.repeat(passes)
 
     def velocity(x: Tensor, t: float) -> Tensor:

@@ -91,7 +91,7 @@ def fold_weight_norm(module: nn.Module, *, packed: bool = False) -> nn.Module:
 def periodic(x: Tensor, frequency: Tensor, inverse_scale: Tensor) -> Tensor:
     """Return x + inverse_scale * sin(frequency * x)^2, in place on temporaries where no gradient is recorded."""
     phase = x * frequency
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or torch.onnx.is_in_onnx_export():
         return torch.addcmul(x, torch.sin(phase).square(), inverse_scale)
     return torch.addcmul(x, phase.sin_().square_(), inverse_scale, out=phase)
 
@@ -198,7 +198,7 @@ class AntiAliasedActivation(nn.Module):
         """Apply to x (B, C, T); the shape stays."""
         if without_gradient(x):
             return in_tiles(self._infer, x, halo=self.halo)
-        channels = x.shape[1]
+        channels = int(x.shape[1])  # `svae export` needs a number
         kernels = self.taps.to(x.dtype)[:, None, None, :].expand(-1, channels, -1, -1)
         frequency, inverse_scale = self.activation.coefficients()
         padded = F.pad(x, (3, 3), mode="replicate")

@@ -32,9 +32,7 @@ class Regulator(nn.Module):
         Features at another frame rate are interpolated linearly (frame edges aligned, as the official code does);
         with K == num_frames they are used as they are. `mask` (B, num_frames) is True where a frame is valid; None: all.
         """
-        x = teacher_features.transpose(1, 2)
-        if x.shape[-1] != num_frames:
-            x = F.interpolate(x, size=num_frames, mode="linear", align_corners=False)
+        x = at_frames(teacher_features, num_frames)
         if mask is not None:
             x = x * mask[:, None]
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -44,6 +42,14 @@ class Regulator(nn.Module):
                 x = x * mask[:, None]
         x = self.out(x)
         return x if mask is None else x * mask[:, None]
+
+
+def at_frames(teacher_features: Tensor, num_frames: int) -> Tensor:
+    """Return teacher features (B, K, C) as (B, C, num_frames), interpolated linearly where K is another number."""
+    x = teacher_features.transpose(1, 2)
+    if x.shape[-1] == num_frames:
+        return x
+    return F.interpolate(x, size=num_frames, mode="linear", align_corners=False)
 
 
 def _group_norm(x: Tensor, norm: nn.GroupNorm, mask: Tensor | None) -> Tensor:

@@ -37,7 +37,7 @@ class Controls:
     pitch_logits: Tensor
     """(B, pitch_bins, F)."""
     pitch: Tensor
-    """(B, F), logarithm of the frequency in Hz, float32, without gradient: predicted, or in training measured."""
+    """(B, F), logarithm of the frequency in Hz, float64, without gradient: predicted, or in training measured."""
 
 
 @dataclass(frozen=True)
@@ -124,18 +124,25 @@ class SourceFilter(nn.Module):
         """Return the logarithm of the frequency in Hz, (B, F): the mean of the bins around the likeliest of (B, N, F)."""
         best = logits.argmax(dim=1, keepdim=True)
         bins = torch.arange(logits.shape[1], device=logits.device)[None, :, None]
-        near = logits.float().masked_fill((bins - best).abs() > 3, -torch.inf).softmax(dim=1)
-        return (near * self.log_grid[:, None]).sum(dim=1)
+        # In double precision: the phase adds up over seconds, and with it what float32 would round away here.
+        near = logits.double().masked_fill((bins - best).abs() > 3, -torch.inf).softmax(dim=1)
+        return (near * self.log_grid[:, None].double()).sum(dim=1)
 
     @torch.no_grad()
     def cycles(self, pitch: Tensor, state: SourceState) -> tuple[Tensor, Tensor]:
         """Integrate log frequencies (B, F): cycles (B, F * hop + 1) and cycles a sample (B, F * hop), float64."""
-        samples = F.interpolate(
-            pitch[:, None], scale_factor=self.hop, mode="linear", align_corners=False
-        )[:, 0]
-        steps = samples.exp().double() / self.sample_rate
+        steps = self._every_sample(pitch.double()).exp() / self.sample_rate
         total = F.pad(steps.cumsum(dim=-1), (1, 0))
         return total - total[:, state.origin : state.origin + 1] + state.phase, steps
+
+    def _every_sample(self, x: Tensor) -> Tensor:
+        """Interpolate (B, F), known in the middle of each hop, linearly as (B, F * hop); the ends are repeated."""
+        share = (torch.arange(self.hop, device=x.device, dtype=x.dtype) + 0.5) / self.hop - 0.5
+        padded = torch.cat([x[:, :1], x, x[:, -1:]], dim=1)
+        before, here, after = padded[:, :-2, None], x[..., None], padded[:, 2:, None]
+        return (
+            here + share.clamp(max=0.0) * (here - before) + share.clamp(min=0.0) * (after - here)
+        ).flatten(1)
 
     @torch.no_grad()
     def pulses(self, cycles: Tensor, steps: Tensor) -> Tensor:
@@ -175,7 +182,8 @@ class SourceFilter(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return real and imaginary part (B, F, 3 * hop + 1) of a source (B, F * hop) after its filter."""
         half = self.hop // 2
-        segments = F.pad(source, (half, half)).unfold(-1, 2 * self.hop, self.hop)
+        hops = F.pad(source, (half, half)).unflatten(-1, (-1, self.hop))
+        segments = torch.cat([hops[:, :-1], hops[:, 1:]], dim=-1)
         source_real, source_imaginary = (segments @ self.segment).chunk(2, dim=-1)
         log_magnitude = log_magnitude.transpose(1, 2).clamp(max=self.max_log_magnitude)
         log_response, angle = (log_magnitude @ self.log_response).chunk(2, dim=-1)

@@ -83,9 +83,10 @@ def iter_encode(
         attended = torch.cat(
             [past.extend(block) for block in normed.split(BLOCK_FRAMES, dim=1)], dim=1
         )
-        mean, logvar = vae.parameters_of(vae.projection.finish(x, attended))
+        linear = None
         if vae.linear_path is not None:
-            mean = mean + vae.linear_mean(window)[..., skip : skip + count]
+            linear = vae.linear_mean(window)[..., skip : skip + count]
+        mean, logvar = vae.parameters_of(vae.projection.finish(x, attended), linear)
         yield Posterior(mean, logvar, torch.full((mean.shape[0],), count, device=mean.device))
 
 

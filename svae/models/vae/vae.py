@@ -16,6 +16,7 @@ from svae.checkpoint import Checkpoint, load_strict, open_checkpoint
 from svae.config import VAEConfig
 from svae.errors import CheckpointError
 from svae.frames import length_mask, num_frames
+from svae.models.vae.anchor import Anchor
 from svae.models.vae.bigvgan import BigVGAN
 from svae.models.vae.encoder import AttentionProjection, Encoder
 from svae.models.vae.layers import fold_weight_norm
@@ -83,7 +84,7 @@ class VAEOutput:
     reconstruction: Tensor
     """(B, 1, S), as long as the input and zero beyond each item's end."""
     projected_features: Tensor | None
-    """(B, D, T), teacher features after the regulator; None without those."""
+    """(B, D, T), teacher features after the regulator; None without those. With anchored latents (B, N, T)."""
     pitch_logits: Tensor | None = None
     """(B, pitch_bins, frames of the source), where the decoder has a source."""
 
@@ -114,7 +115,9 @@ class SpeechVAE(nn.Module):
             mlp_ratio=cfg.attention_mlp_ratio,
         )
         self.mean = nn.Linear(cfg.latent_dim, cfg.latent_dim)
-        self.logvar = nn.Linear(cfg.latent_dim, cfg.latent_dim)
+        self.logvar = (
+            nn.Linear(cfg.latent_dim, cfg.latent_dim) if cfg.latent_noise is None else None
+        )
         frames = math.prod(cfg.encoder_strides)
         self.linear_path = (
             nn.Conv1d(cfg.encoder_mel_bands, cfg.latent_dim, frames, frames)
@@ -129,11 +132,11 @@ class SpeechVAE(nn.Module):
             self.decoder = SourceFilterDecoder(
                 cfg.source_filter, cfg.latent_dim, cfg.sample_rate, linear_path=cfg.linear_path
             )
-        self.regulator = (
-            None
-            if teacher_dim is None
-            else Regulator(teacher_dim, cfg.latent_dim, cfg.regulator_layers)
-        )
+        self.regulator: Regulator | Anchor | None = None
+        if teacher_dim is not None and cfg.anchored_latents:
+            self.regulator = Anchor(teacher_dim, cfg.anchored_latents)
+        elif teacher_dim is not None:
+            self.regulator = Regulator(teacher_dim, cfg.latent_dim, cfg.regulator_layers)
         self._initialize(cfg)
         self.register_buffer("latent_mean", torch.zeros(cfg.latent_dim), persistent=False)
         self.register_buffer("latent_std", torch.ones(cfg.latent_dim), persistent=False)
@@ -141,7 +144,8 @@ class SpeechVAE(nn.Module):
     @torch.no_grad()
     def _initialize(self, cfg: VAEConfig) -> None:
         """Apply the options that differ from PyTorch's default initialisation."""
-        self.logvar.bias.add_(cfg.initial_logvar)
+        if self.logvar is not None:
+            self.logvar.bias.add_(cfg.initial_logvar)
         if self.linear_path is not None:  # the network's own mean starts small beside it
             self.mean.weight.mul_(0.1)
             self.mean.bias.zero_()
@@ -172,11 +176,10 @@ class SpeechVAE(nn.Module):
             waveform = waveform.masked_fill(~length_mask(lengths, samples)[:, None], 0.0)
             frames = num_frames(lengths, self.hop_length)
         waveform = F.pad(waveform, (0, -samples % self.hop_length))
+        linear = None if self.linear_path is None else self.linear_mean(waveform)
         mean, logvar = self.parameters_of(
-            self.projection(self.encoder(waveform, frames).transpose(1, 2))
+            self.projection(self.encoder(waveform, frames).transpose(1, 2)), linear
         )
-        if self.linear_path is not None:
-            mean = mean + self.linear_mean(waveform)
         if frames is None:
             frames = torch.full(
                 (mean.shape[0],), mean.shape[-1], dtype=torch.int64, device=mean.device
@@ -186,10 +189,26 @@ class SpeechVAE(nn.Module):
             mean, logvar = mean * valid, logvar * valid
         return Posterior(mean, logvar, frames)
 
-    def parameters_of(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map projected frames (B, T, D) to the posterior's mean and logvar, each (B, D, T), float32."""
+    def parameters_of(self, x: Tensor, linear: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map projected frames (B, T, D) to the posterior's mean and logvar, each (B, D, T), float32.
+
+        `linear` (B, D, T) is what the linear path adds to the mean.
+        """
         mean = self.mean(x).transpose(1, 2).float()
+        if linear is not None:
+            mean = mean + linear
+        if self.logvar is None:
+            assert self.cfg.latent_noise is not None
+            mean = F.layer_norm(mean.transpose(1, 2), (self.latent_dim,)).transpose(1, 2)
+            return mean, torch.full_like(mean, 2 * math.log(self.cfg.latent_noise))
         return mean, self.logvar(x).transpose(1, 2).float().clamp(*LOGVAR_RANGE)
+
+    def decoded(self, latents: Tensor) -> Tensor:
+        """Return latents (B, D, T) as training decodes them: what is anchored is not shaped by what is made of it."""
+        count = self.cfg.anchored_latents
+        if not count:
+            return latents
+        return torch.cat([latents[:, :count].detach(), latents[:, count:]], dim=1)
 
     def linear_mean(self, waveform: Tensor) -> Tensor:
         """Return what the linear path adds to the mean: (B, D, T) for a waveform (B, 1, T * hop), float32."""
@@ -226,15 +245,16 @@ class SpeechVAE(nn.Module):
         noise = None if draws is None else draws.noise
         latents = posterior.mean if use_mean else posterior.sample(generator, noise)
         pitch_logits = None
+        heard = self.decoded(latents)
         if isinstance(self.decoder, SourceFilterDecoder):
-            controls = self.decoder.controls(latents)
+            controls = self.decoder.controls(heard)
             pitch_logits = controls.pitch_logits
             if pitch is not None:
                 controls = self.decoder.with_measured_pitch(controls, *pitch)
             source = SourceState() if draws is None else SourceState(position=draws.source)
             reconstruction = self.decoder.synthesize(controls, source)[..., : waveform.shape[-1]]
         else:
-            reconstruction = self.decode(latents)[..., : waveform.shape[-1]]
+            reconstruction = self.decode(heard)[..., : waveform.shape[-1]]
         projected = None
         if lengths is not None:
             reconstruction = reconstruction * length_mask(lengths, waveform.shape[-1])[:, None]

@@ -13,7 +13,8 @@ from svae.checkpoint import EMBEDDED, Checkpoint, open_checkpoint
 from svae.errors import CheckpointError, DataError
 from svae.models.representation import KINDS, Representation, kind_of, load_representation
 from svae.synthesis.adapter import with_student
-from svae.synthesis.durations import DurationRule, open_own_rule
+from svae.synthesis.durations import DurationRule
+from svae.synthesis.open_durations import open_own_rule
 from svae.synthesis.types import STUDENT
 from svae.text.phonemes import FramePhonemes, open_vocabulary
 from svae.text.unknown_words import guess

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from svae.config import JudgesConfig
 from svae.data.batches import read_waveform
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
+from svae.data.samples import Sample
 from svae.errors import DataError
 from svae.judges.asr import Recognizer, load_asr
 from svae.judges.clips import at_speech_rate

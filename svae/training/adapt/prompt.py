@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from svae.data.batches import read_waveform
-from svae.data.index import Sample, ShardIndex
+from svae.data.index import ShardIndex
+from svae.data.samples import Sample
 from svae.errors import DataError
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt

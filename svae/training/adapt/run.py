@@ -34,10 +34,10 @@ from svae.recordings.speech import SileroVAD
 from svae.runtime.distributed import World, open_world, select_device
 from svae.runtime.files import check_unlocked, check_writable, write_text
 from svae.synthesis.adapter import STUDENT_FILE, open_speaking
-from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
 from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
+from svae.synthesis.open_durations import DURATION_FILE
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import own_voice
 from svae.text.sentences import prepare_sentences

@@ -26,7 +26,8 @@ from svae.models.recompute import recompute_activations
 from svae.models.representation import Representation, kind_of
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import Row, infilling_span, keyed_draws, row_draws
-from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.models.tts.sampler import guided_velocity
+from svae.models.tts.solver import integrate, time_grid
 from svae.runtime.distributed import World, data_parallel
 from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.types import STUDENT, Sampling
@@ -53,6 +54,8 @@ class Way:
     """(B, L)."""
     valid: Tensor
     """(B, 1, T), True in the utterances' frames."""
+    besides: dict[str, Tensor] = field(default_factory=dict)
+    """Nothing."""
 
     @property
     def count(self) -> Tensor:
@@ -110,6 +113,7 @@ class Distillation:
         lengths: Tensor,
         tokens: Tensor,
         rows: Sequence[Row] | None = None,
+        keys: Sequence[str] = (),
     ) -> Way:
         """See `Objective`; how much is prompt is random, and the noise."""
         noise, (ratio,) = row_draws(latents, 1, rows)

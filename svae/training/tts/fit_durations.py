@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from svae.data.index import Sample
+from svae.data.samples import Sample
 from svae.data.timings import Timings
 from svae.frames import length_mask
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.runtime.files import atomic_path
-from svae.synthesis.durations import DURATION_FILE
+from svae.synthesis.open_durations import DURATION_FILE
 from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
@@ -147,7 +147,7 @@ def _partner(target: Sample, speakers: Mapping[str, list[Sample]], choose: rando
     """Return another utterance by the target's speaker, or the target itself where two draws find none."""
     group = speakers[target.speaker]
     drawn = [choose.choice(group), choose.choice(group)]
-    return next((sample for sample in drawn if sample is not target), target)
+    return next((sample for sample in drawn if sample.key != target.key), target)
 
 
 def _seeded(build: Callable[[], Predictor], seed: int) -> Predictor:

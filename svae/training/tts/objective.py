@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -42,6 +42,11 @@ class Example(Protocol):
         """() float32: how many numbers are learned in it."""
         ...
 
+    @property
+    def besides(self) -> dict[str, Tensor]:
+        """What `error` has, unweighted, besides the squared error, as sums; for the log. Known after `error`."""
+        ...
+
     def error(self, network: nn.Module, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return the squared error of a network, added up, and `count`; `weights` as in `Objective`."""
         ...
@@ -59,8 +64,12 @@ class Objective(Protocol):
         lengths: Tensor,
         tokens: Tensor,
         rows: Sequence[Row] | None = None,
+        keys: Sequence[str] = (),
     ) -> Example:
-        """Make a batch an example; what is random depends on its rows, see `svae.models.tts.flow.row_draws`."""
+        """Make a batch an example; what is random depends on its rows, see `svae.models.tts.flow.row_draws`.
+
+        `keys` name the utterances, for what is stored of them.
+        """
         ...
 
     def row(self, model: DiT, batches: Iterable[Known]) -> dict[str, float]:
@@ -81,6 +90,7 @@ class FlowExample:
     lengths: Tensor
     tokens: Tensor
     drawn: FlowDraw
+    besides: dict[str, Tensor] = field(default_factory=dict, kw_only=True)
 
     @property
     def count(self) -> Tensor:
@@ -110,6 +120,7 @@ class FlowMatching:
         lengths: Tensor,
         tokens: Tensor,
         rows: Sequence[Row] | None = None,
+        keys: Sequence[str] = (),
     ) -> FlowExample:
         """See `Objective`."""
         drawn = draw_training(latents, lengths, self.flow, rows)

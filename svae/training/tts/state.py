@@ -39,6 +39,10 @@ class FlowState(State):
     def averaged(self) -> DiT:
         """Return the network with the averaged weights: what is validated and speaks."""
 
+    def trained(self) -> list[nn.Parameter]:
+        """Return what the optimizer changes."""
+        return list(self.model.parameters())
+
     def parts(self) -> dict[str, nn.Module | torch.optim.Optimizer]:
         """See `State`."""
         return {"model": self.model, "optimizer": self.optimizer}

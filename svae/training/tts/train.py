@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -14,6 +15,7 @@ from svae import recipe
 from svae.checkpoint import Checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.batches import UtteranceBatch
+from svae.data.features import FeatureCache
 from svae.data.index import ShardIndex
 from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.stream import BatchStream
@@ -34,7 +36,7 @@ from svae.runtime.distributed import (
     sum_over_ranks,
 )
 from svae.runtime.fake_gpu import fake_gpu, freeing
-from svae.synthesis.durations import DURATION_FILE, open_rule, stored_durations
+from svae.synthesis.open_durations import DURATION_FILE, open_rule, stored_durations
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
 from svae.training.draws import number_of, seed_by
@@ -54,6 +56,7 @@ from svae.training.pieces import choose_pieces
 from svae.training.session import Session
 from svae.training.tts.distill import StudentState, build_student, open_teacher, take_student
 from svae.training.tts.fit_durations import kept_predictor
+from svae.training.tts.hidden_alignment import AlignedNetwork, AlignedState, align, open_features
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import longest_batch, try_batch, wants_trial
 from svae.training.tts.objective import Example, FlowMatching, Known
@@ -88,7 +91,8 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         set_arithmetic(config.trainer.tf32, config.trainer.cudnn_benchmark)
         index, validation, timings, validation_timings = data
         representation = keep_in_run(session, found, index, config)
-        state = build_state(config, representation, vocabulary, world, timings, teacher)
+        features = open_features(config, index)
+        state = build_state(config, representation, vocabulary, world, timings, teacher, features)
         if session.checkpoint is not None:
             check_vocabulary(session.checkpoint, vocabulary, index)
             resume_state(session, state, index)
@@ -231,8 +235,12 @@ def build_state(
     world: World,
     timings: Timings | None = None,
     teacher: Checkpoint | None = None,
+    features: FeatureCache | None = None,
 ) -> FlowState:
-    """Build the network and its optimizer; what is new in it depends on the seed only."""
+    """Build the network and its optimizer; what is new in it depends on the seed only.
+
+    `features` are what `loss.hidden_alignment` aligns with; None: nothing.
+    """
     if teacher is not None:
         weights = channel_weights(representation, config, world.device)
         student = build_student(config, teacher, representation, vocabulary, weights, world)
@@ -247,16 +255,30 @@ def build_state(
         recompute_activations(model)
     if config.trainer.compile:
         model.compile()
+    objective = flow_matching(representation, config, world.device)
+    common: dict[str, Any] = {
+        "step": 0,
+        "model": model,
+        "ema": ema,
+        "representation": representation,
+        "vocabulary": vocabulary,
+        "timings": timings,
+    }
+    if features is not None:
+        layer, width = config.loss.hidden_layer, features.description["feature_dim"]
+        aligned = AlignedNetwork(model, layer, width).to(world.device)
+        return AlignedState(
+            **common,
+            aligned=aligned,
+            optimizer=build_optimizer(config.optimizer, aligned.parameters(), world.device),
+            network=data_parallel(aligned, world),
+            objective=align(objective, features, representation, config),
+        )
     return TTSState(
-        step=0,
-        model=model,
+        **common,
         optimizer=build_optimizer(config.optimizer, model.parameters(), world.device),
-        ema=ema,
-        representation=representation,
-        vocabulary=vocabulary,
-        timings=timings,
         network=data_parallel(model, world),
-        objective=flow_matching(representation, config, world.device),
+        objective=objective,
     )
 
 
@@ -422,7 +444,7 @@ def examples_of(
         batch = piece.to(world.device)
         latents, lengths = latents_of(state.representation, batch, config)
         with autocast(config, world):
-            examples.append(state.objective.draw(latents, lengths, batch.tokens, rows))
+            examples.append(state.objective.draw(latents, lengths, batch.tokens, rows, batch.keys))
     return examples
 
 
@@ -442,15 +464,17 @@ def frames_of(batch: UtteranceBatch, hop_length: int) -> list[int]:
 
 def gradients(
     state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
-) -> Tensor:
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Add up the gradients of the pieces of a step, one after the other, and return this rank's share of the loss.
 
-    Every number of the global batch weighs the same, whatever the pieces and the ranks.
+    Every number of the global batch weighs the same, whatever the pieces and the ranks. What an example minimises besides
+    (`Example.besides`) is returned by name, unweighted.
     """
     examples = examples_of(state, pieces, config, world)
     counts = [example.count * piece.weight for example, piece in zip(examples, pieces, strict=True)]
     total = sum_over_ranks(torch.stack(counts).sum(), world)
     loss = torch.zeros((), device=world.device)
+    besides: dict[str, Tensor] = {}
     for number, (example, piece) in enumerate(zip(examples, pieces, strict=True)):
         # What dropout draws: the pieces' own, as the examples have left the generators anywhere.
         seed_by(config.trainer.seed, state.step, world.rank, number)
@@ -461,7 +485,10 @@ def gradients(
             share = error * (piece.weight * world.world_size) / total
             share.backward()
         loss += share.detach()
-    return loss
+        for name, value in example.besides.items():
+            part = value * (piece.weight * world.world_size) / total
+            besides[name] = besides.get(name, 0.0) + part
+    return loss, besides
 
 
 def train_step(
@@ -473,8 +500,10 @@ def train_step(
     """
     rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
     state.optimizer.zero_grad(set_to_none=True)
-    loss = gradients(state, pieces, config, world)
-    norm, finite = update(state.optimizer, list(state.model.parameters()), config.optimizer, rate)
+    loss, besides = gradients(state, pieces, config, world)
+    for name, value in besides.items():
+        loss = loss - getattr(config.loss, name) * value
+    norm, finite = update(state.optimizer, state.trained(), config.optimizer, rate)
     state.step += 1
     state.ema.update(state.model, state.step, finite)
     representation = state.representation
@@ -483,6 +512,7 @@ def train_step(
     padded = sum(len(each) * max(each, default=0) for each in frames)
     valid = sum(map(sum, frames))
     values: dict[str, Tensor | float] = {"loss/flow": loss, "gradient_norm": norm}
+    values |= {f"loss/{name}": value for name, value in besides.items()}
     values |= {"learning_rate": rate, "padding_share": 1 - valid / max(padded, 1)}
     return StepResult(
         values,

@@ -8,7 +8,8 @@ from typing import NamedTuple, TypedDict
 from rich.console import Console
 
 from svae.config import TTSDataConfig, TTSTrainConfig
-from svae.data.index import Sample, ShardIndex, read_index
+from svae.data.index import ShardIndex, read_index
+from svae.data.samples import Samples
 from svae.data.select import select_utterances
 from svae.data.sources import mix
 from svae.data.timings import Timings
@@ -162,7 +163,7 @@ def report_left_out(
     limits: Limits,
     timings: Timings | None,
     vocabulary: Vocabulary,
-) -> list[Sample]:
+) -> Samples:
     """Print how many utterances no batch will hold, by reason, and return the others.
 
     Raises:

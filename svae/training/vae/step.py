@@ -87,13 +87,14 @@ def vae_losses(
     `periodic` is what all frames of the step's pitch weigh, where this is a part of it.
     """
     posterior = output.posterior
+    anchored = state.model.cfg.anchored_latents
     losses = {
         "mel": state.mel_loss(output.reconstruction, crop),
-        "kl": kl_loss(posterior.mean, posterior.logvar, posterior.mask),
+        "kl": kl_loss(posterior.mean[:, anchored:], posterior.logvar[:, anchored:], posterior.mask),
     }
     if output.projected_features is not None:
         losses["alignment"] = alignment_loss(
-            output.latents, output.projected_features, posterior.mask, form
+            output.latents[:, : anchored or None], output.projected_features, posterior.mask, form
         )
     if output.pitch_logits is not None and pitch is not None:
         losses["pitch"] = pitch_loss(output.pitch_logits, *pitch, total=periodic)

@@ -51,6 +51,7 @@ from svae.training.optim import (
 )
 from svae.training.pieces import choose_pieces
 from svae.training.session import Session
+from svae.training.vae.anchor_start import start_anchor
 from svae.training.vae.crops import (
     check_batch,
     context_samples,
@@ -104,6 +105,8 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
                 take_vae_weights(state.model, state.discriminator, start, session.console)
             else:
                 start_linear_path(state.model, index, world, session.console)
+            if start is None or start.config["teacher_dim"] is None:
+                start_anchor(state.model, state.teacher, cached, index, world, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
         heard = state.teacher
         choose_pieces(

@@ -8,7 +8,7 @@ import random
 import pytest
 import torch
 
-from svae.data.index import Sample
+from svae.data.samples import Sample
 from svae.models.tts.durations import DurationPredictor
 from svae.synthesis.durations import TextRule, predict_frames
 from svae.synthesis.types import Prompt

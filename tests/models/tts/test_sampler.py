@@ -11,7 +11,8 @@ from torch import Tensor
 
 from svae.models.tts.dit import DiT
 from svae.models.tts.flow import keyed_noise
-from svae.models.tts.sampler import EPSS_GRIDS, integrate, sample_latents, time_grid
+from svae.models.tts.sampler import sample_latents
+from svae.models.tts.solver import EPSS_GRIDS, integrate, time_grid
 
 # ------------------------------------------------------------------------------------------- solver
 

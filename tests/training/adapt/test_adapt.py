@@ -32,8 +32,8 @@ from svae.synthesis import model as synthesis_model
 from svae.synthesis.adapter import STUDENT_FILE
 from svae.synthesis.batch import synthesize_batch
 from svae.synthesis.command import synthesize_file
-from svae.synthesis.durations import DURATION_FILE
 from svae.synthesis.load import load_tts
+from svae.synthesis.open_durations import DURATION_FILE
 from svae.synthesis.types import Sampling
 from svae.text.phone_aligner import AlignmentError
 from svae.text.phonemes import FramePhonemes, Word, pieces

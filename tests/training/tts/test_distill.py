@@ -25,7 +25,8 @@ from svae.config import LoRAConfig, TTSTrainConfig
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.models.tts.adapter import melted
 from svae.models.tts.dit import DiT
-from svae.models.tts.sampler import guided_velocity, integrate, time_grid
+from svae.models.tts.sampler import guided_velocity
+from svae.models.tts.solver import integrate, time_grid
 from svae.runtime.files import file_sha256
 from svae.synthesis import model as model_module
 from svae.synthesis.adapter import STUDENT_FILE

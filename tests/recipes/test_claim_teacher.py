@@ -1,0 +1,53 @@
+"""A Whisper encoder that is carried in 8 bits says what it said."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+from svae.config import TeacherConfig
+from svae.models.teacher import load_teacher
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "recipes" / "claim"))
+import claim_carry  # noqa: E402
+
+
+@pytest.fixture
+def whisper(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "vocab_size": 20}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    wide = {"encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+    tokens = dict.fromkeys(
+        ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0
+    )
+    model = WhisperModel(WhisperConfig(**sizes, **heads, **wide, **tokens))
+    model.save_pretrained(tmp_path / "whisper")
+    WhisperFeatureExtractor().save_pretrained(tmp_path / "whisper")
+    return tmp_path / "whisper"
+
+
+def test_what_is_carried_says_the_same(whisper, tmp_path):
+    claim_carry.pack_teacher(whisper, 1, tmp_path / "packed")
+    whole = claim_carry.whole_teacher(tmp_path / "packed", tmp_path / "out")
+    assert whole == tmp_path / "out" / "teacher"
+    waveform = 0.1 * torch.randn(1, 1, 8000)
+    one, other = (
+        load_teacher(TeacherConfig(model=str(folder), layer=1)).features(waveform)
+        for folder in (whisper, whole)
+    )
+    assert one.shape == other.shape
+    assert torch.nn.functional.cosine_similarity(one, other, dim=-1).min() > 0.999
+    sizes = [
+        sum(p.stat().st_size for p in f.glob("*.safetensors"))
+        for f in (whisper, tmp_path / "packed")
+    ]
+    assert sizes[1] < 0.4 * sizes[0]
+
+
+def test_a_teacher_that_is_not_packed_is_taken_as_it_is(whisper, tmp_path):
+    assert claim_carry.whole_teacher(whisper, tmp_path / "out") == whisper
