@@ -189,7 +189,8 @@ def folder_lock(path: str | Path) -> Iterator[None]:
 
     The lock is a file that names host and process. It is created exclusively, which is atomic on network file systems
     too, where flock is not to be relied on. A lock whose process no longer runs on this host is taken over; whether a
-    process on another host still runs cannot be seen from here, so its lock is always respected.
+    process on another host still runs cannot be seen from here, so its lock is respected, unless it is of the same job of
+    torchrun (`--rdzv-id`): torchrun starts that job's processes again only when those before have ended or are cut off.
 
     Raises:
         ConfigError: Another process holds the folder, or the lock cannot be written.
@@ -293,10 +294,12 @@ def _parsed(text: str) -> dict[str, Any] | None:
 
 
 def _is_dead(text: str) -> bool:
-    """Return whether a lock names a process of this host that has ended."""
+    """Return whether a lock names a process of this host that has ended, or one of this job on a host that was lost."""
     holder = _parsed(text)
-    if holder is None or holder["host"] != socket.gethostname():
+    if holder is None:
         return False
+    if holder["host"] != socket.gethostname():
+        return holder.get("job") is not None and holder["job"] == _torchrun_job()
     try:
         os.kill(holder["pid"], 0)
     except OSError as error:
@@ -312,7 +315,16 @@ def _this_process() -> dict[str, Any]:
         "pid": os.getpid(),
         "started": _start_of(os.getpid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),
+        "job": _torchrun_job(),
     }
+
+
+def _torchrun_job() -> str | None:
+    """Return the id of the job of torchrun that this process is of; None where there is none of its own."""
+    job = os.environ.get("TORCHELASTIC_RUN_ID")
+    return (
+        None if job in (None, "", "none") else job
+    )  # `none` is what torchrun says without --rdzv-id
 
 
 def _start_of(pid: int) -> str | None:

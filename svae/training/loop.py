@@ -416,8 +416,6 @@ def run_loop(
                 log_row(session, state, "synthesis", synthesize())
                 meter.reset()
             if stopping and not last:
-                session.console.print(
-                    f"Stopped at step {state.step}; the same command continues from here."
-                )
+                stop.leave(session.console, state.step)
                 return False
     return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any
@@ -18,6 +20,9 @@ from svae.errors import DataError, SvaeError
 from svae.runtime.distributed import gather_lists
 from svae.training.meter import StepResult
 from svae.training.session import Session, State
+
+ELASTIC_SECONDS = 10.0
+"""Within these torchrun asks the processes of every node to stop, where it asks one."""
 
 
 class StopRequest:
@@ -42,6 +47,19 @@ class StopRequest:
         if self.requested and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.requested = True
+
+    def leave(self, console: Console, step: int) -> None:
+        """Say that the run was stopped; under torchrun, wait a moment until this process was asked itself.
+
+        Of a job that gets another number of nodes, all processes stop when one is asked to. One that ends before its own
+        torchrun asks it is taken for one that has finished the training, which then ends for all.
+        """
+        console.print(f"Stopped at step {step}; the same command continues from here.")
+        deadline = time.monotonic() + ELASTIC_SECONDS
+        while "TORCHELASTIC_RUN_ID" in os.environ and not self.requested:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():

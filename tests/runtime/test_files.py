@@ -158,6 +158,44 @@ def test_the_lock_of_another_host_is_respected_even_if_its_number_is_free_here(t
         pytest.fail("the lock was not respected")
 
 
+@pytest.mark.parametrize(
+    ("held_by", "own", "taken"),
+    [
+        ("4711", "4711", True),
+        ("4711", "4712", False),
+        ("4711", None, False),
+        (None, None, False),
+        (None, "4711", False),
+        ("none", "none", False),  # torchrun's word for no id
+    ],
+)
+def test_the_lock_of_a_lost_host_is_taken_over_by_the_same_job_of_torchrun(
+    tmp_path, monkeypatch, held_by, own, taken
+):
+    def of_job(name: str | None) -> None:
+        if name is None:
+            monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+        else:
+            monkeypatch.setenv("TORCHELASTIC_RUN_ID", name)
+
+    of_job(held_by)
+    write_lock(tmp_path, host="elsewhere")
+    of_job(own)
+    if taken:
+        with folder_lock(tmp_path):
+            assert json.loads((tmp_path / LOCK_NAME).read_text())["pid"] == os.getpid()
+    else:
+        with pytest.raises(ConfigError, match="on host elsewhere"), folder_lock(tmp_path):
+            pytest.fail("the lock was not respected")
+
+
+def test_a_living_process_of_the_same_job_on_this_host_keeps_its_lock(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "4711")
+    with folder_lock(tmp_path):
+        with pytest.raises(ConfigError, match="working in this folder"), folder_lock(tmp_path):
+            pytest.fail("locked twice")
+
+
 def test_of_many_that_find_a_dead_lock_at_once_one_gets_the_folder(tmp_path):
     write_lock(tmp_path, pid=ended_process())
 
