@@ -36,8 +36,6 @@ ENGINES = {
     "own": ("", 1),
     "whisper": ("whisper", 1),
     "whisper, batch 8": ("whisper", TOGETHER),
-    "whisper-int8": ("whisper-int8", 1),
-    "whisper-int8, batch 8": ("whisper-int8", TOGETHER),
     "faster-whisper-int8": ("faster-whisper-int8", 1),
 }
 """What `--asr` begins with, and clips heard together."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,8 +11,10 @@ import sys
 import pytest
 import soundfile
 import torch
+from typer.testing import CliRunner
 
 from svae.assets import asset_path
+from svae.cli import app
 
 SMALL_VAE = "vae.encoder_channels=4 vae.decoder.initial_channels=32 batch_size=2 validation_crops=2 segment_seconds=0.3"
 SMALL_TTS = "dit.dim=48 dit.depth=2 dit.text_dim=32 batch_frames=600 validation_utterances=2 dit.conv_pos_groups=8"
@@ -19,6 +22,7 @@ SMALL_TTS = "dit.dim=48 dit.depth=2 dit.text_dim=32 batch_frames=600 validation_
 
 @pytest.fixture(scope="module")
 def svae(tmp_path_factory):
+    """Call svae in a folder of its own: as a program of its own (`svae(…)`), or without starting one (`svae.here(…)`)."""
     folder = tmp_path_factory.mktemp("work")
 
     def _svae(*arguments: str) -> str:
@@ -34,7 +38,13 @@ def svae(tmp_path_factory):
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout + result.stderr
 
-    _svae.folder = folder
+    def here(*arguments: str) -> str:
+        with contextlib.chdir(folder):
+            result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    _svae.folder, _svae.here = folder, here
     return _svae
 
 
@@ -49,10 +59,10 @@ def chain(svae):
     steps = settings(
         "trainer.steps=4 trainer.validate_every=4 trainer.checkpoint_every=4 trainer.log_every=2"
     )
-    said["dry"] = svae("train-vae", *steps, *settings(SMALL_VAE), "--dry-run")
+    said["dry"] = svae.here("train-vae", *steps, *settings(SMALL_VAE), "--dry-run")
     start = settings("loss.adversarial_start_step=1")
     said["vae"] = svae("train-vae", *steps, *start, *settings(SMALL_VAE))
-    said["encode"] = svae(
+    said["encode"] = svae.here(
         "encode",
         "data/shards/sample",
         "--vae",
@@ -63,7 +73,7 @@ def chain(svae):
         "float32",
     )
     said["tts"] = svae("train-tts", "--vae", "runs/tiny-vae", *steps, *settings(SMALL_TTS))
-    said["tts-latents"] = svae(
+    said["tts-latents"] = svae.here(
         "train-tts", "--data", "latents", "--out", "runs/stored", *steps, *settings(SMALL_TTS)
     )
     ref = str(asset_path("references", "flite-slt.wav"))
@@ -80,7 +90,7 @@ def chain(svae):
     ]
     said["synthesize"] = svae(*speak, "--out", "one.wav")
     said["again"] = svae(*speak, "--out", "two.wav")
-    said["evaluate"] = svae(
+    said["evaluate"] = svae.here(
         "evaluate",
         "--model",
         "runs/tiny-tts",
@@ -93,7 +103,7 @@ def chain(svae):
         "--out",
         "report",
     )
-    said["reconstruction"] = svae(
+    said["reconstruction"] = svae.here(
         "evaluate",
         "--reconstruction",
         "--model",

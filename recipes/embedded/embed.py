@@ -19,13 +19,13 @@ from svae.assets import asset_path
 from svae.checkpoint import Checkpoint, open_checkpoint, write_checkpoint
 from svae.config import VAEConfig
 from svae.synthesis.adapter import STUDENT_FILE
-from svae.synthesis.durations import DURATION_FILE, stored_durations
+from svae.synthesis.open_durations import DURATION_FILE, stored_durations
 from svae.synthesis.types import STUDENT
 from svae.training.warm_start import structure
 
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
 DESCRIPTION = "small, trained on a few hours of people's and synthetic speech"
-OWN = {"num_steps": 8, "guidance": 1.0, "prompt_guidance": 0.3}
+OWN = {"num_steps": 4, "guidance": 1.0, "prompt_guidance": 1.0}
 """Defaults of `synthesize` for this model, chosen by the real judges (docs/embedded.md)."""
 LIMITS = {"model.safetensors": 15e6, "vae/model.safetensors": 9e6, STUDENT_FILE: 2.3e6}
 """Bytes of the files that there are."""

@@ -74,8 +74,8 @@ def evaluate(
     asr: Annotated[
         str | None,
         typer.Option(
-            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, faster-whisper:ID (both with "
-            "-int8 too), ctc:ID, paraformer:ID; IDs may be folders."
+            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, faster-whisper:ID, ctc:ID, "
+            "paraformer:ID; IDs may be folders."
         ),
     ] = None,
     speaker: Annotated[

@@ -42,33 +42,25 @@ class Settings:
     batch_size: int
 
 
-Loader = Callable[[str, Settings], Recognizer]
-
-
 @dataclass(frozen=True)
 class Engine:
     """A kind of recogniser."""
 
     form: str
     """How `--asr` names it, for messages."""
-    load: Loader
+    load: Callable[[str, Settings], Recognizer]
     """From what follows the colon."""
 
 
-def _openai(kind: type[Whisper] | type[FasterWhisper], *, int8: bool = False) -> Loader:
-    """Return how a class of Whisper's is loaded."""
-
-    def load(source: str, use: Settings) -> Recognizer:
-        return kind(
-            source,
-            use.device,
-            language=use.language,
-            num_beams=use.num_beams,
-            batch_size=use.batch_size,
-            int8=int8,
-        )
-
-    return load
+def _faster_whisper(source: str, use: Settings, *, int8: bool) -> FasterWhisper:
+    return FasterWhisper(
+        source,
+        use.device,
+        language=use.language,
+        num_beams=use.num_beams,
+        batch_size=use.batch_size,
+        int8=int8,
+    )
 
 
 ENGINES = {
@@ -77,11 +69,23 @@ ENGINES = {
         "ctc:embedded (offline, small), ctc:ID_OR_FOLDER",
         lambda source, use: CTC(source, use.device, batch_size=use.batch_size),
     ),
-    "whisper:": Engine("whisper:ID_OR_FOLDER", _openai(Whisper)),
-    "whisper-int8:": Engine("whisper-int8:ID_OR_FOLDER", _openai(Whisper, int8=True)),
-    "faster-whisper:": Engine("faster-whisper:ID_OR_FOLDER", _openai(FasterWhisper)),
+    "whisper:": Engine(
+        "whisper:ID_OR_FOLDER",
+        lambda source, use: Whisper(
+            source,
+            use.device,
+            language=use.language,
+            num_beams=use.num_beams,
+            batch_size=use.batch_size,
+        ),
+    ),
+    "faster-whisper:": Engine(
+        "faster-whisper:ID_OR_FOLDER",
+        lambda source, use: _faster_whisper(source, use, int8=False),
+    ),
     "faster-whisper-int8:": Engine(
-        "faster-whisper-int8:ID_OR_FOLDER", _openai(FasterWhisper, int8=True)
+        "faster-whisper-int8:ID_OR_FOLDER",
+        lambda source, use: _faster_whisper(source, use, int8=True),
     ),
     "paraformer:": Engine(
         "paraformer:ID_OR_FOLDER", lambda source, use: Paraformer(source, use.device)
@@ -101,7 +105,7 @@ def load_asr(
     """Load a recogniser.
 
     Args:
-        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `faster-whisper:ID_OR_FOLDER` (either with `-int8:` too),
+        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `faster-whisper:ID_OR_FOLDER` (or `faster-whisper-int8:`),
             `ctc:ID_OR_FOLDER`, `ctc:embedded` or `paraformer:ID_OR_FOLDER`; a hub id may be followed by `@REVISION`.
         device: where the neural ones run.
         language: what a multilingual Whisper is told.

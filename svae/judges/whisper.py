@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from svae.audio import SPEECH_RATE
-from svae.errors import ConfigError
 from svae.judges.clips import at_speech_rate, batches, holds_no_speech
 from svae.runtime.pretrained import (
     identity,
@@ -26,19 +24,7 @@ WINDOW_SECONDS = 30.0
 
 
 class Whisper:
-    """Whisper through transformers: beam search without sampling or temperature fallback, windows of 30 s.
-
-    Args:
-        source: hub id or folder.
-        device: where it runs.
-        language: what a multilingual model is told.
-        num_beams: the width of its search; None is 5.
-        batch_size: windows decoded together; with 1 a text depends on nothing but its clip.
-        int8: compute linear layers with 8-bit weights: faster, other rounding, another judge. On a CPU only.
-
-    Raises:
-        ConfigError: no such model, or int8 elsewhere than on a CPU.
-    """
+    """Whisper through transformers: beam search without sampling or temperature fallback, windows of 30 s."""
 
     def __init__(
         self,
@@ -48,16 +34,10 @@ class Whisper:
         language: str = "en",
         num_beams: int | None = None,
         batch_size: int = 1,
-        int8: bool = False,
     ) -> None:
         from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
-        spec = f"whisper{'-int8' if int8 else ''}:{source}"
         self.device = torch.device(device)
-        if int8 and self.device.type != "cpu":
-            raise ConfigError(
-                f"--asr {spec}: runs on the CPU; pass --device cpu, or whisper:{source}"
-            )
         self.dtype = torch.float16 if self.device.type == "cuda" else torch.float32
         self.batch_size = batch_size
         name, pinned = split_revision(source)
@@ -68,15 +48,11 @@ class Whisper:
             model = WhisperForConditionalGeneration.from_pretrained(name, dtype=self.dtype, **where)
             return processor, model
 
+        spec = f"whisper:{source}"
         self._processor, model = load_pretrained(
             load, name, option=f"--asr {spec}", offline=OFFLINE, probe="config.json"
         )
         self._model = model.to(self.device).eval()
-        if int8:
-            with warnings.catch_warnings():  # torchao, its successor, would be one more dependency
-                warnings.simplefilter("ignore", DeprecationWarning)
-                quantize = torch.ao.quantization.quantize_dynamic
-                self._model = quantize(self._model, {torch.nn.Linear}, dtype=torch.qint8)
         self._settings: dict[str, Any] = {"num_beams": num_beams or 5, "do_sample": False}
         if getattr(model.generation_config, "lang_to_id", None):  # English-only models know neither
             self._settings |= {"language": language, "task": "transcribe"}
@@ -84,7 +60,7 @@ class Whisper:
             "spec": spec,
             "asr": "whisper",
             **identity(name, pinned),
-            "dtype": "int8" if int8 else str(self.dtype).removeprefix("torch."),
+            "dtype": str(self.dtype).removeprefix("torch."),
             "decoding": {**self._settings, "window_seconds": WINDOW_SECONDS},
             "transformers": metadata.version("transformers"),
         }

@@ -60,7 +60,7 @@ class _AsOnAGPU(TorchFunctionMode):
 
 
 def _is_of_the_host(arguments: Any) -> bool:
-    """Return whether what is called has real tensors, no fake ones, and names no GPU."""
+    """Return whether what is called has real tensors or memory, no fake ones, and names no GPU."""
     real = False
     for each in arguments:
         for one in each if isinstance(each, (list, tuple)) else (each,):
@@ -68,7 +68,8 @@ def _is_of_the_host(arguments: Any) -> bool:
                 isinstance(one, torch.device) and one.type == "cuda"
             ):
                 return False
-            real = real or isinstance(one, Tensor)
+            # A file of weights is read as a storage first.
+            real = real or isinstance(one, (Tensor, torch.UntypedStorage))
     return real
 
 

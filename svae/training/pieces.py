@@ -112,8 +112,9 @@ def parse_memory(text: str) -> int:
     Raises:
         ConfigError: it is something else.
     """
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([GM])(?:i?B)?\s*", text, flags=re.IGNORECASE)
+    pattern = r"\s*([0-9]+(?:\.[0-9]+)?)\s*([GM])(?:i?B)?\s*"
+    found = re.fullmatch(pattern, text, flags=re.IGNORECASE)
     size = 0 if found is None else float(found[1]) * 2 ** (30 if found[2].upper() == "G" else 20)
-    if size < 1:
+    if not 1 <= size < 2**60:
         raise ConfigError(f"--memory {text!r}: expected the memory of a GPU, such as 16G or 900M")
     return int(size)

@@ -1,4 +1,4 @@
-"""The benchmarks run, agree with the baseline, and write what the tables are made of."""
+"""The benchmarks run, agree with the baseline, and write what the tables are made of; the longest are `slow`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def run(tmp_path: Path, script: str, *options: str) -> dict:
     return found
 
 
+@pytest.mark.slow
 def test_cpu_benchmark_compares_three_models(tmp_path):
     rows = run(
         tmp_path,
@@ -51,6 +52,7 @@ def test_cpu_benchmark_compares_three_models(tmp_path):
         assert row["rtf"] > 0 and 0.1 < row["peak_memory_gb"] < 10
 
 
+@pytest.mark.slow
 def test_training_benchmark_covers_arithmetic_and_teacher(tmp_path):
     found = run(tmp_path, "vae_train.py", "--device", "cpu", "--arithmetic", "fp32", "bf16")
     assert [(row["arithmetic"], row["teacher"]) for row in found["training"]] == [
@@ -74,6 +76,7 @@ def test_numerics_benchmark_has_float32_first(tmp_path):
     assert rows[0]["decode"] < 1e-4 < rows[1]["decode"]
 
 
+@pytest.mark.slow
 def test_long_audio_benchmark_processes_all_of_it_in_both_directions(tmp_path):
     rows = run(
         tmp_path, "long_audio.py", "--minutes", "0.1", "--chunk-seconds", "1", "--threads", "1"
@@ -105,6 +108,7 @@ with torch.inference_mode():
     )
 
 
+@pytest.mark.slow
 def test_dit_benchmark_compares_networks_of_the_same_numbers(tmp_path):
     rows = run(tmp_path, "dit_cpu.py", "--repeats", "1", "--threads", "1")["rows"]
     tasks = ["forward", "guided step", "16 steps"]
@@ -117,6 +121,7 @@ def test_dit_benchmark_compares_networks_of_the_same_numbers(tmp_path):
     assert all(row["seconds"] > 0 and row["rtf"] == row["seconds"] / 10 for row in rows)
 
 
+@pytest.mark.slow
 def test_tts_benchmark_covers_representations_modes_and_training(tmp_path):
     found = run(tmp_path, "tts_gpu.py", "--device", "cpu")
     rows = {(row["representation"], row["mode"], row["batch"]) for row in found["synthesis"]}
@@ -161,6 +166,7 @@ def test_the_benchmark_of_batches_finds_no_difference_in_own_shapes(tmp_path):
     assert 0.0 < rows[2]["largest_difference"] < 0.05
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_the_server_loses_nothing(tmp_path, folder):
     pytest.importorskip("fastapi", reason="pip install 'svae[serve]'")
     found = run(tmp_path, "serve.py", "--model", f"tiny={folder}")

@@ -111,19 +111,6 @@ def test_whisper_loads_from_a_folder_and_transcribes_any_length(whisper_folder):
     assert len(recognizer.description["sha256"]) == 64
 
 
-def test_whisper_with_8_bit_weights_is_another_judge_on_a_cpu(whisper_folder):
-    plain, small = (load_asr(f"{kind}:{whisper_folder}") for kind in ("whisper", "whisper-int8"))
-    assert small.description["dtype"] == "int8" and plain.description["dtype"] == "float32"
-    assert small.description["spec"] == f"whisper-int8:{whisper_folder}"
-    assert isinstance(
-        small._model.model.decoder.layers[0].fc1, torch.ao.nn.quantized.dynamic.Linear
-    )
-    clip = torch.randn(16000, generator=torch.Generator().manual_seed(0))
-    assert small.transcribe([clip]) == small.transcribe([clip])
-    with pytest.raises(ConfigError, match=r"runs on the CPU; pass --device cpu, or whisper:"):
-        load_asr(f"whisper-int8:{whisper_folder}", "cuda")
-
-
 def test_a_long_clip_is_what_its_windows_are(whisper_folder):
     recognizer = load_asr(f"whisper:{whisper_folder}")
     heard = []

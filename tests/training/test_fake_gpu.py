@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from test_pieces import SPEAKER
 from tiny_runs import VAE, vae_config
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from svae import recipe
@@ -234,3 +235,12 @@ def test_a_step_on_a_gpu_waits_nowhere() -> None:
         tts.train_step(state, pieces, config, world)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_weights_are_read_from_a_file_as_anywhere(tmp_path):
+    weights = {"a": torch.arange(5.0), "b": torch.ones(2, 3, dtype=torch.float16)}
+    save_file(weights, tmp_path / "x.safetensors")
+    with fake_gpu():
+        found = load_file(tmp_path / "x.safetensors")
+    assert not any(isinstance(tensor, FakeTensor) for tensor in found.values())
+    assert all(torch.equal(found[name], weights[name]) for name in weights)
