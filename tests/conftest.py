@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tiny_vae import TINY_VAE
 from tone_shards import write_tone_shards
 
-from svae.config import BigVGANConfig, VAEConfig
+from svae.config import VAEConfig
 
 pytest_plugins = ("fake_hub", "fake_judges", "fake_s3", "fake_server", "tiny_flow", "tiny_tts")
 """Modules of fixtures that tests of several rooms use."""
@@ -26,18 +27,7 @@ def shared() -> Path:
 @pytest.fixture
 def tiny_vae_config() -> VAEConfig:
     """A VAE of the published structure with widths that make a test take milliseconds."""
-    return VAEConfig(
-        latent_dim=8,
-        encoder_channels=4,
-        attention_heads=2,
-        decoder=BigVGANConfig(
-            upsample_rates=(5, 5, 4, 4),
-            upsample_kernel_sizes=(9, 9, 8, 8),
-            initial_channels=32,
-            resblock_kernel_sizes=(3,),
-            resblock_dilation_sizes=((1, 3),),
-        ),
-    )
+    return TINY_VAE
 
 
 @pytest.fixture(scope="session")

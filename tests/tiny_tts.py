@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_vae import TINY_VAE
 from torch import Tensor, nn
 
 from svae.audio import save_audio
@@ -87,17 +88,7 @@ def speech(seconds: float = 1.0, level: float = 0.2) -> Tensor:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from svae.config import BigVGANConfig
-
-    decoder = BigVGANConfig(
-        upsample_rates=(5, 5, 4, 4),
-        upsample_kernel_sizes=(9, 9, 8, 8),
-        initial_channels=32,
-        resblock_kernel_sizes=(3,),
-        resblock_dilation_sizes=((1, 3),),
-    )
-    vae_config = VAEConfig(latent_dim=8, encoder_channels=4, attention_heads=2, decoder=decoder)
-    return write_tts(tmp_path_factory.mktemp("tts") / "model", vae_config)
+    return write_tts(tmp_path_factory.mktemp("tts") / "model", TINY_VAE)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import Tensor
 from svae.data.index import ShardIndex, read_array, read_index
 from svae.data.samples import Sample
 from svae.errors import ConfigError, DataError
-from svae.frames import interpolate_frames, teacher_positions
+from svae.frames import interpolate_frames, num_frames, teacher_positions
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,17 +29,21 @@ class FeatureCache:
         """What index.json says of the features: model, layer, feature_dim, hop_length, receptive_field, source."""
         return self.index.metadata["features"]
 
+    def __contains__(self, key: object) -> bool:
+        return key in self.places
+
+    def read_whole(self, key: str, hop_length: int) -> Tensor:
+        """Return features (T, C), float32, at all latent frames of an utterance; see `read`."""
+        frames = num_frames(self._sample(key).num_samples, hop_length)
+        return self.read(key, 0, frames, hop_length)
+
     def read(self, key: str, start_sample: int, num_frames: int, hop_length: int) -> Tensor:
         """Return features (num_frames, C), float32, at the latent frames of a crop that begins at `start_sample`.
 
         Raises:
             DataError: there are none of this utterance, or the shard is truncated or corrupt.
         """
-        if key not in self.places:
-            raise DataError(
-                f"{self.index.root}: no teacher features of utterance {key!r}; run `svae cache-teacher` again"
-            )
-        array = self._array(self.index.samples[self.places[key]])
+        array = self._array(self._sample(key))
         positions = teacher_positions(
             start_sample,
             num_frames,
@@ -52,6 +56,13 @@ class FeatureCache:
         last = int(positions[-1].ceil().clamp(0, len(array) - 1))
         rows = torch.from_numpy(array[first : last + 1].astype(np.float32))
         return interpolate_frames(rows[None], positions - first)[0]
+
+    def _sample(self, key: str) -> Sample:
+        if key not in self:
+            raise DataError(
+                f"{self.index.root}: no teacher features of utterance {key!r}; run `svae cache-teacher` again"
+            )
+        return self.index.samples[self.places[key]]
 
     def _array(self, sample: Sample) -> np.ndarray:
         array = read_array(self.index, sample)

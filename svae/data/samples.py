@@ -212,9 +212,8 @@ class SamplesBuilder:
         self._texts.add(sample.text)
         for name, (offset, size) in sample.members.items():
             columns = self._members.setdefault(name, (array("q"), array("q"), array("q")))
-            values = (offset, size, sample.crc32[name])
-            for column, absent, value in zip(columns, (0, -1, 0), values, strict=True):
-                column.extend([absent] * (self._count - len(column)))
+            self._fill(columns)
+            for column, value in zip(columns, (offset, size, sample.crc32[name]), strict=True):
                 column.append(value)
         self._count += 1
 
@@ -222,8 +221,7 @@ class SamplesBuilder:
         """Return what was added."""
         members = {}
         for name, columns in self._members.items():
-            for column, absent in zip(columns, (0, -1, 0), strict=True):
-                column.extend([absent] * (self._count - len(column)))
+            self._fill(columns)
             members[name] = Members(*map(_narrow, columns))
         table = Table(
             self._keys.finished(),
@@ -236,6 +234,11 @@ class SamplesBuilder:
             members,
         )
         return Samples(table, np.arange(self._count, dtype=np.int32))
+
+    def _fill(self, columns: tuple[array[int], ...]) -> None:
+        """Say of the utterances since the last one that had such a member that they have none."""
+        for column, absent in zip(columns, (0, -1, 0), strict=True):
+            column.extend([absent] * (self._count - len(column)))
 
 
 class _Strings:

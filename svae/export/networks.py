@@ -218,9 +218,8 @@ def write(network: Network) -> bytes:
         raise ConfigError(
             "svae export needs onnx and onnxruntime: pip install 'svae[onnx]'"
         ) from None
-    file: Any = (
-        io.BytesIO()
-    )  # the older exporter writes into it, though its signature does not say so
+    # The older exporter writes into a file object, though its signature does not say so.
+    file: Any = io.BytesIO()
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), torch.no_grad():
         # That it is the older exporter, and which sizes it takes for constants: the comparison decides.
         warnings.simplefilter("ignore")

@@ -322,9 +322,8 @@ def _this_process() -> dict[str, Any]:
 def _torchrun_job() -> str | None:
     """Return the id of the job of torchrun that this process is of; None where there is none of its own."""
     job = os.environ.get("TORCHELASTIC_RUN_ID")
-    return (
-        None if job in (None, "", "none") else job
-    )  # `none` is what torchrun says without --rdzv-id
+    # `none` is what torchrun says without --rdzv-id.
+    return None if job in (None, "", "none") else job
 
 
 def _start_of(pid: int) -> str | None:

@@ -123,10 +123,8 @@ class Service:
         }
         if asked.streams:
             encoder = open_encoder(asked.response_format, rate, tags)
-            pieces, kind = (
-                self._stream(job, first, encoder, rate),
-                MEDIA_TYPES[asked.response_format],
-            )
+            pieces = self._stream(job, first, encoder, rate)
+            kind = MEDIA_TYPES[asked.response_format]
             if asked.stream_format == "sse":
                 pieces, kind = _events(pieces, job, asked.subtitles), "text/event-stream"
             pieces = (data async for data in pieces if data)

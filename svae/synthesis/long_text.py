@@ -413,9 +413,8 @@ def write_chunks(
 
         for chunk in chunks:
             if listener is not None:
-                place = (
-                    file.frames + joiner.samples_before(chunk.report.pause_before)
-                ) / sample_rate
+                before = joiner.samples_before(chunk.report.pause_before)
+                place = (file.frames + before) / sample_rate
                 listener(chunk.report.text, chunk.waveform, place)
             write(joiner.join(chunk))
             if stream:

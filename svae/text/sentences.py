@@ -75,9 +75,8 @@ def _segmenter() -> Callable[[str, str], list[str]]:
     """Return what divides a paragraph into sentences."""
     try:
         from sentencex import segment
-    except (
-        ModuleNotFoundError
-    ):  # in the runtime package, whose only packages are those of its networks
+    except ModuleNotFoundError:
+        # In the runtime package, whose only packages are those of its networks.
         return _after_marks
     return segment
 

@@ -15,12 +15,13 @@ import pytest
 import torch
 from rich.console import Console
 from tiny_tts import DIT, VOCABULARY, speech, write_tts
+from tiny_vae import TINY_VAE
 from typer.testing import CliRunner
 
 from svae.audio import resample, save_audio
 from svae.checkpoint import open_checkpoint, write_checkpoint
 from svae.cli import app
-from svae.config import BigVGANConfig, SourceFilterConfig, VAEConfig
+from svae.config import SourceFilterConfig, VAEConfig
 from svae.errors import ConfigError
 from svae.export.folder import ExportOptions, _write_own_voice, export
 from svae.export.networks import TOLERANCE, networks, parity
@@ -53,18 +54,6 @@ VAE = VAEConfig(
     attention_heads=2,
     source_filter=SOURCE,
 )
-BIGVGAN = VAEConfig(
-    latent_dim=8,
-    encoder_channels=4,
-    attention_heads=2,
-    decoder=BigVGANConfig(
-        upsample_rates=(5, 5, 4, 4),
-        upsample_kernel_sizes=(9, 9, 8, 8),
-        initial_channels=32,
-        resblock_kernel_sizes=(3,),
-        resblock_dilation_sizes=((1,),),
-    ),
-)
 SETTINGS = {"num_steps": 2, "guidance_scale": 2.0, "prompt_guidance": 0.5, "seed": 5}
 
 SPEAK = """
@@ -95,7 +84,7 @@ def phone_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     durations = PhoneDurations(len(PHONES)).state_dict()
     folder = tmp_path_factory.mktemp("phones") / "model"
-    return write_tts(folder, BIGVGAN, vocabulary=PHONES, more={"duration.safetensors": durations})
+    return write_tts(folder, TINY_VAE, vocabulary=PHONES, more={"duration.safetensors": durations})
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +291,7 @@ def test_characters_a_decoder_with_a_source_and_text_durations(tmp_path: Path):
 
 
 def test_a_students_network_is_the_one_that_speaks(tmp_path: Path, runtime, reference: Path):
-    model = write_tts(tmp_path / "model", BIGVGAN)
+    model = write_tts(tmp_path / "model", TINY_VAE)
     checkpoint = open_checkpoint(model, kind="tts")
     layer = "blocks.0.expand"
     weight = checkpoint.model_state()[f"{layer}.weight"]

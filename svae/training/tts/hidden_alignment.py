@@ -121,10 +121,9 @@ class AlignedFlowMatching(FlowMatching):
         features = torch.zeros(len(latents), latents.shape[2], width)
         for number, key in enumerate(keys):
             # All are there (`open_features`), but those made up to try the longest batch.
-            if key in self.cache.places:
-                sample = self.cache.index.samples[self.cache.places[key]]
-                frames = min(ceil_div(sample.num_samples, self.hop_length), latents.shape[2])
-                features[number, :frames] = self.cache.read(key, 0, frames, self.hop_length)
+            if key in self.cache:
+                whole = self.cache.read_whole(key, self.hop_length)[: latents.shape[2]]
+                features[number, : len(whole)] = whole
         there = send(features, latents.device)
         return AlignedExample(
             latents, lengths, tokens, plain.drawn, features=there, weight=self.weight

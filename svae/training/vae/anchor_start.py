@@ -9,7 +9,6 @@ from rich.progress import track
 from svae.data.batches import CachedTeacherFeatures, read_waveform
 from svae.data.index import ShardIndex
 from svae.errors import DataError
-from svae.frames import ceil_div
 from svae.models.teacher import Teacher
 from svae.models.vae.anchor import Anchor
 from svae.models.vae.vae import SpeechVAE
@@ -44,8 +43,7 @@ def start_anchor(
         ):
             try:
                 if cached is not None:
-                    frames = ceil_div(sample.num_samples, vae.hop_length)
-                    found.append(cached.cache.read(sample.key, 0, frames, vae.hop_length))
+                    found.append(cached.cache.read_whole(sample.key, vae.hop_length))
                 elif teacher is not None:
                     waveform = read_waveform(index, sample)[None].to(world.device)
                     found.append(teacher.features(waveform)[0].cpu())
