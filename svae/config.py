@@ -471,6 +471,8 @@ class DistillConfig:
     """Guidance of the teacher (docs/architecture.md, Names). null: the teacher's own, else 2."""
     prompt_guidance: Annotated[float, Ge(-1)] | None = None
     """A scale for the prompt's part. null: the teacher's own, else `guidance`."""
+    temperature: Annotated[float, Ge(0)] | None = None
+    """Standard deviation of the noise that teacher and student begin with. null: the teacher's own, else 1."""
     lora: LoRAConfig = field(default_factory=lambda: LoRAConfig(rank=32))
     """What is added to the teacher's weights."""
 

@@ -25,7 +25,7 @@ from svae.training.warm_start import structure
 
 ENCODER = ("encoder.", "projection.", "mean.", "logvar.", "linear_path.")
 DESCRIPTION = "small, trained on a few hours of people's and synthetic speech"
-OWN = {"num_steps": 4, "guidance": 1.0, "prompt_guidance": 1.0}
+OWN = {"num_steps": 4, "guidance": 1.0, "prompt_guidance": 1.0, "temperature": 0.7}
 """Defaults of `synthesize` for this model, chosen by the real judges (docs/embedded.md)."""
 LIMITS = {"model.safetensors": 15e6, "vae/model.safetensors": 9e6, STUDENT_FILE: 2.3e6}
 """Bytes of the files that there are."""

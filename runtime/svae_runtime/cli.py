@@ -33,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="of the solver (the model's own)")
     parser.add_argument("--guidance", type=float, help="towards text and voice (the model's own)")
     parser.add_argument(
+        "--temperature", type=float, help="of the noise: less is clearer (the model's own)"
+    )
+    parser.add_argument(
         "--language", default="en", help="in which numbers are spelled out; `none`: not at all (en)"
     )
     parser.add_argument(
@@ -59,6 +62,7 @@ def main() -> None:
             speed=given.speed,
             num_steps=given.steps,
             guidance_scale=given.guidance,
+            temperature=given.temperature,
         )
         speech.save(given.out)
     except SvaeError as error:

@@ -363,6 +363,7 @@ class Voice:
         ids = np.full((1, total), -1, np.int64)
         ids[0, : len(tokens)] = tokens[:total]
         assert settings.num_steps is not None and settings.guidance_scale is not None
+        assert settings.temperature is not None
         passes = guidance_passes(settings.guidance_scale, settings.prompt_guidance)
         texts = {
             has_text: self.networks.run("text", tokens=ids, drop=np.array([not has_text]))
@@ -383,7 +384,8 @@ class Voice:
             return (weights * found).sum(axis=0, keepdims=True)
 
         times = time_grid(settings.num_steps, sway=settings.sway)
-        x = integrate(velocity, noise[None].astype(np.float32), times, settings.solver)
+        begin = np.float32(settings.temperature) * noise[None].astype(np.float32)
+        x = integrate(velocity, begin, times, settings.solver)
         x[..., : prompt.frames] = prompt.latents
         return x.astype(np.float32)
 

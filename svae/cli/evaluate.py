@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import app, example
-from svae.cli.options import Device, Guidance, PromptGuidance, Steps
+from svae.cli.options import Device, Guidance, PromptGuidance, Steps, Temperature
 from svae.errors import ConfigError
 
 
@@ -131,6 +131,7 @@ def evaluate(
     steps: Steps = None,
     guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
+    temperature: Temperature = None,
     cluster: Annotated[
         bool,
         typer.Option(
@@ -197,6 +198,7 @@ def evaluate(
             steps=steps,
             guidance=guidance,
             prompt_guidance=prompt_guidance,
+            temperature=temperature,
             cluster=cluster,
             batch_size=batch_size,
             report_megabytes=report_megabytes,

@@ -130,7 +130,7 @@ Recognizer = Annotated[
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Solver steps; default: the model's own number (8 embedded), else 32."
+        min=1, help="Solver steps; default: the model's own number (4 embedded), else 32."
     ),
 ]
 Guidance = Annotated[
@@ -145,7 +145,15 @@ PromptGuidance = Annotated[
     typer.Option(
         min=-1,
         help="A scale for the prompt alone: less says the words better, more is nearer to the voice; default: "
-        "the model's own (0.3 embedded) up to --guidance, else --guidance.",
+        "the model's own (1 embedded) up to --guidance, else --guidance.",
+    ),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        help="Deviation of the noise that speech begins as: less is clearer and varies less; default: the model's own "
+        "(0.7 embedded), else 1.",
     ),
 ]
 

@@ -18,6 +18,7 @@ from svae.cli.options import (
     SpeakingModel,
     SpokenLanguage,
     Steps,
+    Temperature,
 )
 from svae.config import Precision
 from svae.errors import ConfigError
@@ -70,6 +71,7 @@ def synthesize(
     steps: Steps = None,
     guidance: Guidance = None,
     prompt_guidance: PromptGuidance = None,
+    temperature: Temperature = None,
     solver: Annotated[
         Literal["euler", "midpoint"],
         typer.Option(help="midpoint evaluates the network twice a step."),
@@ -157,6 +159,7 @@ def synthesize(
         num_steps=steps,
         guidance_scale=guidance,
         prompt_guidance=prompt_guidance,
+        temperature=temperature,
         solver=solver,
         sway=sway,
         speed=speed,

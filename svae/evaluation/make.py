@@ -163,6 +163,7 @@ def described(sampling: Sampling) -> dict[str, Any]:
         "steps": sampling.num_steps,
         "guidance": sampling.guidance_scale,
         "prompt_guidance": sampling.prompt_guidance,
+        "temperature": sampling.temperature,
         "duration_rule": sampling.duration_rule,
     }
 

@@ -82,6 +82,8 @@ class EvaluateOptions:
     guidance: float | None = None
     """None: the model's own, else 2; a student has it inside."""
     prompt_guidance: float | None = None
+    temperature: float | None = None
+    """Of the noise; None: the model's own, else 1."""
     cluster: bool = False
     """Draw whole speakers, not utterances, for the intervals."""
     batch_size: int | None = None
@@ -153,6 +155,7 @@ def sampling_of(options: EvaluateOptions) -> Sampling:
         num_steps=options.steps,
         guidance_scale=options.guidance,
         prompt_guidance=options.prompt_guidance,
+        temperature=options.temperature,
     )
 
 
@@ -190,6 +193,8 @@ def _problems(options: EvaluateOptions) -> Iterator[str]:
         yield "--steps, --guidance: of --model; another system has options of its own"
     if options.prompt_guidance is not None and not synthesizes:
         yield "--prompt-guidance: nothing is synthesised here; leave it out"
+    if options.temperature is not None and not synthesizes:
+        yield "--temperature: nothing is synthesised here; leave it out"
     if options.seeds is not None and options.wavs is not None:
         yield "--seeds: wavs that are there were made with the seeds they were made with; leave it out"
     elif options.seeds is not None and options.reconstruction:

@@ -40,6 +40,7 @@ def load_tts(path: str | Path, device: str | torch.device = "cpu") -> TTS:
             num_steps=config.get("num_steps"),
             guidance_scale=config.get("guidance"),
             prompt_guidance=config.get("prompt_guidance"),
+            temperature=config.get("temperature"),
         ).check()
         representation = load_representation(checkpoint, device)
         vocabulary = open_vocabulary(config["vocabulary"], guess=guess)

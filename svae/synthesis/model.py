@@ -225,6 +225,7 @@ class TTS:
         """Return normalised latents (B, D, T) of prompts and new speech, and the seconds they took."""
         sampling = utterances[0].sampling
         assert sampling.num_steps is not None and sampling.guidance_scale is not None
+        assert sampling.temperature is not None
         totals = [each.frames for each in utterances]
         kept = [each.prompt.frames for each in utterances]
         tokens = [torch.tensor(each.tokens) for each in utterances]
@@ -247,6 +248,7 @@ class TTS:
                 num_steps=sampling.num_steps,
                 guidance_scale=sampling.guidance_scale,
                 prompt_guidance=sampling.prompt_guidance,
+                temperature=sampling.temperature,
                 solver=sampling.solver,
                 sway=sampling.sway,
             )

@@ -21,7 +21,7 @@ DEFAULT_STEPS = 32
 """Solver steps of a model that does not name its own."""
 DEFAULT_GUIDANCE = 2.0
 """Guidance of a model that has none inside."""
-OWN = ("num_steps", "guidance", "prompt_guidance")
+OWN = ("num_steps", "guidance", "prompt_guidance", "temperature")
 """Fields of `Sampling` for which a model may have a default of its own."""
 STUDENT = "student"
 """What a checkpoint of `svae distill` says of itself: its `steps`, `guidance`, `prompt_guidance` inside it, …"""
@@ -66,6 +66,9 @@ class Sampling:
     """h in v = v_cond + g·(v_text - v_uncond) + h·(v_cond - v_text); v_text is without the prompt. Less than g: more of the
     text and less of the prompt's voice. None: the model's own, but no more than a g below the model's own; g where it has
     none. `TTS.resolve` fills it in."""
+    temperature: float | None = None
+    """The standard deviation of the noise that speech begins as. The network learned from 1; less of it strays less from what
+    is usual: clearer words, less variety. None: the model's own, else 1. `TTS.resolve` fills it in."""
     solver: Solver = "euler"
     """`midpoint` takes two network evaluations a step."""
     sway: float = -1.0
@@ -86,6 +89,7 @@ class Sampling:
             "steps": self.num_steps,
             "guidance": self.guidance_scale,
             "prompt_guidance": self.prompt_guidance,
+            "temperature": self.temperature,
             "solver": self.solver,
             "sway": self.sway,
             "speed": self.speed,
@@ -99,11 +103,19 @@ class Sampling:
         checkpoint too (`by_student`). Raises ConfigError as `check`.
         """
         self.check()
+        temperature = self.temperature
+        if temperature is None:
+            temperature = own.get("temperature", 1.0)
         student = own.get(STUDENT)
         if student is not None:
             if self.by_student(own):
-                own_steps = student["steps"]
-                return replace(self, num_steps=own_steps, guidance_scale=0.0, prompt_guidance=0.0)
+                return replace(
+                    self,
+                    num_steps=student["steps"],
+                    guidance_scale=0.0,
+                    prompt_guidance=0.0,
+                    temperature=temperature,
+                )
             own = student | {"num_steps": student["teacher_steps"]}
         num_steps = self.num_steps
         if num_steps is None:
@@ -118,7 +130,11 @@ class Sampling:
                 # A user who asks for less guidance than the model's own does not get more of it for the prompt.
                 prompt_guidance = min(guidance, prompt_guidance)
         return replace(
-            self, num_steps=num_steps, guidance_scale=guidance, prompt_guidance=prompt_guidance
+            self,
+            num_steps=num_steps,
+            guidance_scale=guidance,
+            prompt_guidance=prompt_guidance,
+            temperature=temperature,
         )
 
     def by_student(self, own: Mapping[str, Any]) -> bool:
@@ -139,11 +155,17 @@ class Sampling:
         return replace(self, seed=0, speed=1.0, duration_seconds=None, duration_rule="auto")
 
     def words(self, own: Mapping[str, Any]) -> str:
-        """Return how a model samples with these settings: `16 steps, guidance 2 (prompt 0.3)`. Raises as `filled`."""
+        """Return how a model samples with these settings: `16 steps, guidance 2 (prompt 0.3)`.
+
+        A temperature of 1, which the network learned from, goes without saying. Raises as `filled`.
+        """
         filled = self.filled(own)
         if filled.by_student(own):
-            return f"{filled.num_steps} steps, guidance inside ({_inside(own[STUDENT])})"
-        return f"{filled.num_steps} steps, guidance {filled.guidance_scale:g} (prompt {filled.prompt_guidance:g})"
+            guidance = f"guidance inside ({_inside(own[STUDENT])})"
+        else:
+            guidance = f"guidance {filled.guidance_scale:g} (prompt {filled.prompt_guidance:g})"
+        cooled = "" if filled.temperature == 1.0 else f", temperature {filled.temperature:g}"
+        return f"{filled.num_steps} steps, {guidance}{cooled}"
 
     def check(self) -> None:
         """Raise ConfigError where a number is out of range."""
@@ -160,6 +182,12 @@ class Sampling:
         ):
             raise ConfigError(
                 f"prompt guidance: must be a number from -1 (no prompt) up, got {self.prompt_guidance}"
+            )
+        if self.temperature is not None and not (
+            math.isfinite(self.temperature) and self.temperature >= 0
+        ):
+            raise ConfigError(
+                f"temperature: must be a number from 0 (no noise) up, got {self.temperature}"
             )
         if not -1.0 <= self.sway <= 2 / (math.pi - 2):
             raise ConfigError(f"sway: must be from -1 to {2 / (math.pi - 2):.2f}, got {self.sway}")

@@ -153,7 +153,8 @@ def test_missing_recordings_of_the_list_stop_the_evaluation_before_the_judges_lo
 
 
 @pytest.mark.parametrize(
-    "change", [{"limit": 0}, {"reconstruction": True}, {"prompt_guidance": 0.5}]
+    "change",
+    [{"limit": 0}, {"reconstruction": True}, {"prompt_guidance": 0.5}, {"temperature": 0.5}],
 )
 def test_options_that_make_no_sense_are_refused(wav_task, judged, change):
     options, table = wav_task
@@ -270,16 +271,27 @@ def test_ids_longer_than_a_file_s_name_are_spoken_scored_and_kept(tts_task):
 
 def test_what_is_asked_of_the_synthesis_reaches_it_and_is_stored(tts_task, monkeypatch):
     options, tts = tts_task
-    asked = {"steps": 8, "guidance": 1.5, "prompt_guidance": 0.5}
+    asked = {"steps": 8, "guidance": 1.5, "prompt_guidance": 0.5, "temperature": 0.7}
     stored = evaluate(replace(options, **asked))["settings"]
     assert asked.items() <= stored.items() and stored["duration_rule"] == "bytes"
     for settings in tts.settings:
         got = [
             settings[name]
-            for name in ("num_steps", "guidance_scale", "prompt_guidance", "duration_rule")
+            for name in (
+                "num_steps",
+                "guidance_scale",
+                "prompt_guidance",
+                "temperature",
+                "duration_rule",
+            )
         ]
-        assert got == [8, 1.5, 0.5, "bytes"]
-    for change in ({"prompt_guidance": 0.4}, {"guidance": 1.0}, {"steps": 9}):
+        assert got == [8, 1.5, 0.5, 0.7, "bytes"]
+    for change in (
+        {"prompt_guidance": 0.4},
+        {"guidance": 1.0},
+        {"temperature": 0.8},
+        {"steps": 9},
+    ):
         made = len(tts.said)
         evaluate(replace(options, **asked | change))
         assert len(tts.said) == made + 2

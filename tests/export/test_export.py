@@ -54,7 +54,13 @@ VAE = VAEConfig(
     attention_heads=2,
     source_filter=SOURCE,
 )
-SETTINGS = {"num_steps": 2, "guidance_scale": 2.0, "prompt_guidance": 0.5, "seed": 5}
+SETTINGS = {
+    "num_steps": 2,
+    "guidance_scale": 2.0,
+    "prompt_guidance": 0.5,
+    "temperature": 0.8,
+    "seed": 5,
+}
 
 SPEAK = """
 import sys

@@ -34,7 +34,7 @@ def test_the_json_tells_how_the_audio_was_made(
     assert info.samplerate == row["sample_rate"] == 16000 and info.channels == 1
     assert info.duration == pytest.approx(row["generated_seconds"])
     assert (row["seed"], row["steps"], row["guidance"], row["speed"]) == (5, 2, 2.0, 1.0)
-    assert row["prompt_guidance"] == 2.0
+    assert (row["prompt_guidance"], row["temperature"]) == (2.0, 1.0)
     assert (
         row["text"] == TEXT
         and row["prompt_text"] == PROMPT_TEXT + "."

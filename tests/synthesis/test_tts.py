@@ -102,6 +102,9 @@ def test_guidance_steps_speed_and_text_matter(tts: TTS) -> None:
     assert not torch.equal(
         tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, prompt_guidance=0.5), base
     )
+    assert not torch.equal(
+        tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=2, temperature=0.5), base
+    )
     assert not torch.equal(tts.synthesize(TEXT, speech(), PROMPT_TEXT, num_steps=3), base)
     assert not torch.equal(
         tts.synthesize(TEXT.replace("you", "ewe"), speech(), PROMPT_TEXT, num_steps=2), base
@@ -131,6 +134,10 @@ def test_a_model_has_numbers_of_its_own_where_none_are_given(
     assert resolved() == (16, 1.25, 1.5)  # the model's own may be more than its guidance
     assert resolved(guidance_scale=1.25) == (16, 1.25, 1.5)
     assert resolved(guidance_scale=1.0) == (16, 1.0, 1.0)
+    assert tts.resolve(Sampling()).temperature == 1.0
+    monkeypatch.setitem(tts.identity, "temperature", 0.75)
+    assert tts.resolve(Sampling()).temperature == 0.75
+    assert tts.resolve(Sampling(temperature=0.0)).temperature == 0.0  # none is none
 
 
 # ------------------------------------------------------------------------------------------- refusals
@@ -186,7 +193,7 @@ def test_results_that_are_too_long_or_too_short_for_their_text_are_refused(tts: 
 @pytest.mark.parametrize(
     "numbers",
     [{"num_steps": 0}, {"prompt_guidance": -1.5}, {"guidance_scale": -1.0}, {"guidance_scale": float("nan")}, {"speed": 0.0},
-     {"duration_seconds": -2.0}],
+     {"duration_seconds": -2.0}, {"temperature": -0.5}, {"temperature": float("nan")}],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(tts: TTS, numbers: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="must be"):
@@ -221,7 +228,8 @@ def test_another_vae_inside_is_refused_with_both_hashes(
 
 
 @pytest.mark.parametrize(
-    "damage", ["no_vae", "vae_as_tts", "vocabulary", "model_key", "own", "weights"]
+    "damage",
+    ["no_vae", "vae_as_tts", "vocabulary", "model_key", "own", "own_temperature", "weights"],
 )
 def test_damaged_checkpoints_are_refused(folder: Path, tmp_path: Path, damage: str) -> None:
     broken = tmp_path / "broken"
@@ -240,6 +248,7 @@ def test_damaged_checkpoints_are_refused(folder: Path, tmp_path: Path, damage: s
             "vocabulary": {"vocabulary": ["a"]},
             "model_key": {"model": {**config["model"], "depth": "two"}},
             "own": {"prompt_guidance": -3},
+            "own_temperature": {"temperature": "warm"},
         }[damage]
         (broken / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError):

@@ -75,6 +75,7 @@ def sample_latents(
     num_steps: int = 32,
     guidance_scale: float = 2.0,
     prompt_guidance: float | None = None,
+    temperature: float = 1.0,
     solver: Solver = "euler",
     sway: float = -1.0,
     epss: bool = True,
@@ -92,6 +93,7 @@ def sample_latents(
         num_steps: solver steps.
         guidance_scale: g in v = v_cond + g·(v_cond - v_uncond), F5's convention; 0 = none, one pass a step.
         prompt_guidance: another scale for the prompt's part, see `guided_velocity`; None: the same.
+        temperature: standard deviation of the noise; the model learned from 1.
         solver: `euler` or `midpoint` (two network evaluations a step).
         sway: see `time_grid`.
         epss: see `time_grid`.
@@ -106,7 +108,7 @@ def sample_latents(
     seeds = [seed] * batch if isinstance(seed, int) else seed
     noise = torch.zeros(batch, channels, num_frames)
     for row, own_seed, key, size in zip(noise, seeds, keys, sizes, strict=True):
-        row[:, :size] = keyed_noise(own_seed, key, channels, size)
+        row[:, :size] = temperature * keyed_noise(own_seed, key, channels, size)
     in_prompt = length_mask(prompt_lengths, num_frames)[:, None]
     condition = prompt.new_zeros(batch, channels, num_frames)
     kept = min(prompt_frames, num_frames)

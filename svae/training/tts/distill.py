@@ -131,13 +131,14 @@ class Distillation:
         """Follow the teacher from noise to the end, past all places where the student stops.
 
         Args:
-            noise: (B, D, T).
+            noise: (B, D, T), of unit deviation.
             ratio: (B,) in [0, 1), where between the bounds of `flow.mask_ratio` the part to generate lies.
             latents: the utterances, (B, D, T), normalised; of each the beginning is the prompt, as in synthesis.
             lengths: (B,).
             tokens: (B, L).
         """
         assert self.sampling.num_steps is not None and self.sampling.guidance_scale is not None
+        assert self.sampling.temperature is not None
         num_frames = latents.shape[2]
         low, high = self.config.flow.mask_ratio
         size = low + (high - low) * ratio
@@ -147,7 +148,7 @@ class Distillation:
         guidance = self.sampling.guidance_scale, self.sampling.prompt_guidance
         velocity = guided_velocity(self.teacher, condition, tokens, lengths, *guidance)
         times, fine = time_grid(self.steps), time_grid(self.sampling.num_steps)
-        places = [noise.masked_fill(~valid, 0.0)]
+        places = [(self.sampling.temperature * noise).masked_fill(~valid, 0.0)]
         for start, until in zip(times[:-1], times[1:], strict=True):
             between = [start, *(t for t in fine if start < t < until), until]
             places.append(integrate(velocity, places[-1], between))
@@ -189,7 +190,11 @@ class Distillation:
             "teacher_steps": self.sampling.num_steps,
             "scale": self.config.distill.lora.scale,
         }
-        facts = {STUDENT: student, "num_steps": self.steps}
+        facts = {
+            STUDENT: student,
+            "num_steps": self.steps,
+            "temperature": self.sampling.temperature,
+        }
         words = self.checkpoint.config.get("description")
         return facts if words is None else facts | {"description": words}
 
@@ -244,6 +249,7 @@ def teacher_sampling(config: TTSTrainConfig, checkpoint: Checkpoint) -> Sampling
         num_steps=asked.teacher_steps,
         guidance_scale=asked.guidance,
         prompt_guidance=asked.prompt_guidance,
+        temperature=asked.temperature,
     ).filled(own)
 
 

@@ -117,6 +117,17 @@ def test_the_seed_decides_the_sample(model: DiT) -> None:
     assert not torch.allclose(sample(model, rows, seed=1), sample(model, rows, seed=2))
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.5, 1.0, 1.5])
+def test_temperature_is_the_deviation_of_the_noise_that_speech_begins_as(
+    model: DiT, temperature: float
+) -> None:
+    begun: list[Tensor] = []
+    handle = model.register_forward_pre_hook(lambda module, args: begun.append(args[0]))
+    sample(model, slice(0, 1), num_steps=2, guidance_scale=0.0, temperature=temperature)
+    handle.remove()
+    torch.testing.assert_close(begun[0], temperature * keyed_noise(0, 0, D, 40)[None])
+
+
 def test_guidance_extrapolates_from_the_unconditional_velocity(model: DiT) -> None:
     # With one Euler step, x1 = x0 + v, so the samples give the velocities away.
     none, one, two = (

@@ -51,6 +51,7 @@ RECIPE = {
         "teacher_steps": 3,
         "guidance": 1.5,
         "prompt_guidance": 0.5,
+        "temperature": 0.75,
         "lora": {"rank": 2},
     },
 }
@@ -113,6 +114,12 @@ def test_a_way_goes_where_the_teacher_goes_with_guidance_in_its_own_steps(
     torch.testing.assert_close(way.places[-1], end, atol=1e-4, rtol=1e-4)
     other = way_of(model, steps, prompt_guidance=2.0).places[-1]
     assert (other - end).abs().max() > 0.01  # the scale of the prompt makes a difference
+
+
+def test_a_way_begins_at_the_teachers_temperature(model: DiT) -> None:
+    warm, cool = way_of(model, 2), way_of(model, 2, temperature=0.5)
+    torch.testing.assert_close(cool.places[0], 0.5 * warm.places[0])
+    assert not torch.allclose(cool.places[-1], warm.places[-1], atol=1e-3)
 
 
 def test_the_prompt_comes_first_and_is_as_long_as_the_mask_ratio_says(model: DiT) -> None:
@@ -225,8 +232,9 @@ def test_a_students_checkpoint_has_its_teacher_and_says_what_is_inside(
     }
     assert found.hash == teacher.hash  # its weights, bit for bit
     assert found.config["model"] == teacher.config["model"] | {"dropout": 0.0}
-    for name in ("vae_hash", "vocabulary", "max_seconds", "num_steps"):
-        assert found.config[name] == (teacher.config | {"num_steps": 2})[name]
+    own = {"num_steps": 2, "temperature": 0.75}
+    for name in ("vae_hash", "vocabulary", "max_seconds", "num_steps", "temperature"):
+        assert found.config[name] == (teacher.config | own)[name]
     small = (found.folder / STUDENT_FILE).stat().st_size
     assert small < 0.5 * (found.folder / "model.safetensors").stat().st_size
 
@@ -235,7 +243,8 @@ def test_a_student_speaks_in_its_own_steps_of_one_pass(student: Path) -> None:
     tts = load_tts(student)
     settings = tts.resolve(Sampling())
     assert (settings.num_steps, settings.guidance_scale, settings.prompt_guidance) == (2, 0.0, 0.0)
-    assert settings.words(tts.identity) == "2 steps, guidance inside (1.5, prompt 0.5)"
+    said = "2 steps, guidance inside (1.5, prompt 0.5), temperature 0.75"
+    assert settings.words(tts.identity) == said
     assert tts.resolve(settings) == settings
     passes: list[int] = []
     tts.model.register_forward_pre_hook(lambda module, args: passes.append(len(args[0])))
@@ -260,13 +269,14 @@ def test_where_a_student_is_asked_for_what_it_has_not_learned_its_teacher_speaks
 ) -> None:
     tts = load_tts(student)
     settings = tts.resolve(Sampling(**asked))
-    assert settings.words(tts.identity) == said
+    assert settings.words(tts.identity) == f"{said}, temperature 0.75"
     assert tts.resolve(settings) == settings
     own = spoken(tts)
     of_teacher = {
         "num_steps": settings.num_steps,
         "guidance_scale": settings.guidance_scale,
         "prompt_guidance": settings.prompt_guidance,
+        "temperature": settings.temperature,
     }
     assert torch.equal(spoken(tts, **asked), spoken(load_tts(toy_tts), **asked | of_teacher))
     assert torch.equal(spoken(tts), own)  # the teacher has not changed the student
