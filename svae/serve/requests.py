@@ -71,6 +71,7 @@ class SpeechRequest(TextRequest):
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     steps: Annotated[int, Field(ge=1, le=64)] | None = None
     guidance: Annotated[Finite, Field(ge=0, le=20)] | None = None
+    temperature: Annotated[Finite, Field(ge=0, le=2)] | None = None
 
     @model_validator(mode="after")
     def _only_what_streams(self) -> SpeechRequest:

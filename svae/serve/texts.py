@@ -68,7 +68,11 @@ def plan_speech(tts: TTS, asked: SpeechRequest, prompt: Prompt, limits: Limits) 
     """
     sentences, _ = read_sentences(tts, asked, limits)
     sampling = Sampling(
-        seed=asked.seed, num_steps=asked.steps, guidance_scale=asked.guidance, speed=asked.speed
+        seed=asked.seed,
+        num_steps=asked.steps,
+        guidance_scale=asked.guidance,
+        temperature=asked.temperature,
+        speed=asked.speed,
     )
     reads = tts.in_language(spoken_language(asked))
     chunks = list(plan_chunks(reads, sentences, prompt, sampling, by_sentence=True))

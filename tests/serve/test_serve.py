@@ -296,6 +296,7 @@ def test_lexicon_pauses_and_what_is_spelled_out(server):
         ({"steps": 0}, 400, "steps"),
         ({"seed": -1}, 400, "seed"),
         ({"guidance": -1}, 400, "guidance"),
+        ({"temperature": -1}, 400, "temperature"),
         ({"pauses": 99}, 400, "pauses"),
         ({"lexicon": "nonsense"}, 400, "lexicon: 1 wrong line"),
         ({"lexicon": {"a b\tc": ""}}, 400, "lexicon"),
