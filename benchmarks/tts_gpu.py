@@ -39,7 +39,8 @@ from svae.models.vae.layers import fold_weight_norm
 from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, select_device
 from svae.text.vocabulary import Vocabulary
-from svae.training.tts.train import build_state, train_step
+from svae.training.tts.build import build_state
+from svae.training.tts.step import train_step
 
 SIZES = {"small": DiTConfig(), "base": DiTConfig(dim=1024, depth=22, heads=16)}
 TINY = {

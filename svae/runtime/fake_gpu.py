@@ -12,6 +12,8 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 from unittest import mock
 
@@ -21,6 +23,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.overrides import TorchFunctionMode
 
 DEVICE = torch.device("cuda", 0)
+IMPORTED_BEFORE = ("peft",)
+"""What is imported when it is needed, and must not be where tensors are fake: libraries that make tensors as they are imported
+keep fake ones then, and peft's imports, in compiled code, left a heap that was found damaged later."""
 
 
 @contextmanager
@@ -30,6 +35,9 @@ def fake_gpu() -> Iterator[torch.device]:
     Modules come there by `module.to(device)`, also those that were built before. Asking for a value, as `float(tensor)`, is
     torch's DataDependentOutputException.
     """
+    for library in IMPORTED_BEFORE:
+        if find_spec(library) is not None:
+            import_module(library)
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(_AsOnAGPU())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,13 @@ from svae.training.memory_plan import Plan
 from svae.training.optim import build_optimizer
 from svae.training.pieces import free_bytes, verdict
 from svae.training.tts import utterances
+from svae.training.tts.build import build_state
 from svae.training.tts.distill import StudentState, open_teacher, take_student, teacher_sampling
+from svae.training.tts.hidden_alignment import open_features
 from svae.training.tts.judged_speech import ASR, SPEAKER, items_to_say
 from svae.training.tts.lora import inject
-from svae.training.tts.memory import GIB, estimate_bytes, wants_trial
+from svae.training.tts.memory import GIB, estimate_bytes, try_longest, wants_trial
+from svae.training.tts.memory import step_plans as tts_plans
 from svae.training.tts.representation import (
     check_kept,
     check_measurable,
@@ -58,20 +61,11 @@ from svae.training.tts.representation import (
     kept_vae,
 )
 from svae.training.tts.state import TTSState
-from svae.training.tts.train import (
-    build_state,
-    check_vocabulary,
-    held_out_batches,
-    piece_like,
-    spelled,
-    try_longest,
-)
-from svae.training.tts.train import plan_memory as plan_tts
+from svae.training.tts.train import check_vocabulary, held_out_batches, spelled
 from svae.training.vae import crops
-from svae.training.vae.losses import MultiScaleMelLoss
 from svae.training.vae.step import trained
 from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops
-from svae.training.vae.train import plan_memory as plan_vae
+from svae.training.vae.train import step_plans as vae_plans
 from svae.training.warm_start import (
     choose_vocabulary,
     open_start,
@@ -245,13 +239,7 @@ def _outlook_vae(
         f"{count} crops of {samples / rate:g} s ({samples} samples, {samples // config.vae.hop_length} latent frames), "
         f"{count * samples / rate:g} s of audio"
     )
-    MultiScaleMelLoss(config.vae.sample_rate)  # its tables are made where numbers are
-
-    def needs(pieces: int, twice: bool) -> Plan:
-        trainer = replace(config.trainer, checkpoint_activations=twice)
-        asked = replace(config, trainer=trainer)
-        return plan_vae(asked, world, pieces, teacher=teacher, teacher_dim=teacher_dim)
-
+    needs = vae_plans(config, world, teacher=teacher, teacher_dim=teacher_dim)
     return Outlook("vae", index, index.train, parts, networks, batch, pieces=(1, most), needs=needs)
 
 
@@ -322,15 +310,10 @@ def _outlook_tts(
     most = utterances.most_pieces(index, limits, config, world) if usable else fewest
     asked = config.trainer.accumulate
     pieces = fewest if asked == "auto" else asked
-
-    def needs(pieces: int, twice: bool) -> Plan:
-        trainer = replace(config.trainer, checkpoint_activations=twice)
-        piece = piece_like(index, limits, latent_dim, config, world, pieces)
-        asked = replace(config, trainer=trainer)
-        return plan_tts(asked, representation, vocabulary, piece, pieces, teacher)
-
+    features = open_features(config, index)
+    needs = tts_plans(config, representation, vocabulary, index, limits, world, teacher, features)
     if wants_trial(config, world) and asked != "auto":
-        state = build_state(config, representation, vocabulary, world, timings, teacher)
+        state = build_state(config, representation, vocabulary, world, timings, teacher, features)
         try_longest(console, world, state, index, limits, config, asked)
         del state
     lengths = np.array([num_frames(sample.num_samples, hop) for sample in usable] or [1])

@@ -18,7 +18,10 @@ GIB = 2**30
 
 
 def choose_pieces(
-    session: Session, fewest: int, most: int, needed: Callable[[int], int] | None = None
+    session: Session,
+    fewest: int,
+    most: int,
+    needs: Callable[[int, bool], Plan] | None = None,
 ) -> int:
     """Return how many pieces `trainer.accumulate` means here, and print it where it is more than one. All ranks must call it.
 
@@ -26,18 +29,19 @@ def choose_pieces(
         session: keeps the number too.
         fewest: as few as the data allow.
         most: as many as there are rows.
-        needed: bytes that a step of so many pieces takes of the GPU's memory.
+        needs: plans a step of so many pieces, with activations computed twice or not.
     """
     asked, world = session.config.trainer.accumulate, session.world
     if asked != "auto":
         session.accumulate, why = asked, "trainer.accumulate"
-    elif world.device.type != "cuda" or needed is None:
+    elif world.device.type != "cuda" or needs is None:
         session.accumulate, why = fewest, f"as few as can be, on {world.device.type}"
     else:
         free, planned = free_bytes(world), fewest
         if world.is_main:
             with session.side_work("planning the memory of a step"):
-                planned = fewest_that_fit(needed, free, fewest, most)
+                twice = session.config.trainer.checkpoint_activations
+                planned = fewest_that_fit(lambda n: needs(n, twice).total, free, fewest, most)
         session.accumulate = from_first_rank(planned, world)
         why = f"planned for {free / GIB:.1f} GiB"
     if session.accumulate > 1 or asked == "auto":

@@ -31,7 +31,7 @@ from svae.models.representation import kind_of
 from svae.models.tts.dit import DiT
 from svae.recordings.find import find_recordings
 from svae.recordings.speech import SileroVAD
-from svae.runtime.distributed import World, open_world, select_device
+from svae.runtime.distributed import World, open_world, select_device, set_arithmetic
 from svae.runtime.files import check_unlocked, check_writable, write_text
 from svae.synthesis.adapter import STUDENT_FILE, open_speaking
 from svae.synthesis.load import load_tts
@@ -72,15 +72,10 @@ from svae.training.loop import (
 from svae.training.optim import ExponentialMovingAverage, build_optimizer
 from svae.training.pieces import choose_pieces
 from svae.training.session import Session
+from svae.training.tts.build import flow_matching
 from svae.training.tts.lora import AdapterState, adapted_layers, copies, inject
-from svae.training.tts.train import (
-    flow_matching,
-    held_out_batches,
-    spelled,
-    train_step,
-    training_batches,
-    validate,
-)
+from svae.training.tts.step import train_step
+from svae.training.tts.train import held_out_batches, spelled, training_batches, validate
 from svae.training.tts.utterances import fewest_pieces, limits_of, open_data, report_left_out
 
 HELLO = "Hello! This is my voice, and I can say whatever you write."
@@ -175,6 +170,7 @@ def adapt(options: AdaptOptions) -> Path:
     base = open_base(options.model, str(select_device(options.device)))
     config = make_config(options, base)
     with open_world(options.device, timeout_minutes=config.trainer.collective_minutes) as world:
+        set_arithmetic(config.trainer.tf32, config.trainer.cudnn_benchmark)
         train_options = TrainOptions(config, options.out, device=options.device)
         with open_session(train_options, "adapter", world) as session:
             _check_base(session.checkpoint, base)

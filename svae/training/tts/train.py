@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
-import torch
-from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from svae import recipe
 from svae.checkpoint import Checkpoint
 from svae.config import TTSTrainConfig
 from svae.data.batches import UtteranceBatch
-from svae.data.features import FeatureCache
 from svae.data.index import ShardIndex
 from svae.data.loaders import utterance_loader, validation_batches
 from svae.data.stream import BatchStream
 from svae.data.timings import Timings
 from svae.errors import CheckpointError, DataError
-from svae.frames import length_mask, num_frames
-from svae.models.recompute import recompute_activations
 from svae.models.representation import Representation
-from svae.models.tts.dit import DiT
-from svae.models.tts.flow import Row, posterior_latents
 from svae.runtime.distributed import (
     World,
-    averaging,
     barrier,
-    data_parallel,
     open_world,
     set_arithmetic,
-    sum_over_ranks,
 )
-from svae.runtime.fake_gpu import fake_gpu, freeing
 from svae.synthesis.open_durations import DURATION_FILE, open_rule, stored_durations
 from svae.text.phonemes import PhonemeVocabulary
 from svae.text.vocabulary import Vocabulary
-from svae.training.draws import number_of, seed_by
 from svae.training.loop import (
     TrainOptions,
     agreed_resume,
@@ -49,19 +36,20 @@ from svae.training.loop import (
     run_loop,
     save_checkpoint,
 )
-from svae.training.memory_plan import Plan, measure, on_fake_gpu, tensors_of
-from svae.training.meter import StepResult, over_sources
-from svae.training.optim import ExponentialMovingAverage, build_optimizer, learning_rate, update
+from svae.training.meter import over_sources
+from svae.training.optim import ExponentialMovingAverage
 from svae.training.pieces import choose_pieces
 from svae.training.session import Session
-from svae.training.tts.distill import StudentState, build_student, open_teacher, take_student
+from svae.training.tts.build import build_state
+from svae.training.tts.distill import StudentState, open_teacher, take_student
 from svae.training.tts.fit_durations import kept_predictor
-from svae.training.tts.hidden_alignment import AlignedNetwork, AlignedState, align, open_features
+from svae.training.tts.hidden_alignment import open_features
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
-from svae.training.tts.memory import longest_batch, try_batch, wants_trial
-from svae.training.tts.objective import Example, FlowMatching, Known
+from svae.training.tts.memory import step_plans, try_longest, wants_trial
+from svae.training.tts.objective import Known
 from svae.training.tts.representation import find_representation, keep_in_run, kept_vae
 from svae.training.tts.state import FlowState, TTSState
+from svae.training.tts.step import latents_of, train_step
 from svae.training.tts.utterances import (
     Limits,
     TrainingData,
@@ -108,21 +96,11 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         limits = limits_of(config, representation.hop_length)
         read_as = spelled(vocabulary, config)
         report_left_out(session.console, index, limits, timings, read_as)
-        choose_pieces(
-            session,
-            fewest_pieces(config, world),
-            most_pieces(index, limits, config, world),
-            lambda pieces: (
-                plan_memory(
-                    config,
-                    representation,
-                    vocabulary,
-                    piece_like(index, limits, representation.latent_dim, config, world, pieces),
-                    pieces,
-                    teacher,
-                ).total
-            ),
+        plans = step_plans(
+            config, representation, vocabulary, index, limits, world, teacher, features
         )
+        fewest, most = fewest_pieces(config, world), most_pieces(index, limits, config, world)
+        choose_pieces(session, fewest, most, plans)
         if wants_trial(config, world):
             try_longest(session.console, world, state, index, limits, config, session.accumulate)
         batches = training_batches(index, state, config, limits, read_as, world, session.accumulate)
@@ -228,125 +206,6 @@ def held_out_batches(
     return {name: own for name, own in batches.items() if own}
 
 
-def build_state(
-    config: TTSTrainConfig,
-    representation: Representation,
-    vocabulary: Vocabulary,
-    world: World,
-    timings: Timings | None = None,
-    teacher: Checkpoint | None = None,
-    features: FeatureCache | None = None,
-) -> FlowState:
-    """Build the network and its optimizer; what is new in it depends on the seed only.
-
-    `features` are what `loss.hidden_alignment` aligns with; None: nothing.
-    """
-    if teacher is not None:
-        weights = channel_weights(representation, config, world.device)
-        student = build_student(config, teacher, representation, vocabulary, weights, world)
-        student.timings = timings
-        return student
-    torch.manual_seed(config.trainer.seed)
-    model = DiT(config.dit, vocab_size=len(vocabulary), latent_dim=representation.latent_dim).to(
-        world.device
-    )
-    ema = ExponentialMovingAverage(model, config.ema)
-    if config.trainer.checkpoint_activations:
-        recompute_activations(model)
-    if config.trainer.compile:
-        model.compile()
-    objective = flow_matching(representation, config, world.device)
-    common: dict[str, Any] = {
-        "step": 0,
-        "model": model,
-        "ema": ema,
-        "representation": representation,
-        "vocabulary": vocabulary,
-        "timings": timings,
-    }
-    if features is not None:
-        layer, width = config.loss.hidden_layer, features.description["feature_dim"]
-        aligned = AlignedNetwork(model, layer, width).to(world.device)
-        return AlignedState(
-            **common,
-            aligned=aligned,
-            optimizer=build_optimizer(config.optimizer, aligned.parameters(), world.device),
-            network=data_parallel(aligned, world),
-            objective=align(objective, features, representation, config),
-        )
-    return TTSState(
-        **common,
-        optimizer=build_optimizer(config.optimizer, model.parameters(), world.device),
-        network=data_parallel(model, world),
-        objective=objective,
-    )
-
-
-def plan_memory(
-    config: TTSTrainConfig,
-    representation: Representation,
-    vocabulary: Vocabulary,
-    batch: UtteranceBatch,
-    accumulate: int,
-    teacher: Checkpoint | None = None,
-) -> Plan:
-    """Return what a step takes of a GPU's memory, in so many pieces like `batch`."""
-    with fake_gpu() as device, freeing():
-        here = World(0, 1, device)
-        there = on_fake_gpu(representation, device)
-        state = build_state(config, there, vocabulary, here, None, teacher)
-        parts = [*vars(there).values(), *vars(state.objective).values(), *vars(state).values()]
-        networks = [each for each in (there, *parts) if isinstance(each, nn.Module)]
-        known = {
-            "frozen networks": [*tensors_of(*networks), *getattr(state, "base", {}).values()],
-            "parameters": tensors_of(state.network, state.model),
-            "EMA": tensors_of(state.ema.module),
-        }
-        return measure(
-            # More than two pieces are at no moment more than two.
-            lambda: train_step(state, [batch] * min(accumulate, 2), config, here),
-            known,
-            [state.optimizer],
-        )
-
-
-def piece_like(
-    index: ShardIndex,
-    limits: Limits,
-    latent_dim: int,
-    config: TTSTrainConfig,
-    world: World,
-    accumulate: int,
-) -> UtteranceBatch:
-    """Return the longest piece that a step in so many pieces can have."""
-    sharers = max(1, world.world_size * accumulate // config.data.slots)
-    return longest_batch(index, **limits, latent_dim=latent_dim, sharers=sharers)
-
-
-def flow_matching(
-    representation: Representation, config: TTSTrainConfig, device: torch.device
-) -> FlowMatching:
-    """Return the objective of a training on data."""
-    weights = channel_weights(representation, config, device)
-    return FlowMatching(config.flow, weights, config.trainer.seed)
-
-
-def channel_weights(
-    representation: Representation, config: TTSTrainConfig, device: torch.device
-) -> Tensor | None:
-    """Return what `flow.weighting` says: None, or weights (D, 1) of mean 1 in proportion to the channels' variances.
-
-    What `normalize` does to a channel is undone by its deviation, so the error of the loss becomes that of the frames
-    themselves: a channel that hardly varies does not take as much of the network as one that carries the loudness.
-    """
-    if config.flow.weighting == "equal":
-        return None
-    zero = torch.zeros(1, representation.latent_dim, 1, device=device)
-    deviation = representation.denormalize(zero + 1) - representation.denormalize(zero)
-    variance = deviation[0].square()
-    return variance / variance.mean()
-
-
 def check_vocabulary(checkpoint: Checkpoint, vocabulary: Vocabulary, index: ShardIndex) -> None:
     """Raise CheckpointError where a run would continue with other symbols than it began with."""
     if checkpoint.config["vocabulary"] != vocabulary.to_json():
@@ -389,138 +248,6 @@ def duration_weights(
             seed=config.trainer.seed,
         )
     return weights
-
-
-def try_longest(
-    console: Console,
-    world: World,
-    state: FlowState,
-    index: ShardIndex,
-    limits: Limits,
-    config: TTSTrainConfig,
-    accumulate: int,
-) -> None:
-    """Compute the gradients of the longest batch that can come, forget them, and print the memory they take."""
-    latent_dim = state.representation.latent_dim
-    batch = piece_like(index, limits, latent_dim, config, world, accumulate)
-
-    def compute(batch: UtteranceBatch) -> None:
-        gradients(state, [batch], config, world)
-
-    trial = try_batch(batch, compute, state.optimizer, world)
-    console.print(trial, highlight=False)
-
-
-@torch.no_grad()
-def latents_of(
-    representation: Representation, batch: UtteranceBatch, config: TTSTrainConfig
-) -> tuple[Tensor, Tensor]:
-    """Return normalised latents (B, D, T), zero at padding, and their lengths (B,): encoded now, or read from shards."""
-    if batch.waveform is not None:
-        posterior = representation.encode(batch.waveform, batch.lengths)
-        mean, logvar, lengths = posterior.mean, posterior.logvar, posterior.lengths
-    else:
-        assert batch.latent_mean is not None
-        assert batch.latent_logvar is not None and batch.latent_lengths is not None
-        mean, logvar, lengths = batch.latent_mean, batch.latent_logvar, batch.latent_lengths
-    latents = posterior_latents(
-        mean.float(), logvar.float(), batch.keys, config.flow.posterior, config.trainer.seed
-    )
-    mask = length_mask(lengths, latents.shape[2])
-    return representation.normalize(latents) * mask[:, None], lengths
-
-
-def examples_of(
-    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
-) -> list[Example]:
-    """Return what is learned of each piece, on the device, with all that is random drawn."""
-    examples = []
-    for piece in pieces:
-        frames = frames_of(piece, state.representation.hop_length)
-        rows = [
-            Row(number_of(config.trainer.seed, state.step, place), size)
-            for place, size in zip(piece.places or range(len(piece.keys)), frames, strict=True)
-        ]
-        batch = piece.to(world.device)
-        latents, lengths = latents_of(state.representation, batch, config)
-        with autocast(config, world):
-            examples.append(state.objective.draw(latents, lengths, batch.tokens, rows, batch.keys))
-    return examples
-
-
-def autocast(config: TTSTrainConfig, world: World) -> torch.autocast:
-    """Return the context of the recipe's precision."""
-    bf16 = config.trainer.precision == "bf16"
-    return torch.autocast(world.device.type, torch.bfloat16, enabled=bf16)
-
-
-def frames_of(batch: UtteranceBatch, hop_length: int) -> list[int]:
-    """Return the utterances' frames, without padding; the batch is on the host still."""
-    if batch.latent_lengths is not None:
-        return batch.latent_lengths.tolist()
-    assert batch.lengths is not None
-    return num_frames(batch.lengths, hop_length).tolist()
-
-
-def gradients(
-    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Add up the gradients of the pieces of a step, one after the other, and return this rank's share of the loss.
-
-    Every number of the global batch weighs the same, whatever the pieces and the ranks. What an example minimises besides
-    (`Example.besides`) is returned by name, unweighted.
-    """
-    examples = examples_of(state, pieces, config, world)
-    counts = [example.count * piece.weight for example, piece in zip(examples, pieces, strict=True)]
-    total = sum_over_ranks(torch.stack(counts).sum(), world)
-    loss = torch.zeros((), device=world.device)
-    besides: dict[str, Tensor] = {}
-    for number, (example, piece) in enumerate(zip(examples, pieces, strict=True)):
-        # What dropout draws: the pieces' own, as the examples have left the generators anywhere.
-        seed_by(config.trainer.seed, state.step, world.rank, number)
-        with averaging(state.network, number == len(examples) - 1):
-            with autocast(config, world):
-                error, _ = example.error(state.network, state.objective.weights)
-            # Gradients are averaged over ranks, of which there are so many.
-            share = error * (piece.weight * world.world_size) / total
-            share.backward()
-        loss += share.detach()
-        for name, value in example.besides.items():
-            part = value * (piece.weight * world.world_size) / total
-            besides[name] = besides.get(name, 0.0) + part
-    return loss, besides
-
-
-def train_step(
-    state: FlowState, pieces: Sequence[UtteranceBatch], config: TTSTrainConfig, world: World
-) -> StepResult:
-    """Take one step: latents, the objective's loss over the global batch, update, EMA.
-
-    `pieces` are this rank's share of the batch, still on the host; their gradients are computed one after the other.
-    """
-    rate = learning_rate(config.optimizer, state.step, config.trainer.steps)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss, besides = gradients(state, pieces, config, world)
-    for name, value in besides.items():
-        loss = loss - getattr(config.loss, name) * value
-    norm, finite = update(state.optimizer, state.trained(), config.optimizer, rate)
-    state.step += 1
-    state.ema.update(state.model, state.step, finite)
-    representation = state.representation
-    pieces = [piece for piece in pieces if piece.weight]
-    frames = [frames_of(piece, representation.hop_length) for piece in pieces]
-    padded = sum(len(each) * max(each, default=0) for each in frames)
-    valid = sum(map(sum, frames))
-    values: dict[str, Tensor | float] = {"loss/flow": loss, "gradient_norm": norm}
-    values |= {f"loss/{name}": value for name, value in besides.items()}
-    values |= {"learning_rate": rate, "padding_share": 1 - valid / max(padded, 1)}
-    return StepResult(
-        values,
-        audio_seconds=valid * representation.hop_length / representation.sample_rate,
-        keys=[key for piece in pieces for key in piece.keys],
-        failures=[failure for piece in pieces for failure in piece.failures],
-        finite=finite,
-    )
 
 
 def validate(

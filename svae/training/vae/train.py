@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,14 @@ from svae.training.loop import (
     run_loop,
     save_checkpoint,
 )
-from svae.training.memory_plan import Plan, measure, on_fake_gpu, tensors_of
+from svae.training.memory_plan import (
+    ROWS,
+    StepPlans,
+    Trace,
+    measure,
+    on_fake_gpu,
+    tensors_of,
+)
 from svae.training.meter import over_sources
 from svae.training.optim import (
     ExponentialMovingAverage,
@@ -66,7 +74,7 @@ from svae.training.vae.linear_path import start_linear_path
 from svae.training.vae.losses import (
     MultiScaleMelLoss,
 )
-from svae.training.vae.step import VAEState, train_step, trained, vae_losses
+from svae.training.vae.step import VAEState, piece_of, train_step, trained, vae_losses
 from svae.training.warm_start import open_vae_start, take_vae_weights
 from svae.training.watch import note_no_validation
 
@@ -108,17 +116,11 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             if start is None or start.config["teacher_dim"] is None:
                 start_anchor(state.model, state.teacher, cached, index, world, session.console)
             state.ema = ExponentialMovingAverage(state.model, config.ema)
-        heard = state.teacher
-        choose_pieces(
-            session,
-            1,
-            share_of(config.batch_size, world),
-            lambda pieces: (
-                plan_memory(
-                    config, world, pieces, teacher=heard, teacher_dim=state.model.teacher_dim
-                ).total
-            ),
+        plans = step_plans(
+            config, world, teacher=state.teacher, teacher_dim=state.model.teacher_dim
         )
+        share = share_of(config.batch_size, world)
+        choose_pieces(session, 1, share, plans)
         batches = crop_loader(
             index,
             batch_size=config.batch_size,
@@ -238,30 +240,49 @@ def build_state(
     )
 
 
-def plan_memory(
+def step_plans(
     config: VAETrainConfig,
     world: World,
-    accumulate: int,
     *,
     teacher: Teacher | None = None,
     teacher_dim: int | None = None,
-) -> Plan:
-    """Return what a step of both optimizers takes of a GPU's memory, in so many pieces.
+) -> StepPlans:
+    """Return what a step of both optimizers takes of a GPU's memory."""
+    share = ceil_div(config.batch_size, world.world_size)
 
-    The networks must have been built once before, on any device, so that their tables are known.
-    """
+    def trace(pieces: int, twice: bool) -> Trace:
+        trainer = replace(config.trainer, checkpoint_activations=twice)
+        return trace_step(
+            replace(config, trainer=trainer), pieces, teacher=teacher, teacher_dim=teacher_dim
+        )
+
+    return StepPlans(trace, lambda pieces: ceil_div(share, pieces), fewest=1)
+
+
+def trace_step(
+    config: VAETrainConfig,
+    pieces: int,
+    rows: int = ROWS,
+    *,
+    teacher: Teacher | None = None,
+    teacher_dim: int | None = None,
+) -> Trace:
+    """Return what a step of so many pieces with so many crops in each takes and gives back on a GPU."""
     size, context = segment_samples(config), context_samples(config)
-    count = ceil_div(config.batch_size, world.world_size * accumulate)
     features = None
     if teacher is None and teacher_dim is not None:
-        features = torch.zeros(count, size // config.vae.hop_length, teacher_dim)
+        features = torch.zeros(rows, size // config.vae.hop_length, teacher_dim)
     batch = CropBatch(
-        keys=[str(i) for i in range(count)],
-        waveform=torch.zeros(count, 1, size + 2 * context),
-        lengths=torch.full((count,), size),
-        starts=torch.zeros(count, dtype=torch.int64),
+        keys=[str(i) for i in range(rows)],
+        waveform=torch.zeros(rows, 1, size + 2 * context),
+        lengths=torch.full((rows,), size),
+        starts=torch.zeros(rows, dtype=torch.int64),
         teacher_features=features,
     )
+    # Tables of filters are made once in a process, and that where numbers are.
+    with torch.device("meta"):
+        SpeechVAE(config.vae, teacher_dim)
+    MultiScaleMelLoss(config.vae.sample_rate)
     with fake_gpu() as device, freeing():
         here = World(0, 1, device)
         heard = None if teacher is None else on_fake_gpu(teacher, device)
@@ -275,10 +296,11 @@ def plan_memory(
             "EMA": tensors_of(state.ema.module),
         }
         return measure(
-            # More than two pieces are at no moment more than two.
-            lambda: train_step(state, [batch] * min(accumulate, 2), config, here),
+            lambda: train_step(state, [batch] * pieces, config, here),
             known,
             [state.optimizer, state.discriminator_optimizer],
+            bring=lambda: piece_of(state, batch, config, here),
+            rows=rows,
         )
 
 

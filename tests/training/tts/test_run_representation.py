@@ -18,7 +18,8 @@ from svae.models.mel import MelFrames
 from svae.synthesis.load import load_tts
 from svae.training.dry_run import dry_run
 from svae.training.loop import TrainOptions
-from svae.training.tts.train import channel_weights, train_tts
+from svae.training.tts.build import channel_weights
+from svae.training.tts.train import train_tts
 
 EMBEDDING = "text_tower.embedding.weight"
 
