@@ -8,7 +8,14 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import app, example
-from svae.cli.options import Device, Guidance, PromptGuidance, Steps, Temperature
+from svae.cli.options import (
+    Device,
+    Guidance,
+    PromptGuidance,
+    Steps,
+    Temperature,
+    refuse_idle_options,
+)
 from svae.errors import ConfigError
 
 
@@ -24,6 +31,7 @@ from svae.errors import ConfigError
     """)
 )
 def evaluate(
+    ctx: typer.Context,
     model: Annotated[
         Path | None, typer.Option(help="Run or checkpoint to synthesise with.")
     ] = None,
@@ -156,18 +164,12 @@ def evaluate(
     from svae.evaluation.run import evaluate as run
 
     if compare is not None:
-        if (
-            any(
-                given is not None
-                for given in (model, wavs, command, endpoint, list_file, seeds, asr, speaker, limit)
-            )
-            or distillmos
-            or protocol != "offline"
-        ):
-            raise ConfigError(
-                "evaluate --compare: takes results that are there, with their lists and judges; beside it only "
-                "--cluster-by-speaker and --out are read"
-            )
+        refuse_idle_options(
+            ctx,
+            {"compare", "cluster", "out"},
+            "evaluate --compare: takes results that are there, with their lists and judges; beside it only "
+            "--cluster-by-speaker and --out are read",
+        )
         run_compare(*compare, cluster=cluster, out=out)
         return
     run(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from svae.cli.app import app, example
+from svae.cli.options import refuse_idle_options
 from svae.errors import ConfigError
 
 
@@ -19,6 +20,7 @@ from svae.errors import ConfigError
     """)
 )
 def listen(
+    ctx: typer.Context,
     systems: Annotated[
         list[str] | None,
         typer.Argument(
@@ -59,12 +61,15 @@ def listen(
     if score is not None:
         from svae.evaluation.listening.score import score_test
 
-        if serve or kind:
-            raise ConfigError("listen --score: takes files of answers only")
+        where = "listen --score: reads the key and the answers of a test that was made, and files of answers"
+        refuse_idle_options(ctx, {"score", "systems"}, where)
         score_test(score, [Path(name) for name in systems or ()])
         return
     from svae.evaluation.listening.serve import serve as run_server
 
+    if not serve:
+        everything = {parameter.name for parameter in ctx.command.params} - {"port"}
+        refuse_idle_options(ctx, everything, "listen: --port is that of --serve")
     if systems:
         from svae.evaluation.listening.make import ListenOptions, make_test
         from svae.synthesis.loudness import check_loudness, parse_loudness
@@ -82,7 +87,12 @@ def listen(
                 loudness=target,
             )
         )
-    elif not serve:
+    elif serve:
+        where = (
+            "listen --serve: without systems it serves the test that is in --out, as it was made"
+        )
+        refuse_idle_options(ctx, {"serve", "port", "out"}, where)
+    else:
         raise ConfigError("listen: pass the systems to compare, --serve, or --score OUT")
     if serve:
         run_server(out, port)

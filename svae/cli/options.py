@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -35,6 +36,29 @@ RayGpus = Annotated[
     float,
     typer.Option(min=0.01, help="What a job takes of a GPU of the cluster; 0.25 puts four on one."),
 ]
+
+# ------------------------------------------------------------------------------ what goes together
+
+
+def refuse_idle_options(ctx: typer.Context, read: Collection[str], where: str) -> None:
+    """Refuse what was given on the command line and would have no effect, also where it is the default.
+
+    Args:
+        ctx: of the command that was called.
+        read: parameters that have an effect, by the names that the command's function has for them.
+        where: what was asked for and which options are read there; begins the message.
+
+    Raises:
+        ConfigError: names every other option that was given.
+    """
+    idle = []
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name not in read and source is not None and source.name == "COMMANDLINE":
+            idle.append(parameter.opts[0])
+    if idle:
+        raise ConfigError(f"{where}; leave out {', '.join(idle)}")
+
 
 # ------------------------------------------------------------------------------ work on shards
 

@@ -144,10 +144,7 @@ def _common_columns(
 
 def _system(folder: Path, metrics: Metrics, rows: list[Row], cluster: bool) -> dict[str, Any]:
     names = metrics["system_recordings"]
-    try:
-        timings = json.loads((folder / "timings.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        timings = {}
+    factor, first_audio = read_speed(folder)
     return {
         "folder": str(folder),
         "system": metrics["system_name"],
@@ -155,10 +152,38 @@ def _system(folder: Path, metrics: Metrics, rows: list[Row], cluster: bool) -> d
         "settings": metrics["settings"],
         "recordings": len(names),
         "summary": summarize(rows, names, cluster=cluster) or {},
-        "real_time_factor": timings.get("real_time_factor"),
-        "first_audio_seconds": (timings.get("first_audio_seconds") or {}).get("median"),
+        "real_time_factor": factor,
+        "first_audio_seconds": first_audio,
         "against_best": {},
     }
+
+
+def read_speed(folder: Path) -> tuple[float | None, float | None]:
+    """Return the real-time factor and the median of seconds to first audio out of FOLDER/timings.json, None where unknown.
+
+    Raises:
+        DataError: the file is damaged. Without it a result is whole: it says nothing about scores.
+    """
+    path = folder / "timings.json"
+    try:
+        timings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError, RecursionError) as error:
+        timings, found = None, f"cannot be read ({error})"
+    else:
+        found = f"got {type(timings).__name__}"
+    if isinstance(timings, dict):
+        first_audio = timings.get("first_audio_seconds")
+        median = first_audio.get("median") if isinstance(first_audio, dict) else first_audio
+        numbers = (timings.get("real_time_factor"), median)
+        if all(n is None or (isinstance(n, int | float) and n >= 0) for n in numbers):
+            return numbers
+        found = f"`real_time_factor` is {numbers[0]!r}, the median of `first_audio_seconds` {numbers[1]!r}"
+    raise DataError(
+        f"{path}: damaged: {found}; expected the object of timings that `svae evaluate` wrote. Run the evaluation again, "
+        "or delete the file: then the speed of this system is unknown."
+    )
 
 
 def _rank(value: float | None, column: str) -> float:

@@ -122,10 +122,7 @@ def make_plan(options: EvaluateOptions) -> Plan:
         ConfigError: options that do not go together, an unknown protocol.
         DataError: from reading the list, or recordings are missing.
     """
-    problems = list(_problems(options))
-    if problems:
-        raise ConfigError("\n".join(problems))
-    sampling_of(options).check()
+    check_together(options)
     named = load_protocol(options.protocol)
     asked = {"asr": options.asr, "speaker": options.speaker, "seeds": options.seeds}
     overrides: dict[str, Any] = {key: value for key, value in asked.items() if value is not None}
@@ -147,6 +144,14 @@ def make_plan(options: EvaluateOptions) -> Plan:
                 f"{found} recording{'s' * (found > 1)} of each utterance instead of {len(used.seeds)} seeds"
             )
     return Plan(used, changes, items)
+
+
+def check_together(options: EvaluateOptions) -> None:
+    """Raise ConfigError with all that excludes each other, makes no sense or would have no effect."""
+    problems = list(_problems(options))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    sampling_of(options).check()
 
 
 def sampling_of(options: EvaluateOptions) -> Sampling:
@@ -189,8 +194,13 @@ def _problems(options: EvaluateOptions) -> Iterator[str]:
         yield "--jobs: only --command and --endpoint are called several times at once; leave it out"
     if not 0 < options.timeout < float("inf"):
         yield f"--timeout {options.timeout}: must be more than 0 seconds"
-    if external and (options.steps is not None or options.guidance is not None):
-        yield "--steps, --guidance: of --model; another system has options of its own"
+    if options.timeout != EvaluateOptions.timeout and not external:
+        yield "--timeout: of the calls of --command and --endpoint; leave it out"
+    if not synthesizes and (options.steps is not None or options.guidance is not None):
+        yield (
+            "--steps, --guidance: of the synthesis by --model; nothing else reads them (another system has options "
+            "of its own): leave them out"
+        )
     if options.prompt_guidance is not None and not synthesizes:
         yield "--prompt-guidance: nothing is synthesised here; leave it out"
     if options.temperature is not None and not synthesizes:
@@ -199,6 +209,10 @@ def _problems(options: EvaluateOptions) -> Iterator[str]:
         yield "--seeds: wavs that are there were made with the seeds they were made with; leave it out"
     elif options.seeds is not None and options.reconstruction:
         yield "--seeds: a reconstruction is the posterior's mean and has no seed; leave it out"
+    if options.audio_root is not None and options.list_file is None:
+        yield "--audio-root: where the recordings that --list names lie; pass --list, or leave it out"
+    if options.data != EvaluateOptions.data and options.list_file is not None:
+        yield "--data and --list exclude each other: the utterances are those of one of them"
     if options.limit is not None and options.limit < 1:
         yield f"--limit {options.limit}: must be at least 1"
     if options.batch_size is not None and options.batch_size < 1:

@@ -30,6 +30,7 @@ from svae.evaluation.options import (
     EvaluateOptions,
     Plan,
     batch_size,
+    check_together,
     load_judges,
     make_plan,
     sampling_of,
@@ -78,6 +79,7 @@ def evaluate(options: EvaluateOptions) -> Metrics:
     Raises:
         ConfigError, DataError, CheckpointError: before anything is computed, wherever possible.
     """
+    check_together(options)
     checkpoint = find_vae(options.model) if options.reconstruction and options.model else None
     plan = make_plan(options)
     with open_world(options.device, timeout_minutes=PATIENT_MINUTES) as world:

@@ -274,15 +274,77 @@ def test_evaluate_needs_something_to_evaluate(fails, tmp_path):
     fails("evaluate", "--model", tmp_path, "--other", "codec", match="expected NAME=DIR")
     fails("evaluate", "--model", tmp_path, "--protocol", "f5", match="f5-librispeech-pc")
     fails("evaluate", "--compare", tmp_path, tmp_path, match="no results of `svae evaluate`")
-    fails(
-        "evaluate",
-        "--wavs",
-        tmp_path,
-        "--compare",
-        tmp_path,
-        tmp_path,
-        match="beside it only --cluster-by-speaker",
-    )
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--other", "codec=x"), "--other"),
+        (("--steps", 4), "--steps"),
+        (("--guidance", 2), "--guidance"),
+        (("--prompt-guidance", 1), "--prompt-guidance"),
+        (("--sim-o", "x.pth", "--utmos", "x.onnx", "--dnsmos", "speechmos"), "--sim-o, --utmos, --dnsmos"),
+        (("--distillmos",), "--distillmos"),
+        (("--model", "x"), "--model"),
+        (("--list", "x", "--audio-root", "y"), "--list, --audio-root"),
+        (("--data", "x"), "--data"),
+        (("--cache", "x"), "--cache"),
+        (("--field", "voice=x", "--jobs", 1, "--timeout", 300), "--field, --jobs, --timeout"),
+        (("--reconstruction",), "--reconstruction"),
+        (("--report-megabytes", 40), "--report-megabytes"),
+        (("--batch-size", 2), "--batch-size"),
+        (("--device", "auto"), "--device"),
+        (("--protocol", "offline"), "--protocol"),
+    ],
+)  # fmt: skip
+def test_a_comparison_refuses_what_it_would_not_read(fails, tmp_path, given, named):
+    said = f"beside it only --cluster-by-speaker and --out are read; leave out {named}$"
+    fails("evaluate", "--compare", tmp_path, tmp_path, *given, match=said)
+
+
+def test_a_comparison_reads_its_own_options(fails, tmp_path):
+    own = ("--cluster-by-speaker", "--out", tmp_path / "out")
+    fails("evaluate", "--compare", tmp_path, tmp_path, *own, match="no results of `svae evaluate`")
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--command", "true {text} {out}", "--steps", 8), "--steps, --guidance: of the synthesis"),
+        (("--endpoint", "http://127.0.0.1:9", "--guidance", 2), "--steps, --guidance: of the synthesis"),
+        (("--wavs", ".", "--steps", 8), "--steps, --guidance: of the synthesis"),
+        (("--model", "x", "--reconstruction", "--steps", 8), "--steps, --guidance: of the synthesis"),
+        (("--endpoint", "http://127.0.0.1:9", "--prompt-guidance", 1), "--prompt-guidance: nothing"),
+        (("--wavs", ".", "--timeout", 5), "--timeout: of the calls"),
+        (("--wavs", ".", "--audio-root", "x"), "--audio-root: .*pass --list"),
+        (("--wavs", ".", "--list", "x", "--data", "y"), "--data and --list exclude each other"),
+        (("--wavs", ".", "--field", "voice=x"), "--field: belongs to"),
+    ],
+)  # fmt: skip
+def test_an_evaluation_refuses_what_it_would_not_read(fails, given, named):
+    fails("evaluate", *given, match=named)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--listeners", 10), "--listeners"),
+        (("--seed", 0, "--loudness", "keep"), "--seed, --loudness"),
+        (("--questions", 3), "--questions"),
+        (("--kind", "mos"), "--kind"),
+        (("--out", "x"), "--out"),
+        (("--serve", "--port", 0), "--serve, --port"),
+    ],
+)
+def test_scoring_answers_refuses_what_it_would_not_read(fails, tmp_path, given, named):
+    fails("listen", "--score", tmp_path, *given, match=f"listen --score: .*; leave out {named}$")
+
+
+def test_serving_and_making_a_test_refuse_what_they_would_not_read(fails, tmp_path):
+    made = ("listen", "--serve", "--out", tmp_path)
+    fails(*made, "--listeners", 3, match="as it was made; leave out --listeners$")
+    fails("listen", tmp_path, "--port", 1, match="--port is that of --serve; leave out --port$")
+    fails(*made, match="no listening test in")
 
 
 def test_ray_is_the_users_to_install_and_to_start(fails, tone_shards, tmp_path, monkeypatch):

@@ -116,6 +116,27 @@ def test_other_judges_of_the_voice_leave_its_columns_out(tmp_path):
     assert any("sim_ecapa: only one of them has it" in note for note in board["notes"])
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[1, 2]", "got list"),
+        ("null", "got NoneType"),
+        ('{"real_time_factor": 0.2', "cannot be read"),
+        ('{"real_time_factor": "fast"}', "`real_time_factor` is 'fast'"),
+        ('{"first_audio_seconds": [1]}', r"`first_audio_seconds` \[1\]"),
+        ('{"first_audio_seconds": {"median": -1}}', "`first_audio_seconds` -1"),
+    ],
+)
+def test_damaged_timings_are_named_and_missing_ones_are_unknown(tmp_path, content, said):
+    pair = [write(tmp_path / "a", [0, 1]), write(tmp_path / "b", [1, 1])]
+    (tmp_path / "b/timings.json").write_text(content)
+    with pytest.raises(DataError, match=rf"b/timings\.json: damaged: .*{said}.*delete the file"):
+        leaderboard(pair, out=tmp_path / "out")
+    (tmp_path / "b/timings.json").unlink()
+    board = leaderboard(pair, out=tmp_path / "out")
+    assert board["systems"]["b"]["real_time_factor"] is None
+
+
 def test_other_numbers_of_seeds_are_a_note(tmp_path):
     write(tmp_path / "a", [0, 1])
     write(tmp_path / "b", [0, 1], protocol={"seeds": [0, 1], "modified": ["seeds"], "label": "mine (modified: seeds)"}, system_recordings=["wavs", "originals"])  # fmt: skip

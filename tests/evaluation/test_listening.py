@@ -290,6 +290,9 @@ def test_scores_join_the_report_of_an_evaluation(tmp_path):
         (lambda f: f | {"answers": [{"trial": "9-9", "value": 1}]}, "answers no question"),
         (lambda f: f | {"answers": [{"trial": f["answers"][0]["trial"], "value": 9}]}, "9 is not from"),
         (lambda f: f | {"answers": [{"trial": f["answers"][0]["trial"], "value": "3"}]}, "answers no question"),
+        (lambda f: f | {"answers": [{"trial": 11, "value": 1}]}, "answers no question"),
+        (lambda f: f | {"answers": [*f["answers"], f["answers"][2] | {"value": 1}]}, "is answered twice, .* and 1"),
+        (lambda f: f | {"answers": f["answers"][:1] * 2}, "is answered twice"),
         (lambda f: [f], "expected answers of a listening test"),
     ],
 )  # fmt: skip
@@ -297,6 +300,50 @@ def test_damaged_answers_are_named(made, change, said):
     write_answers(made, change(answers_of(made, "anna", 1, opinion)))
     with pytest.raises(DataError, match=said):
         score_test(made)
+
+
+def damaged_trial(**changes):
+    """Return what puts other fields into the first question of a key."""
+    return lambda key: key | {"trials": [key["trials"][0] | changes, *key["trials"][1:]]}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda key: [key], "expected the key that `svae listen` wrote, got list"),
+        (lambda key: key | {"format": 2}, "a key of format 2, expected 1"),
+        (lambda key: {k: v for k, v in key.items() if k != "trials"}, "`trials` is NoneType"),
+        (lambda key: key | {"trials": []}, "`trials` is list"),
+        (lambda key: key | {"test": None}, "`test` is None"),
+        (lambda key: key | {"systems": ["good"]}, "`systems` is "),
+        (lambda key: key | {"systems": {"good": 3}}, "the folder of system 'good' is 3"),
+        (lambda key: key | {"trials": [*key["trials"], key["trials"][4]]}, "'1-5' stands twice"),
+        (lambda key: key | {"trials": [*key["trials"], "x"]}, "question 57 is 'x'"),
+        (damaged_trial(kind="taste"), r"question 1 \('1-1'\): `kind` is 'taste'"),
+        (damaged_trial(systems=["good", "nobody"]), "`systems` is .*expected 2 of good, poor"),
+        (damaged_trial(systems="good"), "`systems` is 'good'"),
+        (damaged_trial(check="same"), "`check` is 'same', expected null, first or second"),
+        (damaged_trial(item=None), "`item` is None"),
+        (damaged_trial(sheet="1"), "`sheet` is '1'"),
+        (damaged_trial(trial=["1-1"]), "`trial` is "),
+    ],
+)  # fmt: skip
+def test_a_damaged_key_is_named_before_it_is_used(made, change, said):
+    write_answers(made, answers_of(made, "anna", 1, opinion))
+    key = json.loads((made / "key.json").read_text())
+    (made / "key.json").write_text(json.dumps(change(key)))
+    for use in (score_test, lambda folder: open_server(folder, 0)):
+        with pytest.raises(DataError, match=rf"key\.json.*{said}"):
+            use(made)
+    assert not (made / "listening.json").exists()
+
+
+def test_a_torn_key_or_one_with_a_field_twice_is_named(made):
+    text = (made / "key.json").read_text()
+    for content, said in ((text[:200], "cannot be read"), ('{"format": 1, ' + text[1:], "'format' occurs twice")):  # fmt: skip
+        (made / "key.json").write_text(content)
+        with pytest.raises(DataError, match=rf"key\.json.*{said}"):
+            score_test(made)
 
 
 def test_answers_that_contradict_each_other_or_are_missing(made, tmp_path):

@@ -10,6 +10,8 @@ from itertools import combinations
 
 PREFERENCE, MOS, SIMILARITY = "preference", "mos", "similarity"
 KINDS = (PREFERENCE, MOS, SIMILARITY)
+CHECKS = {PREFERENCE: ("first", "second"), MOS: ("noise",), SIMILARITY: ("same",)}
+"""The attention checks of each kind, by the answer that shows attention (`Trial.check`)."""
 CHECK_EVERY = 10
 """Questions of a kind to one attention check; there is at least one."""
 
@@ -87,8 +89,8 @@ def design(
 def _check(kind: str, systems: Sequence[str], items: Sequence[str], rng: random.Random) -> Trial:
     item, system = rng.choice(items), rng.choice(systems)
     if kind == PREFERENCE:
-        return Trial(kind, item, (system, system), rng.choice(["first", "second"]))
-    return Trial(kind, item, (system,), "noise" if kind == MOS else "same")
+        return Trial(kind, item, (system, system), rng.choice(CHECKS[PREFERENCE]))
+    return Trial(kind, item, (system,), CHECKS[kind][0])
 
 
 def attentive(check: str, value: float) -> bool:

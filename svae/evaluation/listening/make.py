@@ -21,12 +21,12 @@ from torch import Tensor
 from svae.audio import encode_flac, load_audio
 from svae.errors import ConfigError
 from svae.evaluation.listening.design import KINDS, PREFERENCE, SIMILARITY, Trial, design
+from svae.evaluation.listening.key import FORMAT
 from svae.evaluation.listening.material import Material, find_material
 from svae.runtime.files import writable_folder, write_text
 from svae.synthesis.loudness import CEILING, TARGET_LUFS, measure
 
 FILES = Path(__file__).parent / "page_files"
-FORMAT = 1
 LARGE_MEGABYTES = 100
 NOISE_DB = 0.0
 """Speech over noise in an attention check: nobody prefers it."""

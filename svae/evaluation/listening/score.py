@@ -17,6 +17,7 @@ from rich.table import Table
 
 from svae.errors import DataError
 from svae.evaluation.listening.design import KINDS, PREFERENCE, attentive
+from svae.evaluation.listening.key import read_key, read_object
 from svae.evaluation.report.listening import join_report
 from svae.evaluation.statistics import (
     Array,
@@ -56,7 +57,7 @@ def score_test(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
     Raises:
         DataError: no key, no answers, answers to another test, damaged, or two by one listener to one question.
     """
-    key = _read(folder / "key.json", "the key that `svae listen` wrote")
+    key = read_key(folder)
     trials = {trial["trial"]: trial for trial in key["trials"]}
     paths = [*sorted((folder / "answers").glob("*.json")), *files]
     sheets = list({_identity(sheet): sheet for sheet in (_sheet(p, key, trials) for p in paths)}.values())  # fmt: skip
@@ -99,19 +100,9 @@ def score_test(folder: Path, files: Sequence[Path] = ()) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------ reading
 
 
-def _read(path: Path, what: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); expected {what}") from None
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: expected {what}, got {type(found).__name__}")
-    return found
-
-
 def _sheet(path: Path, key: dict[str, Any], trials: dict[str, Any]) -> dict[str, Any]:
     """Return what a listener sent, checked against the key."""
-    found = _read(path, "answers of a listening test")
+    found = read_object(path, "answers of a listening test")
     if found.get("test") != key["test"]:
         raise DataError(
             f"{path}: answers to test {found.get('test')!r}, but the key is of {key['test']!r}"
@@ -119,19 +110,28 @@ def _sheet(path: Path, key: dict[str, Any], trials: dict[str, Any]) -> dict[str,
     listener, answers = found.get("listener"), found.get("answers")
     if not isinstance(listener, str) or not listener or not isinstance(answers, list):
         raise DataError(f"{path}: damaged: no listener or no answers")
+    values: dict[str, float] = {}
     for answer in answers:
-        known = trials.get(str(answer.get("trial"))) if isinstance(answer, dict) else None
-        value = answer.get("value") if isinstance(answer, dict) else None
-        if known is None or isinstance(value, bool) or not isinstance(value, int | float):
+        given: dict[str, Any] = answer if isinstance(answer, dict) else {}
+        trial: Any = given.get("trial")
+        value: Any = given.get("value")
+        is_known = isinstance(trial, str) and trial in trials
+        if not is_known or isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{path}: damaged: {answer!r} answers no question of this test")
-        low, high = RANGES[known["kind"]]
+        low, high = RANGES[trials[trial]["kind"]]
         if not low <= value <= high:
-            raise DataError(f"{path}: {answer['trial']}: {value} is not from {low} to {high}")
+            raise DataError(f"{path}: {trial}: {value} is not from {low} to {high}")
+        if trial in values:
+            raise DataError(
+                f"{path}: question {trial} is answered twice, {values[trial]:g} and {value:g}. Expected one answer to each; "
+                "leave in the one that was meant."
+            )
+        values[trial] = float(value)
     return {
         "file": path,
         "listener": listener,
         "finished": bool(found.get("finished")),
-        "answers": {answer["trial"]: float(answer["value"]) for answer in answers},
+        "answers": values,
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from svae.errors import ConfigError
+from svae.evaluation.listening.key import read_key
 from svae.runtime.files import writable_folder, write_text
 
 MOST_BYTES = 1_000_000
@@ -25,12 +26,12 @@ def open_server(folder: Path, port: int) -> ThreadingHTTPServer:
     """Return a server of FOLDER/listen.html; answers come into FOLDER/answers.
 
     Raises:
-        ConfigError: no test there, or the port is taken.
+        ConfigError: no test there, or the port is taken. DataError: its key is damaged.
     """
     page, key = folder / "listen.html", folder / "key.json"
     if not (page.is_file() and key.is_file()):
         raise ConfigError(f"listen --serve: no listening test in {folder}; make one first")
-    found = json.loads(key.read_text(encoding="utf-8"))
+    found = read_key(folder)
     sheets = max(trial["sheet"] for trial in found["trials"])
     answers = writable_folder(folder / "answers", option="--out")
     handler = _handler(page, found["test"], sheets, answers)
