@@ -10,7 +10,15 @@ from tone_shards import write_tone_shards
 
 from svae.config import VAEConfig
 
-pytest_plugins = ("fake_hub", "fake_judges", "fake_s3", "fake_server", "tiny_flow", "tiny_tts")
+pytest_plugins = (
+    "fake_hub",
+    "fake_judges",
+    "fake_s3",
+    "fake_server",
+    "ray_cluster",
+    "tiny_flow",
+    "tiny_tts",
+)
 """Modules of fixtures that tests of several rooms use."""
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"

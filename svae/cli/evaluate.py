@@ -12,8 +12,11 @@ from svae.cli.options import (
     Device,
     Guidance,
     PromptGuidance,
+    Ray,
+    RayGpus,
     Steps,
     Temperature,
+    ray_options,
     refuse_idle_options,
 )
 from svae.errors import ConfigError
@@ -27,6 +30,7 @@ from svae.errors import ConfigError
         svae evaluate --command 'flite -t {text} -o {out}' --jobs 2
         svae evaluate --endpoint http://127.0.0.1:8000 --field model=null --field voice=anna
         svae evaluate --protocol f5-librispeech-pc --model runs/tts --list librispeech_pc.lst --audio-root test-clean
+        svae evaluate --model runs/tts --out out/tts --ray auto --ray-gpus 0.5
         svae evaluate --compare out/one out/other
     """)
 )
@@ -156,6 +160,8 @@ def evaluate(
         int, typer.Option(min=0, help="Megabytes of audio inside report.html; 0: no page.")
     ] = 40,
     device: Device = "auto",
+    ray: Ray = None,
+    ray_gpus: RayGpus = 1.0,
 ) -> None:
     """Score word error rate and speaker similarity, with the original recordings' scores beside the system's."""
     from svae.evaluation.compare import compare as run_compare
@@ -205,6 +211,7 @@ def evaluate(
             batch_size=batch_size,
             report_megabytes=report_megabytes,
             device=device,
+            ray=ray_options(ray, ray_gpus),
         )
     )
 

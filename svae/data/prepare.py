@@ -114,8 +114,8 @@ def _make_shards(plan: PreparePlan, missing: list[int], console: Console) -> lis
     try:
         with open_runner(
             workers=plan.options.workers, ray=plan.options.ray, folder=plan.out
-        ) as run:
-            entries = run(
+        ) as runner:
+            entries = runner.run(
                 _make_shard,
                 jobs,
                 description="Preparing",

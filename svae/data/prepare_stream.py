@@ -150,8 +150,10 @@ def _make_parts(
         console.print(f"Continuing: {done} of {len(source.parts)} parts are done.", highlight=False)
     jobs = {n: (source, n, out, options, utterances_per_shard) for n in missing}
     try:
-        with open_runner(workers=options.workers, ray=options.ray, folder=out) as run:
-            results = run(_make_part, jobs, description="Preparing", console=console, total=None)
+        with open_runner(workers=options.workers, ray=options.ray, folder=out) as runner:
+            results = runner.run(
+                _make_part, jobs, description="Preparing", console=console, total=None
+            )
     except KeyboardInterrupt:
         done = sum(_done_path(out, n).exists() for n in range(len(source.parts)))
         console.print(

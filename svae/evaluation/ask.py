@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ from svae.judges.asr import Recognizer
 from svae.judges.clips import batches
 from svae.judges.naturalness import WORST, QualityPredictor
 from svae.judges.speaker import SpeakerModel
-from svae.runtime.distributed import World, barrier, gather_lists
+from svae.runtime.distributed import World, gather_lists
+from svae.runtime.jobs import Tick
 
 A = TypeVar("A")
 """What one judge answers about one recording."""
@@ -129,6 +130,20 @@ class Stages:
         return described
 
 
+Batch = list[tuple[str, Recording]]
+"""Recordings that a judge hears together, each with the hash of its content."""
+
+
+class Elsewhere(Protocol):
+    """Other machines, on which judges sit."""
+
+    def hear(self, kind: str, batches: Sequence[Batch]) -> dict[str, Any]:
+        """Have the judge of this kind hear the batches, and remember; return content → encoded answer."""
+
+    def compare(self, pairs: dict[str, tuple[Recording, Recording]]) -> dict[str, Any]:
+        """Have a made recording of every pair compared with its original, and remember; return key → scores as JSON."""
+
+
 @dataclass
 class Bench:
     """Where an evaluation's judging happens."""
@@ -138,6 +153,8 @@ class Bench:
     batch_size: int
     console: Console
     stages: Stages = field(default_factory=Stages)
+    elsewhere: Elsewhere | None = None
+    """Machines that hear in the place of this process."""
     _hashes: dict[str, str] = field(default_factory=dict)
 
     def content(self, recording: Recording) -> str:
@@ -165,29 +182,45 @@ class Bench:
                 answers[name] = Failed(str(error))
         by_content = {content: unique[name] for name, content in reversed(contents.items())}
         order = sorted(by_content, key=lambda content: (by_content[content].size, content))
-        identity = question.identity | {"device": self.world.device.type}
-        cache = AnswerCache(self.cache, question.kind, identity, self.world.rank)
+        cache = self.remembered(question)
         stored = {c: answer for c in order if (answer := cache.get(c)) is not None}
-        todo = [
+        whole = [
             [(content, by_content[content]) for content in batch]
             for batch in batches(order, self.batch_size)
-            if not all(content in stored for content in batch)
         ]
-        # Every rank has read what was there before one adds to it, so that all share out the same.
-        barrier(self.world)
-        mine = todo[self.world.rank :: self.world.world_size]
+        # Shared out whatever is remembered: ranks that read it at different moments agree all the same.
+        mine = [
+            batch
+            for batch in whole[self.world.rank :: self.world.world_size]
+            if not all(content in stored for content, _ in batch)
+        ]
         with self.stages.measure(question.kind):
-            heard = self._hear(question, mine, cache)
+            if self.elsewhere is None:
+                heard = self.hear(question, mine, cache)
+            else:
+                heard = self.elsewhere.hear(question.kind, mine)
         for line in gather_lists([json.dumps(pair) for pair in heard.items()], self.world):
             content, answer = json.loads(line)
             stored[content] = answer
         found = {name: question.decode(stored[content]) for name, content in contents.items()}
         return found | answers
 
-    def _hear(
-        self, question: Question[A], todo: list[list[tuple[str, Recording]]], cache: AnswerCache
+    def remembered(self, question: Question[A]) -> AnswerCache:
+        """Return what the judge of a question said before."""
+        identity = question.identity | {"device": self.world.device.type}
+        return AnswerCache(self.cache, question.kind, identity, self.world.rank)
+
+    def hear(
+        self,
+        question: Question[A],
+        todo: Sequence[Batch],
+        cache: AnswerCache,
+        tick: Tick | None = None,
     ) -> dict[str, Any]:
-        """Return content → encoded answer for these batches; remember each batch when it is done."""
+        """Return content → encoded answer for these batches; remember each batch when it is done.
+
+        `tick` is called for each recording.
+        """
         answers: dict[str, Any] = {}
         progress = Progress(
             console=self.console, transient=True, disable=not self.console.is_terminal
@@ -206,11 +239,14 @@ class Bench:
                 samples = sum(clip.shape[0] for clip in clips.values())
                 self.stages.heard(question.kind, samples / SPEECH_RATE)
                 progress.advance(task, len(batch))
+                if tick is not None:
+                    for _ in batch:
+                        tick()
         return answers
 
 
 def _read_ahead(
-    todo: list[list[tuple[str, Recording]]], pool: ThreadPoolExecutor
+    todo: Sequence[Batch], pool: ThreadPoolExecutor
 ) -> Iterator[list[tuple[str, Tensor | Failed]]]:
     """Yield each batch as contents and waveforms, while the recordings of the next one are being read."""
     reading = None
@@ -232,21 +268,24 @@ def _read(entry: tuple[str, Recording]) -> tuple[str, Tensor | Failed]:
         return content, Failed(str(error))
 
 
-def own_share(jobs: Sequence[J], label: str, world: World, console: Console) -> Iterable[J]:
-    """Return the jobs of this rank, in a progress bar on a terminal."""
-    return track(
+def own_share(
+    jobs: Sequence[J], label: str, world: World, console: Console, tick: Tick | None = None
+) -> Iterator[J]:
+    """Yield the jobs of this rank, in a progress bar on a terminal; `tick` is called after each."""
+    for job in track(
         jobs[world.rank :: world.world_size],
         label,
         console=console,
         transient=True,
         disable=not console.is_terminal,
-    )
+    ):
+        yield job
+        if tick is not None:
+            tick()
 
 
-def transcribe_all(
-    bench: Bench, asr: Recognizer, recordings: Sequence[Recording]
-) -> dict[str, Heard | Failed]:
-    """Return what a recogniser hears in each recording, by the recording's name."""
+def asr_question(asr: Recognizer) -> Question[Heard]:
+    """Return what a recogniser is asked."""
 
     def answer(waveforms: Sequence[Tensor]) -> list[Heard]:
         texts = asr.transcribe(list(waveforms))
@@ -255,14 +294,11 @@ def transcribe_all(
             for text, clip in zip(texts, waveforms, strict=True)
         ]
 
-    question = Question("asr", asr.description, answer, asdict, lambda row: Heard(**row))
-    return bench.ask(question, recordings)
+    return Question("asr", asr.description, answer, asdict, lambda row: Heard(**row))
 
 
-def embed_all(
-    bench: Bench, kind: str, model: SpeakerModel, recordings: Sequence[Recording]
-) -> dict[str, Tensor | Failed]:
-    """Return a speaker model's embedding (E,) of each recording, by the recording's name."""
+def voice_question(kind: str, model: SpeakerModel) -> Question[Tensor]:
+    """Return what a speaker model is asked: an embedding (E,)."""
 
     def answer(waveforms: Sequence[Tensor]) -> list[Tensor | Failed]:
         # Samples of 1e18 give numbers that JSON does not know.
@@ -272,20 +308,45 @@ def embed_all(
             for vector in model.embed(list(waveforms)).float().cpu()
         ]
 
-    return bench.ask(Question(kind, model.description, answer, _to_base64, _vector), recordings)
+    return Question(kind, model.description, answer, _to_base64, _vector)
+
+
+def rating_question(name: str, predictor: QualityPredictor) -> Question[dict[str, float]]:
+    """Return what a predictor of opinion scores is asked: column → score."""
+    return Question(name, predictor.description, predictor.predict, dict, dict)
+
+
+def question_of(judges: Judges, kind: str) -> Question[Any]:
+    """Return what the judge of a kind is asked."""
+    if kind in judges.speakers:
+        return voice_question(kind, judges.speakers[kind])
+    if kind in judges.quality:
+        return rating_question(kind, judges.quality[kind])
+    return asr_question(judges.asr)
+
+
+def transcribe_all(
+    bench: Bench, asr: Recognizer, recordings: Sequence[Recording]
+) -> dict[str, Heard | Failed]:
+    """Return what a recogniser hears in each recording, by the recording's name."""
+    return bench.ask(asr_question(asr), recordings)
+
+
+def embed_all(
+    bench: Bench, kind: str, model: SpeakerModel, recordings: Sequence[Recording]
+) -> dict[str, Tensor | Failed]:
+    """Return a speaker model's embedding (E,) of each recording, by the recording's name."""
+    return bench.ask(voice_question(kind, model), recordings)
 
 
 def rate_all(
     bench: Bench, name: str, predictor: QualityPredictor, recordings: Sequence[Recording]
 ) -> dict[str, dict[str, float]]:
     """Return column → score of each recording, by its name; `WORST` throughout for what cannot be heard."""
-    question: Question[dict[str, float]] = Question(
-        name, predictor.description, predictor.predict, dict, dict
-    )
     worst = dict.fromkeys(predictor.columns, WORST)
     return {
         recording: worst if isinstance(answer, Failed) else answer
-        for recording, answer in bench.ask(question, recordings).items()
+        for recording, answer in bench.ask(rating_question(name, predictor), recordings).items()
     }
 
 

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -17,7 +18,8 @@ from svae.evaluation.items import Item
 from svae.evaluation.recordings import Recording
 from svae.evaluation.rows import ORIGINALS, Row, Systems, cosine
 from svae.evaluation.signals import SIGNAL_SCORES, SignalScores, identity, signal_scores
-from svae.runtime.distributed import barrier, gather_lists
+from svae.runtime.distributed import World, gather_lists
+from svae.runtime.jobs import Tick
 
 TOLERANCE_SECONDS = 0.1
 """Codecs work in whole frames; what differs by more than this is not a reconstruction of the same recording."""
@@ -67,29 +69,51 @@ def ask_pairs(
     bench: Bench, pairs: Sequence[tuple[Recording, Recording]]
 ) -> dict[tuple[str, str], SignalScores]:
     """Return the scores by the names of a pair; remembered by content, divided over ranks."""
-    cache = AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
+    cache = remembered_signals(bench)
     keys = {
         (made.name, target.name): f"{_content(bench, made)}:{_content(bench, target)}"
         for made, target in pairs
     }
-    stored = {key: cache.get(key) for key in keys.values()}
-    todo = {
-        key: (made, target)
-        for made, target in pairs
-        if stored[key := keys[made.name, target.name]] is None
+    by_key = {keys[made.name, target.name]: (made, target) for made, target in pairs}
+    stored = {key: cache.get(key) for key in by_key}
+    world = bench.world
+    mine = {
+        key: by_key[key]
+        for key in list(by_key)[world.rank :: world.world_size]
+        if stored[key] is None
     }
-    # Every rank has read what was there before one adds to it, so that all share out the same.
-    barrier(bench.world)
-    lines = []
-    shared = own_share(list(todo.items()), "Comparing signals", bench.world, bench.console)
-    for key, (made, target) in shared:
-        scores = score_pair(target, made)
-        if MISSING not in key:
-            cache.add({key: scores.to_json()})
-        bench.stages.heard("signal", scores.compared_seconds)
-        lines.append(json.dumps([key, scores.to_json()]))
-    stored |= dict(json.loads(line) for line in gather_lists(lines, bench.world))
+    if bench.elsewhere is None:
+        compared = compare_pairs(bench, mine, cache)
+    else:
+        compared = bench.elsewhere.compare(mine)
+    lines = [json.dumps(entry) for entry in compared.items()]
+    stored |= dict(json.loads(line) for line in gather_lists(lines, world))
     return {names: SignalScores.from_json(stored[key]) for names, key in keys.items()}
+
+
+def remembered_signals(bench: Bench) -> AnswerCache:
+    """Return the scores that were computed before."""
+    return AnswerCache(bench.cache, "signal", identity(), bench.world.rank)
+
+
+def compare_pairs(
+    bench: Bench,
+    pairs: dict[str, tuple[Recording, Recording]],
+    cache: AnswerCache,
+    tick: Tick | None = None,
+) -> dict[str, Any]:
+    """Return key → scores as JSON of every pair; remember each, unless a recording of it is missing."""
+    here = World(0, 1, bench.world.device)
+    found = {}
+    for key, (made, target) in own_share(
+        list(pairs.items()), "Comparing signals", here, bench.console, tick
+    ):
+        scores = score_pair(target, made)
+        found[key] = scores.to_json()
+        if MISSING not in key:
+            cache.add({key: found[key]})
+        bench.stages.heard("signal", scores.compared_seconds)
+    return found
 
 
 def _content(bench: Bench, recording: Recording) -> str:

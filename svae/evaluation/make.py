@@ -22,8 +22,9 @@ from svae.evaluation.recordings import Recording, recording_from_file
 from svae.evaluation.sidecar import is_made, read_sidecar, write_sidecar
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
-from svae.runtime.distributed import World, barrier
+from svae.runtime.distributed import World
 from svae.runtime.files import file_stem, writable_folder
+from svae.runtime.jobs import Tick
 from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
 from svae.synthesis.types import WEIGHTS, Sampling, Utterance
@@ -79,13 +80,11 @@ def synthesize_items(
     folder: Path,
     world: World,
     console: Console,
-) -> tuple[dict[str, dict[str, Recording]], list[float]]:
-    """Synthesise every item with every seed into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
+    tick: Tick | None = None,
+) -> None:
+    """Synthesise this rank's share of items and seeds into FOLDER/seed-N/ID.wav; what an earlier run made alike is kept.
 
-    `sampling` comes from `tts.resolve`; the seed in it is not used. Ranks share the items.
-
-    Returns:
-        The recordings by `seed N` and id, and the real-time factor of each, measured when it was made.
+    `sampling` comes from `tts.resolve`; the seed in it is not used.
 
     Raises:
         DataError: an item has no prompt, or text that the model does not know; all such items are counted first.
@@ -93,13 +92,7 @@ def synthesize_items(
     check_items(tts, items)
     waiting: list[_Ready] = []
     jobs = [(seed, item) for seed in seeds for item in items]
-    wavs = {
-        seed: {
-            item.id: folder / f"{SEED_FOLDER}{seed}" / f"{file_stem(item.id)}.wav" for item in items
-        }
-        for seed in seeds
-    }
-    for seed, item in own_share(jobs, "Synthesising", world, console):
+    for seed, item in own_share(jobs, "Synthesising", world, console, tick):
         assert item.prompt is not None and item.prompt_text is not None
         prompt = item.prompt.load(tts.sample_rate)
         made_with = {
@@ -111,7 +104,7 @@ def synthesize_items(
             "prompt_text": item.prompt_text,
             "device": tts.device.type,
         }
-        wav = wavs[seed][item.id]
+        wav = _wav_of(item, seed, folder)
         writable_folder(wav.parent, option="--out")
         if is_made(wav, made_with):
             continue
@@ -127,13 +120,24 @@ def synthesize_items(
             _speak(tts, waiting)
             waiting = []
     _speak(tts, waiting)
-    barrier(world)
+
+
+def synthesized_items(
+    items: Sequence[Item], seeds: Sequence[int], folder: Path
+) -> tuple[dict[str, dict[str, Recording]], list[float]]:
+    """Return what the ranks synthesised, by `seed N` and id, and the real-time factor of each, measured when it was made."""
     made = {
-        f"seed {seed}": {name: recording_from_file(wav) for name, wav in of_item.items()}
-        for seed, of_item in wavs.items()
+        f"seed {seed}": {
+            item.id: recording_from_file(_wav_of(item, seed, folder)) for item in items
+        }
+        for seed in seeds
     }
-    everything = [wav for of_item in wavs.values() for wav in of_item.values()]
+    everything = [_wav_of(item, seed, folder) for seed in seeds for item in items]
     return made, [read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
+
+
+def _wav_of(item: Item, seed: int, folder: Path) -> Path:
+    return folder / f"{SEED_FOLDER}{seed}" / f"{file_stem(item.id)}.wav"
 
 
 class _Ready(NamedTuple):
@@ -206,13 +210,13 @@ def reconstruct_items(
     folder: Path,
     world: World,
     console: Console,
-) -> dict[str, Recording]:
-    """Encode and decode every original with the posterior's mean into FOLDER/ID.wav, at the VAE's rate."""
+    tick: Tick | None = None,
+) -> None:
+    """Encode and decode this rank's share of originals with the posterior's mean into FOLDER/ID.wav, at the VAE's rate."""
     writable_folder(folder, option="--out")
-    wavs = {item.id: folder / f"{file_stem(item.id)}.wav" for item in items}
-    for item in own_share(items, "Reconstructing", world, console):
+    for item in own_share(items, "Reconstructing", world, console, tick):
         assert item.target is not None
-        wav = wavs[item.id]
+        wav = folder / f"{file_stem(item.id)}.wav"
         try:
             original = item.target.sha256()
             made_with = {"model": identity, "original": original, "device": world.device.type}
@@ -226,8 +230,11 @@ def reconstruct_items(
                 soft_wrap=True,
             )
             wav.unlink(missing_ok=True)
-    barrier(world)
-    return {name: recording_from_file(wav) for name, wav in wavs.items()}
+
+
+def reconstructed_items(items: Sequence[Item], folder: Path) -> dict[str, Recording]:
+    """Return what the ranks reconstructed, by id."""
+    return {item.id: recording_from_file(folder / f"{file_stem(item.id)}.wav") for item in items}
 
 
 @torch.inference_mode()

@@ -24,6 +24,7 @@ from svae.judges.naturalness import (
 )
 from svae.judges.speaker import load_speaker_model
 from svae.runtime.distributed import World
+from svae.runtime.ray_jobs import RayOptions
 from svae.synthesis.types import Sampling
 
 GPU_BATCH = 16
@@ -91,6 +92,8 @@ class EvaluateOptions:
     report_megabytes: int = 40
     """How much audio and pictures report.html holds; what is beyond is linked."""
     device: str = "auto"
+    ray: RayOptions | None = None
+    """The cluster that makes and judges; None: this machine."""
 
 
 @dataclass(frozen=True)

@@ -2,45 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 
-from svae.checkpoint import Checkpoint
 from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
 from svae.evaluation.codec import codec_notes, with_codec_scores
-from svae.evaluation.external.command import Command
-from svae.evaluation.external.endpoint import Endpoint
-from svae.evaluation.external.speak import speak_items
-from svae.evaluation.external.system import System
-from svae.evaluation.make import (
-    described,
-    existing_seeds,
-    existing_wavs,
-    find_vae,
-    reconstruct_items,
-    synthesize_items,
-)
-from svae.evaluation.options import (
-    EvaluateOptions,
-    Plan,
-    batch_size,
-    check_together,
-    load_judges,
-    make_plan,
-    sampling_of,
-)
+from svae.evaluation.make import existing_seeds, existing_wavs, find_vae
+from svae.evaluation.makers import Made, open_system
+from svae.evaluation.options import EvaluateOptions, Plan, batch_size, check_together, make_plan
+from svae.evaluation.place import Here, OnCluster, Place
 from svae.evaluation.report.page import write_page
 from svae.evaluation.report.tables import FORMAT, Metrics, print_results, write_results
 from svae.evaluation.rows import (
     ORIGINALS,
     Row,
-    Systems,
     failures_of,
     notes_on,
     score,
@@ -48,30 +28,13 @@ from svae.evaluation.rows import (
     summarize,
 )
 from svae.evaluation.statistics import CONFIDENCE, RESAMPLES
-from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import PATIENT_MINUTES, World, describe_device, open_world
-from svae.runtime.environment import environment
+from svae.runtime.distributed import PATIENT_MINUTES, open_world
 from svae.runtime.files import writable_folder
-from svae.synthesis.load import load_tts
-
-
-@dataclass
-class Made:
-    """The system's recordings and where they come from."""
-
-    task: str
-    title: str
-    """What its row is called."""
-    systems: Systems
-    settings: dict[str, Any]
-    real_time_factors: list[float] = field(default_factory=list)
-    first_audio: list[float] = field(default_factory=list)
-    """Seconds until the first audio of each recording, where that was measured."""
-    notes: list[str] = field(default_factory=list)
+from svae.runtime.ray_jobs import open_runner
 
 
 def evaluate(options: EvaluateOptions) -> Metrics:
-    """Run an evaluation, alone or as one rank of torchrun; write its files; print a table.
+    """Run an evaluation, alone, as one rank of torchrun or on a cluster; write its files; print a table.
 
     Returns:
         What metrics.json holds.
@@ -80,21 +43,28 @@ def evaluate(options: EvaluateOptions) -> Metrics:
         ConfigError, DataError, CheckpointError: before anything is computed, wherever possible.
     """
     check_together(options)
-    checkpoint = find_vae(options.model) if options.reconstruction and options.model else None
+    if options.reconstruction and options.model is not None:
+        find_vae(options.model)  # what is no VAE is said before the list is read
     plan = make_plan(options)
+    with open_place(options, plan) as (place, console):
+        return _evaluate(options, plan, place, console)
+
+
+@contextmanager
+def open_place(options: EvaluateOptions, plan: Plan) -> Iterator[tuple[Place, Console]]:
+    """Give where an evaluation is done, and where it prints: quiet on all ranks but the first."""
+    if options.ray is not None:
+        out, console = writable_folder(options.out, option="--out"), Console()
+        with open_runner(folder=out, device=options.device, ray=options.ray) as runner:
+            theirs = replace(options, ray=None, device=runner.device)
+            yield OnCluster(theirs, plan, runner, console), console
+        return
     with open_world(options.device, timeout_minutes=PATIENT_MINUTES) as world:
-        console = Console(quiet=not world.is_main)
-        return _evaluate(options, plan, checkpoint, world, console)
+        yield Here(options, plan, world), Console(quiet=not world.is_main)
 
 
-def _evaluate(
-    options: EvaluateOptions,
-    plan: Plan,
-    checkpoint: Checkpoint | None,
-    world: World,
-    console: Console,
-) -> Metrics:
-    items = plan.items.items
+def _evaluate(options: EvaluateOptions, plan: Plan, place: Place, console: Console) -> Metrics:
+    items, world = plan.items.items, place.world
     out = writable_folder(options.out, option="--out")
     if options.reconstruction and any(item.target is None for item in items):
         raise DataError(
@@ -107,17 +77,13 @@ def _evaluate(
     if options.wavs is not None:
         # A folder that is not there is found before the judges load.
         existing_seeds(items, options.wavs)
-    system = open_system(options)
-    judges = load_judges(options, plan.protocol, world)
-    console.print(f"Judges on {describe_device(world.device)}")
-    bench = Bench(world, options.cache or out / "cache", batch_size(options, world), console)
+    open_system(options)  # and what is wrong with a program or a server
+    judges = place.judges()
+    console.print(f"Judges on {place.where}")
+    cache = options.cache or out / "cache"
+    bench = Bench(world, cache, batch_size(options, world), console, elsewhere=place.elsewhere)
     with bench.stages.measure("making"):
-        if checkpoint is not None:
-            made = _reconstruct(checkpoint, plan, options, world, console)
-        elif system is not None:
-            made = _ask_system(system, plan, options, world, console)
-        else:
-            made = _find_or_synthesize(plan, options, world, console)
+        made = place.make(console)
     originals = {item.id: item.target for item in items if item.target is not None}
     systems = {ORIGINALS: originals} | made.systems | others
     with bench.stages.measure("judging"):
@@ -125,12 +91,13 @@ def _evaluate(
         if options.reconstruction:
             rows = with_codec_scores(rows, items, systems, judges, bench)
     metrics = _metrics(options, plan, made, list(others), judges, rows)
-    machine = environment(world.device)
+    machine = place.environment()
     metrics["environment"] = {key: value for key, value in machine.items() if key != "date"}
     if world.is_main:
         timings = {
             "date": machine["date"],
             "world_size": world.world_size,
+            "where": place.where,
             "stages": bench.stages.description,
         }
         if made.real_time_factors:
@@ -149,103 +116,6 @@ def _evaluate(
             (out / "report.html").unlink(missing_ok=True)  # it would be that of an earlier run
         print_results(console, metrics, timings, out)
     return metrics
-
-
-def open_system(options: EvaluateOptions) -> System | None:
-    """Return the program or server that is to speak, None where there is none of them. Raises ConfigError."""
-    if options.command is not None:
-        return Command(options.command, timeout=options.timeout)
-    if options.endpoint is not None:
-        return Endpoint(options.endpoint, options.fields, timeout=options.timeout)
-    return None
-
-
-def _ask_system(
-    system: System, plan: Plan, options: EvaluateOptions, world: World, console: Console
-) -> Made:
-    seeds = plan.protocol.seeds
-    at_once = f", {options.jobs} at a time" if options.jobs > 1 else ""
-    console.print(
-        f"System [bold]{escape(system.title)}[/]{at_once}: {escape(json.dumps(system.description))}",
-        soft_wrap=True,
-    )
-    spoken = speak_items(
-        system,
-        plan.items.items,
-        seeds,
-        language=plan.protocol.language,
-        jobs=options.jobs,
-        folder=options.out,
-        world=world,
-        console=console,
-    )
-    notes = []
-    if "seed" not in system.names and len(seeds) > 1:
-        notes.append(
-            f"{system.title} is given no {{seed}}: its {len(seeds)} recordings of an utterance differ only where it draws "
-            "something itself"
-        )
-    title = f"{system.title}, seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
-    settings = system.description | {"seeds": list(seeds)}
-    return Made(
-        "external",
-        title,
-        spoken.recordings,
-        settings,
-        spoken.real_time_factors,
-        spoken.first_audio,
-        notes,
-    )
-
-
-def _find_or_synthesize(
-    plan: Plan, options: EvaluateOptions, world: World, console: Console
-) -> Made:
-    items = plan.items.items
-    if options.wavs is not None:
-        found = existing_seeds(items, options.wavs)
-        return Made("wavs", f"{options.wavs.resolve().name}/", found, {"wavs": str(options.wavs)})
-    assert options.model is not None
-    tts = load_tts(options.model, world.device).in_language(plan.protocol.language)
-    seeds = plan.protocol.seeds
-    sampling = tts.resolve(replace(sampling_of(options), duration_rule=plan.protocol.duration_rule))
-    console.print(
-        f"Model [bold]{tts.identity['path']}[/] ({tts.short_description}): {sampling.words(tts.identity)}",
-        soft_wrap=True,
-    )
-    sampling = replace(sampling, duration_rule=tts.duration_rule(sampling))
-    made, factors = synthesize_items(
-        tts,
-        items,
-        seeds,
-        sampling=sampling,
-        folder=options.out / "wavs",
-        world=world,
-        console=console,
-    )
-    settings = {"model": tts.identity, "seeds": list(seeds), **described(sampling)}
-    noun = "seed" if len(seeds) == 1 else "seeds"
-    title = f"synthesised, {noun} {', '.join(map(str, seeds))}"
-    return Made("synthesis", title, made, settings, factors)
-
-
-def _reconstruct(
-    checkpoint: Checkpoint, plan: Plan, options: EvaluateOptions, world: World, console: Console
-) -> Made:
-    console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…)", soft_wrap=True)
-    vae = load_vae(checkpoint.folder, world.device)
-    made = reconstruct_items(
-        vae,
-        checkpoint.hash,
-        plan.items.items,
-        folder=options.out / "wavs",
-        world=world,
-        console=console,
-    )
-    settings = {
-        "model": {"path": str(checkpoint.folder), "hash": checkpoint.hash, "step": checkpoint.step}
-    }
-    return Made("reconstruction", "reconstruction", {"reconstruction": made}, settings)
 
 
 def _metrics(

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from svae.data.samples import Sample
 from svae.data.shard_writer import ShardItem, describe_shard, shard_name
 from svae.errors import DataError
 from svae.models.vae.vae import load_vae
-from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, describe_device, open_world
+from svae.runtime.distributed import PATIENT_MINUTES, World, barrier, open_world
 from svae.runtime.files import writable_folder, write_text
-from svae.runtime.jobs import RunJobs, Tick, cores, run_here, run_jobs
+from svae.runtime.jobs import Tick, cores
 from svae.runtime.outgoing import destination
-from svae.runtime.ray_jobs import RayOptions, open_cluster, run_on
+from svae.runtime.ray_jobs import RayOptions, Runner, open_runner
 
 ShardJob = Callable[[int, str, Tick], Any]
 """Makes what belongs to one shard: called with its number, the device, and a tick for every utterance."""
@@ -45,12 +45,18 @@ class ShardRun:
     world: World
     console: Console
     """Quiet on all ranks but the first."""
-    run_jobs: RunJobs
+    runner: Runner
     """Where the jobs of this rank are done."""
-    device: str
-    """On what they are done there."""
-    where: str
-    """That in words."""
+
+    @property
+    def device(self) -> str:
+        """On what they are done there."""
+        return self.runner.device
+
+    @property
+    def where(self) -> str:
+        """That in words."""
+        return self.runner.where
 
     def claim(
         self,
@@ -98,7 +104,7 @@ class ShardRun:
         missing = [number for number in sizes if not finished(number)]
         total = sum(sizes.values())
         done = total - sum(sizes[number] for number in missing)
-        self.run_jobs(
+        self.runner.run(
             job,
             {number: (number, self.device) for number in missing},
             description=label,
@@ -151,21 +157,12 @@ def open_run(
         folder = writable_folder(work, option="--out")
         shown = console if console is not None and world.is_main else None
         console = shown or Console(quiet=not world.is_main)
-        if ray is not None:
-            with open_cluster(ray, folder=folder, device=device) as cluster:
-                where = cluster.describe()
-                yield ShardRun(
-                    index, folder, world, console, partial(run_on, cluster), cluster.device, where
-                )
-            return
-        if world.device.type == "cpu":
-            workers = max(1, cores() // world.world_size) if workers is None else workers
-            run: RunJobs = partial(run_jobs, workers=workers)
-        else:
-            run = run_here
-        yield ShardRun(
-            index, folder, world, console, run, str(world.device), describe_device(world.device)
-        )
+        if world.device.type == "cpu" and workers is None:
+            workers = max(1, cores() // world.world_size)
+        with open_runner(
+            folder=folder, device=device if ray else str(world.device), workers=workers, ray=ray
+        ) as runner:
+            yield ShardRun(index, folder, world, console, runner)
 
 
 def read_waveform_index(root: Path, *, command: str) -> ShardIndex:

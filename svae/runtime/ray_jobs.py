@@ -23,7 +23,8 @@ from rich.console import Console
 
 import svae
 from svae.errors import ConfigError, DataError, SvaeError
-from svae.runtime.jobs import CtrlC, RunJobs, progress_bar, run_jobs
+from svae.runtime.distributed import describe_device
+from svae.runtime.jobs import CtrlC, RunJobs, progress_bar, run_here, run_jobs
 
 Result = TypeVar("Result")
 Handle = Any
@@ -133,18 +134,39 @@ def _given_up(number: int, lost: LostJob) -> str:
 # ----------------------------------------------------------------------------------------------- the cluster itself
 
 
+@dataclass(frozen=True)
+class Runner:
+    """Where jobs are done."""
+
+    run: RunJobs
+    device: str
+    """On what: to be handed to the jobs."""
+    where: str
+    """That in words."""
+
+
 @contextmanager
-def open_runner(*, workers: int | None, ray: RayOptions | None, folder: Path) -> Iterator[RunJobs]:
-    """Give what does jobs: this machine's processes, or a cluster whose nodes all see `folder`, where the results go.
+def open_runner(
+    *, folder: Path, device: str = "cpu", workers: int | None = None, ray: RayOptions | None = None
+) -> Iterator[Runner]:
+    """Give what does jobs: processes of this machine, this process on its GPU, or the nodes of a cluster.
+
+    Args:
+        folder: where the jobs write: all nodes of a cluster must see it.
+        device: of the jobs: one that this process has; with `ray` as `open_cluster` takes it.
+        workers: processes on the CPUs of this machine; None: one per core.
+        ray: the cluster; None: none.
 
     Raises:
         ConfigError: there is no such cluster.
     """
-    if ray is None:
-        yield partial(run_jobs, workers=workers)
+    if ray is not None:
+        with open_cluster(ray, folder=folder, device=device) as cluster:
+            yield Runner(partial(run_on, cluster), cluster.device, cluster.describe())
         return
-    with open_cluster(ray, folder=folder) as cluster:
-        yield partial(run_on, cluster)
+    here = torch.device(device)
+    run: RunJobs = partial(run_jobs, workers=workers) if here.type == "cpu" else run_here
+    yield Runner(run, device, describe_device(here))
 
 
 @contextmanager
@@ -266,7 +288,7 @@ class RayCluster:
     def submit(self, number: int, function: Callable[..., Any], job: tuple[Any, ...]) -> Handle:
         """Have the job done by a node that is free, as soon as there is one."""
         return self._remote.remote(
-            function, job, number, self._counter, self.mark, svae.__version__
+            function, job, number, self._counter, self.mark, Path.cwd(), svae.__version__
         )
 
     def finished(self, handles: list[Handle]) -> list[Handle]:
@@ -341,14 +363,17 @@ def _work(
     number: int,
     counter: Any,
     mark: Path,
+    folder: Path,
     version: str,
 ) -> tuple[Result, int]:
-    """Do a job on this node; return its result and its ticks."""
+    """Do a job on this node, in the folder that the command was called in; return its result and its ticks."""
     node = socket.gethostname()
     if svae.__version__ != version:
         raise ConfigError(
             f"--ray: node {node} has svae {svae.__version__}, this command is {version}; install the same on all nodes"
         )
+    if folder.is_dir():
+        os.chdir(folder)
     if not mark.exists():
         raise ConfigError(
             f"--ray: node {node} does not see {mark.parent}. Results go to a folder that all nodes share, under the same name; "

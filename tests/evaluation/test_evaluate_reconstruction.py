@@ -12,7 +12,7 @@ from tone_shards import write_tone_shards
 
 from svae.checkpoint import REQUIRED, write_checkpoint
 from svae.errors import CheckpointError, ConfigError, DataError
-from svae.evaluation import make, run
+from svae.evaluation import make, makers
 from svae.evaluation.options import EvaluateOptions
 from svae.evaluation.run import evaluate
 from svae.evaluation.signals import SIGNAL_SCORES
@@ -70,7 +70,7 @@ def test_a_perfect_codec_scores_best(vae_folder, tone_shards, judged, tmp_path, 
         def decode(self, latents):
             return torch.nn.functional.pad(latents, (0, 77))  # whole frames
 
-    monkeypatch.setattr(run, "load_vae", lambda path, device: Perfect())
+    monkeypatch.setattr(makers, "load_vae", lambda path, device: Perfect())
     options = EvaluateOptions(
         model=vae_folder, data=tone_shards, reconstruction=True, out=tmp_path / "out", device="cpu"
     )

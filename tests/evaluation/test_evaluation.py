@@ -10,8 +10,8 @@ import soundfile
 import torch
 
 from svae.errors import ConfigError, DataError
+from svae.evaluation import makers
 from svae.evaluation import options as options_module
-from svae.evaluation import run
 from svae.evaluation.options import EvaluateOptions
 from svae.evaluation.run import evaluate
 from svae.judges.wer import normalize_for_wer
@@ -218,7 +218,7 @@ def tts_task(wav_task, judged, monkeypatch):
     options, table = wav_task
     judged(table | {8000 + 1300: "one two three", 8000 + 900: "four five"})
     tts = FakeTTS()
-    monkeypatch.setattr(run, "load_tts", lambda path, device: tts)
+    monkeypatch.setattr(makers, "load_tts", lambda path, device: tts)
     synthesis = EvaluateOptions(
         model=options.wavs,
         list_file=options.list_file,

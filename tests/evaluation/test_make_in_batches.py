@@ -10,7 +10,7 @@ from tiny_tts import PROMPT_TEXT, speech
 from svae.audio import save_audio
 from svae.errors import DataError
 from svae.evaluation.items import Item
-from svae.evaluation.make import synthesize_items
+from svae.evaluation.make import synthesize_items, synthesized_items
 from svae.evaluation.recordings import recording_from_file
 from svae.runtime.distributed import open_world
 from svae.synthesis.load import load_tts
@@ -33,7 +33,7 @@ def make(folder, tmp_path):
     def _make(name, frames, items=items):
         tts.batch_frames = frames
         with open_world("cpu") as world:
-            made, factors = synthesize_items(
+            synthesize_items(
                 tts,
                 items,
                 [0, 3],
@@ -42,6 +42,7 @@ def make(folder, tmp_path):
                 world=world,
                 console=Console(quiet=True),
             )
+        made, factors = synthesized_items(items, [0, 3], tmp_path / name)
         assert len(factors) == 2 * len(items) and min(factors) > 0
         return {
             (seed, key): recording.path

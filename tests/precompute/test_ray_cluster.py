@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import threading
 import time
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_shards import make_shards
+from ray_cluster import kill_node
 from rich.console import Console
 from tiny_runs import vae_of
 
@@ -31,29 +31,6 @@ pytestmark = pytest.mark.slow
 SAMPLE = asset_path("sample")
 HELD = 3
 """The shard at which a node is killed."""
-MEMORY = 80_000_000
-"""Bytes of a node's object store."""
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    """A head that does no jobs, and three nodes that do one each."""
-    pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        here = Path(__file__).parent  # jobs of this module need it and the helpers
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(here), str(here.parent)]))
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": MEMORY}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
-        try:
-            for _ in range(3):
-                cluster.add_node(num_cpus=1, object_store_memory=MEMORY)
-            cluster.wait_for_nodes()
-            yield cluster
-        finally:
-            cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +70,7 @@ def test_a_node_that_is_killed_costs_nothing_but_time(cluster, shards, vae, tmp_
     encode_shards(alone, Console(quiet=True))
     monkeypatch.setattr(latents_module, "_encode_shard", hold_and_encode)
     said = tmp_path / "held"
-
-    def kill() -> None:
-        while not said.exists() or not said.read_text():
-            time.sleep(0.1)
-        (node,) = [n for n in cluster.worker_nodes if n.node_id == said.read_text()]
-        cluster.remove_node(node, allow_graceful=False)
-
-    killer = threading.Thread(target=kill, daemon=True)
+    killer = threading.Thread(target=kill_node, args=(cluster, said), daemon=True)
     killer.start()
     console = Console(file=io.StringIO(), width=300)
     options = replace(

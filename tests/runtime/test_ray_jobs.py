@@ -190,7 +190,7 @@ def test_not_under_torchrun(fake_ray, tmp_path, monkeypatch):
 def test_a_node_that_does_not_see_the_folder_or_has_another_svae_is_named(tmp_path):
     mark = tmp_path / "mark"
     with pytest.raises(ConfigError, match=rf"does not see {tmp_path}\. .*all nodes share"):
-        ray_jobs._work(square, (1,), 1, None, mark, ray_jobs.svae.__version__)
+        ray_jobs._work(square, (1,), 1, None, mark, tmp_path, ray_jobs.svae.__version__)
     mark.touch()
     with pytest.raises(ConfigError, match=r"this command is 0\.0\.none; install the same"):
-        ray_jobs._work(square, (1,), 1, None, mark, "0.0.none")
+        ray_jobs._work(square, (1,), 1, None, mark, tmp_path, "0.0.none")

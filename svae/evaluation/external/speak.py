@@ -20,7 +20,7 @@ from svae.evaluation.external.system import Request, SpeechFailed, System
 from svae.evaluation.items import Item, refuse_items
 from svae.evaluation.recordings import Recording, recording_from_file, recording_that_failed
 from svae.evaluation.sidecar import is_made, read_sidecar, write_sidecar
-from svae.runtime.distributed import World, barrier
+from svae.runtime.distributed import World
 from svae.runtime.files import file_stem, writable_folder, write_text
 from svae.text.phonemes import without_phones
 
@@ -50,10 +50,10 @@ def speak_items(
     folder: Path,
     world: World,
     console: Console,
-) -> Spoken:
-    """Have every item said with every seed into FOLDER/wavs/seed-N/ID.wav; what an earlier run made alike is kept.
+) -> None:
+    """Have this rank's share of items and seeds said into FOLDER/wavs/seed-N/ID.wav; what an earlier run made alike is kept.
 
-    Ranks share the items; each has `jobs` calls under way at a time. A failure is tried again by the next run.
+    Each rank has `jobs` calls under way at a time. A failure is tried again by the next run.
 
     Raises:
         DataError: items lack a prompt that the system is given; it says nothing at all, with the first reason.
@@ -66,14 +66,10 @@ def speak_items(
     }
     stamp = system.stamp
     todo: list[tuple[Request, dict[str, Any]]] = []
-    wavs: dict[int, dict[str, Path]] = {}
-    everything = [(seed, item) for seed in seeds for item in items]
-    for number, (seed, item) in enumerate(everything):
-        seed_folder = folder / "wavs" / f"seed-{seed}"
-        wav = wavs.setdefault(seed, {})[item.id] = seed_folder / f"{file_stem(item.id)}.wav"
-        if number % world.world_size != world.rank:
-            continue
-        writable_folder(seed_folder, option="--out")
+    own = [(seed, item) for seed in seeds for item in items][world.rank :: world.world_size]
+    for seed, item in own:
+        wav = _wav_of(item, seed, folder)
+        writable_folder(wav.parent, option="--out")
         request = Request(
             id=item.id,
             text=without_phones(item.text),
@@ -92,10 +88,11 @@ def speak_items(
         }
         if not is_made(wav, made_with):
             todo.append((request, made_with))
-    own = len(everything[world.rank :: world.world_size])
-    _speak_all(system, todo, jobs, console, hopeful=len(todo) < own)
-    barrier(world)
-    return _found(system, wavs, console)
+    _speak_all(system, todo, jobs, console, hopeful=len(todo) < len(own))
+
+
+def _wav_of(item: Item, seed: int, folder: Path) -> Path:
+    return folder / "wavs" / f"seed-{seed}" / f"{file_stem(item.id)}.wav"
 
 
 def _check_prompts(system: System, items: Sequence[Item]) -> None:
@@ -178,21 +175,24 @@ def _speak(
     return None
 
 
-def _found(system: System, wavs: dict[int, dict[str, Path]], console: Console) -> Spoken:
-    """Return what all ranks made, with the reasons of what they did not; raise DataError where that is nothing."""
+def spoken_items(
+    system: System, items: Sequence[Item], seeds: Sequence[int], folder: Path, console: Console
+) -> Spoken:
+    """Return what all ranks had said, with the reasons of what was not; raise DataError where that is nothing."""
     recordings: dict[str, dict[str, Recording]] = {}
     factors: list[float] = []
     first_audio: list[float] = []
     failed: list[str] = []
-    for seed, of_item in wavs.items():
+    for seed in seeds:
         found = recordings.setdefault(f"seed {seed}", {})
-        for name, wav in of_item.items():
+        for item in items:
+            wav = _wav_of(item, seed, folder)
             row = read_sidecar(wav)
             if "failed" in row:
-                failed.append(f"{name}: {row['failed']}")
-                found[name] = recording_that_failed(wav, row["failed"])
+                failed.append(f"{item.id}: {row['failed']}")
+                found[item.id] = recording_that_failed(wav, row["failed"])
                 continue
-            found[name] = recording_from_file(wav)
+            found[item.id] = recording_from_file(wav)
             factors.append(row["seconds"] / row["audio_seconds"])
             first_audio.append(row["first_audio_seconds"])
     if not factors:
