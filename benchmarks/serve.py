@@ -3,8 +3,8 @@
     python benchmarks/serve.py --out benchmarks/results/serve.json
     python benchmarks/serve.py --clients 1 8 --rounds 4 --thousand 0 --early --pocket VENV/bin/python
 
-A server of its own process is started. Each client sends one request after another, streamed as PCM, `--rounds` times; with `--early`
-also requests whose first sentence leaves as it is decoded. Then `--thousand` requests come from 32 clients, of which a fifth break off
+A server of its own process is started. Each client sends one request after another, streamed as PCM, `--rounds` times, and a few
+clients more often, so that there are twenty requests; with `--early` also requests whose first sentence leaves as it is decoded. Then `--thousand` requests come from 32 clients, of which a fifth break off
 at a random moment: every answer of the others must be, byte for byte, what the request gives alone, and at the end no place may be taken.
 
 `--pocket` names a Python with the package pocket-tts (`python -m venv VENV && VENV/bin/pip install pocket-tts soundfile`): its server is
@@ -35,6 +35,7 @@ from typing import Any
 import httpx
 import torch
 from common import describe, write
+from common import load as machine_load
 from rich.console import Console
 from rich.table import Table
 
@@ -48,6 +49,8 @@ TEXTS = (
 )
 SHORT = ("Yes.", "No.", "Good.", "Well.")
 """Of the thousand."""
+FEWEST = 20
+"""Requests of a row: percentiles of fewer tell nothing."""
 GONE = 0.2
 """The share of the thousand whose clients break off."""
 
@@ -99,10 +102,11 @@ async def load(
     """Let clients ask at once, each some times, and return a row of the table."""
     firsts: list[float] = []
     seconds_of_speech = 0.0
+    rounds = args.rounds if args.tiny else max(args.rounds, -(-FEWEST // clients))
 
     async def one(number: int) -> None:
         nonlocal seconds_of_speech
-        for turn in range(args.rounds):
+        for turn in range(rounds):
             asked = request(TEXTS[(number + turn) % len(TEXTS)], turn, args)
             first, _, data = await ask(client, asked)
             firsts.append(first)
@@ -121,6 +125,7 @@ async def load(
         "first_audio_p95": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 2),
         "speech_per_second": round(seconds_of_speech / taken, 2),
         "memory_mb": memory(pid),
+        "load": machine_load()[0],
     }
 
 
@@ -266,6 +271,7 @@ def main() -> None:
     parser.add_argument("--early", action="store_true", help="also with `early`")
     parser.add_argument("--pocket", help="a Python with pocket-tts")
     parser.add_argument("--tiny", action="store_true", help="one and two clients, eight requests")
+    parser.add_argument("--note", help="kept with the result, such as what else the machine did")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.tiny:
@@ -286,7 +292,7 @@ def main() -> None:
     console = Console()
     console.print(table)
     console.print(found["thousand"])
-    write(args.out, description, **found)
+    write(args.out, description, note=args.note, **found)
 
 
 if __name__ == "__main__":
