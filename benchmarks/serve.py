@@ -3,12 +3,12 @@
     python benchmarks/serve.py --out benchmarks/results/serve.json
     python benchmarks/serve.py --clients 1 8 --rounds 4 --thousand 0 --early --pocket VENV/bin/python
 
-A server of its own process is started. Each client sends one request after another, streamed as PCM, `--rounds` times; with `--early`
-also requests whose first sentence leaves as it is decoded. Then `--thousand` requests come from 32 clients, of which a fifth break off
+Each server is a process of its own. Each client sends one request after another, streamed as PCM, `--rounds` times, and a few
+clients more often, so that there are a dozen requests; with `--early` also requests whose first sentence leaves as it is decoded. Then `--thousand` requests come from 32 clients, of which a fifth break off
 at a random moment: every answer of the others must be, byte for byte, what the request gives alone, and at the end no place may be taken.
 
 `--pocket` names a Python with the package pocket-tts (`python -m venv VENV && VENV/bin/pip install pocket-tts soundfile`): its server is
-asked the same, after svae's. Its weights cannot be had here, so they are random, of its English model's shapes; with them it does not know
+asked the same, in turn with svae's, so that what else the machine does disturbs both. Its weights cannot be had here, so they are random, of its English model's shapes; with them it does not know
 when to end, and is let speak as long as it would at most (a third of a second a word and two seconds more). Speeds compare by
 `speech_per_second`, not by requests.
 """
@@ -26,7 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from typing import Any
 import httpx
 import torch
 from common import describe, write
+from common import load as machine_load
 from rich.console import Console
 from rich.table import Table
 
@@ -48,6 +50,8 @@ TEXTS = (
 )
 SHORT = ("Yes.", "No.", "Good.", "Well.")
 """Of the thousand."""
+FEWEST = 12
+"""Requests of a row: percentiles of fewer tell nothing."""
 GONE = 0.2
 """The share of the thousand whose clients break off."""
 
@@ -89,21 +93,17 @@ async def ask(client: httpx.AsyncClient, asked: Request) -> tuple[float, float, 
 
 
 async def load(
-    client: httpx.AsyncClient,
-    clients: int,
-    args: argparse.Namespace,
-    pid: int,
-    name: str,
-    request: Callable[..., Request],
+    client: httpx.AsyncClient, clients: int, args: argparse.Namespace, way: Way
 ) -> dict[str, Any]:
     """Let clients ask at once, each some times, and return a row of the table."""
     firsts: list[float] = []
     seconds_of_speech = 0.0
+    rounds = args.rounds if args.tiny else max(args.rounds, -(-FEWEST // clients))
 
     async def one(number: int) -> None:
         nonlocal seconds_of_speech
-        for turn in range(args.rounds):
-            asked = request(TEXTS[(number + turn) % len(TEXTS)], turn, args)
+        for turn in range(rounds):
+            asked = way.request(TEXTS[(number + turn) % len(TEXTS)], turn, args)
             first, _, data = await ask(client, asked)
             firsts.append(first)
             seconds_of_speech += len(data) / 2 / 24000
@@ -113,14 +113,15 @@ async def load(
     taken = time.perf_counter() - started
     ordered = sorted(firsts)
     return {
-        "server": name,
+        "server": way.name,
         "clients": clients,
         "requests": len(firsts),
         "per_second": round(len(firsts) / taken, 2),
         "first_audio_p50": round(statistics.median(firsts), 2),
         "first_audio_p95": round(ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 2),
         "speech_per_second": round(seconds_of_speech / taken, 2),
-        "memory_mb": memory(pid),
+        "memory_mb": memory(way.pid),
+        "load": machine_load()[0],
     }
 
 
@@ -164,30 +165,43 @@ def memory(pid: int) -> int:
     return round(int(match[1]) / 1000) if match else 0
 
 
-async def measure(
-    url: str, pid: int, args: argparse.Namespace, requests: dict[str, Callable[..., Request]]
-) -> dict[str, Any]:
-    """Ask a server in several ways, and svae's the thousand."""
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=None, limits=limits) as client:
-        rows = []
-        for name, request in requests.items():
+@dataclass(frozen=True)
+class Way:
+    """A server and how it is asked."""
+
+    name: str
+    url: str
+    pid: int
+    request: Callable[..., Request]
+
+    def client(self) -> httpx.AsyncClient:
+        """Return what asks it."""
+        limits = httpx.Limits(max_connections=None)
+        return httpx.AsyncClient(base_url=self.url, timeout=None, limits=limits)
+
+
+async def measure(ways: list[Way], args: argparse.Namespace) -> dict[str, Any]:
+    """Ask servers in turn, and svae's, the first one, the thousand."""
+    rows = []
+    for way in ways:
+        async with way.client() as client:
             for text in TEXTS:
-                await ask(client, request(text, 0, args))
-            for clients in args.clients:
-                rows.append(await load(client, clients, args, pid, name, request))
-                print(rows[-1], flush=True)
-        lost = await thousand(client, args) if args.thousand and "svae" in requests else None
-        return {"rows": rows, "thousand": lost, "memory_after_mb": memory(pid)}
+                await ask(client, way.request(text, 0, args))
+    for clients in args.clients:
+        for way in ways:
+            async with way.client() as client:
+                rows.append(await load(client, clients, args, way))
+            print(rows[-1], flush=True)
+    lost = None
+    if args.thousand:
+        async with ways[0].client() as client:
+            lost = await thousand(client, args)
+    return {"rows": rows, "thousand": lost, "memory_after_mb": memory(ways[0].pid)}
 
 
-def serve_and_measure(
-    command: list[str],
-    port: int,
-    args: argparse.Namespace,
-    requests: dict[str, Callable[..., Request]],
-) -> dict[str, Any]:
-    """Start a server, measure, end it; its exit status is in what is returned."""
+@contextmanager
+def serving(command: list[str], port: int, status: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """Start a server; yield its address and process; end it and keep its exit status."""
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as server:
         try:
@@ -199,10 +213,10 @@ def serve_and_measure(
                     if server.poll() is not None:
                         sys.exit(f"{command}: ended with status {server.returncode}")
                     time.sleep(0.1)
-            found = asyncio.run(measure(url, server.pid, args, requests))
+            yield url, server.pid
         finally:
             server.terminate()
-        return found | {"status": server.wait(150)}
+        status[command[2]] = server.wait(150)
 
 
 def free_port() -> int:
@@ -230,27 +244,20 @@ table["tokenizer_path"] = str(out / "tokenizer.json")
 """Makes a configuration of pocket-tts without weights, and a tokenizer of words; run by its Python."""
 
 
-def measure_pocket(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure pocket-tts's server with random weights."""
+@contextmanager
+def serving_pocket(python: str, status: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """Start pocket-tts's server with random weights."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([args.pocket, "-c", POCKET_FILES, folder], check=True)
+        subprocess.run([python, "-c", POCKET_FILES, folder], check=True)
         row = json.loads(asset_path("references", "references.json").read_text("utf-8"))[0]
         voice = Path(folder) / "voice.wav"
         waveform, rate = load_audio(asset_path("references", row["audio"]))
         save_audio(voice, waveform, rate)
         port = free_port()
-        command = [
-            args.pocket,
-            "-m",
-            "pocket_tts",
-            "serve",
-            "--port",
-            str(port),
-            "--host",
-            "127.0.0.1",
-        ]
+        command = [python, "-m", "pocket_tts", "serve", "--port", str(port), "--host", "127.0.0.1"]
         command += ["--config", f"{folder}/random.yaml", "--default-voice", str(voice)]
-        return serve_and_measure(command, port, args, {"pocket-tts, random weights": pocket})
+        with serving(command, port, status) as server:
+            yield server
 
 
 def main() -> None:
@@ -266,6 +273,7 @@ def main() -> None:
     parser.add_argument("--early", action="store_true", help="also with `early`")
     parser.add_argument("--pocket", help="a Python with pocket-tts")
     parser.add_argument("--tiny", action="store_true", help="one and two clients, eight requests")
+    parser.add_argument("--note", help="kept with the result, such as what else the machine did")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.tiny:
@@ -273,20 +281,25 @@ def main() -> None:
     description = describe(torch.device("cpu"))
     port = free_port()
     command = [sys.executable, "-m", "svae", "serve", "--port", str(port), "--model", args.model]
-    ways: dict[str, Callable[..., Request]] = {"svae": svae}
-    if args.early:
-        ways["svae, early"] = partial(svae, early=True)
-    found = serve_and_measure(command, port, args, ways)
-    if args.pocket:
-        found["pocket"] = measure_pocket(args)
-    rows = found["rows"] + found.get("pocket", {}).get("rows", [])
+    status: dict[str, int] = {}
+    with ExitStack() as servers:
+        server = servers.enter_context(serving(command, port, status))
+        ways = [Way("svae", *server, svae)]
+        if args.early:
+            ways.append(Way("svae, early", *server, partial(svae, early=True)))
+        if args.pocket:
+            other = servers.enter_context(serving_pocket(args.pocket, status))
+            ways.append(Way("pocket-tts, random weights", *other, pocket))
+        found = asyncio.run(measure(ways, args))
+    found["status"] = status
+    rows = found["rows"]
     table = Table(*rows[0])
     for row in rows:
         table.add_row(*map(str, row.values()))
     console = Console()
     console.print(table)
     console.print(found["thousand"])
-    write(args.out, description, **found)
+    write(args.out, description, note=args.note, **found)
 
 
 if __name__ == "__main__":
