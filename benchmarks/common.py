@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,50 @@ def write(path: Path | None, description: dict[str, Any], **results: Any) -> Non
             json.dumps({"machine": description} | results, indent=2) + "\n", encoding="utf-8"
         )
         print(f"written: {path}")
+
+
+class Results:
+    """Rows of a benchmark that are written one by one, so that an interruption costs the row that was being measured.
+
+    `complete` in the file says whether all are there. A SIGTERM, as a time limit sends it, ends the program like Ctrl-C.
+
+    Args:
+        path: The JSON file; None keeps nothing.
+        description: Of the machine, from `describe`.
+        facts: What is true of all rows.
+    """
+
+    def __init__(self, path: Path | None, description: dict[str, Any], **facts: Any) -> None:
+        self.tables: dict[str, list[dict[str, Any]]] = {}
+        self._path, self._description, self._facts = path, description, facts
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def add(self, table: str, row: dict[str, Any]) -> None:
+        """Put a row below those of a table, and keep it."""
+        self.tables.setdefault(table, []).append(row)
+        self._write(complete=False)
+
+    def note(self, **facts: Any) -> None:
+        """Put what is no row beside them, in the place of what had its name, and keep it."""
+        self._facts |= facts
+        self._write(complete=False)
+
+    def finish(self) -> None:
+        """Say that all rows are there."""
+        self._write(complete=True)
+        if self._path is not None:
+            print(f"written: {self._path}")
+
+    def _write(self, *, complete: bool) -> None:
+        self._description["load_after"] = load()
+        if self._path is None:
+            return
+        found = {"machine": self._description, "complete": complete} | self._facts | self.tables
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Beside it first: an interruption while it is written must not cost the rows before.
+        beside = self._path.with_name(f".{self._path.name}.tmp")
+        beside.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        beside.replace(self._path)
 
 
 def _processor() -> str:

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from common import Results, describe
 from rich.console import Console
 from torch import Tensor
 
@@ -27,7 +28,6 @@ from svae.judges.ctc import CTC
 from svae.judges.wavlm_speaker import EcapaOverWavLM, WavLMSpeaker
 from svae.judges.whisper import Whisper
 from svae.runtime.distributed import World, describe_device, select_device
-from svae.runtime.environment import environment
 
 RATE = 16000
 
@@ -227,6 +227,7 @@ def main() -> None:
                     path, wave + (0.01 * torch.randn(wave.shape) if kind == "noisy" else 0), RATE
                 )
                 found.append(recording_from_file(path))
+        results = Results(options.out, describe(device), clips=count, batch_size=options.batch_size)
         bench = Bench(World(0, 1, device), root / "cache", options.batch_size, Console(stderr=True))
         for folder in ("whisper", "hubert"):
             (root / folder).mkdir()
@@ -239,6 +240,7 @@ def main() -> None:
             bench.stages.seconds["whisper"] = bench.stages.seconds.pop("asr")
             bench.stages.audio_seconds["whisper"] = bench.stages.audio_seconds.pop("asr")
             del whisper
+            results.note(stages=bench.stages.description)
         if "hubert" in options.stages:
             write_hubert(root / "hubert", tiny=tiny)
             transcribe_all(
@@ -246,24 +248,24 @@ def main() -> None:
             )
             bench.stages.seconds["hubert"] = bench.stages.seconds.pop("asr")
             bench.stages.audio_seconds["hubert"] = bench.stages.audio_seconds.pop("asr")
+            results.note(stages=bench.stages.description)
         if "sim_ecapa" in options.stages:
             embed_all(bench, "sim_ecapa", RandomECAPA(device, tiny=tiny), recordings)
+            results.note(stages=bench.stages.description)
         if "sim_o" in options.stages:
             embed_all(bench, "sim_o", random_wavlm_speaker(device, tiny=tiny), recordings)
+            results.note(stages=bench.stages.description)
         if "signal" in options.stages:
             with bench.stages.measure("signal"):
                 ask_pairs(bench, list(zip(noisy, recordings, strict=True)))
-        result = {
-            "clips": count, "batch_size": options.batch_size, "stages": bench.stages.description,
-            "environment": environment(device),
-        }  # fmt: skip
+        stages = bench.stages.description
+        results.note(stages=stages)
     print(f"{count} clips on {describe_device(device)}, batches of {options.batch_size}")
     print("| stage | audio, s | s | audio s per s |\n|---|---:|---:|---:|")
-    for stage, found in result["stages"].items():
+    for stage, found in stages.items():
         cells = (found["audio_seconds"], found["seconds"], found["audio_seconds_per_second"])
         print(f"| {stage} | " + " | ".join(f"{x:.1f}" for x in cells) + " |")
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    results.finish()
 
 
 if __name__ == "__main__":

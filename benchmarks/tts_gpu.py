@@ -11,6 +11,7 @@ step (loss, gradients, clipping, AdamW, EMA) on stored latents of 10 s that are 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import describe, write
+from common import Results, describe
 from torch import nn
 
 from svae.config import (
@@ -227,24 +228,23 @@ def main() -> None:
         args.modes = [mode for mode in args.modes if MODES[mode][1] is None]
     torch.manual_seed(0)
     vae = fold_weight_norm(SpeechVAE(TINY_VAE if args.tiny else VAEConfig())).to(args.device).eval()
-    inference, training = [], []
-    for size, cfg in sizes.items():
-        for representation in FRAME_RATES:
-            for mode in args.modes:
-                for batch in args.batches:
-                    inference.append(
-                        {"size": size} | infer(cfg, representation, mode, batch, vae, args)
-                    )
-                if "graphs" not in mode:
-                    training.append(
-                        {"size": size} | train(replace(cfg), representation, mode, args)
-                    )
-                if args.device.type == "cuda":
-                    torch.compiler.reset()
-                    torch.cuda.empty_cache()
-    show("Synthesis", inference)
-    show("Training", training)
-    write(args.out, machine, seconds=args.seconds, synthesis=inference, training=training)
+    results = Results(args.out, machine, seconds=args.seconds)
+    # Modes that compile come last: they take longest, and all rows before them are kept where time is up.
+    for mode, (size, cfg), representation in itertools.product(
+        args.modes, sizes.items(), FRAME_RATES
+    ):
+        for batch in args.batches:
+            row = infer(cfg, representation, mode, batch, vae, args)
+            results.add("synthesis", {"size": size} | row)
+        if "graphs" not in mode:
+            row = train(replace(cfg), representation, mode, args)
+            results.add("training", {"size": size} | row)
+        if args.device.type == "cuda":
+            torch.compiler.reset()
+            torch.cuda.empty_cache()
+    show("Synthesis", results.tables["synthesis"])
+    show("Training", results.tables["training"])
+    results.finish()
 
 
 if __name__ == "__main__":

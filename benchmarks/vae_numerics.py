@@ -12,7 +12,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from common import describe, write
+from common import Results, describe
 
 from svae.analysis.doctor import SMALL, numerics
 from svae.config import VAEConfig
@@ -36,13 +36,15 @@ def main() -> None:
     if device.type == "cpu":
         print("no GPU here: float32 and bfloat16 on the CPU only\n")
     config, seconds = (SMALL, args.seconds / 4) if args.tiny else (VAEConfig(), args.seconds)
+    results = Results(args.out, machine, seconds=seconds)
     rows = numerics(device, config, seconds=seconds)
     print(
         "| device | precision | relative error, encode | relative error, decode |\n|---|---|---|---|"
     )
     for row in rows:
         print(f"| {row.device} | {row.precision} | {row.encode:.1e} | {row.decode:.1e} |")
-    write(args.out, machine, seconds=seconds, rows=[asdict(row) for row in rows])
+        results.add("rows", asdict(row))
+    results.finish()
 
 
 if __name__ == "__main__":

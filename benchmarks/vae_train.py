@@ -22,7 +22,7 @@ from typing import Any
 
 import soundfile
 import torch
-from common import describe, write
+from common import Results, describe
 
 from svae.config import (
     BigVGANConfig,
@@ -207,11 +207,10 @@ def median_seconds(call: Callable[[], object], device: torch.device, repeats: in
 @torch.inference_mode()
 def infer(
     cfg: VAEConfig, device: torch.device, *, seconds: float, repeats: int
-) -> list[dict[str, Any]]:
-    """Return real-time factors of encode and decode at batch 1 and 32, fp32 and bf16; the median of `repeats`."""
+) -> Iterator[dict[str, Any]]:
+    """Yield real-time factors of encode and decode at batch 1 and 32, fp32 and bf16; the median of `repeats`."""
     torch.manual_seed(0)
     model = fold_weight_norm(SpeechVAE(cfg), packed=device.type == "cpu").to(device).eval()
-    rows = []
     for batch in (1, 32):
         waveform = 0.1 * torch.randn(batch, 1, round(seconds * cfg.sample_rate), device=device)
         for precision in ("fp32", "bf16"):
@@ -222,15 +221,8 @@ def infer(
                     "decode": median_seconds(partial(model.decode, latents), device, repeats),
                 }
             for task, value in times.items():
-                rows.append(
-                    {
-                        "task": task,
-                        "arithmetic": precision,
-                        "batch": batch,
-                        "rtf": value / (batch * seconds),
-                    }
-                )
-    return rows
+                row = {"task": task, "arithmetic": precision, "batch": batch}
+                yield row | {"rtf": value / (batch * seconds)}
 
 
 def show(training: list[dict[str, Any]], inference: list[dict[str, Any]]) -> None:
@@ -283,7 +275,7 @@ def main() -> None:
     """Measure, print, write."""
     args = parse()
     device = select_device(args.device)
-    machine = describe(device)
+    results = Results(args.out, describe(device))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         teacher = write_teacher(folder / "teacher", tiny=args.tiny)
@@ -293,17 +285,18 @@ def main() -> None:
             seconds=2 if args.tiny else 10,
             shards=8,
         )
-        training = []
         for case in [
             Case(a, t) for a in dict.fromkeys(["fp32", *args.arithmetic]) for t in (False, True)
         ]:
             config = recipe_of(case, data, teacher, args)
-            training.append(train(case, config, device, warmup=args.warmup, steps=args.steps))
+            row = train(case, config, device, warmup=args.warmup, steps=args.steps)
+            results.add("training", row)
             torch.compiler.reset()
     cfg = TINY["vae"] if args.tiny else VAEConfig()
-    inference = infer(cfg, device, seconds=args.seconds, repeats=5)
-    show(training, inference)
-    write(args.out, machine, training=training, inference=inference)
+    for row in infer(cfg, device, seconds=args.seconds, repeats=5):
+        results.add("inference", row)
+    show(results.tables["training"], results.tables["inference"])
+    results.finish()
 
 
 if __name__ == "__main__":

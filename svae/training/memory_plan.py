@@ -145,10 +145,10 @@ class MemoryMeter(TorchDispatchMode):
 
     def brought(self, bring: Callable[[], object]) -> np.ndarray:
         """Return the sizes of what is there more after `bring`, as long as its result is; the events are forgotten."""
-        count = len(self.events)
+        count, before = len(self.events), set(self.live)
         with self:
             result = bring()
-        sizes = [size for kind, size, _ in self.live.values() if kind == ACTIVATIONS]
+        sizes = [size for key, (_, size, _) in self.live.items() if key not in before]
         del result
         del self.events[count:]
         return np.array(sizes, dtype=np.int64)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -175,3 +177,99 @@ def test_the_benchmark_of_the_server_loses_nothing(tmp_path, folder):
     assert (
         lost["whole"] + lost["gone"] == 8 and not lost["wrong"] and not lost["places_taken_after"]
     )
+
+
+# ------------------------------------------------------------------------------------------- interruptions
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM])
+def test_rows_are_kept_whatever_ends_a_benchmark(tmp_path, by):
+    code = f"""
+import os, pathlib, tempfile
+from common import Results
+out = pathlib.Path({str(tmp_path)!r})
+with tempfile.TemporaryDirectory(dir=out):
+    results = Results(out / "result.json", {{}}, seconds=1)
+    results.add("rows", {{"a": 1}})
+    results.add("rows", {{"a": 2}})
+    os.kill(os.getpid(), {int(by)})
+    results.add("rows", {{"a": 3}})
+    results.finish()
+"""
+    environment = os.environ | {"PYTHONPATH": f"{BENCHMARKS.parent}:{BENCHMARKS}"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, check=False
+    )
+    assert ended.returncode != 0
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["rows"] == [{"a": 1}, {"a": 2}] and found["seconds"] == 1
+    assert found["complete"] is False
+    if by == signal.SIGTERM:  # a time limit: what was temporary is removed
+        assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def gpu_script(tmp_path: Path, parts: str) -> subprocess.Popen:
+    environment = os.environ | {"OUT": str(tmp_path), "DEVICE": "cpu", "TINY": "1", "PARTS": parts}
+    environment |= {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(["bash", str(BENCHMARKS / "gpu.sh")], env=environment)
+
+
+@pytest.mark.slow
+def test_the_gpu_script_says_what_is_complete(tmp_path):
+    (tmp_path / "numerics.json").write_text("of an earlier call")
+    assert gpu_script(tmp_path, "numerics evaluate").wait(timeout=600) == 0
+    summary = (tmp_path / "summary.txt").read_text().splitlines()
+    assert [line.split(": ")[0] for line in summary] == ["numerics", "evaluate"]
+    assert all("ended with 0" in line and "rows, complete" in line for line in summary)
+    assert json.loads((tmp_path / "numerics.json").read_text())["complete"] is True
+    assert (tmp_path / "numerics.earlier.json").read_text() == "of an earlier call"
+
+
+@pytest.mark.slow
+def test_an_interrupted_gpu_script_keeps_the_rows_that_are_there(tmp_path):
+    running = gpu_script(tmp_path, "tts")
+    deadline = time.monotonic() + 600
+    while not (tmp_path / "tts.json").is_file():
+        assert running.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=60) == 130
+    found = json.loads((tmp_path / "tts.json").read_text())
+    assert found["complete"] is False and len(found["synthesis"]) >= 1
+    assert "interrupted" in (tmp_path / "summary.txt").read_text()
+
+
+# ------------------------------------------------------------------------------------------- plans of memory
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "name",
+    sorted(path.stem for path in (BENCHMARKS.parent / "recipes" / "libritts").glob("*.yaml")),
+)
+def test_each_published_recipe_runs_on_one_card_of_16_gb_with_the_papers_batch(name):
+    sys.path.insert(0, str(BENCHMARKS))
+    try:
+        from recipe_plans import case_of, row_of
+    finally:
+        sys.path.remove(str(BENCHMARKS))
+    case = case_of(f"libritts/{name}")
+    assert case.trainer.accumulate == "auto"  # without a --set
+    row = row_of(f"libritts/{name}", case, "16G")
+    assert row["fits"] and case.fewest <= row["pieces"] <= case.most
+    text = (BENCHMARKS.parent / "recipes" / "libritts" / f"{name}.yaml").read_text()
+    assert "On one card of any size, 16 GB too" in text
+
+
+@pytest.mark.slow
+def test_plans_are_near_real_steps(tmp_path):
+    options = ["--kinds", "tts", "--frames", "100"]
+    rows = run(tmp_path, "memory_plan.py", *options)["rows"]
+    assert [(row["pieces"], row["computed_twice"]) for row in rows] == [
+        (1, False),
+        (2, False),
+        (1, True),
+        (2, True),
+    ]
+    assert all(abs(row["error"]) < 0.1 for row in rows)
