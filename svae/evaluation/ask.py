@@ -166,6 +166,8 @@ class Bench:
         by_content = {content: unique[name] for name, content in reversed(contents.items())}
         order = sorted(by_content, key=lambda content: (by_content[content].size, content))
         identity = question.identity | {"device": self.world.device.type}
+        if self.batch_size > 1:  # what is heard beside a clip may change its answer
+            identity |= {"batch_size": self.batch_size}
         cache = AnswerCache(self.cache, question.kind, identity, self.world.rank)
         stored = {c: answer for c in order if (answer := cache.get(c)) is not None}
         todo = [

@@ -36,7 +36,13 @@ from svae.evaluation.options import (
     sampling_of,
 )
 from svae.evaluation.report.page import write_page
-from svae.evaluation.report.tables import FORMAT, Metrics, print_results, write_results
+from svae.evaluation.report.tables import (
+    FORMAT,
+    Metrics,
+    computed_in,
+    print_results,
+    write_results,
+)
 from svae.evaluation.rows import (
     ORIGINALS,
     Row,
@@ -109,8 +115,15 @@ def _evaluate(
         existing_seeds(items, options.wavs)
     system = open_system(options)
     judges = load_judges(options, plan.protocol, world)
-    console.print(f"Judges on {describe_device(world.device)}")
-    bench = Bench(world, options.cache or out / "cache", batch_size(options, world), console)
+    together = batch_size(options, world)
+    asr = judges.description["asr"]
+    console.print(
+        f"Judges on {describe_device(world.device)}, {together} clip{'s' * (together > 1)} at a time; words by "
+        f"{escape(asr.get('spec', asr.get('asr', '?')))}{computed_in(asr)}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    bench = Bench(world, options.cache or out / "cache", together, console)
     with bench.stages.measure("making"):
         if checkpoint is not None:
             made = _reconstruct(checkpoint, plan, options, world, console)
@@ -125,6 +138,7 @@ def _evaluate(
         if options.reconstruction:
             rows = with_codec_scores(rows, items, systems, judges, bench)
     metrics = _metrics(options, plan, made, list(others), judges, rows)
+    metrics["judging"] = {"batch_size": together}
     machine = environment(world.device)
     metrics["environment"] = {key: value for key, value in machine.items() if key != "date"}
     if world.is_main:
