@@ -35,6 +35,7 @@ ENGINES = {
     "faster-whisper": ("faster-whisper", 1),
     "own": ("", 1),
     "whisper": ("whisper", 1),
+    "whisper-int8": ("whisper-int8", 1),
     "whisper, batch 8": ("whisper", TOGETHER),
     "faster-whisper-int8": ("faster-whisper-int8", 1),
 }

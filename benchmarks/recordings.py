@@ -144,15 +144,21 @@ def make(source: Path, folder: Path) -> None:
     (folder / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
 
 
+def page_rows(shards: Path) -> list[dict[str, Any]]:
+    """Return what the page of a run knows of each segment."""
+    page = (shards / "review.html").read_text(encoding="utf-8")
+    data = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
+    rows: list[dict[str, Any]] = json.loads(data)["rows"]
+    return rows
+
+
 def score(folder: Path, shards: Path, out: Path | None) -> None:
     """Compare what the page of a run says of its segments with the truth."""
     from svae.judges.wer import normalize_for_wer
 
     description = describe(__import__("torch").device("cpu"))
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-    page = (shards / "review.html").read_text(encoding="utf-8")
-    data = page.split('<script type="application/json" id="data">')[1].split("</script>")[0]
-    rows = json.loads(data)["rows"]
+    rows = page_rows(shards)
     found: dict[str, dict[str, Any]] = {}
     for source, told in truth.items():
         segments = [row for row in rows if row["source"] == source]

@@ -86,8 +86,8 @@ def evaluate(
     asr: Annotated[
         str | None,
         typer.Option(
-            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, faster-whisper:ID, ctc:ID, "
-            "paraformer:ID; IDs may be folders."
+            help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, faster-whisper:ID (whisper-int8: "
+            "and faster-whisper-int8: compute in 8 bits), ctc:ID, paraformer:ID; IDs may be folders."
         ),
     ] = None,
     speaker: Annotated[

@@ -208,6 +208,8 @@ class Bench:
     def remembered(self, question: Question[A]) -> AnswerCache:
         """Return what the judge of a question said before."""
         identity = question.identity | {"device": self.world.device.type}
+        if self.batch_size > 1:  # what is heard beside a clip may change its answer
+            identity |= {"batch_size": self.batch_size}
         return AnswerCache(self.cache, question.kind, identity, self.world.rank)
 
     def hear(

@@ -77,6 +77,7 @@ def _side(folder: Path, metrics: Metrics) -> dict[str, Any]:
         "protocol": metrics["protocol"]["label"],
         "errors": sum(error["recording"] in names for error in metrics["errors"]),
         "originals_wer": originals.get("wer"),
+        "batch_size": metrics.get("judging", {}).get("batch_size", 1),
     }
 
 
@@ -163,6 +164,12 @@ def print_comparison(console: Console, result: dict[str, Any]) -> None:
         p = f"{found['p']:.4f}" + ("" if found["exact"] else "~")
         table.add_row(heading, *numbers, shown, p)
     console.print(table)
+    heard = [result[name]["batch_size"] for name in ("a", "b")]
+    if heard[0] != heard[1]:
+        console.print(
+            f"Judges heard {heard[0]} clips of A and {heard[1]} of B at a time; that alone may change a few words",
+            highlight=False,
+        )
     for text in result["left_out"]:
         console.print(f"Left out: {text}", highlight=False)
     exact = all(found["exact"] for found in result["scores"].values())

@@ -30,6 +30,7 @@ HUB = "https://huggingface.co"
 GITHUB = "https://raw.githubusercontent.com"
 RELEASES = "https://github.com"
 PACKED = ".tar.gz"
+UNKNOWN_SIZE = "size unknown until its server says it"
 SEEN = "first-seen.json"
 """In the folder of an entry: the sums of files that nobody publishes a sum of, as they were when they came."""
 
@@ -167,7 +168,7 @@ JUDGES: Mapping[str, Entry] = {
         """),
     ),
     "wavlm-sv": Entry(
-        "that of github.com/microsoft/UniSpeech",
+        "CC BY-SA 3.0, the LICENSE of github.com/microsoft/UniSpeech; nothing is said of the weights alone",
         "github.com/microsoft/UniSpeech, downstreams/speaker_verification (Google Drive); the same bytes: "
         "huggingface.co/bezzam/wavlm_large_finetune_seed_tts_eval",
         "--sim-o {folder}/wavlm_large_finetune.pth",
@@ -287,9 +288,10 @@ def _by_copying(entry: Entry, folder: Path) -> str:
 def _about(name: str, entry: Entry, folder: Path) -> str:
     """Return what is shown of an entry."""
     size = sum(file.about for file in entry.files)
-    state = f"{size / 1e6:,.1f} MB" if size else "size as its server says"
-    if size and any(file.size is None for file in entry.files):
-        state += " and more"
+    unknown = sum(file.size is None for file in entry.files)
+    state = f"{size / 1e6:,.1f} MB" if size else UNKNOWN_SIZE
+    if size and unknown:
+        state += f" and {unknown} file{'s' * (unknown > 1)} of unknown size"
     if all((folder / file.name).is_file() for file in entry.files):
         state = "there" if entry.files else "a package"
     head = f"{name} ({state}; {entry.licence})"
@@ -303,7 +305,7 @@ def _how(entry: Entry, folder: Path) -> str:
 
 
 def _size(file: Archive) -> str:
-    return f"{file.size:,} bytes" if file.size is not None else "size as its server says"
+    return f"{file.size:,} bytes" if file.size is not None else UNKNOWN_SIZE
 
 
 def _sum(file: Archive) -> str:

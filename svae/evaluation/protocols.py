@@ -87,6 +87,13 @@ MINIMAX_LANGUAGES = (
     *("pt", "ro", "ru", "es", "th", "tr", "uk", "vi"),
 )  # fmt: skip
 
+NO_PROTOCOLS = {
+    "fleurs": "no protocol, since its published numbers cannot be made here: their recogniser is omniASR_LLM_Unlimited_7B_v2 of the "
+    "package omnilingual-asr, which needs an environment of its own. The list (`svae fetch lists fleurs`) and the normaliser "
+    "are here: write a FILE.yaml with list_format: omnivoice, normalizer: fleurs and a recogniser of your choice "
+    "(docs/protocols.md has one to copy)."
+}
+"""Test sets that a user may take for a protocol, and why they are none."""
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -150,6 +157,8 @@ def load_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
+    if name in NO_PROTOCOLS:
+        raise ConfigError(f"--protocol {name}: {NO_PROTOCOLS[name]}")
     if not name.endswith((".yaml", ".yml")):
         names = [each for each in PROTOCOLS if not each.startswith(MINIMAX)]
         raise ConfigError(

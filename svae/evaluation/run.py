@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 
 from svae.errors import DataError
 from svae.evaluation.ask import Bench, Judges
@@ -17,7 +18,13 @@ from svae.evaluation.makers import Made, open_system
 from svae.evaluation.options import EvaluateOptions, Plan, batch_size, check_together, make_plan
 from svae.evaluation.place import Here, OnCluster, Place
 from svae.evaluation.report.page import write_page
-from svae.evaluation.report.tables import FORMAT, Metrics, print_results, write_results
+from svae.evaluation.report.tables import (
+    FORMAT,
+    Metrics,
+    computed_in,
+    print_results,
+    write_results,
+)
 from svae.evaluation.rows import (
     ORIGINALS,
     Row,
@@ -79,9 +86,16 @@ def _evaluate(options: EvaluateOptions, plan: Plan, place: Place, console: Conso
         existing_seeds(items, options.wavs)
     open_system(options)  # and what is wrong with a program or a server
     judges = place.judges()
-    console.print(f"Judges on {place.where}")
+    together = batch_size(options, world)
+    asr = judges.description["asr"]
+    console.print(
+        f"Judges on {place.where}, {together} clip{'s' * (together > 1)} at a time; words by "
+        f"{escape(asr.get('spec', asr.get('asr', '?')))}{computed_in(asr)}",
+        highlight=False,
+        soft_wrap=True,
+    )
     cache = options.cache or out / "cache"
-    bench = Bench(world, cache, batch_size(options, world), console, elsewhere=place.elsewhere)
+    bench = Bench(world, cache, together, console, elsewhere=place.elsewhere)
     with bench.stages.measure("making"):
         made = place.make(console)
     originals = {item.id: item.target for item in items if item.target is not None}
@@ -91,6 +105,7 @@ def _evaluate(options: EvaluateOptions, plan: Plan, place: Place, console: Conso
         if options.reconstruction:
             rows = with_codec_scores(rows, items, systems, judges, bench)
     metrics = _metrics(options, plan, made, list(others), judges, rows)
+    metrics["judging"] = {"batch_size": together}
     machine = place.environment()
     metrics["environment"] = {key: value for key, value in machine.items() if key != "date"}
     if world.is_main:

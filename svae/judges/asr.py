@@ -63,6 +63,17 @@ def _faster_whisper(source: str, use: Settings, *, int8: bool) -> FasterWhisper:
     )
 
 
+def _whisper(source: str, use: Settings, *, int8: bool) -> Whisper:
+    return Whisper(
+        source,
+        use.device,
+        language=use.language,
+        num_beams=use.num_beams,
+        batch_size=use.batch_size,
+        int8=int8,
+    )
+
+
 ENGINES = {
     "pocketsphinx": Engine("pocketsphinx (offline)", lambda source, use: PocketSphinx()),
     "ctc:": Engine(
@@ -71,13 +82,11 @@ ENGINES = {
     ),
     "whisper:": Engine(
         "whisper:ID_OR_FOLDER",
-        lambda source, use: Whisper(
-            source,
-            use.device,
-            language=use.language,
-            num_beams=use.num_beams,
-            batch_size=use.batch_size,
-        ),
+        lambda source, use: _whisper(source, use, int8=False),
+    ),
+    "whisper-int8:": Engine(
+        "whisper-int8:ID_OR_FOLDER (a CPU)",
+        lambda source, use: _whisper(source, use, int8=True),
     ),
     "faster-whisper:": Engine(
         "faster-whisper:ID_OR_FOLDER",
@@ -105,8 +114,9 @@ def load_asr(
     """Load a recogniser.
 
     Args:
-        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `faster-whisper:ID_OR_FOLDER` (or `faster-whisper-int8:`),
-            `ctc:ID_OR_FOLDER`, `ctc:embedded` or `paraformer:ID_OR_FOLDER`; a hub id may be followed by `@REVISION`.
+        spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `faster-whisper:ID_OR_FOLDER` (or with 8-bit weights, `whisper-int8:`,
+            `faster-whisper-int8:`), `ctc:ID_OR_FOLDER`, `ctc:embedded` or `paraformer:ID_OR_FOLDER`; a hub id may be followed
+            by `@REVISION`.
         device: where the neural ones run.
         language: what a multilingual Whisper is told.
         num_beams: the width of Whisper's search; None is 5.

@@ -195,7 +195,7 @@ def _recognizer(options: RecordingsOptions, found: Found, device: str) -> Recogn
         raise ConfigError(
             f"--asr {WEAK_ASR} --language {options.language}: it knows English only; use --asr whisper:ID_OR_FOLDER"
         )
-    if options.asr.startswith("whisper:"):
+    if options.asr.partition(":")[0].startswith(("whisper", "faster-whisper")):
         from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
         if options.language not in LANGUAGES:

@@ -68,8 +68,18 @@ def test_answers_are_typed_and_the_cache_holds_them_in_the_form_it_always_had(be
     assert len(cached(bench, "asr")) == 3
     assert {"text": "800 samples", "seconds": 0.05} in cached(bench, "asr")
     good = [recordings[name] for name in ("800", "1600", "2400")]
-    again = transcribe_all(replace(bench, batch_size=1), Asked(), good)
+    again = transcribe_all(bench, Asked(), good)
     assert again == {recording.name: found[recording.name] for recording in good}
+
+
+def test_what_was_heard_in_other_company_is_asked_again(bench, recordings):
+    """What stands in a batch beside a clip may change its answer, and the result says how many were heard together."""
+    good = [recordings[name] for name in ("800", "1600")]
+    transcribe_all(bench, ASR(), good)
+    for batch_size in (1, 3):
+        with pytest.raises(AssertionError, match="asked again"):
+            transcribe_all(replace(bench, batch_size=batch_size), Asked(), good)
+    assert len(transcribe_all(bench, Asked(), good)) == 2
 
 
 def test_an_embedding_that_is_not_finite_is_no_answer_and_is_remembered_as_such(bench, recordings):

@@ -73,6 +73,13 @@ def test_every_entry_says_size_sum_licence_source_and_use(capsys, tmp_path):
         for name, entry in entries.items():
             assert f"{name} (" in printed and entry.licence in printed and entry.source in printed
             assert entry.files or entry.note
+            about = module._about(name, entry, tmp_path)
+            head = about.splitlines()[0]
+            sizes = [file.size for file in entry.files]
+            assert about.count(module.UNKNOWN_SIZE) == sizes.count(None) + (set(sizes) == {None})
+            assert ("MB" in head) == any(sizes) and ("of unknown size" in head) == (
+                any(sizes) and None in sizes
+            )
             for file in entry.files:
                 assert file.digest == "" or len(file.digest) == len("sha256:") + 64
                 assert file.path.count("/") > 2 and file.hosts[0].startswith("https://")

@@ -6,6 +6,7 @@ import dataclasses
 import string
 import sys
 import types
+from pathlib import Path
 
 import jiwer
 import pytest
@@ -212,3 +213,13 @@ def test_word_errors_are_jiwers_to_the_last_word(name):
 
 def test_no_punctuation_survives_f5():
     assert NORMALIZERS["f5-en"](f"a{string.punctuation}{HANZI_PUNCTUATION}b") == "ab"
+
+
+def test_fleurs_says_why_it_is_no_protocol_and_the_yaml_of_the_docs_is_one(tmp_path):
+    with pytest.raises(ConfigError, match="(?s)--protocol fleurs: no protocol.*omnilingual-asr.*fetch lists fleurs"):  # fmt: skip
+        load_protocol("fleurs")
+    docs = (Path(__file__).resolve().parents[2] / "docs/protocols.md").read_text(encoding="utf-8")
+    assert "**FLEURS is not a protocol.**" in docs
+    example = docs.split("```yaml\nname: fleurs-de-whisper")[1].split("```")[0]
+    (tmp_path / "fleurs.yaml").write_text(f"name: fleurs-de-whisper{example}")
+    assert load_protocol(str(tmp_path / "fleurs.yaml")).normalizer == "fleurs"

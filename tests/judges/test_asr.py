@@ -138,6 +138,30 @@ def test_whisper_hears_the_same_in_a_batch_as_alone(whisper_folder):
     assert alone.description["decoding"]["num_beams"] == 2
 
 
+def test_whisper_in_eight_bits_is_another_judge_that_is_nearly_the_same(whisper_folder):
+    plain, small = (load_asr(f"{kind}:{whisper_folder}") for kind in ("whisper", "whisper-int8"))
+    assert small.description["spec"] == f"whisper-int8:{whisper_folder}"
+    assert (plain.description["dtype"], small.description["dtype"]) == ("float32", "int8")
+    assert small.description["quantized_engine"] == torch.backends.quantized.engine
+    kinds = [type(module) for module in small._model.modules()]
+    assert torch.nn.Linear not in kinds and torch.ao.nn.quantized.dynamic.Linear in kinds
+    torch.manual_seed(0)
+    features = torch.randn(1, plain._model.config.num_mel_bins, 3000)
+    with torch.inference_mode():
+        exact, rounded = (
+            judge._model.model.encoder(features).last_hidden_state for judge in (plain, small)
+        )
+    assert 0 < (rounded - exact).norm() < 0.05 * exact.norm()
+    clips = [0.1 * torch.sin(torch.arange(n) / (10 + n / 4000)) for n in (16000, 4000)]
+    texts = small.transcribe(clips)
+    assert texts == small.transcribe(clips) and texts[1:] == small.transcribe(clips[1:])
+
+
+def test_whisper_in_eight_bits_needs_a_cpu(whisper_folder):
+    with pytest.raises(ConfigError, match="on a CPU only, not on cuda; use whisper:"):
+        load_asr(f"whisper-int8:{whisper_folder}", "cuda")
+
+
 def test_a_masked_ctc_model_hears_the_same_in_a_batch_as_alone(masked_ctc_folder, ctc_folder):
     clips = [0.1 * torch.sin(torch.arange(n) / (10 + n / 4000)) for n in (16000, 400, 4000, 24000)]
     together = load_asr(f"ctc:{masked_ctc_folder}", batch_size=4)

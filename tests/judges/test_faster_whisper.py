@@ -13,6 +13,7 @@ from svae.audio import load_audio
 from svae.errors import ConfigError
 from svae.evaluation.protocols import PROTOCOLS
 from svae.judges.asr import load_asr
+from svae.judges.wer import word_errors
 
 REAL = Path(
     os.environ.get("SVAE_WHISPER_CT2", "~/.cache/real-judges/whisper-base/ct2")
@@ -127,3 +128,19 @@ def test_real_weights_hear_what_the_engine_alone_hears(shared):
         for file in files
     ]
     assert asr.transcribe(clips) == texts and len(texts) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (REAL / "model.bin").is_file(), reason=f"needs Whisper base in {REAL}")
+@pytest.mark.skipif(
+    not (REAL.parent / "model.safetensors").is_file(), reason=f"needs Whisper base in {REAL.parent}"
+)
+def test_engines_and_eight_bits_hear_nearly_the_same(shared):
+    """Four recordings of a reader; less than one word in ten is what rounding and other decoding may do."""
+    files = sorted((shared / "data/real-speech/librispeech_test_other").rglob("*.flac"))[:4]
+    clips = [load_audio(file)[0][0] for file in files]
+    specs = [f"whisper:{REAL.parent}", f"whisper-int8:{REAL.parent}", f"faster-whisper:{REAL}"]
+    specs.append(f"faster-whisper-int8:{REAL}")
+    texts = [" ".join(load_asr(spec).transcribe(clips)) for spec in specs]
+    for other in texts[1:]:
+        assert word_errors(texts[0], other).rate < 0.1

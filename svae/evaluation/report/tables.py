@@ -130,8 +130,14 @@ def describe_judges(judges: dict[str, dict[str, Any]]) -> list[str]:
             notes.append(f"equal error rate on held-out voices {100 * rate:.1f} %")
         name = description.get("asr", description.get("speaker"))
         said = "; ".join(notes)
-        lines.append(f"{kind}: {said}" if name is None else f"{kind}: {name} ({said})")
+        line = f"{kind}: {said}" if name is None else f"{kind}: {name} ({said})"
+        lines.append(line + computed_in(description))
     return lines
+
+
+def computed_in(description: dict[str, Any]) -> str:
+    """Return the type of numbers that a judge computes in, to stand behind its name; nothing where it has no choice."""
+    return f" in {description['dtype']}" if description.get("dtype") else ""
 
 
 def intervals_in_words(metrics: Metrics) -> str | None:
@@ -149,6 +155,9 @@ def footnotes(metrics: Metrics) -> list[str]:
     name = metrics.get("protocol", {}).get("label", "—")
     lines = [f"Protocol: {name}. List: {items['list']} ({items['utterances']} utterances)"]
     lines += [f"Judge {line}" for line in describe_judges(metrics["judges"])]
+    together = metrics.get("judging", {}).get("batch_size", 1)
+    if together > 1:
+        lines.append(f"Judges heard {together} clips at a time")
     intervals = intervals_in_words(metrics)
     if intervals is not None:
         lines.append(f"* {intervals}")
