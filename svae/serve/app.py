@@ -448,7 +448,12 @@ async def _not_valid(request: Request, error: Exception) -> JSONResponse:
             f"the body is of content type {kind[:100] or 'none'!r}; expected JSON, with the header `Content-Type: application/json`",
             param="body",
         )
-    rows = [(".".join(map(str, row["loc"][1:])) or "body", row["msg"]) for row in error.errors()]
+    found = error.errors()
+    if found and found[0]["type"] == "json_invalid":
+        said = found[0].get("ctx", {}).get("error", "unreadable")
+        place = found[0]["loc"][-1]
+        return problem(400, f"the body is no JSON: {said} at character {place}", param="body")
+    rows = [(".".join(map(str, row["loc"][1:])) or "body", row["msg"]) for row in found]
     message = "; ".join(f"{place}: {words}" for place, words in rows[:10])
     return problem(400, message, param=rows[0][0] if rows else None)
 
