@@ -87,8 +87,9 @@ def push(options: PushOptions, console: Console | None = None) -> str | None:
     visible = "private" if options.private else "public"
     console.print(
         f"{len(files)} files in [bold]{escape(options.repo)}[/] ({visible} if it is new), commit {commit[:12]}…\n"
-        f"Next: svae pull {options.repo}@{commit[:12]}… or --model {options.repo}",
+        f"Next: svae pull {options.repo}@{commit} --out FOLDER, or --model {options.repo}",
         highlight=False,
+        soft_wrap=True,
     )
     return commit
 
@@ -233,7 +234,9 @@ def pull(name: str, out: Path, console: Console | None = None) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out}: holds something; choose another, or empty it")
     source, commit = fetch(
-        model, option="svae pull", files=(*CHECKPOINT_FILES, "README.md", "LICENSE", "recipe.yaml")
+        model,
+        option="svae pull",
+        files=(*CHECKPOINT_FILES, "README.md", "LICENSE", "recipe.yaml", "samples/*"),
     )
     if not (source / "config.json").is_file():
         raise CheckpointError(
