@@ -52,6 +52,8 @@ SHORT = ("Yes.", "No.", "Good.", "Well.")
 """Of the thousand."""
 FEWEST = 12
 """Requests of a row: percentiles of fewer tell nothing."""
+POCKET_FEWEST = 4
+"""The same of pocket-tts, whose requests are several times as long with random weights."""
 GONE = 0.2
 """The share of the thousand whose clients break off."""
 
@@ -98,7 +100,7 @@ async def load(
     """Let clients ask at once, each some times, and return a row of the table."""
     firsts: list[float] = []
     seconds_of_speech = 0.0
-    rounds = args.rounds if args.tiny else max(args.rounds, -(-FEWEST // clients))
+    rounds = args.rounds if args.tiny else max(args.rounds, -(-way.fewest // clients))
 
     async def one(number: int) -> None:
         nonlocal seconds_of_speech
@@ -173,6 +175,10 @@ class Way:
     url: str
     pid: int
     request: Callable[..., Request]
+    clients: list[int]
+    """How many ask at once, in turn."""
+    fewest: int = FEWEST
+    """Requests of a row at least."""
 
     def client(self) -> httpx.AsyncClient:
         """Return what asks it."""
@@ -189,6 +195,8 @@ async def measure(ways: list[Way], args: argparse.Namespace) -> dict[str, Any]:
                 await ask(client, way.request(text, 0, args))
     for clients in args.clients:
         for way in ways:
+            if clients not in way.clients:
+                continue
             async with way.client() as client:
                 rows.append(await load(client, clients, args, way))
             print(rows[-1], flush=True)
@@ -272,6 +280,7 @@ def main() -> None:
     parser.add_argument("--thousand", type=int, default=1000, help="requests that must not be lost")
     parser.add_argument("--early", action="store_true", help="also with `early`")
     parser.add_argument("--pocket", help="a Python with pocket-tts")
+    parser.add_argument("--pocket-clients", type=int, nargs="+", help="of --clients; default: all")
     parser.add_argument("--tiny", action="store_true", help="one and two clients, eight requests")
     parser.add_argument("--note", help="kept with the result, such as what else the machine did")
     parser.add_argument("--out", type=Path)
@@ -284,12 +293,13 @@ def main() -> None:
     status: dict[str, int] = {}
     with ExitStack() as servers:
         server = servers.enter_context(serving(command, port, status))
-        ways = [Way("svae", *server, svae)]
+        ways = [Way("svae", *server, svae, args.clients)]
         if args.early:
-            ways.append(Way("svae, early", *server, partial(svae, early=True)))
+            ways.append(Way("svae, early", *server, partial(svae, early=True), args.clients))
         if args.pocket:
             other = servers.enter_context(serving_pocket(args.pocket, status))
-            ways.append(Way("pocket-tts, random weights", *other, pocket))
+            asked = args.clients if args.pocket_clients is None else args.pocket_clients
+            ways.append(Way("pocket-tts, random weights", *other, pocket, asked, POCKET_FEWEST))
         found = asyncio.run(measure(ways, args))
     found["status"] = status
     rows = found["rows"]

@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote
@@ -169,10 +170,16 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     """A hub that huggingface_hub asks, with an empty cache, as HF_ENDPOINT and HF_HOME would have it."""
+    with asked_hub(monkeypatch, tmp_path / "hub-cache") as fake:
+        yield fake
+
+
+@contextmanager
+def asked_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Iterator[FakeHub]:
+    """Have huggingface_hub ask a stub, and keep what it gets in a folder."""
     from huggingface_hub import constants
 
     fake = FakeHub()
-    cache = tmp_path / "hub-cache"
     monkeypatch.setattr(constants, "ENDPOINT", fake.url)
     monkeypatch.setattr(
         constants,
@@ -182,5 +189,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_TOKEN", "hf_test")
-    yield fake
-    fake.close()
+    try:
+        yield fake
+    finally:
+        fake.close()

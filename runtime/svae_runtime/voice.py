@@ -217,7 +217,8 @@ class Voice:
             if chunk.pause_after:
                 parts.append(joiner.pause(chunk.pause_after))
         waveform = np.concatenate([*parts, joiner.tail])
-        return Speech(waveform, self.sample_rate, self._said(settings), tuple(notes))
+        said = self._said(settings, own_voice=ref is None)
+        return Speech(waveform, self.sample_rate, said, tuple(notes))
 
     def _settings(self, sampling: dict[str, Any]) -> Sampling:
         unknown = set(sampling) - set(Sampling.__dataclass_fields__)
@@ -238,15 +239,18 @@ class Voice:
             )
         return settings
 
-    def _said(self, settings: Sampling) -> dict[str, object]:
+    def _said(self, settings: Sampling, *, own_voice: bool) -> dict[str, object]:
         from svae_runtime import __version__
 
-        return {
+        # Folders of before 2026-11-29 have no such line.
+        consent = self.about.get("consent") if own_voice else None
+        said = {
             "tool": f"svae-runtime {__version__}",
             "model": self.about["model_hash"],
             "vae": self.about["vae_hash"],
             "seed": settings.seed,
         }
+        return said if consent is None else said | {"consent": consent}
 
     def _chunks(
         self, sentences: Sequence[str], prompt: Prompt, settings: Sampling

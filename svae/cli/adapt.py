@@ -65,6 +65,12 @@ def adapt(
         typer.Option(help="Judges naturalness: ONNX file, waveform at 16 kHz to one score."),
     ] = None,
     language: SpokenLanguage = "en",
+    consent: Annotated[
+        str | None,
+        typer.Option(
+            help="Who agreed to what, and when; kept with the voice and written into each file made with it."
+        ),
+    ] = None,
     merge: Annotated[
         bool, typer.Option("--merge", help="Also write a whole model, without need of its base.")
     ] = False,
@@ -92,6 +98,7 @@ def adapt(
         held_out=held_out,
         judges=JudgesConfig(asr=asr, speaker=speaker, mos=mos),
         language=None if language == "none" else language,
+        consent=consent,
         merge=merge,
         device=device,
         overrides=tuple(overrides),

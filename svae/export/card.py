@@ -36,6 +36,10 @@ def card(description: Mapping[str, Any], name: str) -> str:
         ("durations", f"rule `{description['durations']}`"),
         ("licence", description["licence"] or "none stated: ask whoever trained it"),
     ]
+    has_voice = "voice.npz" in description["files"]
+    reference = "" if has_voice else ' --ref a.wav --ref-text "What is said in it."'
+    if has_voice:
+        rows.append(("consent of its voice", description["consent"] or "no note is kept"))
     about = own.get("description", "a text-to-speech model of svae")
     lines = [
         f"# {name}: a voice without torch",
@@ -44,7 +48,7 @@ def card(description: Mapping[str, Any], name: str) -> str:
         "",
         "```bash",
         "pip install svae-runtime",
-        f'svae-speak {name} --ref a.wav --ref-text "What is said in it." --text "What to say." --out x.wav',
+        f'svae-speak {name}{reference} --text "What to say." --out x.wav',
         "```",
         "",
         "| | |",

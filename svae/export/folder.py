@@ -69,14 +69,15 @@ def export(options: ExportOptions) -> Path:
     with atomic_folder(target) as work:
         measured = {part.name: _write_network(part, work, options, console) for part in parts}
         _write_text_data(tts, work)
-        _write_own_voice(tts, work, console)
-        description = _describe(tts, options, measured)
+        consent = _write_own_voice(tts, work, console)
+        description = _describe(tts, options, measured) | {"consent": consent}
         description["files"] = {path.name: file_sha256(path) for path in sorted(work.iterdir())}
         write_text(work / DESCRIPTION, json.dumps(description, indent=1, ensure_ascii=False))
         write_text(work / "README.md", card(description, target.name))
     size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
+    reference = "" if tts.prompt_file is not None else " --ref a.wav --ref-text …"
     console.print(
-        f"Written: {escape(str(target))} ({size:.0f} MB). Next: svae-speak {target} --ref a.wav --ref-text … --text …",
+        f"Written: {escape(str(target))} ({size:.0f} MB). Next: svae-speak {escape(str(target))}{reference} --text …",
         highlight=False,
         soft_wrap=True,
     )
@@ -135,11 +136,12 @@ def _write_text_data(tts: TTS, work: Path) -> None:
         shutil.copyfile(weights, work / "guess.npz")
 
 
-def _write_own_voice(tts: TTS, work: Path, console: Console) -> None:
-    """Write the voice that a model speaks in by itself, where it has one."""
+def _write_own_voice(tts: TTS, work: Path, console: Console) -> str | None:
+    """Write the voice that a model speaks in by itself, where it has one; return its note of consent."""
     if tts.prompt_file is None:
-        return
-    prompt = own_voice(tts, console).prompt
+        return None
+    opened = own_voice(tts, console)
+    prompt = opened.prompt
     words = np.array(json.dumps(prompt.words))
     np.savez(
         work / "voice.npz",
@@ -149,6 +151,8 @@ def _write_own_voice(tts: TTS, work: Path, console: Console) -> None:
         seconds=np.array(prompt.seconds),
         words=words,
     )
+    consent = opened.description.get("consent")
+    return None if consent is None else str(consent)
 
 
 def _describe(tts: TTS, options: ExportOptions, measured: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from svae.analysis.compare_runs import read_run
 from svae.checkpoint import Checkpoint
 from svae.errors import DataError, SvaeError
 from svae.recipe import HISTORY
+from svae.synthesis.adapter import PROMPT_FILE
+from svae.synthesis.voices import KeptVoice
 from svae.text.languages import language_code
 
 KINDS = {"vae": "VAE", "tts": "text-to-speech model", "adapter": "voice adapter"}
@@ -39,6 +41,8 @@ class CardSources:
     """In the words of who publishes it."""
     files: dict[str, str] = field(default_factory=dict)
     """Path in the repository → sha256."""
+    own_voice: KeptVoice | None = None
+    """The voice that it speaks in where no other is given."""
 
 
 def card(sources: CardSources) -> str:
@@ -54,6 +58,7 @@ def card(sources: CardSources) -> str:
         _what(sources),
         sources.notes.strip() and f"{sources.notes.strip()}\n",
         _use(sources),
+        _voice(sources.own_voice),
         _trained(sources, about),
         _scores(sources.results),
         _samples(sources.samples),
@@ -157,10 +162,32 @@ def _use(sources: CardSources) -> str:
     if sources.checkpoint.kind == "vae":
         shell = f"svae evaluate --reconstruction --model {repo}\nsvae train-tts libritts/tts-small-semantic64 --vae {repo}"
         python = f'vae = svae.load_vae("{repo}")\nlatents = vae.encode(waveform).mean   # (B, 1, S) -> (B, D, T)'
+    elif sources.own_voice is not None:
+        shell = f'svae synthesize --model {repo} --text "Good morning."'
+        python = (
+            "from rich.console import Console\nfrom svae.synthesis.types import Sampling\n"
+            "from svae.synthesis.voices import own_voice\n\n"
+            f'tts = svae.load_tts("{repo}")\nprompt = own_voice(tts, Console()).prompt\n'
+            'waveform = tts.speak(["Good morning."], [prompt], Sampling())[0].waveform'
+        )
     else:
         shell = f'svae synthesize --model {repo} --ref voice.wav --text "Good morning."'
         python = f'tts = svae.load_tts("{repo}")\nwaveform = tts.synthesize("Good morning.", prompt_waveform, prompt_text)'
     return f"## Use\n\n```\n{shell}\n```\n\n```python\nimport svae\n{python}\n```\n"
+
+
+def _voice(voice: KeptVoice | None) -> str:
+    if voice is None:
+        return ""
+    consent = (
+        "No note of consent is kept with it."
+        if voice.consent is None
+        else f"Consent, as kept with it and in every file made with it: {voice.consent}"
+    )
+    return (
+        f"## The voice\n\nWithout `--ref` and `--voice` it speaks as the person in `{PROMPT_FILE}`, a recording of "
+        f"{voice.seconds:.1f} s. {consent}\n"
+    )
 
 
 def _trained(sources: CardSources, about: dict[str, Any]) -> str:
@@ -214,7 +241,7 @@ def _rest(sources: CardSources) -> str:
     files = "\n".join(f"| `{name}` | `{digest}` |" for name, digest in sources.files.items())
     return (
         "## Before you use it\n\n"
-        "Clone only voices whose owners agreed to it (`svae voice save --consent` keeps a note of that). Every file that svae "
+        "Clone only voices whose owners agreed to it (`svae voice save --consent` and `svae adapt --consent` keep a note of that). Every file that svae "
         "speaks into says that it is synthetic, and with which weights it was made (`svae doctor FILE`).\n\n"
         f"Licence: {sources.licence}. svae itself is MIT.\n\n"
         f"| file | sha256 |\n|---|---|\n{files}\n"

@@ -20,6 +20,8 @@ from svae.hub.card import CardSources, card
 from svae.runtime.files import atomic_folder, file_sha256, write_text
 from svae.runtime.hub import CHECKPOINT_FILES, fetch, hub_model
 from svae.runtime.pretrained import first_line
+from svae.synthesis.adapter import PROMPT_FILE
+from svae.synthesis.voices import kept_voice
 
 MAX_SAMPLES = 4
 _REPO = re.compile(r"[\w.-]+/[\w.-]+")
@@ -65,6 +67,11 @@ def push(options: PushOptions, console: Console | None = None) -> str | None:
         folder = Path(temporary)
         stage(folder, checkpoint, run, options)
         files = sorted(path for path in folder.rglob("*") if path.is_file())
+        if (folder / PROMPT_FILE).is_file():
+            console.print(
+                f"{PROMPT_FILE} holds a recording of the person whose voice it is; it is sent with the rest.",
+                highlight=False,
+            )
         for path in files:
             console.print(
                 f"  {path.relative_to(folder)}  {path.stat().st_size / 1e6:.2f} MB", highlight=False
@@ -80,8 +87,9 @@ def push(options: PushOptions, console: Console | None = None) -> str | None:
     visible = "private" if options.private else "public"
     console.print(
         f"{len(files)} files in [bold]{escape(options.repo)}[/] ({visible} if it is new), commit {commit[:12]}…\n"
-        f"Next: svae pull {options.repo}@{commit[:12]}… or --model {options.repo}",
+        f"Next: svae pull {options.repo}@{commit} --out FOLDER, or --model {options.repo}",
         highlight=False,
+        soft_wrap=True,
     )
     return commit
 
@@ -113,7 +121,8 @@ def open_any(path: Path) -> Checkpoint:
 
 def _run_of(path: Path, checkpoint: Checkpoint) -> Path | None:
     """Return the run that a checkpoint lies in; None where it is by itself."""
-    for folder in (path, checkpoint.folder.parent.parent):
+    # The last is that of `merged/`, which `svae adapt --merge` writes beside the checkpoints.
+    for folder in (path, checkpoint.folder.parent.parent, checkpoint.folder.parent):
         if (folder / "recipe.yaml").is_file() and (folder / "checkpoints").is_dir():
             return folder
     return None
@@ -125,11 +134,8 @@ def stage(folder: Path, checkpoint: Checkpoint, run: Path | None, options: PushO
     Raises:
         CheckpointError: a damaged file, or an adapter whose base is a folder of this machine.
     """
-    if checkpoint.kind == "adapter" and checkpoint.config["base"]["model"] != EMBEDDED:
-        raise CheckpointError(
-            f"{checkpoint.folder}: its base is {checkpoint.config['base']['model']} on this machine, which nobody else has. Make "
-            "a whole model of it first: the same `svae adapt` command with --merge writes merged/"
-        )
+    if checkpoint.kind == "adapter":
+        _check_base(checkpoint)
     verify(checkpoint)
     copy_weights(checkpoint.folder, folder)
     if run is not None:
@@ -155,8 +161,20 @@ def stage(folder: Path, checkpoint: Checkpoint, run: Path | None, options: PushO
         samples=names,
         notes="" if options.notes is None else options.notes.read_text(encoding="utf-8"),
         files={str(path.relative_to(folder)): file_sha256(path) for path in weights},
+        own_voice=kept_voice(prompt) if (prompt := folder / PROMPT_FILE).is_file() else None,
     )
     write_text(folder / "README.md", card(sources))
+
+
+def _check_base(adapter: Checkpoint) -> None:
+    """Raise CheckpointError where others cannot have what an adapter is added to."""
+    base = str(adapter.config["base"]["model"])
+    if base != EMBEDDED and hub_model(base) is None:
+        raise CheckpointError(
+            f"{adapter.folder}: its base is {base} on this machine, which nobody else has. Make a whole model of it first: the same "
+            "`svae adapt` command with --merge writes merged/, which can be pushed. Or push the base, and adapt it by its name on "
+            "the hub (--model user/repo)"
+        )
 
 
 def run_samples(run: Path) -> list[Path]:
@@ -216,7 +234,9 @@ def pull(name: str, out: Path, console: Console | None = None) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out}: holds something; choose another, or empty it")
     source, commit = fetch(
-        model, option="svae pull", files=(*CHECKPOINT_FILES, "README.md", "LICENSE", "recipe.yaml")
+        model,
+        option="svae pull",
+        files=(*CHECKPOINT_FILES, "README.md", "LICENSE", "recipe.yaml", "samples/*"),
     )
     if not (source / "config.json").is_file():
         raise CheckpointError(

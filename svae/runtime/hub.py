@@ -147,13 +147,19 @@ def _cached(model: HubModel, revision: str | None, files: Sequence[str]) -> Path
 
 
 def cached_models() -> list[str]:
-    """Return the ids of the models in the hub's cache, sorted."""
+    """Return the models in the hub's cache, sorted: `user/repo` where the main branch is known, else with what is known."""
     from huggingface_hub import constants
 
-    names = Path(constants.HF_HUB_CACHE).glob("models--*--*")
-    return sorted(
-        path.name.removeprefix("models--").replace("--", "/", 1) for path in names if path.is_dir()
-    )
+    found = []
+    for folder in Path(constants.HF_HUB_CACHE).glob("models--*--*"):
+        repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+        refs = [path for path in folder.glob("refs/**/*") if path.is_file()]
+        refs.sort(key=lambda path: path.name == "main")  # its name wins
+        names = {ref.read_text("utf-8").strip(): ref.relative_to(folder / "refs") for ref in refs}
+        for commit in (path.name for path in folder.glob("snapshots/*")):
+            name = str(names.get(commit, commit))
+            found.append(repo if name == "main" else f"{repo}@{name}")
+    return sorted(found)
 
 
 def repository_files(model: HubModel, *, option: str) -> tuple[list[str], str]:

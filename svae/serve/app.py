@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -19,6 +20,7 @@ from fastapi import FastAPI, File, Form, HTTPException, Request, Response, Uploa
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -437,16 +439,38 @@ async def _gone(_: Request, error: Exception) -> Response:
     return Response(status_code=499)  # nobody reads it; the number is nginx's for that
 
 
-async def _not_valid(_: Request, error: Exception) -> JSONResponse:
+async def _not_valid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    rows = [(".".join(map(str, row["loc"][1:])) or "body", row["msg"]) for row in error.errors()]
+    kind = request.headers.get("content-type", "")
+    if isinstance(error.body, bytes):  # curl sends `-d` as a form, unless it is told otherwise
+        return problem(
+            400,
+            f"the body is of content type {kind[:100] or 'none'!r}; expected JSON, with the header `Content-Type: application/json`",
+            param="body",
+        )
+    found = error.errors()
+    if found and found[0]["type"] == "json_invalid":
+        said = found[0].get("ctx", {}).get("error", "unreadable")
+        place = found[0]["loc"][-1]
+        return problem(400, f"the body is no JSON: {said} at character {place}", param="body")
+    rows = [(".".join(map(str, row["loc"][1:])) or "body", row["msg"]) for row in found]
     message = "; ".join(f"{place}: {words}" for place, words in rows[:10])
     return problem(400, message, param=rows[0][0] if rows else None)
 
 
-async def _http(_: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)
-    return problem(error.status_code, str(error.detail), headers=dict(error.headers or {}))
+    message = str(error.detail)
+    if (
+        message == HTTPStatus(error.status_code).phrase
+    ):  # the router's own words, which name nothing
+        there = ", ".join(
+            f"{' '.join(sorted(route.methods))} {route.path}"
+            for route in request.app.routes
+            if isinstance(route, APIRoute)
+        )
+        message = f"{request.method} {request.url.path[:100]}: not here; expected one of {there}"
+    return problem(error.status_code, message, headers=dict(error.headers or {}))
 
 
 async def _bug(_: Request, error: Exception) -> JSONResponse:

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -170,6 +171,28 @@ def write_voice(path: Path, opened: OpenedPrompt, tts: TTS) -> None:
     }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class KeptVoice:
+    """What a voice file says without a model."""
+
+    text: str
+    seconds: float
+    """Of its recording."""
+    consent: str | None
+
+
+def kept_voice(path: Path) -> KeptVoice:
+    """Return what a voice file says of itself. Raises DataError where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            samples = file.get_slice("waveform").get_shape()[-1]
+        consent = json.loads(metadata.get("opened", "{}")).get("consent")
+        return KeptVoice(metadata["text"], samples / int(metadata["sample_rate"]), consent)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise DataError(f"{path}: damaged voice file ({error}); save the voice again") from None
 
 
 def load_voice(name: str, tts: TTS, console: Console) -> OpenedPrompt:

@@ -30,6 +30,7 @@ from svae.models.tts.durations import DurationPredictor, PhoneDurations
 from svae.models.tts.flow import keyed_noise
 from svae.synthesis.load import load_tts
 from svae.synthesis.loudness import measure
+from svae.synthesis.marks import read_mark
 from svae.synthesis.reference import open_reference
 from svae.synthesis.trim import trim_silence
 from svae.synthesis.types import Sampling
@@ -205,14 +206,22 @@ def test_a_models_own_voice_comes_with_it(
 ):
     tts, console = load_tts(phone_model), Console(quiet=True)
     opened = open_reference(tts, reference, REF_TEXT, asr="pocketsphinx", console=console)
+    opened.description["consent"] = "Anna agreed, 2026"
     write_voice(tmp_path / "own.safetensors", opened, tts)
     tts.prompt_file = tmp_path / "own.safetensors"
     folder = Path(shutil.copytree(voice, tmp_path / "voice"))
-    _write_own_voice(tts, folder, console)
+    consent = _write_own_voice(tts, folder, console)
+    about = json.loads((folder / "voice.json").read_text())
+    assert about["consent"] is None  # the model that was exported has no voice
+    (folder / "voice.json").write_text(json.dumps(about | {"consent": consent}))
     settings = {"num_steps": 1, "guidance_scale": 0.0}
-    own = runtime.Voice.load(folder).speak("Hello.", **settings).waveform
-    given = runtime.Voice.load(voice).speak("Hello.", reference, REF_TEXT, **settings).waveform
-    np.testing.assert_allclose(own, given, atol=1e-3)
+    speaking = runtime.Voice.load(folder)
+    own = speaking.speak("Hello.", **settings)
+    given = runtime.Voice.load(voice).speak("Hello.", reference, REF_TEXT, **settings)
+    np.testing.assert_allclose(own.waveform, given.waveform, atol=1e-3)
+    own.save(tmp_path / "own.flac")
+    assert read_mark(tmp_path / "own.flac")["consent"] == "Anna agreed, 2026"
+    assert "consent" not in speaking.speak("Hello.", reference, REF_TEXT, **settings).said
 
 
 def test_the_runtime_draws_svaes_noise(runtime):

@@ -77,6 +77,17 @@ def test_without_a_network_the_cache_is_used_and_said(
     assert open_checkpoint("anna/voice", kind="tts").folder.name == commit and not hub.requests
 
 
+def test_what_the_cache_has_is_listed_as_it_can_be_asked_for(
+    hub: FakeHub, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.commit_folder("anna/voice", model)
+    open_checkpoint(f"anna/voice@{commit}", kind="tts")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match=f"In the cache: anna/voice@{commit}"):
+        open_checkpoint("anna/voice", kind="tts")
+    assert open_checkpoint(f"anna/voice@{commit}", kind="tts").folder.name == commit
+
+
 def test_what_is_wrong_on_the_hub_is_named(hub: FakeHub, model: Path) -> None:
     hub.commit_folder("anna/voice", model)
     hub.commit("anna/other", {"pytorch_model.bin": b"x"})
@@ -108,6 +119,7 @@ def test_a_model_comes_back_as_it_was_sent(
     )  # fmt: skip
     commit = push(options)
     assert commit == hub.commits["anna/voice"][-1][0]
+    assert f"Next: svae pull anna/voice@{commit} --out FOLDER" in capsys.readouterr().out
     out = pull("anna/voice", tmp_path / "pulled")
     sent, came = files_of(model), files_of(out)
     assert {name: came[name] for name in sent if not name.startswith("training")} == {
@@ -115,7 +127,7 @@ def test_a_model_comes_back_as_it_was_sent(
     }
     assert came["LICENSE"] == b"Do what you like."
     assert not any(name.startswith("training") for name in came)
-    assert "samples/said.wav" in hub.commits["anna/voice"][-1][1]
+    assert came == hub.commits["anna/voice"][-1][1] and "samples/said.wav" in came
     card = came["README.md"].decode()
     assert card.startswith('---\nlicense: "cc-by-4.0"\n')
     assert "A model that says nothing." in card and 'svae.load_tts("anna/voice")' in card

@@ -332,6 +332,17 @@ def test_a_body_that_is_no_json_and_paths_that_are_none(server):
             client.delete("/v1/audio/voices/flite-slt"),
         ):
             assert 400 <= answer.status_code < 500 and answer.json()["error"]["message"]
+        for method, path in (("GET", "/v1/audio/speech"), ("POST", "/v1/audio/transcriptions")):
+            error = client.request(method, path).json()["error"]["message"]
+            assert f"{method} {path}: not here" in error and "POST /v1/audio/speech," in error
+        broken = client.post("/v1/audio/speech", content='{"input": "a"', headers={"Content-Type": "application/json"})  # fmt: skip
+        assert "the body is no JSON: Expecting ',' delimiter at character 13" in broken.text
+        # As curl sends `-d` where no header is given, and without any.
+        for kind in ("application/x-www-form-urlencoded", ""):
+            answer = client.post(
+                "/v1/audio/speech", content=json.dumps(ASKED), headers={"Content-Type": kind}
+            )
+            assert "`Content-Type: application/json`" in answer.json()["error"]["message"]
 
         def endless():
             for _ in range(40):

@@ -12,6 +12,7 @@ from torch import Tensor
 from svae.checkpoint import EMBEDDED, Checkpoint, open_checkpoint
 from svae.errors import CheckpointError, DataError
 from svae.models.representation import KINDS, Representation, kind_of, load_representation
+from svae.runtime.hub import hub_model
 from svae.synthesis.adapter import with_student
 from svae.synthesis.durations import DurationRule
 from svae.synthesis.open_durations import open_own_rule
@@ -26,7 +27,7 @@ class Base:
     """The model that is adapted."""
 
     named: str
-    """As an adapter names it: `embedded`, or an absolute path."""
+    """As an adapter names it: `embedded`, a commit on the hub (`user/repo@COMMIT`), or an absolute path."""
     checkpoint: Checkpoint
     representation: Representation
     vocabulary: Vocabulary
@@ -65,7 +66,12 @@ def open_base(model: Path, device: str) -> Base:
         CheckpointError: it is unusable.
     """
     checkpoint = open_checkpoint(model, kind="tts")
-    named = EMBEDDED if str(model) == EMBEDDED else str(checkpoint.folder.absolute())
+    if str(model) == EMBEDDED:
+        named = EMBEDDED
+    elif (on_hub := hub_model(model)) is not None:
+        named = f"{on_hub.repo}@{checkpoint.folder.name}"  # the cache's folders are called by their commits
+    else:
+        named = str(checkpoint.folder.absolute())
     try:
         vocabulary = open_vocabulary(checkpoint.config["vocabulary"], guess=guess)
         representation = load_representation(checkpoint, device)

@@ -12,10 +12,10 @@ from rich.markup import escape
 from svae.data.batches import read_waveform
 from svae.data.index import ShardIndex
 from svae.data.samples import Sample
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt
-from svae.synthesis.voices import write_voice
+from svae.synthesis.voices import NO_CONSENT, check_consent, kept_voice, write_voice
 from svae.training.adapt.held_out import Judges, read_clips
 
 WANTED_SECONDS = 5.0
@@ -66,9 +66,14 @@ def choose_prompt(
 
 
 def keep_prompt(
-    path: Path, index: ShardIndex, samples: Sequence[Sample], tts: TTS, console: Console
+    path: Path,
+    index: ShardIndex,
+    samples: Sequence[Sample],
+    tts: TTS,
+    console: Console,
+    consent: str | None = None,
 ) -> None:
-    """Join recordings to a prompt and write it as a voice that `svae.synthesis.voices` reads."""
+    """Join recordings to a prompt and write it, with a note of consent, as a voice that `svae.synthesis.voices` reads."""
     pause = torch.zeros(1, round(PAUSE_SECONDS * index.sample_rate))
     parts: list[torch.Tensor] = []
     for sample in samples:
@@ -80,7 +85,32 @@ def keep_prompt(
     if prompt.note is not None:
         console.print(f"[yellow]{escape(prompt.note)}[/]")
     keys = ", ".join(sample.key for sample in samples)
-    write_voice(path, OpenedPrompt(prompt, waveform, {"reference": keys}, 0.0), tts)
+    description = {"reference": keys, "consent": consent}
+    write_voice(path, OpenedPrompt(prompt, waveform, description, 0.0), tts)
     console.print(
         f"Prompt: {prompt.seconds:.1f} s: {escape(prompt.text.rstrip())}", highlight=False
     )
+    if consent is None:
+        console.print(NO_CONSENT, highlight=False)
+
+
+def check_consent_of_run(consent: str | None, prompt: Path) -> str | None:
+    """Return the note of consent that a run keeps with its voice.
+
+    Args:
+        consent: what was given; None: nothing.
+        prompt: the voice that the run keeps, if it has come so far.
+
+    Raises:
+        ConfigError: the note says nothing, or the run's voice is kept with another: its checkpoints have the hash of it.
+    """
+    consent = check_consent(consent)
+    if consent is None or not prompt.is_file():
+        return consent
+    kept = kept_voice(prompt).consent
+    if kept != consent:
+        raise ConfigError(
+            f"--consent {consent!r}: the voice of this run is kept with {'no note' if kept is None else repr(kept)}, and its "
+            "checkpoints list it as it is; leave the option out, or adapt into another --out"
+        )
+    return consent

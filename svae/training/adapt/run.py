@@ -50,6 +50,7 @@ from svae.training.adapt.data import (
     make_times,
 )
 from svae.training.adapt.held_out import open_judges, show_table
+from svae.training.adapt.prompt import check_consent_of_run
 from svae.training.adapt.recordings import (
     SPEAKER,
     Studio,
@@ -98,6 +99,8 @@ class AdaptOptions:
     judges: JudgesConfig = field(default_factory=JudgesConfig)
     """Its recogniser also transcribes recordings without texts."""
     language: str | None = "en"
+    consent: str | None = None
+    """Who agreed to what; kept with the voice. None: what is kept already."""
     merge: bool = False
     """Also write a whole model into `merged/`."""
     device: str = "auto"
@@ -166,6 +169,7 @@ def adapt(options: AdaptOptions) -> Path:
     """
     clock = Clock(options.minutes)
     _check_alone()
+    consent = check_consent_of_run(options.consent, DataFolders(options.out / "data").prompt)
     found = _survey(options)
     base = open_base(options.model, str(select_device(options.device)))
     config = make_config(options, base)
@@ -224,7 +228,7 @@ def adapt(options: AdaptOptions) -> Path:
                 vae = base.representation.checkpoint
                 assert vae is not None
                 make_latents(folders, vae, options.device, console)
-            finished = _train(session, config, base, folders, world, clock)
+            finished = _train(session, config, base, folders, world, clock, consent)
         if finished:
             conclude(options, base, config)
     return options.out
@@ -304,6 +308,7 @@ def _train(
     folders: DataFolders,
     world: World,
     clock: Clock,
+    consent: str | None,
 ) -> bool:
     """Train until nothing gets better or the time is up; return False where a signal stopped it."""
     index, validation, timings, validation_timings = open_data(config)
@@ -318,7 +323,7 @@ def _train(
     if session.checkpoint is not None:
         resume_state(session, state, index)
         clock.before = float(session.checkpoint.config.get("seconds", 0.0))
-    speaker = Speaker(session, config, base, folders, waveforms, index, world, clock)
+    speaker = Speaker(session, config, base, folders, waveforms, index, world, clock, consent)
     limits = limits_of(config, base.representation.hop_length)
     read_as = spelled(base.vocabulary, config)
     # `make_times` has named those without times.
@@ -456,6 +461,7 @@ def dry_run(options: AdaptOptions) -> None:
     """
     console = Console()
     _check_alone()
+    check_consent_of_run(options.consent, DataFolders(options.out / "data").prompt)
     found = _survey(options)
     check_writable(options.out, option="--out")
     check_unlocked(options.out)

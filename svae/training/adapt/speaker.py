@@ -66,6 +66,7 @@ class Speaker:
         index: ShardIndex,
         world: World,
         clock: Clock,
+        consent: str | None,
     ) -> None:
         self.session, self.config, self.base, self.clock = session, config, base, clock
         device = str(world.device)
@@ -86,7 +87,7 @@ class Speaker:
         self.tts = self._tts(None)
         if not folders.prompt.is_file():
             chosen = choose_prompt(waveforms, training, self.tts, judges)
-            keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console)
+            keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console, consent)
         self.prompt = read_voice(folders.prompt, OWN_VOICE, self.tts, session.console).prompt
         self.rows = judged_rows(session.run)
 

@@ -16,6 +16,7 @@ import torch
 from fake_speech import WORDS as TONES
 from fake_speech import FakeAligner, FakeDetector, FakeRecognizer, speak
 from safetensors.torch import save_file
+from tiny_adapt import QUICK, WORDS, Ear, Voices, options_of, put_judges, record
 from tiny_runs import flatten, rows_of
 from tiny_tts import TEXT, changed, speech, write_tts
 
@@ -37,53 +38,10 @@ from svae.synthesis.open_durations import DURATION_FILE
 from svae.synthesis.types import Sampling
 from svae.text.phone_aligner import AlignmentError
 from svae.text.phonemes import FramePhonemes, Word, pieces
-from svae.training.adapt import data as data_module
 from svae.training.adapt import held_out as held_out_module
 from svae.training.adapt import run as run_module
-from svae.training.adapt.run import AdaptOptions, adapt, dry_run
+from svae.training.adapt.run import adapt, dry_run
 from svae.training.adapt.speaker import best_step
-
-WORDS = "one two three four five six seven eight nine ten eleven twelve".split()
-QUICK = (
-    "trainer.steps=4",
-    "trainer.checkpoint_every=1",
-    "trainer.synthesize_every=2",
-    "trainer.validate_every=2",
-    "trainer.keep_checkpoints=9",
-    "trainer.synthesize_steps=1",
-    "optimizer.warmup_steps=0",
-    "ema.start_step=1",
-    "lora.rank=2",
-)
-
-
-class Ear:
-    """Hears the same of everything."""
-
-    description = {"asr": "fake"}
-
-    def transcribe(self, waveforms, sample_rate=16000):
-        return ["one two"] * len(waveforms)
-
-
-class Voices:
-    """Embeds a clip as its level and its roughness."""
-
-    description = {"speaker": "fake"}
-
-    def embed(self, waveforms, sample_rate=16000):
-        rows = [torch.stack([w.std(), w.diff().std()]) for w in waveforms]
-        return torch.nn.functional.normalize(torch.stack(rows) + 1e-6, dim=1)
-
-
-def record(folder: Path, *, texts: bool = True, count: int = 12, seconds: float = 2.0) -> Path:
-    folder.mkdir(parents=True)
-    for number, word in enumerate(WORDS[:count]):
-        noise = speech(seconds + 0.1 * number, 0.05) * (1 + number) / 6
-        save_audio(folder / f"{word}.wav", noise, 16000)
-        if texts:
-            (folder / f"{word}.txt").write_text(f"tone {word}")
-    return folder
 
 
 @pytest.fixture
@@ -91,21 +49,9 @@ def fake_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     put_judges(monkeypatch)
 
 
-def put_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_out_module, "load_asr", lambda spec, device: Ear())
-    monkeypatch.setattr(held_out_module, "load_speaker_model", lambda spec, device: Voices())
-    monkeypatch.setattr(run_module, "load_asr", lambda spec, device: Ear())
-    monkeypatch.setattr(data_module, "SHARDS", 1)  # each is a process
-
-
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("adapt") / "recordings")
-
-
-def options_of(recordings: Path, folder: Path, out: Path, **more: object) -> AdaptOptions:
-    given = {"recordings": recordings, "model": folder, "out": out, "device": "cpu"}
-    return AdaptOptions(**{"overrides": QUICK, **given, **more})
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +252,8 @@ def test_a_run_is_continued_only_by_what_began_it(
         adapt(replace(same, judges=JudgesConfig(asr="ctc:embedded")))
     with pytest.raises(ConfigError, match=r"lora\.rank"):
         adapt(replace(same, overrides=(*QUICK, "lora.rank=3")))
+    with pytest.raises(ConfigError, match="--consent 'Anna agreed': .* with no note"):
+        adapt(replace(same, consent=" Anna  agreed"))
     other = record(tmp_path / "other", count=11)
     with pytest.raises(ConfigError, match="other recordings or texts"):
         adapt(replace(same, recordings=other))
