@@ -6,11 +6,14 @@ Published widths, float32, random weights, short crops and few utterances, so th
 fake tensors, as `svae … --dry-run --memory` plans it, without the reserve for CUDA. Measured: what torch's CPU allocator hands
 out, by torch.profiler, in a second step of the same recipe, beside the weights and moments that were there before. Kernels are
 not those of a GPU: what they use while they work differs, so this says whether everything is counted, not how a GPU ends up.
+
+    python benchmarks/memory_plan.py --measured OLD.json …      # the same options: plans anew, beside what was measured then
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,9 +77,18 @@ def measured(
     return peak_of(step, [*tensors_of(*networks), *moments])
 
 
-def vae_case(config: VAETrainConfig, pieces: int, rows: int) -> tuple[Plan, int]:
-    """Return plan and measurement of a step of the VAE training."""
+Case = tuple[Plan, Callable[[], int]]
+"""The plan of a step, and what measures the step."""
+
+
+def vae_case(config: VAETrainConfig, pieces: int, rows: int) -> Case:
+    """Return a step of the VAE training."""
     plan = vae.trace_step(config, pieces).plan(rows)
+    return plan, lambda: vae_peak(config, pieces, rows)
+
+
+def vae_peak(config: VAETrainConfig, pieces: int, rows: int) -> int:
+    """Return what such a step takes."""
     size = segment_samples(config)
     batch = CropBatch(
         keys=[str(i) for i in range(rows)],
@@ -86,16 +98,15 @@ def vae_case(config: VAETrainConfig, pieces: int, rows: int) -> tuple[Plan, int]
     )
     state = vae.build_state(config, None, WORLD)
     state.step = max(1, config.loss.adversarial_start_step)
-    peak = measured(
+    return measured(
         lambda: vae_step(state, [batch] * pieces, config, WORLD),
         [state.model, state.discriminator, state.mel_loss, state.ema.module],
         [state.optimizer, state.discriminator_optimizer],
     )
-    return plan, peak
 
 
-def tts_case(config: TTSTrainConfig, pieces: int, rows: int, frames: int) -> tuple[Plan, int]:
-    """Return plan and measurement of a step of the TTS training, on mel frames that are made in the step."""
+def tts_case(config: TTSTrainConfig, pieces: int, rows: int, frames: int) -> Case:
+    """Return a step of the TTS training, on mel frames that are made in the step."""
     representation = MelFrames()
 
     def batch(rows: int) -> UtteranceBatch:
@@ -111,14 +122,29 @@ def tts_case(config: TTSTrainConfig, pieces: int, rows: int, frames: int) -> tup
     traced = tts_memory.trace_step(
         config, representation, VOCABULARY, batch(tts_memory.ROWS), pieces
     )
-    state = build_state(config, representation, VOCABULARY, WORLD)
-    small = batch(rows)
-    peak = measured(
-        lambda: tts_step(state, [small] * pieces, config, WORLD),
-        [state.model, state.ema.module, *(m for m in vars(representation).values() if isinstance(m, nn.Module))],
-        [state.optimizer],
-    )  # fmt: skip
+
+    def peak() -> int:
+        state = build_state(config, representation, VOCABULARY, WORLD)
+        small = batch(rows)
+        frozen = [each for each in vars(representation).values() if isinstance(each, nn.Module)]
+        return measured(
+            lambda: tts_step(state, [small] * pieces, config, WORLD),
+            [state.model, state.ema.module, *frozen],
+            [state.optimizer],
+        )
+
     return traced.plan(rows), peak
+
+
+def measured_before(path: Path, options: dict[str, Any]) -> dict[tuple[str, int, bool], int]:
+    """Return what an earlier run measured, by recipe, pieces and whether activations are computed twice."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if found["options"] != options:
+        raise SystemExit(f"{path}: was measured with {found['options']}, expected {options}")
+    return {
+        (row["recipe"], row["pieces"], row["computed_twice"]): row["measured_bytes"]
+        for row in found["rows"]
+    }
 
 
 def main() -> None:
@@ -131,11 +157,15 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=400, help="of an utterance")
     parser.add_argument("--utterances", type=int, default=4, help="in a piece")
     parser.add_argument("--kinds", nargs="+", choices=["tts", "vae"], default=["tts", "vae"])
+    parser.add_argument("--measured", type=Path, help="take what was measured from this result")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--tiny", action="store_true", help="of a few channels: does it run?")
     args = parser.parse_args()
     machine = describe(WORLD.device)
     torch.manual_seed(0)
+    options = {"segment_seconds": args.segment_seconds, "crops": args.crops}
+    options |= {"frames": args.frames, "utterances": args.utterances, "tiny": args.tiny}
+    earlier = None if args.measured is None else measured_before(args.measured, options)
     rows: list[dict[str, Any]] = []
     print("| step | pieces | activations | planned, MiB | measured, MiB | error |")
     print("|---|---|---|---|---|---|")
@@ -148,12 +178,13 @@ def main() -> None:
                     fields += TINY_VAE if args.tiny else []
                     name = "libritts/vae-vanilla64"
                     config = recipe.load(VAETrainConfig, name, fields)
-                    plan, peak = vae_case(config, pieces, args.crops)
+                    plan, step = vae_case(config, pieces, args.crops)
                 else:
                     name = "libritts/tts-small-mel"
                     fields += TINY_DIT if args.tiny else []
                     config = recipe.load(TTSTrainConfig, name, fields)
-                    plan, peak = tts_case(config, pieces, args.utterances, args.frames)
+                    plan, step = tts_case(config, pieces, args.utterances, args.frames)
+                peak = step() if earlier is None else earlier[name, pieces, twice]
                 planned = plan.total - plan.reserve
                 row = {"recipe": name, "pieces": pieces, "computed_twice": twice}
                 row |= {"planned_bytes": planned, "measured_bytes": peak}
@@ -164,9 +195,8 @@ def main() -> None:
                     f"{peak / MIB:.1f} | {planned / peak - 1:+.1%} |",
                     flush=True,
                 )
-    options = {"segment_seconds": args.segment_seconds, "crops": args.crops}
-    options |= {"frames": args.frames, "utterances": args.utterances}
-    write(args.out, machine, options=options, rows=rows)
+    measured_in = None if args.measured is None else str(args.measured)
+    write(args.out, machine, options=options, measured_in=measured_in, rows=rows)
 
 
 if __name__ == "__main__":

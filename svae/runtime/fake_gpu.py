@@ -44,6 +44,8 @@ def fake_gpu() -> Iterator[torch.device]:
         for where, what, replacement in (
             (torch.Tensor, "backward", _backward),
             (nn.Module, "to", _module_to),
+            (torch.Tensor, "__deepcopy__", _deep_copy),
+            (nn.Parameter, "__deepcopy__", _deep_copy),
             (torch.cuda.amp.common, "amp_definitely_not_available", lambda: False),
             (torch.cuda, "is_bf16_supported", lambda *_, **__: True),
             (torch.cuda, "manual_seed_all", lambda seed: None),
@@ -119,6 +121,22 @@ def _module_to(module: nn.Module, device: torch.device | str, *_: Any, **__: Any
             if buffer is not None and not _is_there(buffer, device):
                 part._buffers[name] = _empty(buffer, device)
     return module
+
+
+_COPY_OF_A_TENSOR, _COPY_OF_A_PARAMETER = Tensor.__deepcopy__, nn.Parameter.__deepcopy__
+
+
+def _deep_copy(tensor: Tensor, memo: dict[int, Any]) -> Tensor:
+    """Copy a tensor; torch's way leaves a fake one with a storage that is another for each of its views."""
+    if not isinstance(tensor, FakeTensor):
+        real = isinstance(tensor, nn.Parameter)
+        return (_COPY_OF_A_PARAMETER if real else _COPY_OF_A_TENSOR)(tensor, memo)
+    if id(tensor) not in memo:
+        copied = _empty(tensor, tensor.device)
+        if isinstance(tensor, nn.Parameter):
+            copied = nn.Parameter(copied, tensor.requires_grad)
+        memo[id(tensor)] = copied
+    return memo[id(tensor)]
 
 
 def _is_there(tensor: Tensor, device: torch.device) -> bool:

@@ -5,6 +5,7 @@ Every kind of training in both precisions; every recipe that is shipped, with fe
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from svae.checkpoint import open_checkpoint
 from svae.config import TTSTrainConfig, VAEConfig, VAETrainConfig
 from svae.data.batches import CropBatch, UtteranceBatch
 from svae.models.mel import MelFrames
-from svae.models.representation import load_representation
+from svae.models.representation import Representation, load_representation
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.tts.dit import DiT
 from svae.models.tts.sampler import guided_velocity
@@ -55,7 +56,13 @@ from svae.training.vae.step import train_step as vae_step
 RECIPES = Path(__file__).parents[2] / "recipes"
 TTSS = sorted(RECIPES.glob("*/tts*.yaml"))
 VAES = sorted(RECIPES.glob("*/vae*.yaml"))
-STUDENTS = sorted(RECIPES.glob("*/distill*.yaml"))
+STUDENTS = [
+    # 32 steps of its teacher are many operations.
+    pytest.param(path, marks=[pytest.mark.slow] if path.parent.name == "libritts" else [])
+    for path in sorted(RECIPES.glob("*/distill*.yaml"))
+]
+BOTH = ["fp32", pytest.param("bf16", marks=pytest.mark.slow)]
+"""Where a step takes as long as many tests."""
 PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "bf16"])
 QUIET = pytest.mark.filterwarnings("ignore")
 SMALL_DIT = [
@@ -68,7 +75,7 @@ SMALL_DIT = [
 
 
 class Waits(TorchDispatchMode):
-    """Notes what a host waits for: values, shapes that depend on them, and copies that are not sent ahead."""
+    """Notes what a host waits for: values on the GPU, shapes that depend on them, and copies that are not sent ahead."""
 
     asking = ("_local_scalar_dense", "item", "is_nonzero", "nonzero", "equal", "masked_select")
 
@@ -80,7 +87,7 @@ class Waits(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         name = func.__name__.split(".")[0]
-        if name in self.asking:
+        if name in self.asking and args[0].device.type == "cuda":
             self.found.append(name)
         if name in ("_to_copy", "copy_") and isinstance(result, Tensor):
             source = args[1] if name == "copy_" else args[0]
@@ -157,18 +164,24 @@ def test_a_tts_step_of_each_recipe(path: Path, precision: str) -> None:
 def tts_waits(config: TTSTrainConfig) -> list[str]:
     mel = config.representation == "mel"
     representation = MelFrames(num_bins=100 if mel else 64)
+    pieces = two_pieces(representation, encoded=not mel)
     with fake_gpu() as device:
         world = World(0, 1, device)
         there = on_fake_gpu(representation, device)
         state = build_state(config, there, Vocabulary.from_characters("abcd"), world)
-        return step_waits(state, config, world)
+        return step_waits(state, pieces, config, world)
 
 
-def step_waits(state: FlowState, config: TTSTrainConfig, world: World) -> list[str]:
-    """Take a step of two pieces, and return what the host waited for."""
-    representation = state.representation
-    channels = None if config.representation == "mel" else representation.latent_dim
-    pieces = [utterance_batch(n, channels, 24, representation.hop_length) for n in (2, 1)]
+def two_pieces(representation: Representation, *, encoded: bool) -> list[UtteranceBatch]:
+    """Return a step's batch, as it comes from a loader: on the host, real."""
+    channels = representation.latent_dim if encoded else None
+    return [utterance_batch(n, channels, 24, representation.hop_length) for n in (2, 1)]
+
+
+def step_waits(
+    state: FlowState, pieces: list[UtteranceBatch], config: TTSTrainConfig, world: World
+) -> list[str]:
+    """Take a step, and return what the host waited for."""
     with watched() as found:
         result = tts.train_step(state, pieces, config, world)
         Meter().add(result, 0.0)
@@ -187,11 +200,12 @@ def test_a_step_of_each_student(path: Path, precision: str, folder: Path) -> Non
     config = recipe.load(TTSTrainConfig, str(path), fields)
     vocabulary = open_vocabulary(teacher.config["vocabulary"])
     representation = load_representation(teacher, "cpu")
+    pieces = two_pieces(representation, encoded=True)
     with fake_gpu() as device:
         world = World(0, 1, device)
         there = on_fake_gpu(representation, device)
         state = build_state(config, there, vocabulary, world, None, teacher)
-        assert step_waits(state, config, world) == []
+        assert step_waits(state, pieces, config, world) == []
 
 
 @QUIET
@@ -202,11 +216,12 @@ def test_a_step_of_an_adaptation(precision: str, folder: Path, tmp_path: Path) -
         recordings=tmp_path, out=tmp_path / "run", overrides=twice(precision)
     )
     config = adapt.make_config(options, base)
+    pieces = two_pieces(base.representation, encoded=base.stored)
     with fake_gpu() as device:
         world = World(0, 1, device)
         there = replace(base, representation=on_fake_gpu(base.representation, device))
         state = adapt.build_state(config, there, world)
-        assert step_waits(state, config, world) == []
+        assert step_waits(state, pieces, config, world) == []
 
 
 # ------------------------------------------------------------------------------------------- VAE
@@ -232,7 +247,7 @@ def test_a_vae_step_of_each_recipe(path: Path, precision: str) -> None:
 
 
 @QUIET
-@PRECISIONS
+@pytest.mark.parametrize("precision", BOTH)
 def test_a_vae_step(precision: str) -> None:
     """With the teacher that comes with svae, computed in the step."""
     loss = {"alignment": 1.0, "adversarial_start_step": 1}
@@ -252,6 +267,7 @@ def vae_waits(
     with torch.device("meta"):  # filters are made once, where numbers are
         SpeechVAE(config.vae, features)
     MultiScaleMelLoss(config.vae.sample_rate)
+    batches = [crop_batch(config, count, features) for count in (2, 1)]
     with fake_gpu() as device:
         world = World(0, 1, device)
         heard = None if teacher is None else on_fake_gpu(teacher, device)
@@ -259,7 +275,6 @@ def vae_waits(
             heard.device = device
         state = vae.build_state(config, None, world, teacher=heard, teacher_dim=features)
         state.step = max(1, config.loss.adversarial_start_step)
-        batches = [crop_batch(config, count, features) for count in (2, 1)]
         with watched() as found:
             result = vae_step(state, batches, config, world)
             Meter().add(result, 0.0)
@@ -392,3 +407,20 @@ with fake_gpu():
 """
     pytest.importorskip("peft", reason="pip install 'svae[adapt]'")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def test_a_copy_is_one_storage_whoever_looks_at_it() -> None:
+    """Else the average of the weights would be counted again at every look."""
+    with fake_gpu() as device:
+        network = torch.nn.Linear(3, 3).to(device)
+        network.register_buffer("table", torch.zeros(5, device=device))
+        network.again = network.weight
+        copied = copy.deepcopy(network)
+        assert copied.again is copied.weight and isinstance(copied.weight, torch.nn.Parameter)
+        for one, other in zip(
+            network.state_dict().values(), copied.state_dict().values(), strict=True
+        ):
+            assert one.shape == other.shape and one.device == other.device == device
+            assert one.untyped_storage()._cdata != other.untyped_storage()._cdata
+        for tensor in (*copied.parameters(), *copied.buffers()):
+            assert tensor.detach().untyped_storage()._cdata == tensor.untyped_storage()._cdata
