@@ -175,3 +175,13 @@ def test_the_benchmark_of_the_server_loses_nothing(tmp_path, folder):
     assert (
         lost["whole"] + lost["gone"] == 8 and not lost["wrong"] and not lost["places_taken_after"]
     )
+
+
+@pytest.mark.slow
+def test_remote_benchmark_trains_from_disk_and_bucket(tmp_path):
+    for package in ("moto", "flask_cors", "s3fs"):
+        pytest.importorskip(package)
+    found = run(tmp_path, "remote.py", "--port", "5199")
+    assert [row["data"] for row in found["rows"]] == ["disk", "bucket"]
+    for row in found["rows"]:
+        assert 0 <= row["wait_share"] <= 1 and row["step_seconds"] > 0
