@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--cache-shards", type=int, default=12)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--log-every", type=int, default=20)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--latency", type=float, default=0.03, help="seconds")
     parser.add_argument("--rate", type=float, default=20e6, help="bytes a second; 0: no limit")

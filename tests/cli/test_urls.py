@@ -97,7 +97,7 @@ def test_trainings_take_shards_times_and_features_from_a_bucket(
         call("train-vae", recipe, "--data", data, "--out", out, "--device", "cpu", *more[:2])
     assert weights("a") == weights("b")
 
-    recipe = write_recipe(TTS)
+    recipe = write_recipe(TTS | {"tokens": "frame-phonemes"})
     for out, data, where in (("c", stored / "latents", stored / "times"), ("d", latents, times)):
         call(
             "train-tts", recipe, "--data", data, "--out", out, "--device", "cpu",
@@ -105,6 +105,7 @@ def test_trainings_take_shards_times_and_features_from_a_bucket(
             "--set", f"data.validation_timings={where}",
         )  # fmt: skip
     assert weights("c") == weights("d")
+    recipe = write_recipe(TTS)
     for out, data in (("e", stored / "latents"), ("f", latents)):
         call("distill", toy_tts, recipe, "--data", data, "--out", out, "--device", "cpu")
     assert weights("e") == weights("f")
@@ -132,9 +133,9 @@ def test_what_is_made_of_shards_is_made_of_and_into_a_bucket(
     ):
         call("inspect", data, "--data", waves, "--out", out, "--device", "cpu")
     numbers = [json.loads(Path(out, "inspection.json").read_text()) for out in ("one", "two")]
-    assert (
-        numbers[0].keys() == numbers[1].keys() and numbers[0]["channels"] == numbers[1]["channels"]
-    )
+    for found in numbers:
+        del found["path"], found["data"]
+    assert numbers[0] == numbers[1]
 
 
 def test_an_evaluation_takes_held_out_utterances_from_a_bucket(

@@ -77,7 +77,7 @@ def test_a_web_server_that_fails_and_recovers_is_asked_again(
     ("fault", "said"),
     [
         ("status 503", "503"),
-        ("status 404", "not there"),
+        ("status 404", "404 Not Found"),
         ("status 403", "403"),
         ("cut 0", "shard-00001.tar"),
         ("says 500", "500"),
