@@ -1,4 +1,4 @@
-"""A stub of the Hugging Face hub on the loopback: commits of models, whose files can be asked for and sent."""
+"""A stub of the Hugging Face hub on the loopback: commits of models and data sets, whose files can be asked for and sent."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ import pytest
 
 
 class FakeHub:
-    """Holds `commits` of each model, oldest first; `refuses` answers every request with a status."""
+    """Holds `commits` of each repository, oldest first; `refuses` answers every request with a status.
+
+    `faults` of a file are used up one a download: `cut N` (N bytes come, then the connection ends) and `wrong` (other bytes).
+    """
 
     def __init__(self) -> None:
         self.commits: dict[str, list[tuple[str, dict[str, bytes]]]] = {}
         self.tags: dict[str, str] = {}
         self.refuses: int | None = None
+        self.faults: dict[str, list[str]] = {}
         self.requests: list[str] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -65,18 +69,38 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             path = unquote(self.path.partition("?")[0])
             if hub.refuses:
                 return self.answer(hub.refuses, b"{}")
-            if match := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/(revision|tree)/(.+))?", path):
-                return self.describe(match[1], match[2] or "revision", match[3] or "main")
-            if match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            if match := re.fullmatch(
+                r"/api/(?:models|datasets)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.+))?)?",
+                path,
+            ):
+                return self.describe(match[1], match[2] or "revision", match[3] or "main", match[4])
+            if match := re.fullmatch(r"(?:/datasets)?/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
                 found = hub.find(match[1], match[2])
                 if found is None or match[3] not in found[1]:
                     return self.missing("EntryNotFound" if found else "RevisionNotFound")
                 data = found[1][match[3]]
                 etag = hashlib.sha256(data).hexdigest()
-                return self.answer(200, data, {"ETag": f'"{etag}"', "X-Repo-Commit": found[0]})
+                headers = {"ETag": f'"{etag}"', "X-Repo-Commit": found[0]}
+                return self.send_file(match[3], data, headers)
             self.answer(404, b"{}")
 
-        def describe(self, repo: str, what: str, revision: str) -> None:
+        def send_file(self, name: str, data: bytes, headers: dict[str, str]) -> None:
+            status = 200
+            if asked := re.match(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or ""):
+                first, last = int(asked[1]), min(int(asked[2]), len(data) - 1)
+                headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+                status, data = 206, data[first : last + 1]
+            waiting = hub.faults.get(name, []) if self.command == "GET" else []
+            kind, _, value = (waiting.pop(0) if waiting else "").partition(" ")
+            if kind == "wrong":
+                data = bytes(byte ^ 1 for byte in data)
+            if kind == "cut":
+                headers["Content-Length"] = str(len(data))
+                data = data[: int(value)]
+                self.close_connection = True
+            self.answer(status, data, headers)
+
+        def describe(self, repo: str, what: str, revision: str, below: str | None = None) -> None:
             if repo not in hub.commits:
                 return self.missing("RepoNotFound")
             found = hub.find(repo, revision)
@@ -85,8 +109,10 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if what == "tree":
                 rows = [
                     {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for name, data in found[1].items()
+                    for name, data in found[1].items() if below is None or name.startswith(f"{below}/")
                 ]  # fmt: skip
+                if below is not None and not rows:
+                    return self.missing("EntryNotFound")
                 return self.answer(200, json.dumps(rows).encode())
             siblings = [{"rfilename": name} for name in found[1]]
             tree = {

@@ -6,6 +6,7 @@ import contextlib
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,7 +18,11 @@ PAGE = b"<!DOCTYPE html><html><title>Please log in</title></html>"
 
 
 class FakeServer:
-    """Serves `files`; `faults` of a path are used up one a request, but for the last where it is in `always`."""
+    """Serves `files`; `faults` of a path are used up one a request, but for the last where it is in `always`.
+
+    `status N`; `page` and `hidden-page`: a page in the file's place; `ignores-range` and `wrong-range`; `cut N`: N bytes come, then
+    the connection ends; `says N`: another length than there is; `no-length`; `stall SECONDS`.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -56,6 +61,8 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
                 return self.answer(200, PAGE, {"Content-Type": "text/html; charset=utf-8"})
             if fault == "hidden-page":
                 return self.answer(200, PAGE)
+            if fault == "stall":
+                time.sleep(float(value))
             start = int(re.match(r"bytes=(\d+)-", asked)[1]) if asked else 0
             headers = {"ETag": '"1"'}
             status = 200

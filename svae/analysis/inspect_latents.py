@@ -29,6 +29,7 @@ from svae.precompute.latents import vae_of_latents
 from svae.precompute.statistics import spread
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.files import writable_folder, write_text
+from svae.runtime.remote import is_url
 
 DEAD_VARIANCE = 0.01
 """A channel whose posterior mean varies less than this over frames says nothing of the input; the usual threshold of
@@ -207,7 +208,8 @@ def _open(options: InspectOptions) -> tuple[ShardIndex | None, ShardIndex | None
         raise DataError(
             f"--data {options.data}: holds {data.kind}; expected waveform shards from `svae prepare`"
         )
-    if (options.path / "index.json").is_file():
+    # Of a URL it can be nothing but shards: checkpoints lie on this machine.
+    if is_url(options.path) or (options.path / "index.json").is_file():
         index = read_index(options.path)
         return index, data, vae_of_latents(index, None)
     checkpoint = open_checkpoint(options.path, kind="vae")

@@ -31,7 +31,7 @@ from svae.config import TeacherConfig
 )
 def cache_teacher(
     data: WaveformShards,
-    out: Annotated[Path, typer.Option(help="Where the feature shards go.")],
+    out: Annotated[Path, typer.Option(help="Where the feature shards go: a folder or a URL.")],
     teacher: Annotated[
         str, typer.Option(help="Hub id, folder or `embedded`.")
     ] = TeacherConfig.model,

@@ -18,7 +18,9 @@ from svae.cli.options import Device, Workers
     """)
 )
 def decode(
-    latents: Annotated[Path, typer.Argument(help="Latent shards from `svae encode`.")],
+    latents: Annotated[
+        Path, typer.Argument(help="Latent shards from `svae encode`: a folder or a URL (s3://…).")
+    ],
     out: Annotated[
         Path, typer.Option(help="Folder for KEY.wav of each utterance; existing files are kept.")
     ],

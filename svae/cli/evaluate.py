@@ -81,7 +81,10 @@ def evaluate(
         Path | None, typer.Option(help="Folder of the recordings that a list names.")
     ] = None,
     data: Annotated[
-        Path, typer.Option(help="Without --list: shards whose held-out utterances are used.")
+        Path,
+        typer.Option(
+            help="Without --list: shards (a folder or a URL) whose held-out utterances are used."
+        ),
     ] = Path("data/shards/sample"),
     asr: Annotated[
         str | None,

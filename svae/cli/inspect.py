@@ -21,10 +21,16 @@ from svae.cli.options import Device, parse_layer
 )
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="Latent shards, or run or checkpoint folder of a VAE.")
+        Path,
+        typer.Argument(
+            help="Latent shards (a folder or a URL), or run or checkpoint folder of a VAE."
+        ),
     ],
     data: Annotated[
-        Path | None, typer.Option(help="Waveform shards; a checkpoint and the teacher need them.")
+        Path | None,
+        typer.Option(
+            help="Waveform shards, a folder or a URL; a checkpoint and the teacher need them."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for inspection.json and .png.")] = Path(
         "out/inspection"

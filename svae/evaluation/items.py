@@ -17,6 +17,7 @@ from svae.errors import DataError
 from svae.evaluation.recordings import Recording, recording_from_file, recording_from_shards
 from svae.judges.wer import normalize_for_wer
 from svae.runtime.files import file_sha256
+from svae.runtime.remote import is_url
 from svae.runtime.text_files import read_utf8
 
 PROMPT_SECONDS = (1.5, 12.0)
@@ -238,6 +239,8 @@ def refuse_items(problems: Sequence[str], items: Sequence[Item], what: str) -> N
 def check_recordings(items: Sequence[Item], *, option: str) -> None:
     """Make sure that every file an evaluation will read is there, before anything is computed.
 
+    Shards on a server are not asked for: reading their index has found them.
+
     Raises:
         DataError: some are not; they are counted and the first are named.
     """
@@ -245,7 +248,7 @@ def check_recordings(items: Sequence[Item], *, option: str) -> None:
         recording.path
         for item in items
         for recording in (item.prompt, item.target)
-        if recording is not None
+        if recording is not None and not is_url(recording.path)
     }
     missing = sorted(str(path) for path in files if not path.is_file())
     if missing:

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 import svae
 from svae.analysis.compare_runs import read_run
 from svae.checkpoint import Checkpoint
+from svae.data.shard_source import read_text
 from svae.errors import DataError, SvaeError
 from svae.recipe import HISTORY
 from svae.synthesis.adapter import PROMPT_FILE
@@ -103,8 +104,8 @@ def _roots(data: Any) -> list[Path]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        tree = json.loads(read_text(path))
+    except (OSError, ValueError, SvaeError):
         return {}
     return tree if isinstance(tree, dict) else {}
 

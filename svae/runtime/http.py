@@ -26,6 +26,10 @@ class RemoteError(DataError):
     """A file elsewhere that cannot be read; the message names it and the cause."""
 
 
+class OtherFile(RemoteError):
+    """Another file is there than was expected."""
+
+
 class _Failure(Exception):
     """One try that failed; another may succeed."""
 
@@ -235,8 +239,8 @@ class HttpFile(io.RawIOBase):
         }
         raise RemoteError(f"{self.label}: the server answered {phrase}.{hints.get(status, '')}")
 
-    def _changed(self, what: str) -> RemoteError:
-        return RemoteError(f"{self.label}: not the file that was expected: {what}.")
+    def _changed(self, what: str) -> OtherFile:
+        return OtherFile(f"{self.label}: not the file that was expected: {what}.")
 
     def _at_end(self) -> bool:
         return self.size is not None and self.position >= self.size

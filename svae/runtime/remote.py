@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from svae.errors import ConfigError
 from svae.runtime import http
-from svae.runtime.http import HttpFile, RemoteError, public_url
+from svae.runtime.http import HttpFile, OtherFile, RemoteError, public_url
 
 Result = TypeVar("Result")
 OnRetry = Callable[[str], None]
@@ -115,9 +115,15 @@ def fetch(
             time.sleep(_wait(attempt))
         digest = hashlib.sha256()
         file.seek(0)
-        for block in _blocks(url, size, on_retry):
-            file.write(block)
-            digest.update(block)
+        try:
+            for block in _blocks(url, size, on_retry):
+                file.write(block)
+                digest.update(block)
+        except (
+            OtherFile
+        ) as error:  # as the index knows the file, this may be a lie that another try mends
+            wrong = str(error).partition(": ")[2].rstrip(".")
+            continue
         found = file.tell()
         if found != size:
             wrong = f"{found} bytes came, the index says {size}"

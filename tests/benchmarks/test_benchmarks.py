@@ -273,3 +273,13 @@ def test_plans_are_near_real_steps(tmp_path):
         (2, True),
     ]
     assert all(abs(row["error"]) < 0.1 for row in rows)
+
+
+@pytest.mark.slow
+def test_remote_benchmark_trains_from_disk_and_bucket(tmp_path):
+    for package in ("moto", "flask_cors", "s3fs"):
+        pytest.importorskip(package)
+    found = run(tmp_path, "remote.py", "--port", "5199")
+    assert [row["data"] for row in found["rows"]] == ["disk", "bucket"]
+    for row in found["rows"]:
+        assert 0 <= row["wait_share"] <= 1 and row["step_seconds"] > 0
