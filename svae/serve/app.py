@@ -465,7 +465,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         message == HTTPStatus(error.status_code).phrase
     ):  # the router's own words, which name nothing
         there = ", ".join(
-            f"{' '.join(sorted(route.methods))} {route.path}"
+            f"{' '.join(sorted(route.methods or ()))} {route.path}"
             for route in request.app.routes
             if isinstance(route, APIRoute)
         )
