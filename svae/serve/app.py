@@ -461,13 +461,11 @@ async def _not_valid(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)
     message = str(error.detail)
-    if (
-        message == HTTPStatus(error.status_code).phrase
-    ):  # the router's own words, which name nothing
+    named_by_router = HTTPStatus(error.status_code).phrase  # its words name no place
+    if message == named_by_router:
+        routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
         there = ", ".join(
-            f"{' '.join(sorted(route.methods or ()))} {route.path}"
-            for route in request.app.routes
-            if isinstance(route, APIRoute)
+            f"{' '.join(sorted(route.methods or ()))} {route.path}" for route in routes
         )
         message = f"{request.method} {request.url.path[:100]}: not here; expected one of {there}"
     return problem(error.status_code, message, headers=dict(error.headers or {}))
