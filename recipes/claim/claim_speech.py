@@ -100,7 +100,7 @@ def probe(shards: Path, timings: Path, what: str, out: Path) -> None:
             frames[sample.key] = mel.encode(read_waveform(index, sample)[None]).mean[0]
     else:
         stored = read_index(what)
-        cache = FeatureCache(stored, {each.key: each for each in stored.samples})
+        cache = FeatureCache(stored)
         hop = cache.description["hop_length"]
         for sample in samples:
             count = -(-sample.num_samples // hop)

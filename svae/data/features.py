@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ class FeatureCache:
     """A folder of kind `features`: for every utterance the teacher's features over its whole length."""
 
     index: ShardIndex
-    places: dict[str, int]
-    """Key → place in `index.samples`."""
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """Key → place in `index.samples`."""
+        return {key: place for place, key in enumerate(self.index.samples.keys())}
 
     @property
     def description(self) -> dict[str, Any]:
@@ -103,4 +107,4 @@ def open_cache(root: str | Path, data: ShardIndex, *, model: str, layer: int | s
         raise ConfigError(
             f"teacher.cache {root}: holds features of {found}; run `svae cache-teacher` for this recipe"
         )
-    return FeatureCache(index, {key: place for place, key in enumerate(index.samples.keys())})
+    return FeatureCache(index)
