@@ -273,8 +273,9 @@ def vae_plans() -> tuple[StepPlans, int, int]:
 def tts_plans(folder: Path) -> tuple[StepPlans, int, int]:
     """Return the same of flow matching, with four lengths a step."""
     index = read_index(write_tone_shards(folder / "shards", seconds=1.0, per_shard=12))
-    several = TTS["dit"] | {"depth": 4}  # of one block as much is kept as is computed twice
-    config = tts_config("x", "y", batch_frames=1600, dit=several)
+    # Blocks that take more than the mel frames before them, and several: of one as much is kept as is computed twice.
+    blocks = TTS["dit"] | {"depth": 3, "dim": 128}
+    config = tts_config("x", "y", batch_frames=1600, dit=blocks)
     config = replace(config, data=replace(config.data, slots=4))
     mel = MelFrames(num_bins=8)
     limits = limits_of(config, mel.hop_length)
