@@ -76,6 +76,7 @@ def bucket(s3: FakeS3, prefix: str) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_trainings_take_shards_times_and_features_from_a_bucket(
     s3: FakeS3, call: Call, tone_shards: Path, stored: Path, toy_tts: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_a_web_server_that_stays_wrong_is_given_up_with_shard_and_cause(
     assert not [name for name in cached(cache) if hashes[1] in name], "no half file, no wrong file"
 
 
+@pytest.mark.slow
 def test_training_from_a_web_server_that_stumbles_equals_training_from_the_disk(
     server: FakeServer, web: str, tone_shards: Path, tmp_path: Path
 ) -> None:

@@ -36,7 +36,7 @@ def test_training_from_a_bucket_that_stumbles_equals_training_from_the_disk(
     assert any(key.endswith(".tar") for key in s3.gets) and not s3.faults["tones/*.tar"]
 
 
-@pytest.mark.parametrize("kind", ["vae", "tts"])
+@pytest.mark.parametrize("kind", [pytest.param("vae", marks=pytest.mark.slow), "tts"])
 def test_a_mixture_of_buckets_that_stumble_equals_that_of_folders(
     s3: FakeS3, kind: str, toy_tts: Path, tmp_path: Path
 ) -> None:
