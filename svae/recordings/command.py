@@ -111,9 +111,10 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
             folder, options.sample_rate, limits.max_seconds, SileroVAD, detector.description
         )
         cut = cut_all(found.recordings, how, workers=options.workers, console=console)
-        judge = _Judges(folder, console, recognizer, mos, GPU_BATCH if device.type == "cuda" else 1)
+        batch_size = GPU_BATCH if device.type == "cuda" else 1
+        judge = _Judges(folder, console, recognizer, mos, batch_size, options.language)
         review, path = _review(options, given, cut)
-        judged = judge.all(cut, review, align=options.language == "en")
+        judged = judge.all(cut, review)
         entries = [
             Entry(each, reasons(each, limits), review.get(each.segment.key, Decision()))
             for each in judged
@@ -252,18 +253,17 @@ class _Judges:
     recognizer: Recognizer | None
     mos: DistillMOS | None
     batch_size: int
+    language: str
 
-    def all(
-        self, cut: Sequence[CutRecording], review: Mapping[str, Decision], *, align: bool
-    ) -> list[Judged]:
+    def all(self, cut: Sequence[CutRecording], review: Mapping[str, Decision]) -> list[Judged]:
         """Return all segments, in order, with their words and what judges say."""
         segments = [segment for each in cut for segment in each.segments]
         heard = self._heard(segments)
-        texts = _texts(cut, heard)
+        texts = _texts(cut, heard, self.language)
         for key, decision in review.items():
             if decision.text is not None:
                 texts[key] = (decision.text, "review")
-        fits = self._fits(segments, texts) if align else {}
+        fits = self._fits(segments, texts) if self.language == "en" else {}
         scores = self._scores(segments)
         judged = []
         for segment in segments:
@@ -276,7 +276,7 @@ class _Judges:
                     text,
                     origin,
                     heard.get(segment.key),
-                    agreement(text or "", heard[segment.key]) if compared else None,
+                    agreement(text or "", heard[segment.key], self.language) if compared else None,
                     fit if isinstance(fit, float) else None,
                     fit if isinstance(fit, str) else None,
                     scores.get(segment.key),
@@ -330,7 +330,7 @@ class _Judges:
 
 
 def _texts(
-    cut: Sequence[CutRecording], heard: Mapping[str, str]
+    cut: Sequence[CutRecording], heard: Mapping[str, str], language: str
 ) -> dict[str, tuple[str | None, str]]:
     """Return key → what is said, by the text beside the recording, else by the recogniser, and which of them."""
     texts: dict[str, tuple[str | None, str]] = {}
@@ -344,7 +344,8 @@ def _texts(
                     f"--asr none: {each.recording.source} has {len(each.segments)} segments, and {each.recording.text} no times: a "
                     "recogniser must find which words are said where. Choose one with --asr."
                 )
-            parts = deal_text(each.text, [heard[segment.key] for segment in each.segments])
+            answers = [heard[segment.key] for segment in each.segments]
+            parts = deal_text(each.text, answers, language)
             for segment, part in zip(each.segments, parts, strict=True):
                 texts[segment.key] = (part, "text")
             continue

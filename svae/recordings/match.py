@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
 
+from svae.text.spell_out import spelled_text
+
 _TOKEN = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff]|(?:(?![\u3040-\u30ff\u3400-\u9fff])[^\W_])+(?:'[^\W_]+)*"
 )
@@ -30,17 +32,26 @@ class _Place:
     after: int
 
 
-def tokens(text: str) -> list[str]:
-    """Return the words of a text as they are compared: without case and punctuation."""
-    return [match.group().casefold() for match in _TOKEN.finditer(text)]
+def tokens(text: str, language: str | None = None) -> list[str]:
+    """Return the words of a text as they are compared: without case and punctuation.
+
+    Numbers in digits are words of a language that has rules for them: a recogniser writes "Chapter 35", a book "Chapter
+    thirty-five". None leaves them as they are.
+    """
+    return [word for match in _TOKEN.finditer(text) for word in _compared(match.group(), language)]
 
 
-def agreement(text: str, heard: str) -> float:
+def _compared(token: str, language: str | None) -> list[str]:
+    written = spelled_text(token, language) if any(map(str.isdecimal, token)) else token
+    return [match.group().casefold() for match in _TOKEN.finditer(written)]
+
+
+def agreement(text: str, heard: str, language: str | None = None) -> float:
     """Return how far what is heard agrees with a text: 1 less its word errors, as a share of the longer one."""
-    return Levenshtein.normalized_similarity(tokens(text), tokens(heard))
+    return Levenshtein.normalized_similarity(tokens(text, language), tokens(heard, language))
 
 
-def deal_text(text: str, heard: Sequence[str]) -> list[str | None]:
+def deal_text(text: str, heard: Sequence[str], language: str | None = None) -> list[str | None]:
     """Return which part of a text each segment of its recording says; None where that is not in the text.
 
     All that was heard is aligned with the whole text, word by word, with the fewest changes. Of a segment the words that
@@ -49,16 +60,21 @@ def deal_text(text: str, heard: Sequence[str]) -> list[str | None]:
     Args:
         text: normalised; may hold more than is read, and the recording more than is in it.
         heard: by a recogniser, of each segment in order.
+        language: in which numbers are compared, see `tokens`.
     """
     places = list(_TOKEN.finditer(text))
-    wanted = [match.group().casefold() for match in places]
-    spoken = [tokens(each) for each in heard]
+    wanted, place_of = [], []
+    for place, match in enumerate(places):
+        for word in _compared(match.group(), language):
+            wanted.append(word)
+            place_of.append(place)
+    spoken = [tokens(each, language) for each in heard]
     flat = [word for words in spoken for word in words]
     equal: dict[int, int] = {}
     for block in Levenshtein.opcodes(wanted, flat):
         if block.tag == "equal":
             for step in range(block.src_end - block.src_start):
-                equal[block.dest_start + step] = block.src_start + step
+                equal[block.dest_start + step] = place_of[block.src_start + step]
     found: list[_Place | None] = []
     first = 0
     for words in spoken:

@@ -94,6 +94,17 @@ def test_a_text_in_a_script_without_spaces_is_dealt_by_its_signs():
     ]
 
 
+def test_numbers_are_found_however_they_are_written():
+    text = "Chapter thirty-five. He was 21 in 1805. Chapter 36."
+    heard = ["Chapter 35.", "he was twenty one in 1805", "chapter thirty six"]
+    parts = ["Chapter thirty-five.", "He was 21 in 1805.", "Chapter 36."]
+    assert deal_text(text, heard, "en") == parts
+    assert [agreement(part, said, "en") for part, said in zip(parts, heard, strict=True)] == [1] * 3
+    assert (
+        deal_text(text, heard)[0] is None
+    )  # of an unknown language nothing is known of its numbers
+
+
 def test_words_misheard_at_the_ends_are_the_texts_own():
     text = "Preface. Let us have faith that right makes might. Hold on, hold fast! And so on."
     heard = ["let's have faith the right makes night", "hold on hold vast", "and then"]
