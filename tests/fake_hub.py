@@ -107,10 +107,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if found is None:
                 return self.missing("RevisionNotFound")
             if what == "tree":
-                rows = [
-                    {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
-                    for name, data in found[1].items() if below is None or name.startswith(f"{below}/")
-                ]  # fmt: skip
+                rows = self.tree(found[1], f"{below}/" if below else "")
                 if below is not None and not rows:
                     return self.missing("EntryNotFound")
                 return self.answer(200, json.dumps(rows).encode())
@@ -123,6 +120,21 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 "private": False,
             }
             self.answer(200, json.dumps({**tree, "tags": [], "downloads": 0, "likes": 0}).encode())
+
+        def tree(self, files: dict[str, bytes], above: str) -> list[dict[str, object]]:
+            """Return what lies below a folder; the folders in it, not what is in them, unless that is asked for."""
+            everything = "recursive=true" in self.path.lower()
+            rows: dict[str, dict[str, object]] = {}
+            for name, data in files.items():
+                if not name.startswith(above):
+                    continue
+                inner, _, rest = name.removeprefix(above).partition("/")
+                oid = hashlib.sha1(data).hexdigest()
+                if rest and not everything:
+                    rows[inner] = {"type": "directory", "path": f"{above}{inner}", "size": 0, "oid": oid}  # fmt: skip
+                else:
+                    rows[name] = {"type": "file", "path": name, "size": len(data), "oid": oid}
+            return list(rows.values())
 
         def do_POST(self) -> None:
             hub.requests.append(f"POST {self.path}")

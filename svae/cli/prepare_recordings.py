@@ -37,7 +37,8 @@ def prepare_recordings(
     asr: Annotated[
         str,
         typer.Option(
-            help="Recognises the words: whisper:ID_OR_FOLDER, ctc:ID, pocketsphinx (English, bad); none: texts beside only."
+            help="Recognises the words: whisper:ID_OR_FOLDER, faster-whisper:ID_OR_FOLDER (its extra), ctc:ID, pocketsphinx "
+            "(English, bad); none: texts beside only."
         ),
     ] = "pocketsphinx",
     language: Annotated[str, typer.Option(help="What is spoken: en, de, zh, …")] = "en",

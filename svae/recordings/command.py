@@ -40,6 +40,7 @@ from svae.recordings.segments import (
 from svae.recordings.speech import SileroVAD
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.files import check_writable, folder_lock, remove_leftovers, write_text
+from svae.runtime.remote import is_url, place_of
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 from svae.text.vocabulary import normalize_text
 
@@ -85,7 +86,7 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
             or not a single segment is left.
     """
     console = console if console is not None else Console(stderr=True)
-    check_writable(options.out, option="--out")
+    _check_places(options)
     limits = _limits(options)
     found = _listed(options)
     given = {} if options.review is None else read_review(options.review)
@@ -145,6 +146,20 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
 
 
 # ----------------------------------------------------------------------------------------------- before anything is read
+
+
+def _check_places(options: RecordingsOptions) -> None:
+    """Refuse URLs, with what to do instead, and a folder that cannot be written."""
+    if is_url(options.root):
+        raise ConfigError(
+            f"--root {place_of(options.root)}: recordings are read from a folder on this machine. Copy them here first."
+        )
+    if is_url(options.out):
+        raise ConfigError(
+            f"--out {place_of(options.out)}: has to be a folder on this machine, where segments and review.html are looked "
+            f"through. From there: svae prepare jsonl --root FOLDER/{LIST} --out {place_of(options.out)}"
+        )
+    check_writable(options.out, option="--out")
 
 
 def _limits(options: RecordingsOptions) -> Limits:

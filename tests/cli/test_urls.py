@@ -168,3 +168,19 @@ def test_a_corpus_that_is_no_shards_is_read_from_this_machine_and_that_is_said(
     assert result.exit_code == 2, (result.output, result.exception)
     assert "s3://bucket/x" in result.stderr and "on this machine" in result.stderr
     assert "prepare webdataset" in result.stderr and not list(tmp_path.iterdir())
+
+
+def test_recordings_are_read_and_looked_through_on_this_machine_and_the_way_to_a_bucket_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "memos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
+    for places, said in (
+        (("--root", "s3://bucket/memos"), "--root s3://bucket/memos: recordings are read from a"),
+        (("--root", "memos", "--out", "s3://bucket/x"), "segments/list.jsonl --out s3://bucket/x"),
+    ):
+        result = CliRunner().invoke(app, ["prepare", "recordings", *places])
+        assert result.exit_code == 2, (result.output, result.exception)
+        assert said in result.stderr and "on this machine" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["memos"]

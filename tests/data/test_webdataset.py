@@ -411,6 +411,18 @@ class TestSources:
         with pytest.raises(DataError, match=r"s3://bucket/tars/1\.tar: Internal Server Error"):
             run(f"{url}/*.tar", tmp_path / "failed")
 
+    def test_a_dataset_of_the_hub_that_cuts(self, tmp_path, hub):
+        huggingface_hub = pytest.importorskip("huggingface_hub")
+        huggingface_hub.HfFileSystem.clear_instance_cache()  # it keeps the address of the hub
+        for number in range(2):
+            path = write_samples(tmp_path / "a.tar", range(3 * number, 3 * number + 3))
+            hub.commit("someone/speech", {f"EN/{number}.tar": path.read_bytes()})
+        hub.faults = {"EN/0.tar": ["cut 900"]}
+        run("hf://datasets/someone/speech/EN/*.tar", tmp_path / "out")
+        check_samples(tmp_path / "out", 6)
+        assert not any(hub.faults.values())
+        huggingface_hub.HfFileSystem.clear_instance_cache()
+
     def test_a_server_that_cuts_and_fails(self, tmp_path, server):
         for number in range(3):
             path = write_samples(tmp_path / "a.tar", range(4 * number, 4 * number + 4))

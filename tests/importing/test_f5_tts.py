@@ -223,3 +223,23 @@ def test_half_precision_is_imported(shared: Path, tmp_path: Path, dtype: torch.d
     vocab = write_vocabulary(tmp_path / "vocab.txt", 78)
     import_f5_tts(source, vocab, tmp_path / "out", vocoder="griffin-lim")
     assert load_tts(tmp_path / "out").model.cfg.heads == 2
+
+
+def test_an_imported_checkpoint_whose_symbols_are_syllables_speaks_chinese(
+    shared: Path, tmp_path: Path
+) -> None:
+    """As F5-TTS's released vocabulary is: letters and pinyin. What the network is asked for is F5-TTS's own sequence."""
+    weights = load_file(shared / "reference" / "f5_dit" / "weights.safetensors")
+    vocab = write_vocabulary(tmp_path / "vocab.txt", 74)
+    with vocab.open("a", encoding="utf-8") as file:
+        file.write("ni2\nhao3\nshi4\njie4\n")
+    import_f5_tts(
+        write_f5(tmp_path / "model", weights), vocab, tmp_path / "out", vocoder="griffin-lim"
+    )
+    tts = load_tts(tmp_path / "out").in_language("zh")
+    symbols = [" ", "ni2", " ", "hao3", "，", " ", "shi4", " ", "jie4"]
+    ids = {symbol: i for i, symbol in enumerate(tts.vocabulary.symbols)}
+    assert tts.vocabulary.encode("你好，世界") == [ids.get(symbol, 0) for symbol in symbols]
+    prompt = 0.1 * torch.randn(1, 24000, generator=torch.Generator().manual_seed(0))
+    spoken = tts.synthesize("世界，你好。", prompt, "你好，世界。", num_steps=2, seed=0)
+    assert spoken.shape[:2] == (1, 1) and spoken.abs().max() > 0 and spoken.isfinite().all()

@@ -24,7 +24,7 @@ from svae.precompute import latents as latents_module
 from svae.precompute.latents import EncodeOptions, encode_shards
 from svae.precompute.phone_times import align_shards
 from svae.precompute.teacher_features import cache_teacher
-from svae.runtime.ray_jobs import RayOptions
+from svae.runtime.ray_jobs import RayOptions, open_cluster, run_on
 
 pytestmark = pytest.mark.slow
 
@@ -125,3 +125,34 @@ def test_an_error_of_a_job_is_the_users_message(cluster, shards, vae, tmp_path):
         encode_shards(options, Console(quiet=True))
     assert type(caught.value).__name__ == "DataError"
     assert not list((tmp_path / "out").glob("shard-*.tar"))
+
+
+def share_a_gpu(tick) -> tuple[list[int], float, float, float]:
+    """Return the GPUs that the job was given, how much of one, and from when to when it had it."""
+    import ray
+
+    began = time.time()
+    time.sleep(1.5)
+    tick()
+    share = ray.get_runtime_context().get_assigned_resources()["GPU"]
+    return [int(number) for number in ray.get_gpu_ids()], share, began, time.time()
+
+
+def test_jobs_share_a_gpu_by_the_fraction_that_each_takes(cluster, tmp_path):
+    """The GPU is one by name: Ray deals them out without looking."""
+    node = cluster.add_node(num_cpus=4, num_gpus=1, object_store_memory=80_000_000)
+    cluster.wait_for_nodes()
+    try:
+        options = RayOptions(cluster.address, 0.5)
+        with open_cluster(options, folder=tmp_path, device="auto") as there:
+            assert there.device == "cuda" and there.slots() == 2
+            assert "1 GPUs, 0.5 of a GPU for each job" in there.describe()
+            jobs = {number: () for number in range(4)}
+            quiet = Console(quiet=True)
+            found = run_on(there, share_a_gpu, jobs, description="", console=quiet, total=4)
+    finally:
+        cluster.remove_node(node)
+    assert [(gpus, share) for gpus, share, _, _ in found.values()] == [([0], 0.5)] * 4
+    times = [(began, ended) for _, _, began, ended in found.values()]
+    at_once = [sum(a <= began < b for a, b in times) for began, _ in times]
+    assert max(at_once) == 2

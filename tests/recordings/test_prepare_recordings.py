@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import soundfile
+from browser import BROWSER, open_browser
 from fake_corpora import files
 from fake_speech import FakeAligner, FakeDetector, FakeRecognizer, say, silence, speak
 from rich.console import Console
@@ -18,6 +19,8 @@ from test_audio_formats import write_av
 
 from svae.audio import load_audio
 from svae.data.index import read_index, read_member
+from svae.data.prepare import prepare
+from svae.data.prepare_plan import PrepareOptions
 from svae.errors import ConfigError, DataError
 from svae.recordings import command
 from svae.recordings.command import RecordingsOptions, prepare_recordings
@@ -268,6 +271,35 @@ class TestReview:
         reviewed({"gold": {"use": False}})
         assert sorted(texts_of(out).values()) == sorted(wanted[:2])
 
+    @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
+    def test_what_is_changed_on_the_page_is_the_file_that_it_saves(self, run, tmp_path):
+        speak(tmp_path / "in" / "a" / "1.wav", "the quick", 2.0, "gold", 2.0, "old men", 2.0, "a dog")  # fmt: skip
+        run()
+        out = tmp_path / "out"
+        with open_browser(tmp_path / "profile", tmp_path / "none.wav") as browser:
+            browser.call("Page.navigate", url=(out / "review.html").as_uri())
+            browser.wait("document.querySelectorAll('#segments tbody tr').length === 4")
+            player = "document.querySelector('audio')"
+            browser.run(f"{player}.load()")
+            browser.wait(f"{player}.readyState >= 1")  # its sound is found
+            saved = browser.run("""(async () => {
+                const rows = [...document.querySelectorAll('#segments tbody tr')];
+                const row = said => rows.find(each => each.querySelector('textarea').value === said);
+                const text = row('the quick').querySelector('textarea');
+                text.value = 'The “quick” one.';
+                text.dispatchEvent(new Event('input'));
+                row('gold').querySelector('input').click();
+                row('old men').querySelector('input').click();
+                let file;
+                URL.createObjectURL = blob => { file = blob; return 'blob:none'; };
+                document.getElementById('save').click();
+                return await file.text();
+            })()""")
+        (tmp_path / "review.json").write_text(saved, encoding="utf-8")
+        run(review=tmp_path / "review.json")
+        assert sorted(texts_of(out).values()) == ['The "quick" one.', "a dog", "gold"]
+        assert list(rejected(out).values()) == ["by review"]
+
     @pytest.mark.parametrize(
         ("decisions", "message"),
         [
@@ -364,6 +396,21 @@ def test_what_is_used_can_be_given_to_adapt(run, tmp_path):
     run()
     found = survey(tmp_path / "out" / "segments" / "list.jsonl", tmp_path / "run")
     assert found.has_texts and len(found.utterances) == 4 and not found.left_out
+
+
+def test_what_is_used_goes_to_a_bucket_as_it_lies_in_the_shards(run, s3, tmp_path):
+    for number in range(2):
+        speak(tmp_path / "in" / "a" / f"{number}.wav", "the quick brown", 2.0, "fox jumps over")
+    run()
+    out = tmp_path / "out"
+    place = Path("s3://bucket/memos")
+    options = PrepareOptions(
+        corpus="jsonl", root=out / command.LIST, out=place, shards=1, workers=1
+    )
+    prepare(options, Console(quiet=True))
+    for name in ("shard-00000.tar", "shard-00000.jsonl"):
+        there = s3.client.get_object(Bucket="bucket", Key=f"memos/{name}")["Body"].read()
+        assert there == (out / name).read_bytes()
 
 
 def test_other_limits_ask_nobody_again(run, judges, tmp_path):
