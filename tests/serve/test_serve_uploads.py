@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -102,3 +103,16 @@ def test_events_say_why_they_end_early(server, monkeypatch, error, message):
     assert events[0]["type"] == "speech.audio.delta" and events[-1]["type"] == "error"
     assert message in events[-1]["error"]["message"] and "division" not in str(events[-1])
     assert server.service.engine.taken == 0
+
+
+def test_a_client_that_heard_all_is_not_counted_as_gone(server, monkeypatch):
+    engine, gone = server.service.engine, server.service.metrics.gone._value
+    free, before = engine._free, gone.get()
+
+    def slowly(job):
+        time.sleep(0.2)
+        free(job)
+
+    monkeypatch.setattr(engine, "_free", slowly)
+    assert ask(server, stream=True).status_code == 200
+    assert gone.get() == before
