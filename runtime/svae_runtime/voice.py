@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,11 @@ class Voice:
                 raise CheckpointError(
                     f"{folder}: {', '.join(missing)} missing; copy the folder again"
                 )
+            for name, expected in about["files"].items():
+                if _sha256(folder / name) != expected:
+                    raise CheckpointError(
+                        f"{folder / name}: damaged: not the file that voice.json lists (sha256 {expected[:12]}…); copy the folder again"
+                    )
             _take_text_data(folder)
             return cls(folder, about, Networks(folder, threads))
         except (ValueError, KeyError, TypeError) as error:
@@ -397,6 +403,11 @@ class Voice:
 @lru_cache(maxsize=1)
 def _aligner() -> PhoneAligner:
     return PhoneAligner()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _take_text_data(folder: Path) -> None:

@@ -76,7 +76,8 @@ def fetch(
     wanted = model.revision
     if wanted is not None and _COMMIT.fullmatch(wanted):
         found = _cached(model, wanted, files)
-        if found is not None:
+        # Other programs fetch single files, and then the cache cannot tell what is missing.
+        if found is not None and all(any(found.glob(pattern)) for pattern in files):
             return found, wanted
     trouble = "HF_HUB_OFFLINE is set"
     if not constants.HF_HUB_OFFLINE:

@@ -95,12 +95,19 @@ class Tracker:
             f"TensorBoard is left out, metrics.jsonl has all rows: {type(error).__name__}: {error}"
         )
 
-    def audio(self, step: int, name: str, waveform: Tensor, sample_rate: int) -> None:
-        """Write `samples/step-…/name.wav`; waveform (1, S)."""
+    def audio(
+        self,
+        step: int,
+        name: str,
+        waveform: Tensor,
+        sample_rate: int,
+        save: Callable[[Path, Tensor, int], None] = save_audio,
+    ) -> None:
+        """Write `samples/step-…/name.wav`; waveform (1, S). `save` is another function for new speech, which has tags."""
         if self._file is None:
             return
         waveform = waveform.detach().cpu()
-        save_audio(self._sample_path(step, f"{name}.wav"), waveform, sample_rate)
+        save(self._sample_path(step, f"{name}.wav"), waveform, sample_rate)
         self._on_board("add_audio", name, waveform, step, sample_rate=sample_rate)
 
     def mel_picture(self, step: int, name: str, rows: dict[str, Tensor], sample_rate: int) -> None:

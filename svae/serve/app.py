@@ -21,6 +21,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Receive, Scope, Send
 
@@ -28,7 +29,7 @@ import svae
 from svae.errors import SvaeError
 from svae.serve.engine import Busy, Engine, Job
 from svae.serve.formats import MEDIA_TYPES, PCM_RATE, Encoder, encode, open_encoder
-from svae.serve.guard import Guard, problem
+from svae.serve.guard import Guard, error_body, problem
 from svae.serve.metrics import Metrics
 from svae.serve.requests import SpeechRequest, TextRequest
 from svae.serve.texts import Limits, plan_speech, read_sentences, spoken_language
@@ -46,6 +47,10 @@ OPEN_PER_PLACE = 8
 """Requests beyond so many times the places are refused: speech that is done waits for whoever reads slowly."""
 MAX_WAITING_UPLOADS = 8
 """Recordings that are opened or wait for it; further ones are told to come back."""
+
+UPLOAD_FIELDS = ("name", "file", "audio_sample", "text", "consent", "language", "model")
+"""Of `POST /v1/audio/voices`."""
+BUG = "internal error; the server's log says more"
 
 
 class ClientGone(Exception):
@@ -154,7 +159,10 @@ class Service:
 
     async def _plan(self, job: Job, model: ServedModel, asked: SpeechRequest) -> dict[str, str]:
         """Have a request spoken; return what its file says of itself."""
-        voice = await self._in(self.opener, model.voices.open, asked.voice_name)
+        # A voice in memory waits for nobody's upload, which may be listened to for many seconds.
+        voice = await run_in_threadpool(model.voices.opened, asked.voice_name)
+        if voice is None:
+            voice = await self._in(self.opener, model.voices.open, asked.voice_name)
         chunks = await self._in(
             self.reader, plan_speech, model.tts, asked, voice.opened.prompt, self.limits
         )
@@ -242,6 +250,7 @@ class Service:
 
     async def add_voice(
         self,
+        request: Request,
         name: Annotated[str, Form()],
         file: Annotated[UploadFile | None, File()] = None,
         audio_sample: Annotated[UploadFile | None, File()] = None,
@@ -251,6 +260,7 @@ class Service:
         consent: Annotated[str | None, Form()] = None,
     ) -> dict[str, Any]:
         """Save a voice: `POST /v1/audio/voices`, a form of `name`, `file` (or `audio_sample`), more in docs/serve.md."""
+        _check_form(await request.form())
         recording = file or audio_sample
         if recording is None:
             raise HTTPException(400, "file: missing; expected a recording of the voice")
@@ -345,10 +355,39 @@ class SpeechResponse(StreamingResponse):
             self.over()
 
 
+def _check_form(form: FormData) -> None:
+    """Raise HTTPException for fields that nothing is done with: a text under another name would be lost unseen."""
+    given = [name for name, _ in form.multi_items()]
+    unknown = sorted(set(given) - set(UPLOAD_FIELDS))
+    if unknown:
+        raise HTTPException(
+            400, f"{unknown[0][:100]}: no field here; expected {', '.join(UPLOAD_FIELDS)}"
+        )
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise HTTPException(400, f"{twice[0]}: given {given.count(twice[0])} times; send it once")
+    if "file" in given and "audio_sample" in given:
+        raise HTTPException(400, "file and audio_sample: two names of one field; send one")
+
+
 async def _events(
     pieces: AsyncIterator[bytes], job: Job, subtitles: SubtitleFormat | None
 ) -> AsyncIterator[bytes]:
-    """Yield server-sent events as OpenAI's interface has them, and svae's own of words."""
+    """Yield server-sent events; the last one says what went wrong, where something does."""
+    try:
+        async for event in _speech_events(pieces, job, subtitles):
+            yield event
+    except Exception as error:
+        said = str(error) if isinstance(error, SvaeError) else BUG
+        status = 400 if isinstance(error, SvaeError) else 500
+        yield f"data: {json.dumps({'type': 'error'} | error_body(status, said))}\n\n".encode()
+        raise
+
+
+async def _speech_events(
+    pieces: AsyncIterator[bytes], job: Job, subtitles: SubtitleFormat | None
+) -> AsyncIterator[bytes]:
+    """Yield events as OpenAI's interface has them, and svae's own of words."""
     sent = 0
     async for data in pieces:
         if data:
@@ -472,4 +511,4 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _bug(_: Request, error: Exception) -> JSONResponse:
-    return problem(500, "internal error; the server's log says more")
+    return problem(500, BUG)

@@ -224,6 +224,9 @@ class Engine:
 
     def _give(self, job: Job, *pieces: Piece) -> None:
         """Put pieces where the job's client takes them from."""
+        if not job.chunks:  # first: whoever has all and still has a place counts as gone
+            with self._changed:
+                self._free(job)
         for piece in pieces:
             if isinstance(piece, np.ndarray):
                 if not len(piece):
@@ -231,9 +234,6 @@ class Engine:
                 self._count(job, piece.nbytes)
             if not job.loop.is_closed():
                 job.loop.call_soon_threadsafe(job.pieces.put_nowait, piece)
-        if not job.chunks:
-            with self._changed:
-                self._free(job)
 
     def _count(self, job: Job, change: int) -> None:
         with self._changed:

@@ -32,10 +32,14 @@ def problem(
     status: int, message: str, *, param: str | None = None, headers: dict[str, str] | None = None
 ) -> JSONResponse:
     """Return an error as OpenAI's interface has it."""
+    return JSONResponse(error_body(status, message, param=param), status, headers)
+
+
+def error_body(status: int, message: str, *, param: str | None = None) -> dict[str, Any]:
+    """Return what such an error says."""
     kinds = {401: "authentication_error", 429: "rate_limit_error", 503: "server_error"}
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
-    error = {"message": message, "type": kind, "param": param, "code": status}
-    return JSONResponse({"error": error}, status, headers)
+    return {"error": {"message": message, "type": kind, "param": param, "code": status}}
 
 
 class Guard:

@@ -73,8 +73,9 @@ class Voices:
         self.asr = asr
         self.max_seconds = max_seconds
         self.kept = kept
-        self._open: OrderedDict[tuple[str, int], Voice] = OrderedDict()
-        self._lock = threading.Lock()  # of what follows: aligner and recogniser hear one at a time
+        self._open: OrderedDict[tuple[str, str, int], Voice] = OrderedDict()
+        self._kept = threading.Lock()  # of the opened voices; held for a moment
+        self._opening = threading.Lock()  # aligner and recogniser hear one at a time
         self._shipped = {
             row["speaker"]: row
             for row in json.loads(_shipped("references.json").read_text("utf-8"))
@@ -96,6 +97,28 @@ class Voices:
             NoSuchVoice: there is none of that name.
             DataError: its file is damaged, or it is of no use to this model.
         """
+        key = self._key(name)
+        if (voice := self._take(key)) is not None:
+            return voice
+        with self._opening:
+            if (voice := self._take(key)) is None:
+                voice = self._read(key[0], key[1])
+                with self._kept:
+                    self._open[key] = voice
+                    while len(self._open) > self.kept:
+                        self._open.popitem(last=False)
+        return voice
+
+    def opened(self, name: str | None) -> Voice | None:
+        """Return a voice that is in memory; None where it has to be opened, which may wait for another recording's.
+
+        Raises:
+            NoSuchVoice: there is none of that name.
+        """
+        return self._take(self._key(name))
+
+    def _key(self, name: str | None) -> tuple[str, str, int]:
+        """Return a voice's name, where it is from, and which one of that name it is. Raises NoSuchVoice."""
         names = self.names()
         name = next(iter(names)) if name is None else name
         if name not in names:
@@ -107,12 +130,14 @@ class Voices:
             stamp = voice_path(name).stat().st_mtime_ns if names[name] == "saved" else 0
         except OSError:
             raise NoSuchVoice(f"voice {name!r}: was deleted just now") from None
-        with self._lock:
-            voice = self._open.pop((name, stamp), None) or self._read(name, names[name])
-            self._open[(name, stamp)] = voice
-            while len(self._open) > self.kept:
-                self._open.popitem(last=False)
-        return voice
+        return name, names[name], stamp
+
+    def _take(self, key: tuple[str, str, int]) -> Voice | None:
+        """Return an opened voice, which becomes the one that was used last."""
+        with self._kept:
+            if key in self._open:
+                self._open.move_to_end(key)
+            return self._open.get(key)
 
     def save(
         self,
@@ -140,7 +165,7 @@ class Voices:
         if name not in before and len(before) >= MAX_SAVED:
             raise ConfigError(f"voice {name!r}: there are {len(before)} voices; delete some first")
         check_length(recording, label, self.max_seconds)
-        with self._lock:
+        with self._opening:
             opened = open_reference(
                 tts,
                 BytesIO(recording),

@@ -63,7 +63,13 @@ def write_tags(file: soundfile.SoundFile, content: Mapping[str, str]) -> None:
 
 
 def save_speech(path: Path, waveform: Tensor, sample_rate: int, content: Mapping[str, str]) -> None:
-    """Write new speech (S,), (1, S) or (1, 1, S) as `svae.audio.save_audio` does, with its tags."""
+    """Write new speech (S,), (1, S) or (1, 1, S) as `svae.audio.save_audio` does, with its tags.
+
+    Raises:
+        DataError: NaN samples.
+    """
+    if not bool(waveform.isfinite().all()):
+        raise DataError(f"{path}: the speech holds NaN or infinite samples; nothing was written.")
     kind = FORMATS[path.suffix.lower()]
     with (
         atomic_path(path) as temporary,

@@ -186,7 +186,11 @@ def test_the_runtime_names_what_is_wrong(runtime, voice: Path, reference: Path, 
     from svae_runtime.shared.errors import SvaeError
 
     speaking = runtime.Voice.load(voice)
+    cut = Path(shutil.copytree(voice, tmp_path / "cut"))  # a copy that ended early
+    words = (cut / "pronunciations.txt").read_bytes()
+    (cut / "pronunciations.txt").write_bytes(words[: len(words) // 2])
     wrong = [
+        (lambda: runtime.Voice.load(cut), "pronunciations.txt: damaged"),
         (lambda: runtime.Voice.load(tmp_path), "no exported voice"),
         (lambda: speaking.speak("Hello.", reference), "--ref-text"),
         (lambda: speaking.speak("Hello."), "no voice of its own"),

@@ -143,6 +143,8 @@ def test_cards_say_whose_voice_it_is_and_what_it_was_made_of(made: Made) -> None
 
 def test_the_note_of_consent_stays_with_the_voice(made: Made) -> None:
     assert read_mark(made.adapted / "hello.wav")["consent"] == CONSENT
+    samples = list(made.adapted.glob("samples/*/*.wav"))
+    assert samples and {read_mark(path)["consent"] for path in samples} == {CONSENT}
     kept = {path: kept_voice(path).consent for path in made.adapted.rglob("prompt.safetensors")}
     assert len(kept) > 2 and set(kept.values()) == {CONSENT}
     assert check_consent_of_run(f" {CONSENT} ", next(iter(kept))) == CONSENT

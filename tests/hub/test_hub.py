@@ -9,6 +9,7 @@ import pytest
 import torch
 from fake_hub import FakeHub
 from rich.console import Console
+from tiny_runs import TTS, VAE, vae_of
 from tiny_tts import PROMPT_TEXT, TEXT, speech, write_tts
 from typer.testing import CliRunner
 
@@ -62,6 +63,33 @@ def test_models_are_opened_by_name_and_kept(hub: FakeHub, model: Path) -> None:
     assert open_checkpoint("anna/voice@v1", kind="tts").folder.name == first
 
 
+def test_trainings_begin_from_names_on_the_hub(
+    hub: FakeHub, toy_tts: Path, tone_shards: Path, tmp_path: Path
+) -> None:
+    vae, tts = open_checkpoint(vae_of(toy_tts), kind="vae"), open_checkpoint(toy_tts, kind="tts")
+    commits = [
+        hub.commit_folder("anna/vae", vae.folder),
+        hub.commit_folder("anna/tts", tts.folder),
+    ]
+    recipes = {
+        "vae": VAE | {"trainer": VAE["trainer"] | {"steps": 1}},
+        "tts": TTS | {"trainer": TTS["trainer"] | {"steps": 1}},
+    }
+    data = {"data": {"root": str(tone_shards)}}
+    for name, tree in recipes.items():
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(tree | data))  # JSON is YAML
+    for kind, options in (
+        ("vae", ["--init", f"anna/vae@{commits[0]}"]),
+        ("tts", ["--vae", "anna/vae", "--init", "anna/tts"]),
+    ):
+        out = tmp_path / kind
+        command = [f"train-{kind}", str(tmp_path / f"{kind}.yaml"), *options, "--out", str(out)]
+        result = CliRunner().invoke(app, [*command, "--device", "cpu"])
+        assert result.exit_code == 0, result.output
+        assert open_checkpoint(out, kind=kind).step == 1
+    assert open_checkpoint(vae_of(tmp_path / "tts"), kind="vae").hash == vae.hash
+
+
 def test_without_a_network_the_cache_is_used_and_said(
     hub: FakeHub, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,6 +103,15 @@ def test_without_a_network_the_cache_is_used_and_said(
     hub.requests.clear()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert open_checkpoint("anna/voice", kind="tts").folder.name == commit and not hub.requests
+
+
+def test_a_cache_in_which_others_left_a_part_is_filled(hub: FakeHub, model: Path) -> None:
+    from huggingface_hub import hf_hub_download
+
+    commit = hub.commit_folder("anna/voice", model)
+    hf_hub_download("anna/voice", "config.json", revision=commit)
+    found = svae.load_tts(f"anna/voice@{commit}")
+    assert found.identity["hash"] == open_checkpoint(model, kind="tts").hash
 
 
 def test_what_the_cache_has_is_listed_as_it_can_be_asked_for(
@@ -224,7 +261,7 @@ def test_the_files_of_an_official_f5_are_found(hub: FakeHub) -> None:
     official = {
         "F5TTS_Base/model_1200000.safetensors": b"v0", "E2TTS_Base/model_1200000.pt": b"e2",
         "F5TTS_v1_Base/model_1200000.safetensors": b"old", "F5TTS_v1_Base/model_1250000.safetensors": b"v1",
-        "F5TTS_v1_Base/vocab.txt": b" \na\n", "F5TTS_Base/vocab.txt": b" \nb\n",
+        "F5TTS_v1_Base/vocab.txt": b" \na\n", "F5TTS_Base/vocab.txt": b" \nb\n", "README.md": b"F5-TTS",
     }  # fmt: skip
     hub.commit("SWivid/F5-TTS", official)
     weights, vocab = f5_files(HubModel("SWivid/F5-TTS"), None)

@@ -42,7 +42,7 @@ def test_the_page_works_in_a_browser(server, recording, tmp_path):
         _compare(browser)
         _check_curl(browser)
         _record(browser)
-        _drop(browser)
+        _drop(browser, recording)
         assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
         browser.call("Emulation.clearDeviceMetricsOverride")
         assert browser.run("document.documentElement.scrollWidth <= window.innerWidth")
@@ -78,12 +78,33 @@ def _compare(browser):
         "$('takeB').querySelector('audio').duration > $('takeA').querySelector('audio').duration"
     )
     assert browser.run("$('swap').hidden") is False
-    assert browser.run("$('takeA').querySelector('a').href").startswith("blob:")
+    link = "$('takeA').querySelector('a')"
+    assert browser.run(f"{link}.href").startswith("blob:")
+    assert re.fullmatch(r"anna-\d+\.wav", browser.run(f"{link}.download"))
+    _switch(browser)
+
+
+def _switch(browser):
+    """One take plays on where the other one stopped."""
+    playing = "[...document.querySelectorAll('.takes audio')].map(audio => !audio.paused)"
+    browser.run("[...document.querySelectorAll('.takes audio')].forEach(a => a.loop = true)")
+    browser.run("$('swap').click()")
+    first = browser.run(playing)
+    browser.run("$('swap').click()")
+    second = browser.run(playing)
+    assert sorted(first) == sorted(second) == [False, True] and first != second
+    browser.run("[...document.querySelectorAll('.takes audio')].forEach(a => a.pause())")
 
 
 def _check_curl(browser):
-    """Run the line that the page shows: it gives the take, to the sample."""
-    line = browser.run("$('curl').textContent").replace("-o speech.wav", "-s -o -")
+    """Copy the line that the page shows, and run it: it gives the take, to the sample."""
+    browser.run(
+        "Object.defineProperty(navigator, 'clipboard', { value: { writeText: text => { window.copied = text; } } }); $('copy').click()"
+    )
+    browser.wait("$('copy').textContent === 'Copied'")
+    line = browser.run("window.copied")
+    assert line == browser.run("$('curl').textContent")
+    line = line.replace("-o speech.wav", "-s -o -")
     made = subprocess.run(["bash", "-c", line], capture_output=True, timeout=60, check=True).stdout
     taken = browser.run("newest.blob.arrayBuffer().then(b => [...new Uint8Array(b)])")
     a, b = (soundfile.read(io.BytesIO(data), dtype="int16")[0] for data in (made, bytes(taken)))
@@ -105,12 +126,22 @@ def _record(browser):
     assert "me" not in saved_voices() and browser.run("$('remove').disabled")
 
 
-def _drop(browser):
-    browser.run("""
-        const data = new DataTransfer();
-        data.items.add(new File(["no audio"], "song.txt"));
-        $("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
-        $("save").click();
-    """)
+def _drop(browser, recording):
+    _drop_file(browser, b"no audio", "song.txt")
     browser.wait("$('note').classList.contains('bad')")
     assert "song.txt: cannot be read as audio" in browser.run("$('note').textContent")
+    _drop_file(browser, recording.read_bytes(), "anna.flac")
+    browser.wait("$('voice').value === 'me' && !$('note').classList.contains('bad')")
+    assert "me" in saved_voices()
+    browser.run("$('remove').click()")
+    browser.wait("$('note').textContent.includes('deleted')")
+
+
+def _drop_file(browser, content, name):
+    """Drop a file on the page, and save it as the voice that the form still names."""
+    browser.run(f"""{{
+        const data = new DataTransfer();
+        data.items.add(new File([new Uint8Array({list(content)})], "{name}"));
+        $("drop").dispatchEvent(new DragEvent("drop", {{ dataTransfer: data, bubbles: true, cancelable: true }}));
+        $("save").click();
+    }}""")

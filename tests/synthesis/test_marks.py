@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import torch
 from tiny_tts import changed
 from typer.testing import CliRunner
 
@@ -15,6 +16,7 @@ from svae.cli.app import app
 from svae.errors import ConfigError, DataError
 from svae.synthesis import marks
 from svae.synthesis.command import SynthesizeOptions, synthesize_file
+from svae.synthesis.marks import save_speech
 from svae.synthesis.voices import check_consent, keep_voice
 
 IDENTITY = {"hash": "a" * 64, "vae_hash": "b" * 64, "path": "/home/somebody/model"}
@@ -45,6 +47,12 @@ def test_each_format_keeps_what_made_it(name: str, tmp_path: Path) -> None:
     }  # fmt: skip
     assert b"/home" not in path.read_bytes()
     assert len(load_audio(path)[0][0]) / rate == pytest.approx(2, abs=0.1)
+
+
+def test_speech_that_is_not_finite_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="NaN"):
+        save_speech(tmp_path / "a.wav", torch.tensor([0.0, torch.nan]), 16000, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_says_nothing_has_no_mark(tmp_path: Path) -> None:

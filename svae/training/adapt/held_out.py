@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -21,8 +22,10 @@ from svae.judges.distillmos import DISTILLMOS, DistillMOS
 from svae.judges.naturalness import UTMOS, OnnxPredictor, QualityPredictor
 from svae.judges.speaker import SpeakerModel, load_speaker_model
 from svae.judges.wer import WordErrors, word_errors
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
-from svae.synthesis.types import Prompt, Sampling
+from svae.synthesis.reference import OpenedPrompt
+from svae.synthesis.types import Sampling
 from svae.training.session import Session
 
 
@@ -78,19 +81,23 @@ class HeldOut:
         return self._row(self.recordings, range(len(self.samples)))
 
     def said(
-        self, tts: TTS, prompt: Prompt, sampling: Sampling, session: Session, step: int
+        self, tts: TTS, opened: OpenedPrompt, sampling: Sampling, session: Session, step: int
     ) -> dict[str, float]:
         """Say every text, leave it in samples/, and return what the judges say; what cannot be said is named."""
+        # With the voice's note of consent; no hash of the model: what speaks now is in no file.
+        save = partial(save_speech, content=tags(tts.identity, sampling.seed, opened.description))
         clips: list[Tensor] = []
         places: list[int] = []
         for place, sample in enumerate(self.samples):
             try:
-                result = tts.speak([sample.text], [prompt], sampling)[0]
+                result = tts.speak([sample.text], [opened.prompt], sampling)[0]
             except Exception as error:  # of any kind: a row without this text says more than none
                 session.console.print(f"[yellow]synthesis of {sample.key}: {escape(str(error))}[/]")
                 continue
             with session.side_work(f"writing the sample {sample.key}"):
-                session.tracker.audio(step, sample.key, result.waveform[0], result.sample_rate)
+                session.tracker.audio(
+                    step, sample.key, result.waveform[0], result.sample_rate, save
+                )
             clips.append(at_speech_rate(result.waveform, result.sample_rate))
             places.append(place)
         return self._row(clips, places)

@@ -88,7 +88,7 @@ class Speaker:
         if not folders.prompt.is_file():
             chosen = choose_prompt(waveforms, training, self.tts, judges)
             keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console, consent)
-        self.prompt = read_voice(folders.prompt, OWN_VOICE, self.tts, session.console).prompt
+        self.voice = read_voice(folders.prompt, OWN_VOICE, self.tts, session.console)
         self.rows = judged_rows(session.run)
 
     def _tts(self, network: DiT | None) -> TTS:
@@ -120,7 +120,7 @@ class Speaker:
             sampling = Sampling(
                 seed=self.config.trainer.seed, num_steps=self.config.trainer.synthesize_steps
             )
-            row = self.held_out.said(tts, self.prompt, sampling, self.session, state.step)
+            row = self.held_out.said(tts, self.voice, sampling, self.session, state.step)
             self.rows[state.step] = row
             if best_step(self.rows) == state.step:
                 mark_best(self.session.run, state.step)

@@ -6,6 +6,7 @@ The flow-matching loss hardly tells when a model begins to speak; word error rat
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +24,7 @@ from svae.judges.wer import WordErrors, word_errors
 from svae.models.representation import Representation
 from svae.models.tts.dit import DiT
 from svae.synthesis.durations import DurationRule
+from svae.synthesis.marks import save_speech, tags
 from svae.synthesis.model import TTS
 from svae.text.phonemes import as_heard
 from svae.text.vocabulary import Vocabulary
@@ -55,6 +57,10 @@ class JudgedSpeech:
     def row(self, session: Session, step: int, model: DiT) -> dict[str, float]:
         """Say every item, leave it in samples/, and return what the judges say; an item that cannot be said is named."""
         tts = TTS(model, self.representation, self.vocabulary, rule=self.rule)
+        # No hash of the model: what speaks now is in no file.
+        save = partial(
+            save_speech, content=tags({"vae_hash": self.representation.identity}, self.seed)
+        )
         errors: list[WordErrors] = []
         similarities: list[float] = []
         opinions: list[float] = []
@@ -81,7 +87,7 @@ class JudgedSpeech:
                 failed += 1
                 continue
             with session.side_work(f"writing the sample {item.id}"):
-                session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate)
+                session.tracker.audio(step, item.id, result.waveform[0], result.sample_rate, save)
             errors.append(words)
             similarities.append(similarity)
             if self.naturalness is not None:

@@ -12,6 +12,7 @@ from tiny_runs import TTS, assert_equal_runs, killed_copy, tts_config, vae_of
 from svae import recipe
 from svae.config import TTSTrainConfig
 from svae.errors import ConfigError, DataError
+from svae.synthesis.marks import read_mark
 from svae.training.dry_run import dry_run
 from svae.training.loop import TrainOptions
 from svae.training.tts.train import train_tts
@@ -46,10 +47,15 @@ def test_held_out_utterances_are_said_scored_and_kept_every_so_many_steps_and_at
     for row in rows:
         assert row["utterances"] == 1 and row["failed"] == 0  # one utterance is held out
         assert row["wer"] >= 0 and -1 <= row["similarity"] <= 1
-        audio, rate = soundfile.read(
-            speaking_run / "samples" / f"step-{row['step']:08d}" / "tone-000.wav"
-        )
+        path = speaking_run / "samples" / f"step-{row['step']:08d}" / "tone-000.wav"
+        audio, rate = soundfile.read(path)
         assert rate == 16000 and len(audio) > 0
+        mark = read_mark(path)  # it is synthetic
+        assert (
+            mark is not None
+            and mark["tool"].startswith("svae ")
+            and set(mark) == {"tool", "vae", "seed"}
+        )
 
 
 def test_speaking_changes_no_bit_of_the_training_and_a_resumed_run_says_the_same(

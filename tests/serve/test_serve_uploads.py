@@ -1,0 +1,118 @@
+"""Uploads beside speech, fields of forms, and what a stream of events says where it breaks."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+from tiny_tts import PROMPT_TEXT
+
+from svae.errors import DataError
+from svae.serve import engine as engine_module
+from svae.serve import voices as voices_module
+from svae.synthesis.voices import saved_voices
+
+
+def ask(server, **changes):
+    asked = {"voice": "anna", "input": "Hello.", "steps": 1, "response_format": "wav"}
+    with server.client() as client:
+        return client.post("/v1/audio/speech", json=asked | changes)
+
+
+def test_speech_of_an_opened_voice_does_not_wait_for_an_upload(server, recording, monkeypatch):
+    assert ask(server).status_code == 200  # anna is in memory now
+    listening, go_on, open_reference = (
+        threading.Event(),
+        threading.Event(),
+        voices_module.open_reference,
+    )
+
+    def slowly(*arguments, **options):
+        listening.set()
+        assert go_on.wait(60)
+        return open_reference(*arguments, **options)
+
+    monkeypatch.setattr(voices_module, "open_reference", slowly)
+    with ThreadPoolExecutor(1) as pool, server.client() as client:
+        upload = pool.submit(
+            client.post,
+            "/v1/audio/voices",
+            data={"name": "slow", "text": PROMPT_TEXT},
+            files={"audio_sample": ("a.flac", recording.read_bytes())},
+        )
+        try:
+            assert listening.wait(60)
+            assert ask(server).status_code == 200
+            assert not upload.done()
+            assert ask(server, voice="nobody").status_code == 404
+        finally:
+            go_on.set()
+        assert upload.result().status_code == 200
+        assert client.delete("/v1/audio/voices/slow").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("ref_text", PROMPT_TEXT)], "ref_text: no field here; expected name, file"),
+        ([("text", "one"), ("text", "two")], "text: given 2 times"),
+        ([("audio_sample", "RECORDING")], "file and audio_sample"),
+    ],
+)
+def test_fields_of_a_form_that_nothing_would_be_done_with_are_refused(
+    server, recording, rows, message
+):
+    data = recording.read_bytes()
+    parts = [("name", (None, "eve")), ("file", ("a.flac", data))]
+    for name, value in rows:
+        parts.append((name, ("b.flac", data) if value == "RECORDING" else (None, value)))
+    with server.client() as client:
+        answer = client.post("/v1/audio/voices", files=parts)
+    assert answer.status_code == 400 and message in answer.json()["error"]["message"], answer.text
+    assert saved_voices() == ["anna"]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(DataError("it is too much"), "it is too much"), (ZeroDivisionError("x"), "server's log")],
+)
+def test_events_say_why_they_end_early(server, monkeypatch, error, message):
+    spoken, speak = [], engine_module.speak_chunks
+
+    def breaking(*arguments):
+        spoken.append(arguments)
+        if len(spoken) > 1:
+            raise error
+        return speak(*arguments)
+
+    monkeypatch.setattr(engine_module, "speak_chunks", breaking)
+    asked = {"voice": "anna", "input": "Hello there. Here we go.", "steps": 1}
+    asked |= {"response_format": "pcm", "stream_format": "sse"}
+    heard = io.BytesIO()
+    with server.client() as client, client.stream("POST", "/v1/audio/speech", json=asked) as answer:
+        with pytest.raises(httpx.RemoteProtocolError):  # nobody takes it for whole
+            for piece in answer.iter_bytes():
+                heard.write(piece)
+    rows = [row.removeprefix("data: ") for row in heard.getvalue().decode().split("\n\n") if row]
+    events = [json.loads(row) for row in rows]
+    assert events[0]["type"] == "speech.audio.delta" and events[-1]["type"] == "error"
+    assert message in events[-1]["error"]["message"] and "division" not in str(events[-1])
+    assert server.service.engine.taken == 0
+
+
+def test_a_client_that_heard_all_is_not_counted_as_gone(server, monkeypatch):
+    engine, gone = server.service.engine, server.service.metrics.gone._value
+    free, before = engine._free, gone.get()
+
+    def slowly(job):
+        time.sleep(0.2)
+        free(job)
+
+    monkeypatch.setattr(engine, "_free", slowly)
+    assert ask(server, stream=True).status_code == 200
+    assert gone.get() == before
