@@ -47,7 +47,7 @@ def card(description: Mapping[str, Any], name: str) -> str:
         f"{about[:1].upper()}{about[1:]}. Speech is synthetic; clone voices only of people who agreed to it.",
         "",
         "```bash",
-        "pip install svae-runtime",
+        "pip install ./runtime       # in a checkout of svae",
         f'svae-speak {name}{reference} --text "What to say." --out x.wav',
         "```",
         "",
