@@ -242,7 +242,7 @@ class TTS:
                 latents,
                 torch.tensor(kept, device=self.device),
                 pad_sequence(tokens, batch_first=True, padding_value=PADDING_ID).to(self.device),
-                torch.tensor(totals, device=self.device),
+                torch.tensor(totals),
                 seed=[each.sampling.seed for each in utterances],
                 keys=[each.text for each in utterances],
                 num_steps=sampling.num_steps,

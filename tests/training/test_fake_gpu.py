@@ -32,7 +32,7 @@ from svae.models.mel import MelFrames
 from svae.models.representation import Representation, load_representation
 from svae.models.teacher import Teacher, load_teacher
 from svae.models.tts.dit import DiT
-from svae.models.tts.sampler import guided_velocity
+from svae.models.tts.sampler import guided_velocity, sample_latents
 from svae.models.tts.solver import integrate, time_grid
 from svae.models.vae import streaming
 from svae.models.vae.vae import SpeechVAE
@@ -317,7 +317,7 @@ def test_a_vae_step_asks_for_no_value(pulses: bool) -> None:
 def test_encoding_decoding_and_synthesis(tiny_vae_config: VAEConfig, bf16: bool) -> None:
     cfg = recipe.load(TTSTrainConfig, "tiny/tts", SMALL_DIT).dit
     vae_model, network = SpeechVAE(tiny_vae_config).eval(), DiT(cfg, 4, 8).eval()
-    audio = torch.zeros(2, 1, 4000)
+    audio, totals = torch.zeros(2, 1, 4000), torch.tensor([9, 8])
     with (
         fake_gpu() as device,
         torch.autocast("cuda", torch.bfloat16, enabled=bf16),
@@ -328,11 +328,15 @@ def test_encoding_decoding_and_synthesis(tiny_vae_config: VAEConfig, bf16: bool)
         tokens = torch.zeros(2, 9, dtype=torch.int64, device=device)
         velocity = guided_velocity(dit, posterior.mean, tokens, posterior.lengths, 2.0, 0.5)
         waveform = model.decode(integrate(velocity, posterior.mean, time_grid(2)))
+        prompt = posterior.mean[..., :4]
+        kept = torch.full((2,), 4, device=device)
+        said = sample_latents(dit, prompt, kept, tokens, totals, num_steps=2, prompt_guidance=0.5)
         long = send(torch.zeros(1, 1, 40000), device)
         coded = streaming.encode(model, long, chunk_seconds=0.5)
         spoken = streaming.decode(model, coded.mean, chunk_seconds=0.5)
     assert coded.mean.device == spoken.device == device and spoken.shape == long.shape
     assert waveform.device == device and waveform.shape == (2, 1, 4000)
+    assert said.device == device and said.shape == (2, tiny_vae_config.latent_dim, 9)
     assert waveform.dtype == posterior.mean.dtype == torch.float32
 
 

@@ -87,7 +87,7 @@ def sample_latents(
         prompt: normalised latents (B, D, P).
         prompt_lengths: (B,) valid frames of the prompts.
         tokens: (B, L) ids of prompt text and new text together, -1 = padding.
-        lengths: (B,) total frames, prompt included.
+        lengths: (B,) total frames, prompt included; on the host, so that no GPU is waited for.
         seed: with an utterance's key it fixes that utterance's noise; one for all, or B of them.
         keys: B keys; None numbers them 0, 1, …
         num_steps: solver steps.
@@ -103,6 +103,7 @@ def sample_latents(
     """
     batch, channels, prompt_frames = prompt.shape
     sizes = lengths.tolist()
+    lengths = lengths.to(prompt.device)
     num_frames = max(sizes)
     keys = range(batch) if keys is None else keys
     seeds = [seed] * batch if isinstance(seed, int) else seed
