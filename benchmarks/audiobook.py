@@ -12,7 +12,6 @@ belong together: there the words of the pieces have to be those of the sentences
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -24,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import soundfile
 from common import describe, write
-from recordings import RATE, page_rows, room_noise
+from recordings import RATE, made_with, make_or_score, page_rows, room_noise
 
 from svae.assets import asset_path
 
@@ -131,23 +130,12 @@ def score(folder: Path, shards: Path, out: Path | None) -> None:
         "reasons": dict(reasons),
     }
     print(json.dumps(found))
-    index = json.loads((shards / "index.json").read_text(encoding="utf-8"))
-    write(out, description, total=found, wrong=wrong, made_with=index["recordings"])
+    write(out, description, total=found, wrong=wrong, made_with=made_with(shards))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    making = commands.add_parser("make")
-    making.add_argument("source", type=Path)
-    making.add_argument("folder", type=Path)
+    parser, making = make_or_score(__doc__)
     making.add_argument("--minutes", type=float, default=60.0, help="at most so many")
-    scoring = commands.add_parser("score")
-    scoring.add_argument("folder", type=Path)
-    scoring.add_argument("shards", type=Path)
-    scoring.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.command == "make":
         make(given.source, given.folder, given.minutes)

@@ -216,13 +216,20 @@ def score(folder: Path, shards: Path, out: Path | None) -> None:
             f" used {each['used']}/{each['segments']} {', '.join(each['reasons'])}"
         )
     print(json.dumps(total))
-    index = json.loads((shards / "index.json").read_text(encoding="utf-8"))
-    write(out, description, total=total, recordings=found, made_with=index["recordings"])
+    write(out, description, total=total, recordings=found, made_with=made_with(shards))
 
 
-def main() -> None:
+def made_with(shards: Path) -> Any:
+    """Return what the index of a run says of how it was made."""
+    return json.loads((shards / "index.json").read_text(encoding="utf-8"))["recordings"]
+
+
+def make_or_score(
+    description: str,
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """Return a command line of `make SOURCE FOLDER` and `score FOLDER SHARDS`, and its part for `make`."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     making = commands.add_parser("make")
@@ -232,6 +239,11 @@ def main() -> None:
     scoring.add_argument("folder", type=Path)
     scoring.add_argument("shards", type=Path)
     scoring.add_argument("--out", type=Path)
+    return parser, making
+
+
+def main() -> None:
+    parser, _ = make_or_score(__doc__)
     given = parser.parse_args()
     if given.command == "make":
         make(given.source, given.folder)

@@ -104,7 +104,7 @@ def synthesize_items(
             "prompt_text": item.prompt_text,
             "device": tts.device.type,
         }
-        wav = _wav_of(item, seed, folder)
+        wav = wav_of(item, seed, folder)
         writable_folder(wav.parent, option="--out")
         if is_made(wav, made_with):
             continue
@@ -127,16 +127,15 @@ def synthesized_items(
 ) -> tuple[dict[str, dict[str, Recording]], list[float]]:
     """Return what the ranks synthesised, by `seed N` and id, and the real-time factor of each, measured when it was made."""
     made = {
-        f"seed {seed}": {
-            item.id: recording_from_file(_wav_of(item, seed, folder)) for item in items
-        }
+        f"seed {seed}": {item.id: recording_from_file(wav_of(item, seed, folder)) for item in items}
         for seed in seeds
     }
-    everything = [_wav_of(item, seed, folder) for seed in seeds for item in items]
+    everything = [wav_of(item, seed, folder) for seed in seeds for item in items]
     return made, [read_sidecar(wav)["real_time_factors"]["total"] for wav in everything]
 
 
-def _wav_of(item: Item, seed: int, folder: Path) -> Path:
+def wav_of(item: Item, seed: int, folder: Path) -> Path:
+    """Return where an item is said with a seed, below a folder as `existing_seeds` reads it."""
     return folder / f"{SEED_FOLDER}{seed}" / f"{file_stem(item.id)}.wav"
 
 

@@ -52,26 +52,20 @@ class Engine:
     """From what follows the colon."""
 
 
-def _faster_whisper(source: str, use: Settings, *, int8: bool) -> FasterWhisper:
-    return FasterWhisper(
-        source,
-        use.device,
-        language=use.language,
-        num_beams=use.num_beams,
-        batch_size=use.batch_size,
-        int8=int8,
-    )
+def _by_whisper(
+    engine: type[Whisper] | type[FasterWhisper], *, int8: bool = False
+) -> Callable[[str, Settings], Recognizer]:
+    def load(source: str, use: Settings) -> Recognizer:
+        return engine(
+            source,
+            use.device,
+            language=use.language,
+            num_beams=use.num_beams,
+            batch_size=use.batch_size,
+            int8=int8,
+        )
 
-
-def _whisper(source: str, use: Settings, *, int8: bool) -> Whisper:
-    return Whisper(
-        source,
-        use.device,
-        language=use.language,
-        num_beams=use.num_beams,
-        batch_size=use.batch_size,
-        int8=int8,
-    )
+    return load
 
 
 ENGINES = {
@@ -80,21 +74,11 @@ ENGINES = {
         "ctc:embedded (offline, small), ctc:ID_OR_FOLDER",
         lambda source, use: CTC(source, use.device, batch_size=use.batch_size),
     ),
-    "whisper:": Engine(
-        "whisper:ID_OR_FOLDER",
-        lambda source, use: _whisper(source, use, int8=False),
-    ),
-    "whisper-int8:": Engine(
-        "whisper-int8:ID_OR_FOLDER (a CPU)",
-        lambda source, use: _whisper(source, use, int8=True),
-    ),
-    "faster-whisper:": Engine(
-        "faster-whisper:ID_OR_FOLDER",
-        lambda source, use: _faster_whisper(source, use, int8=False),
-    ),
+    "whisper:": Engine("whisper:ID_OR_FOLDER", _by_whisper(Whisper)),
+    "whisper-int8:": Engine("whisper-int8:ID_OR_FOLDER (a CPU)", _by_whisper(Whisper, int8=True)),
+    "faster-whisper:": Engine("faster-whisper:ID_OR_FOLDER", _by_whisper(FasterWhisper)),
     "faster-whisper-int8:": Engine(
-        "faster-whisper-int8:ID_OR_FOLDER",
-        lambda source, use: _faster_whisper(source, use, int8=True),
+        "faster-whisper-int8:ID_OR_FOLDER", _by_whisper(FasterWhisper, int8=True)
     ),
     "paraformer:": Engine(
         "paraformer:ID_OR_FOLDER", lambda source, use: Paraformer(source, use.device)

@@ -171,24 +171,15 @@ class Sampling:
         """Raise ConfigError where a number is out of range."""
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"steps: must be at least 1, got {self.num_steps}")
-        if self.guidance_scale is not None and not (
-            math.isfinite(self.guidance_scale) and self.guidance_scale >= 0
+        for name, scale, least, meaning in (
+            ("guidance", self.guidance_scale, 0, "none"),
+            ("prompt guidance", self.prompt_guidance, -1, "no prompt"),
+            ("temperature", self.temperature, 0, "no noise"),
         ):
-            raise ConfigError(
-                f"guidance: must be a number from 0 (none) up, got {self.guidance_scale}"
-            )
-        if self.prompt_guidance is not None and not (
-            math.isfinite(self.prompt_guidance) and self.prompt_guidance >= -1
-        ):
-            raise ConfigError(
-                f"prompt guidance: must be a number from -1 (no prompt) up, got {self.prompt_guidance}"
-            )
-        if self.temperature is not None and not (
-            math.isfinite(self.temperature) and self.temperature >= 0
-        ):
-            raise ConfigError(
-                f"temperature: must be a number from 0 (no noise) up, got {self.temperature}"
-            )
+            if scale is not None and not (math.isfinite(scale) and scale >= least):
+                raise ConfigError(
+                    f"{name}: must be a number from {least} ({meaning}) up, got {scale}"
+                )
         if not -1.0 <= self.sway <= 2 / (math.pi - 2):
             raise ConfigError(f"sway: must be from -1 to {2 / (math.pi - 2):.2f}, got {self.sway}")
         for name, value in (("speed", self.speed), ("duration", self.duration_seconds)):

@@ -18,10 +18,11 @@ from svae.audio import AudioError, load_audio, save_audio
 from svae.errors import DataError
 from svae.evaluation.external.system import Request, SpeechFailed, System
 from svae.evaluation.items import Item, refuse_items
+from svae.evaluation.make import wav_of
 from svae.evaluation.recordings import Recording, recording_from_file, recording_that_failed
 from svae.evaluation.sidecar import is_made, read_sidecar, write_sidecar
 from svae.runtime.distributed import World
-from svae.runtime.files import file_stem, writable_folder, write_text
+from svae.runtime.files import writable_folder, write_text
 from svae.text.phonemes import without_phones
 
 GIVE_UP = 10
@@ -68,7 +69,7 @@ def speak_items(
     todo: list[tuple[Request, dict[str, Any]]] = []
     own = [(seed, item) for seed in seeds for item in items][world.rank :: world.world_size]
     for seed, item in own:
-        wav = _wav_of(item, seed, folder)
+        wav = wav_of(item, seed, folder / "wavs")
         writable_folder(wav.parent, option="--out")
         request = Request(
             id=item.id,
@@ -89,10 +90,6 @@ def speak_items(
         if not is_made(wav, made_with):
             todo.append((request, made_with))
     _speak_all(system, todo, jobs, console, hopeful=len(todo) < len(own))
-
-
-def _wav_of(item: Item, seed: int, folder: Path) -> Path:
-    return folder / "wavs" / f"seed-{seed}" / f"{file_stem(item.id)}.wav"
 
 
 def _check_prompts(system: System, items: Sequence[Item]) -> None:
@@ -186,7 +183,7 @@ def spoken_items(
     for seed in seeds:
         found = recordings.setdefault(f"seed {seed}", {})
         for item in items:
-            wav = _wav_of(item, seed, folder)
+            wav = wav_of(item, seed, folder / "wavs")
             row = read_sidecar(wav)
             if "failed" in row:
                 failed.append(f"{item.id}: {row['failed']}")
