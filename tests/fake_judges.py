@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
 
+from svae.judges import omnilingual
 from svae.judges.wavlm_speaker import EcapaOverWavLM
 
 
@@ -284,3 +286,52 @@ def ct2_folder(whisper_folder, tmp_path_factory):
     files = ["tokenizer.json", "preprocessor_config.json"]
     TransformersConverter(str(source), copy_files=files).convert(str(out))
     return out
+
+
+OMNILINGUAL_PIPELINE = """
+import os, sys
+import soundfile
+print("a package that prints", flush=True)
+
+class ASRInferencePipeline:
+    dtype = "torch.bfloat16"
+
+    def __init__(self, model_card, *, device):
+        if model_card == "absent":
+            raise LookupError("no card of this name")
+        self.device = device
+
+    def transcribe(self, paths, *, lang, batch_size):
+        print("progress", flush=True)
+        heard = []
+        for path, language in zip(paths, lang, strict=True):
+            samples, rate = soundfile.read(path)
+            if len(samples) > 40 * rate:
+                raise ValueError("Max audio length is capped at 40s")
+            if len(samples) == 23000:
+                os._exit(3)
+            heard.append(f"{language} é {len(samples)} {rate} {batch_size} {samples.max():.4f}")
+        return heard
+"""
+OMNILINGUAL_LANGUAGES = (
+    '["cmn_Hans", "cmn_Hant", "deu_Latn", "eng_Latn", "urd_Arab", "urd_Latn", "yue_Hant"]'
+)
+
+
+@pytest.fixture
+def omnilingual_package(tmp_path, monkeypatch):
+    """A package of the name omnilingual-asr, on the path of the interpreter that svae is told to run it with."""
+    folder = tmp_path / "packages"
+    inference = folder / "omnilingual_asr/models/inference"
+    llama = folder / "omnilingual_asr/models/wav2vec2_llama"
+    for each in (inference, llama):
+        each.mkdir(parents=True)
+    (inference / "pipeline.py").write_text(OMNILINGUAL_PIPELINE)
+    (llama / "lang_ids.py").write_text(f"supported_langs = {OMNILINGUAL_LANGUAGES}")
+    for name in ("omnilingual-asr", "fairseq2"):
+        info = folder / f"{name.replace('-', '_')}-9.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9\n")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setenv(omnilingual.PYTHON_VARIABLE, sys.executable)
+    return folder

@@ -90,7 +90,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="Recogniser instead of the protocol's: pocketsphinx, ctc:embedded, whisper:ID, faster-whisper:ID (whisper-int8: "
-            "and faster-whisper-int8: compute in 8 bits), ctc:ID, paraformer:ID; IDs may be folders."
+            "and faster-whisper-int8: compute in 8 bits), ctc:ID, paraformer:ID; IDs may be folders. omnilingual:CARD runs in an "
+            "environment of its own (docs/protocols.md)."
         ),
     ] = None,
     speaker: Annotated[

@@ -22,8 +22,10 @@ from svae.evaluation.protocols import (
     ECAPA,
     FASTER_WHISPER_LARGE_V3,
     LIBRISPEECH_PC_SHA256,
+    OMNIASR,
     WHISPER_LARGE_V3,
 )
+from svae.judges.omnilingual import INSTALL
 from svae.runtime.files import atomic_folder, file_sha256, folder_lock, writable_folder, write_text
 
 HUB = "https://huggingface.co"
@@ -103,7 +105,7 @@ LISTS: Mapping[str, Entry] = {
     "fleurs": Entry(
         "CC BY 4.0",
         "huggingface.co/datasets/google/fleurs; this pack: huggingface.co/datasets/k2-fsa/TTS_eval_datasets",
-        "a YAML protocol (docs/protocols.md), --list {folder}/fleurs_multilingual_102.jsonl --audio-root "
+        "--protocol fleurs-LANGUAGE --list {folder}/fleurs_multilingual_102.jsonl --audio-root "
         "{folder}/fleurs_multilingual_102",
         _hub_files(
             _K2_DATA,
@@ -189,6 +191,12 @@ JUDGES: Mapping[str, Entry] = {
                 "38aa51ab79e2a4e09a1449758a4b37e9cbb2e8235a49662a732d33a9ba1e9bff",
             ),
         ),
+    ),
+    "omnilingual": Entry(
+        "Apache-2.0",
+        "package omnilingual-asr; its models: dl.fbaipublicfiles.com/mms",
+        f"--asr {OMNIASR}",
+        note=f"{INSTALL}; it downloads the model that is named",
     ),
     "dnsmos": Entry(
         "MIT", "package speechmos", "--dnsmos speechmos", note="pip install 'svae[mos]' brings it"

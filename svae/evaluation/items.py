@@ -24,7 +24,7 @@ PROMPT_SECONDS = (1.5, 12.0)
 """A prompt taken from shards has a length in this range where the speaker has one."""
 LIST_FIELDS = "{id, text, ref, ref_text, target (optional)}"
 OMNIVOICE_FIELDS = "{id, text, ref_audio, ref_text, language_id}"
-OMNIVOICE_LANGUAGES = {"arb": "ar"}
+OMNIVOICE_LANGUAGES = {"arb": "ar", "npi": "ne", "ory": "or"}
 """Codes of such lists that are others elsewhere."""
 
 

@@ -87,13 +87,16 @@ MINIMAX_LANGUAGES = (
     *("pt", "ro", "ru", "es", "th", "tr", "uk", "vi"),
 )  # fmt: skip
 
-NO_PROTOCOLS = {
-    "fleurs": "no protocol, since its published numbers cannot be made here: their recogniser is omniASR_LLM_Unlimited_7B_v2 of the "
-    "package omnilingual-asr, which needs an environment of its own. The list (`svae fetch lists fleurs`) and the normaliser "
-    "are here: write a FILE.yaml with list_format: omnivoice, normalizer: fleurs and a recogniser of your choice "
-    "(docs/protocols.md has one to copy)."
-}
-"""Test sets that a user may take for a protocol, and why they are none."""
+FLEURS = "fleurs"
+FLEURS_LANGUAGES = tuple(
+    "af am ar as ast az be bg bn bs ca ceb ckb cs cy da de el en es et fa ff fi fil fr ga gl gu ha he hi hr hu hy id ig is it ja jv ka "
+    "kam kea kk km kn ko ky lb lg ln lo lt luo lv mi mk ml mn mr ms mt my nb ne nl nso ny oc om or pa pl ps pt ro ru sd sk sl sn so sr "
+    "sv sw ta te tg th tr uk umb ur uz vi wo xh yo yue zh zu".split()
+)
+"""The 102 of FLEURS, by ISO 639-1 or, where that has none, 639-3."""
+FAMILIES = {MINIMAX: MINIMAX_LANGUAGES, FLEURS: FLEURS_LANGUAGES}
+"""Protocols that are one of each language, called `FAMILY-LANGUAGE`."""
+OMNIASR = "omnilingual:omniASR_LLM_Unlimited_7B_v2"
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -145,6 +148,18 @@ PROTOCOLS = {
             )
             for language in MINIMAX_LANGUAGES
         ),
+        *(
+            _published(
+                name=f"{FLEURS}-{language}",
+                list_format="omnivoice",
+                asr=OMNIASR,
+                language=language,
+                normalizer="fleurs",
+                headline="wer_corpus",
+                source="k2-fsa/OmniVoice omnivoice/eval/wer/fleurs.py, eval/speaker_similarity/sim.py",
+            )
+            for language in FLEURS_LANGUAGES
+        ),
     )
 }
 
@@ -157,13 +172,15 @@ def load_protocol(name: str) -> Protocol:
     """
     if name in PROTOCOLS:
         return PROTOCOLS[name]
-    if name in NO_PROTOCOLS:
-        raise ConfigError(f"--protocol {name}: {NO_PROTOCOLS[name]}")
     if not name.endswith((".yaml", ".yml")):
-        names = [each for each in PROTOCOLS if not each.startswith(MINIMAX)]
+        names = [each for each in PROTOCOLS if not each.startswith(tuple(FAMILIES))]
+        families = [
+            f"{family}-LANGUAGE with one of {', '.join(languages)}"
+            for family, languages in FAMILIES.items()
+        ]
         raise ConfigError(
-            f"--protocol {name!r}: unknown. Use one of {', '.join(names)}, {MINIMAX}-LANGUAGE with one of "
-            f"{', '.join(MINIMAX_LANGUAGES)}, or FILE.yaml with your own (docs/protocols.md, section custom)."
+            f"--protocol {name!r}: unknown. Use one of {', '.join(names)}; {'; '.join(families)}; "
+            "or FILE.yaml with your own (docs/protocols.md, section custom)."
         )
     return _read_protocol(Path(name))
 

@@ -16,6 +16,7 @@ from svae.audio import SPEECH_RATE
 from svae.errors import ConfigError
 from svae.judges.ctc import CTC
 from svae.judges.faster_whisper import FasterWhisper
+from svae.judges.omnilingual import Omnilingual
 from svae.judges.paraformer import Paraformer
 from svae.judges.pocketsphinx import PocketSphinx
 from svae.judges.whisper import Whisper
@@ -83,6 +84,12 @@ ENGINES = {
     "paraformer:": Engine(
         "paraformer:ID_OR_FOLDER", lambda source, use: Paraformer(source, use.device)
     ),
+    "omnilingual:": Engine(
+        "omnilingual:CARD (an environment of its own)",
+        lambda source, use: Omnilingual(
+            source, use.device, language=use.language, batch_size=use.batch_size
+        ),
+    ),
 }
 """What `--asr` begins with; a colon says that a source follows."""
 
@@ -99,10 +106,10 @@ def load_asr(
 
     Args:
         spec: `pocketsphinx`, `whisper:ID_OR_FOLDER`, `faster-whisper:ID_OR_FOLDER` (or with 8-bit weights, `whisper-int8:`,
-            `faster-whisper-int8:`), `ctc:ID_OR_FOLDER`, `ctc:embedded` or `paraformer:ID_OR_FOLDER`; a hub id may be followed
-            by `@REVISION`.
+            `faster-whisper-int8:`), `ctc:ID_OR_FOLDER`, `ctc:embedded`, `paraformer:ID_OR_FOLDER` or `omnilingual:CARD`; a hub id
+            may be followed by `@REVISION`.
         device: where the neural ones run.
-        language: what a multilingual Whisper is told.
+        language: what a multilingual recogniser is told.
         num_beams: the width of Whisper's search; None is 5.
         batch_size: clips decoded together. With 1 a transcript depends on nothing but its clip, to the last bit.
 

@@ -187,6 +187,44 @@ def test_the_chinese_protocol_counts_characters(task, hub, ecapa_folder):
     ) - (1 if "8" in str(samples) else 0)
 
 
+def test_fleurs_takes_its_language_from_the_list_and_counts_characters(task, omnilingual_package):
+    rows = [
+        {"id": f"{code}_1", "text": text, "ref_audio": f"download/{prompt}.flac", "ref_text": "P.", "language_id": code}
+        for code, text, prompt in (("de", "Deu, latn!", "1-2-0001"), ("npi", "नमस्ते।", "1-2-0002"))
+    ]  # fmt: skip
+    listed = task / "fleurs.jsonl"
+    listed.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for seed in range(3):
+        wav = task / "made" / f"seed-{seed}" / "1-2-0001.wav"
+        shutil.copy(wav, wav.with_name("de_1.wav"))
+        shutil.copy(wav, wav.with_name("npi_1.wav"))
+    options = EvaluateOptions(
+        protocol="fleurs-de",
+        wavs=task / "made",
+        list_file=listed,
+        audio_root=task / "1" / "2",
+        speaker="none",
+        out=task / "out",
+        device="cpu",
+    )
+    metrics = evaluate(options)
+    assert metrics["judges"]["asr"]["language"] == "deu_Latn"
+    assert [change.split()[0] for change in metrics["protocol"]["modified"]] == ["speaker"]
+    (row,) = (task / "out" / "utterances.jsonl").read_text().splitlines()
+    heard = json.loads(row)["recordings"]["seed 0"]
+    assert heard["hypothesis"].startswith("deu_Latn é ")
+    assert heard["words"] == len("deu|latn")
+    with pytest.raises(DataError, match="of language 'ne'"):
+        evaluate(replace(options, protocol="fleurs-ne", list_file=_only(listed, 0)))
+
+
+def _only(path, row):
+    """Return a list of one row of a list."""
+    other = path.with_name("one-row.jsonl")
+    other.write_text(path.read_text(encoding="utf-8").splitlines()[row] + "\n", encoding="utf-8")
+    return other
+
+
 def test_a_protocol_with_a_published_list_asks_for_it(task):
     with pytest.raises(
         ConfigError,

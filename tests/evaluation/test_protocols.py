@@ -6,7 +6,6 @@ import dataclasses
 import string
 import sys
 import types
-from pathlib import Path
 
 import jiwer
 import pytest
@@ -74,14 +73,16 @@ def test_the_chinese_punctuation_is_zhons():
 def test_every_protocol_has_what_a_number_needs(monkeypatch):
     zhconv = types.SimpleNamespace(convert=lambda text, to: text)
     monkeypatch.setitem(sys.modules, "zhconv", zhconv)
-    assert {name for name in PROTOCOLS if not name.startswith("minimax")} == {
+    unidecode = types.SimpleNamespace(unidecode=lambda text: text)
+    monkeypatch.setitem(sys.modules, "unidecode", unidecode)
+    assert {name for name in PROTOCOLS if not name.startswith(("minimax", "fleurs"))} == {
         "offline", "f5-librispeech-pc", "seed-tts-en", "seed-tts-zh", "zipvoice-librispeech-pc"
     }  # fmt: skip
     for protocol in PROTOCOLS.values():
         assert protocol.source and len(protocol.seeds) == 3
         assert protocol.normalize("Ja.") in ("ja", "j a", "Ja", "J a")
         assert protocol.headline == (
-            "wer_corpus" if protocol.name.startswith(("zipvoice", "minimax")) else "wer"
+            "wer_corpus" if protocol.name.startswith(("zipvoice", "minimax", "fleurs")) else "wer"
         )
         with pytest.raises(dataclasses.FrozenInstanceError):
             protocol.asr = "other"
@@ -96,6 +97,17 @@ def test_minimax_is_a_protocol_of_each_of_its_languages():
     assert PROTOCOLS["minimax-multilingual-fr"].normalize("L’eau !") == "l'eau"
     with pytest.raises(ConfigError, match=r"minimax-multilingual-LANGUAGE with one of ar, yue, "):
         load_protocol("minimax-multilingual")
+
+
+def test_fleurs_is_a_protocol_of_each_of_its_languages():
+    found = {name: each for name, each in PROTOCOLS.items() if name.startswith("fleurs")}
+    assert len(found) == len({each.language for each in found.values()}) == 102
+    assert {each.asr for each in found.values()} == {"omnilingual:omniASR_LLM_Unlimited_7B_v2"}
+    assert found["fleurs-de"].normalize("Ja, ja.") == "j a | j a"
+    with pytest.raises(
+        ConfigError, match=r"fleurs-LANGUAGE with one of af, am, ar, .* zu; or FILE"
+    ):
+        load_protocol("fleurs")
 
 
 def test_the_list_that_two_protocols_name_is_the_published_one(shared):
@@ -213,13 +225,3 @@ def test_word_errors_are_jiwers_to_the_last_word(name):
 
 def test_no_punctuation_survives_f5():
     assert NORMALIZERS["f5-en"](f"a{string.punctuation}{HANZI_PUNCTUATION}b") == "ab"
-
-
-def test_fleurs_says_why_it_is_no_protocol_and_the_yaml_of_the_docs_is_one(tmp_path):
-    with pytest.raises(ConfigError, match="(?s)--protocol fleurs: no protocol.*omnilingual-asr.*fetch lists fleurs"):  # fmt: skip
-        load_protocol("fleurs")
-    docs = (Path(__file__).resolve().parents[2] / "docs/protocols.md").read_text(encoding="utf-8")
-    assert "**FLEURS is not a protocol.**" in docs
-    example = docs.split("```yaml\nname: fleurs-de-whisper")[1].split("```")[0]
-    (tmp_path / "fleurs.yaml").write_text(f"name: fleurs-de-whisper{example}")
-    assert load_protocol(str(tmp_path / "fleurs.yaml")).normalizer == "fleurs"

@@ -1,0 +1,73 @@
+"""Meta's omnilingual-asr, run by an interpreter of its own: it and svae need different versions of torch.
+
+`svae.judges.omnilingual` starts this file with the interpreter of that environment; nothing of svae is imported here. The first line on
+the standard output says what was loaded. Then every line on the standard input, a JSON object {paths, batch_size}, is
+answered by one line: {texts}, or {error}. What the packages print goes to the standard error. The end of the input ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+
+def _answers_only() -> TextIO:
+    """Return the standard output, which nobody but this file writes to from now on."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def _say(answers: TextIO, answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _code(language: str, supported: list[str]) -> str:
+    """Return the package's name (`deu_Latn`) of a language of ISO 639-3 (`deu`).
+
+    Of several scripts the last one counts, of Chinese the simplified one. Source: k2-fsa/OmniVoice `omnivoice/eval/wer/fleurs.py`.
+    """
+    codes = {code.partition("_")[0]: code for code in supported if code != "cmn_Hant"}
+    if language not in codes:
+        raise LookupError(
+            f"the package knows no language {language}; it has {len(codes)}, by ISO 639-3"
+        )
+    return codes[language]
+
+
+def main(card: str, device: str, language: str) -> None:
+    """Load a model, then transcribe what is asked for in one language."""
+    answers = _answers_only()
+    try:
+        from importlib import metadata
+
+        from omnilingual_asr.models.inference.pipeline import ASRInferencePipeline
+        from omnilingual_asr.models.wav2vec2_llama.lang_ids import supported_langs
+
+        code = _code(language, supported_langs)
+        pipeline = ASRInferencePipeline(model_card=card, device=device)
+    # Its packages raise many classes; whatever it is, the one who waits has to hear of it.
+    except Exception as error:
+        _say(answers, {"error": f"{type(error).__name__}: {error}"})
+        return
+    packages = ("omnilingual-asr", "fairseq2", "torch")
+    versions = {name: metadata.version(name) for name in packages}
+    dtype = str(pipeline.dtype).removeprefix("torch.")
+    _say(answers, {"dtype": dtype, "language": code, "versions": versions})
+    for line in sys.stdin:
+        asked = json.loads(line)
+        paths = asked["paths"]
+        try:
+            texts = pipeline.transcribe(
+                paths, lang=[code] * len(paths), batch_size=asked["batch_size"]
+            )
+            _say(answers, {"texts": texts})
+        except Exception as error:
+            _say(answers, {"error": f"{type(error).__name__}: {error}"})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

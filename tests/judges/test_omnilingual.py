@@ -1,0 +1,109 @@
+"""omnilingual-asr in a process of its own: a package written here in its place, and, where it is installed, the real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from importlib import metadata
+
+import pytest
+import torch
+
+from svae.errors import ConfigError, SvaeError
+from svae.evaluation.protocols import FLEURS_LANGUAGES
+from svae.judges.asr import load_asr
+from svae.judges.omnilingual import ISO_639_3, PYTHON_VARIABLE
+from svae.judges.omnilingual_worker import _code
+
+CARD = "omnilingual:small"
+TONE = 0.1 * torch.sin(torch.arange(24000) / 20)
+
+
+def test_clips_come_back_in_order_at_their_own_rate_and_silence_is_nothing(omnilingual_package):
+    recognizer = load_asr(CARD, language="de", batch_size=7)
+    heard = recognizer.transcribe([TONE, torch.zeros(24000), TONE[:20000] / 2], 24000)
+    assert heard == ["deu_Latn é 24000 24000 7 0.1000", "", "deu_Latn é 20000 24000 7 0.0500"]
+    assert recognizer.transcribe([], 24000) == []
+    assert recognizer.transcribe([TONE[:16000]]) == ["deu_Latn é 16000 16000 7 0.1000"]
+    assert recognizer.description == {
+        "spec": CARD,
+        "asr": "omnilingual",
+        "model": "small",
+        "language": "deu_Latn",
+        "decoding": "the package's pipeline, its defaults",
+        "dtype": "bfloat16",
+        "batch_size": 7,
+        "omnilingual-asr": "9",
+        "fairseq2": "9",
+        "torch": metadata.version("torch"),
+    }
+
+
+def test_the_language_is_the_packages_as_omnivoice_chooses_it(omnilingual_package):
+    told = {
+        language: load_asr(CARD, language=language).description["language"]
+        for language in ("zh", "yue", "ur")
+    }
+    assert told == {"zh": "cmn_Hans", "yue": "yue_Hant", "ur": "urd_Latn"}
+    with pytest.raises(
+        ConfigError, match="(?s)omnilingual:small cannot be loaded.*no language fra"
+    ):
+        load_asr(CARD, language="fr")
+
+
+def test_what_is_missing_is_said_with_the_commands_that_help(omnilingual_package, monkeypatch):
+    with pytest.raises(ConfigError, match="omnilingual:absent cannot be loaded: .*no card of this"):
+        load_asr("omnilingual:absent")
+    monkeypatch.delenv("PYTHONPATH")
+    with pytest.raises(ConfigError, match="(?s)No module named 'omnilingual_asr'.*pip install omn"):
+        load_asr(CARD)
+    monkeypatch.setenv(PYTHON_VARIABLE, str(omnilingual_package / "no-python"))
+    with pytest.raises(ConfigError, match=f"(?s){PYTHON_VARIABLE}=.*no-python: No such.*-m venv"):
+        load_asr(CARD)
+    monkeypatch.delenv(PYTHON_VARIABLE)
+    with pytest.raises(ConfigError, match="(?s)needs the package omnilingual-asr.*-m venv"):
+        load_asr(CARD)
+
+
+def test_a_refused_clip_is_an_error_and_the_process_goes_on(omnilingual_package):
+    recognizer = load_asr(CARD)
+    with pytest.raises(SvaeError, match="omnilingual:small: ValueError: Max audio length"):
+        recognizer.transcribe([TONE.repeat(42)], 24000)
+    assert recognizer.transcribe([TONE], 24000) == ["eng_Latn é 24000 24000 1 0.1000"]
+
+
+def test_a_process_that_ends_is_an_error(omnilingual_package):
+    recognizer = load_asr(CARD)
+    for _ in range(2):
+        with pytest.raises(SvaeError, match="its process ended with code 3"):
+            recognizer.transcribe([TONE[:23000]], 24000)
+
+
+def test_its_process_ends_with_it(omnilingual_package):
+    recognizer = load_asr(CARD)
+    process = recognizer._process
+    assert process.poll() is None
+    del recognizer
+    assert process.poll() is not None
+
+
+@pytest.fixture(scope="module")
+def real_python() -> str:
+    """Give the interpreter of an environment with the real package."""
+    python = os.environ.get(PYTHON_VARIABLE)
+    if not python:
+        pytest.skip(f"{PYTHON_VARIABLE} names no environment with omnilingual-asr")
+    return python
+
+
+def test_fleurs_has_no_language_that_the_real_package_lacks(real_python):
+    code = (
+        "from omnilingual_asr.models.wav2vec2_llama.lang_ids import supported_langs as s; print(*s)"
+    )
+    listed = subprocess.run([real_python, "-c", code], capture_output=True, text=True, check=True)
+    supported = listed.stdout.split()
+    told = {each: _code(ISO_639_3.get(each, each), supported) for each in FLEURS_LANGUAGES}
+    assert len(set(told.values())) == 102
+    assert (told["de"], told["zh"], told["ne"], told["sw"]) == (
+        "deu_Latn", "cmn_Hans", "nep_Deva", "swh_Latn"
+    )  # fmt: skip
