@@ -32,7 +32,17 @@ from svae.evaluation.statistics import Ratio, compare_paired, holm, interval, re
 
 Json = dict[str, Any]
 SCORES = {"wer": "WER %", "mos": "MOS", "sim": "similarity"}
-PAIRS = (("vanilla64", "semantic64"), ("vanilla32", "semantic32"), ("vanilla16", "semantic16"))
+PAIRS = (
+    ("vanilla64", "semantic64"),
+    ("vanilla32", "semantic32"),
+    ("vanilla16", "semantic16"),
+    ("vanilla64", "noise64"),
+    ("vanilla64", "anchored64"),
+    ("vanilla64", "vanilla64+hidden"),
+    ("semantic64", "semantic64+hidden"),
+    ("vanilla64+characters", "semantic64+characters"),
+)
+"""What differs in one thing alone: first the alignment, then the field's next questions."""
 MEL = "mel"
 NAME = re.compile(r"(?P<kind>.+)-v(?P<vae>\d+)(-seed(?P<seed>\d+))?$")
 ORDER = ("vanilla16", "semantic16", "vanilla32", "semantic32", "vanilla64", "semantic64", MEL)
@@ -148,10 +158,16 @@ def over_runs(runs: Sequence[Run], score: str, step: int) -> Json | None:
         ends = interval(ratio, resampling_counts(len(ratio.numerator)))
         low, high = ends if ends is not None else (math.nan, math.nan)
     else:
-        t = T_95[min(len(values) - 1, len(T_95)) - 1]
-        half = t * statistics.stdev(values) / len(values) ** 0.5
-        low, high = mean - half, mean + half
+        low, high = by_student(values)
     return {"mean": mean, "low": low, "high": high, "runs": len(values), "values": values}
+
+
+def by_student(values: Sequence[float]) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of the mean of at least two values."""
+    t = T_95[min(len(values) - 1, len(T_95)) - 1]
+    half = t * statistics.stdev(values) / len(values) ** 0.5
+    mean = statistics.fmean(values)
+    return mean - half, mean + half
 
 
 def at_seconds(runs: Sequence[Run], score: str, seconds: float) -> float | None:
@@ -187,6 +203,7 @@ def paired(runs: Sequence[Run], a: str, b: str, score: str, step: int) -> Json |
     return {
         "a": a, "b": b, "score": score, "step": step, "seeds": len(both), "difference": found.difference,
         "interval": found.interval, "p": found.p, "by_seed": by_seed,
+        "interval_over_seeds": by_student(by_seed) if len(by_seed) > 1 else None,
     }  # fmt: skip
 
 
@@ -320,7 +337,7 @@ def tables(found: Json) -> str:
             f"Text-to-speech after equal steps ({found['last'] or 'none judged yet'}) and after equal seconds, as many as the "
             f"fastest takes for them ({_number(found['seconds'], 0) or 'not known yet'}):\n",
             _speech_table(kinds, found),
-            "Alignment alone, paired by sentence, positive: the aligned one has more:\n",
+            "Pairs that differ in one thing, the same seeds, paired by sentence; positive: the first named has more:\n",
             _test_table(found),
             "What predicts the WER, by rank correlation over representations:\n",
             _predictor_table(found),
@@ -397,7 +414,11 @@ def _speech_table(kinds: Sequence[str], found: Json) -> str:
 
 
 def _test_table(found: Json) -> str:
-    header = ["", *(f"{title}: difference, p (Holm)" for title in SCORES.values()), "pairs of runs"]
+    header = [
+        "",
+        *(f"{title}: difference, p (Holm)" for title in SCORES.values()),
+        "WER %: of each pair of runs [95 % over pairs]",
+    ]
     rows = []
     for a, b in PAIRS:
         of = {test["score"]: test for test in found["tests"] if (test["a"], test["b"]) == (a, b)}
@@ -412,8 +433,19 @@ def _test_table(found: Json) -> str:
             line.append(
                 f"{test['difference']:+.{n}f} [{low:+.{n}f}, {high:+.{n}f}], {test['p']:.3f} ({test['p_holm']:.3f})"
             )
-        rows.append([*line, str(max((test["seeds"] for test in of.values()), default=EMPTY))])
+        rows.append([*line, _by_pair(of.get("wer"))])
     return markdown(header, rows)
+
+
+def _by_pair(test: Json | None) -> str:
+    """Return the differences of single pairs of runs; how far they lie apart is what the test over sentences does not know."""
+    if test is None:
+        return EMPTY
+    cell = ", ".join(f"{value:+.1f}" for value in test["by_seed"])
+    if test["interval_over_seeds"] is not None:
+        low, high = test["interval_over_seeds"]
+        cell += f" [{low:+.1f}, {high:+.1f}]"
+    return cell
 
 
 def _predictor_table(found: Json) -> str:
