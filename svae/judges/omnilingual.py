@@ -24,7 +24,7 @@ from svae.judges.clips import at_speech_rate, holds_no_speech
 PYTHON_VARIABLE = "SVAE_OMNILINGUAL_PYTHON"
 """Names the interpreter of the environment that has the package."""
 INSTALL = (
-    "python3.11 -m venv omnilingual && omnilingual/bin/pip install omnilingual-asr==0.2.0; "
+    "python3.11 -m venv omnilingual && omnilingual/bin/pip install omnilingual-asr==0.2.0 torchaudio==2.8.0 'pyarrow<23'; "
     f"export {PYTHON_VARIABLE}=$PWD/omnilingual/bin/python"
 )
 WORKER = Path(__file__).with_name("omnilingual_worker.py")

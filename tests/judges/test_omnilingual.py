@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from importlib import metadata
+from pathlib import Path
 
 import pytest
+import soundfile
+import tiny_omniasr
 import torch
 
 from svae.errors import ConfigError, SvaeError
@@ -15,6 +19,7 @@ from svae.judges.asr import load_asr
 from svae.judges.omnilingual import ISO_639_3, PYTHON_VARIABLE
 from svae.judges.omnilingual_worker import _code
 
+ROOT = Path(__file__).resolve().parents[2]
 CARD = "omnilingual:small"
 TONE = 0.1 * torch.sin(torch.arange(24000) / 20)
 
@@ -107,3 +112,32 @@ def test_fleurs_has_no_language_that_the_real_package_lacks(real_python):
     assert (told["de"], told["zh"], told["ne"], told["sw"]) == (
         "deu_Latn", "cmn_Hans", "nep_Deva", "swh_Latn"
     )  # fmt: skip
+
+
+def test_texts_are_those_of_the_packages_own_pipeline(real_python, tmp_path, monkeypatch):
+    import sentencepiece
+
+    monkeypatch.setenv("FAIRSEQ2_USER_ASSET_DIR", str(tmp_path))
+    with (tmp_path / "tokenizer.model").open("wb") as model:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["abcdefghijklmnopqrstuvwxyz 'é"] * 9), model_writer=model, model_type="char",
+            vocab_size=33, bos_id=0, pad_id=1, eos_id=2, unk_id=3, character_coverage=1.0, minloglevel=2,
+        )  # fmt: skip
+    tiny_omniasr.write_card(tmp_path, 33)
+    clips = sorted((ROOT / "svae/assets/references").glob("*.wav"))[:2]
+    clips += sorted((ROOT / "svae/assets/references").glob("*.flac"))[:1]
+
+    def run(*arguments):
+        command = [real_python, tiny_omniasr.__file__, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    run("make", tmp_path)
+    expected = [json.loads(line) for line in run("hear", "deu_Latn", *clips).splitlines() if line]
+    recognizer = load_asr("omnilingual:tiny_llm", language="de")
+    heard = []
+    for clip in clips:
+        samples, rate = soundfile.read(clip, dtype="float32")
+        heard += recognizer.transcribe([torch.from_numpy(samples)], rate)
+    assert heard == expected
+    assert len(set(heard)) == 3 and all(heard)
+    assert recognizer.description["dtype"] == "bfloat16"
