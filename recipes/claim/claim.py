@@ -188,11 +188,14 @@ def _data(s: Settings) -> Iterator[Stage]:
         if name == "shards" or MEL in s.kinds.split():
             made = _svae(*prepare, "--out", out / name, "--sample-rate", rate)
             yield Stage(name, (made,), ("choose",))
-            timings = name.replace("shards", "timings")
-            aligned = _svae(
-                "align", out / name, "--out", out / timings, "--workers", str(s.workers)
-            )
-            yield Stage(timings, (aligned,), (name,))
+            timings = out / name.replace("shards", "timings")
+            if name == "shards":
+                aligned = _svae("align", out / name, "--out", timings, "--workers", str(s.workers))
+                yield Stage("timings", (aligned,), (name,))
+                continue
+            places = ("--shards", out / name, "--timings", out / "timings", "--of", out / "shards")
+            same = _python(SPEECH, "retime", *places, "--out", timings)
+            yield Stage(timings.name, (same,), (name, "timings"))
     teacher = ("--teacher", s.teacher, "--layer", str(s.layer), "--device", s.device)
     cached = _svae(
         "cache-teacher",

@@ -2,6 +2,7 @@
 
     claim_speech.py reconstruct --say say.jsonl --model VAE --out FOLDER     # the readers' recordings, there and back
     claim_speech.py probe --shards DIR --timings DIR --what mel --out mel.json
+    claim_speech.py retime --shards DIR --timings DIR --of DIR --out DIR     # phone times of shards `of` for the same recordings at another rate
     claim_speech.py speak --say say.jsonl --run RUN --steps 400 800 --out FOLDER   # what a model says at each of these steps
     claim_speech.py judge --say say.jsonl --wavs FOLDER [FOLDER …] --judges COMMAND --out scores.json
     claim_speech.py offline LIST.jsonl --json OUT.json                       # judges that need nothing, as COMMAND
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -31,7 +33,7 @@ from svae.checkpoint import open_checkpoint
 from svae.data.batches import read_waveform
 from svae.data.features import FeatureCache
 from svae.data.index import read_index
-from svae.data.timings import Timings
+from svae.data.timings import DESCRIPTION, Timings
 from svae.judges.asr import load_asr
 from svae.judges.speaker import load_speaker_model
 from svae.judges.wer import word_errors
@@ -110,6 +112,21 @@ def probe(shards: Path, timings: Path, what: str, out: Path) -> None:
     numbers = {"phone_probe": asdict(found), "effective_rank": effective_rank(everything.cov())}
     numbers |= {"frames": everything.shape[1], "mean": everything.mean(dim=1).tolist()}
     write_json(out, numbers)
+
+
+def retime(shards: Path, timings: Path, of: Path, out: Path) -> None:
+    """Write the times of phones in shards `of`, which are in seconds, as those of shards of the same recordings at another rate."""
+    index, other = read_index(shards), read_index(of)
+    Timings(timings).select(other)  # refuses times of other shards
+    if {sample.key for sample in index.samples} != {sample.key for sample in other.samples}:
+        sys.exit(f"retime: {shards} and {of} do not hold the same recordings")
+    partial = out.with_name(f".{out.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(timings, partial)
+    description = json.loads((partial / DESCRIPTION).read_text(encoding="utf-8"))
+    write_json(partial / DESCRIPTION, description | {"source": index.source_hashes})
+    shutil.rmtree(out, ignore_errors=True)
+    partial.replace(out)
 
 
 def speak(
@@ -199,17 +216,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     actions = parser.add_subparsers(dest="action", required=True)
-    for name in ("reconstruct", "probe", "speak", "judge", "offline"):
+    for name in ("reconstruct", "probe", "retime", "speak", "judge", "offline"):
         action = actions.add_parser(name)
         if name == "offline":
             action.add_argument("list", type=Path)
             action.add_argument("--json", type=Path, required=True)
             continue
         action.add_argument("--out", type=Path, required=True)
-        if name == "probe":
+        if name in ("probe", "retime"):
             for option in ("--shards", "--timings"):
                 action.add_argument(option, type=Path, required=True)
-            action.add_argument("--what", required=True, help="mel, or a folder of features")
+            if name == "probe":
+                action.add_argument("--what", required=True, help="mel, or a folder of features")
+            else:
+                action.add_argument("--of", type=Path, required=True, help="the times' own shards")
             continue
         action.add_argument("--say", type=Path, required=True)
         if name == "reconstruct":
@@ -228,6 +248,8 @@ def main() -> None:
         reconstruct(args.say, args.model, args.out)
     elif args.action == "probe":
         probe(args.shards, args.timings, args.what, args.out)
+    elif args.action == "retime":
+        retime(args.shards, args.timings, args.of, args.out)
     elif args.action == "speak":
         speak(args.say, args.run, args.steps, args.out, args.solver_steps, args.device)
     elif args.action == "judge":

@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from fake_shards import make_shards
 
 from svae import recipe
 from svae.config import TTSTrainConfig, VAETrainConfig
+from svae.data.timings import DESCRIPTION, Timings, timings_name
+from svae.errors import DataError
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "recipes" / "claim"
@@ -26,6 +29,7 @@ import claim_carry  # noqa: E402
 import claim_jobs  # noqa: E402
 import claim_list  # noqa: E402
 import claim_report  # noqa: E402
+import claim_speech  # noqa: E402
 from claim_jobs import Stage, Stages, run_stages  # noqa: E402
 
 # ----------------------------------------------------------------------------------------------- the plan
@@ -209,6 +213,30 @@ def test_what_is_learned_and_said_is_chosen_alike_every_time(tmp_path):
     [row] = claim_list.read_rows(tmp_path / "out" / "say.jsonl")
     assert Path(row["ref"]).read_bytes() == (tmp_path / "3.wav").read_bytes()
     assert row["ref"] == str(tmp_path / "out" / "voices" / "3.wav")
+
+
+def test_times_of_phones_hold_for_the_same_recordings_at_another_rate(tmp_path):
+    of = make_shards(tmp_path / "16k", shards=2)
+    other = make_shards(tmp_path / "24k", shards=2, texts={0: "other bytes"})
+    make_shards(tmp_path / "fewer", shards=1)
+    times = tmp_path / "times"
+    times.mkdir()
+    row = {"key": "u3", "words": [[0.0, 0.25, 0.5]]}
+    (times / timings_name(0)).write_text(json.dumps(row) + "\n")
+    (times / timings_name(1)).write_text("")
+    (times / DESCRIPTION).write_text(json.dumps({"aligner": "by hand", "source": of.source_hashes}))
+    with pytest.raises(DataError, match="other shards"):
+        Timings(times).select(other)
+
+    claim_speech.retime(other.root, times, of.root, tmp_path / "times-24k")
+    found = Timings(tmp_path / "times-24k")
+    assert [sample.key for sample in found.select(other).samples] == ["u3"]
+    assert json.loads((tmp_path / "times-24k" / DESCRIPTION).read_text())["aligner"] == "by hand"
+    with pytest.raises(DataError, match="other shards"):
+        claim_speech.retime(of.root, times, other.root, tmp_path / "no")
+    with pytest.raises(SystemExit, match="do not hold the same recordings"):
+        claim_speech.retime(tmp_path / "fewer", times, of.root, tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_parcel_brings_back_results_first_and_names_what_stays(tmp_path, monkeypatch, capsys):
