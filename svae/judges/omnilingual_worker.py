@@ -70,4 +70,5 @@ def main(card: str, device: str, language: str) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.pop(0)  # this folder: a module of it could stand in for a package of its name
     main(*sys.argv[1:])
