@@ -378,18 +378,23 @@ def _names(kinds: Sequence[str], there: Json) -> list[str]:
 
 
 def _equality(found: Json) -> str:
-    """Say whether the VAEs reconstruct alike, which the comparison presupposes."""
-    means = {
-        name: of["mos"]["mean"]
-        for name, of in found["reconstruction"].items()
-        if of["mos"] is not None and name not in ("originals", f"{MEL}-v0")
-    }
+    """Say whether the VAEs reconstruct alike, which the comparison presupposes; of a kind's VAEs the mean counts."""
+    by_kind: dict[str, list[float]] = defaultdict(list)
+    for name, of in found["reconstruction"].items():
+        if of["mos"] is not None and name not in ("originals", f"{MEL}-v0"):
+            by_kind[name.rsplit("-v", 1)[0]].append(of["mos"]["mean"])
+    means = {kind: statistics.fmean(values) for kind, values in by_kind.items()}
     if len(means) < 2:
         return "Whether the VAEs reconstruct alike is not known yet.\n"
+
+    def said(low: str, high: str) -> str:
+        spread = means[high] - means[low]
+        return f"{spread:.2f} ({low} to {high}), {'alike' if abs(spread) <= 0.1 else 'NOT alike'}"
+
     low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
-    spread = means[high] - means[low]
-    alike = "so they reconstruct alike" if spread <= 0.1 else "so they do NOT reconstruct alike"
-    return f"MOS of the VAEs differs by {spread:.2f} ({low} to {high}); 0.1 was allowed, {alike}.\n"
+    pairs = [said(a, b) for a, b in PAIRS if a in means and b in means]
+    ends = f" Of the pairs below: {'; '.join(pairs)}." if pairs else ""
+    return f"MOS of the VAEs, means of each kind's; 0.1 apart is called alike. All: {said(low, high)}.{ends}\n"
 
 
 def _speech_table(kinds: Sequence[str], found: Json) -> str:

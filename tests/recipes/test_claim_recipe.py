@@ -359,11 +359,17 @@ def test_the_tables_leave_empty_what_is_not_known_and_say_what_is_unequal(result
         "|"
     )
     assert set(lines["semantic32"].replace("semantic32", "").replace("|", "").strip()) == set()
-    assert (
-        "differs by 0.25 (vanilla16-v0 to semantic64-v0)" in text and "do NOT reconstruct" in text
+    assert "All: 0.25 (vanilla16 to semantic64), NOT alike." in text
+    assert "Of the pairs below: 0.05 (vanilla64 to semantic64), alike." in text
+    second = json.loads((results / "reconstruction-vanilla64-v0.json").read_text())
+    second["rows"]["reconstruction-vanilla64-v0"][0]["mos"] = 4.0  # 3.8 with the other clip
+    (results / "reconstruction-vanilla64-v1.json").write_text(
+        json.dumps({"rows": {"v1": second["rows"]["reconstruction-vanilla64-v0"]}})
     )
     (results / "reconstruction-vanilla16-v0.json").unlink()
-    assert "so they reconstruct alike" in claim_report.tables(claim_report.gather(results))
+    text = claim_report.tables(claim_report.gather(results))
+    assert "All: 0.05 (semantic64 to vanilla64), alike." in text  # 3.65 and the mean of 3.6 and 3.8
+    assert "Of the pairs below: -0.05 (vanilla64 to semantic64), alike." in text
 
 
 def test_without_any_result_there_are_tables_with_empty_cells(tmp_path):
