@@ -279,6 +279,8 @@ def gather(results: Path) -> Json:
     ]
     for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
         test["p_holm"] = p
+        earlier = {step: paired(runs, test["a"], test["b"], test["score"], step) for step in common}
+        test["by_step"] = {step: each["difference"] for step, each in earlier.items() if each}
     return {
         "format": 1, "steps": steps, "last": last, "seconds": seconds, "kinds": kinds,
         "curves": {
@@ -423,6 +425,7 @@ def _test_table(found: Json) -> str:
         "",
         *(f"{title}: difference, p (Holm)" for title in SCORES.values()),
         "WER %: of each pair of runs [95 % over pairs]",
+        "WER %: difference by step",
     ]
     rows = []
     for a, b in PAIRS:
@@ -438,7 +441,9 @@ def _test_table(found: Json) -> str:
             line.append(
                 f"{test['difference']:+.{n}f} [{low:+.{n}f}, {high:+.{n}f}], {test['p']:.3f} ({test['p_holm']:.3f})"
             )
-        rows.append([*line, _by_pair(of.get("wer"))])
+        by_step = of["wer"]["by_step"].items() if "wer" in of else ()
+        curve = ", ".join(f"{difference:+.1f} ({step})" for step, difference in by_step)
+        rows.append([*line, _by_pair(of.get("wer")), curve])
     return markdown(header, rows)
 
 

@@ -341,6 +341,7 @@ def test_the_report_says_what_the_results_say(results, tmp_path):
         [-30, -30]
     )
     assert test["interval_over_seeds"] == pytest.approx((-30, -30))
+    assert test["by_step"] == pytest.approx({8: -10.0, 16: -30.0})
     assert test["p"] == pytest.approx(2 / 2**10) and test["p_holm"] >= test["p"]
     assert not [each for each in found["tests"] if each["score"] == "sim"]  # nobody judged it
     # WER 70, 40, 20 at ranks 20, 10, 5.
