@@ -43,6 +43,7 @@ PAIRS = (
     ("vanilla64+characters", "semantic64+characters"),
 )
 """What differs in one thing alone: first the alignment, then the field's next questions."""
+WIDTHS = PAIRS[:3]
 MEL = "mel"
 NAME = re.compile(r"(?P<kind>.+)-v(?P<vae>\d+)(-seed(?P<seed>\d+))?$")
 ORDER = ("vanilla16", "semantic16", "vanilla32", "semantic32", "vanilla64", "semantic64", MEL)
@@ -341,6 +342,7 @@ def tables(found: Json) -> str:
             _speech_table(kinds, found),
             "Pairs that differ in one thing, the same seeds, paired by sentence; positive: the first named has more:\n",
             _test_table(found),
+            _all_widths(found),
             "What predicts the WER, by rank correlation over representations:\n",
             _predictor_table(found),
         ]
@@ -445,6 +447,24 @@ def _test_table(found: Json) -> str:
         curve = ", ".join(f"{difference:+.1f} ({step})" for step, difference in by_step)
         rows.append([*line, _by_pair(of.get("wer")), curve])
     return markdown(header, rows)
+
+
+def _all_widths(found: Json) -> str:
+    """Say what alignment does over all widths, where every pair of runs is one observation."""
+    parts = []
+    for score, title in SCORES.items():
+        of = [t for t in found["tests"] if t["score"] == score and (t["a"], t["b"]) in WIDTHS]
+        values = [value for test in of for value in test["by_seed"]]
+        if len(values) < 2:
+            continue
+        n = _digits(score)
+        low, high = by_student(values)
+        parts.append(
+            f"{title} {statistics.fmean(values):+.{n}f} [{low:+.{n}f}, {high:+.{n}f}] ({len(values)} pairs)"
+        )
+    if not parts:
+        return "What alignment does over all widths is not known yet.\n"
+    return f"Alignment over all widths, a pair of runs being one observation (Student's t): {'; '.join(parts)}.\n"
 
 
 def _by_pair(test: Json | None) -> str:

@@ -360,6 +360,7 @@ def test_the_tables_leave_empty_what_is_not_known_and_say_what_is_unequal(result
         "|"
     )
     assert set(lines["semantic32"].replace("semantic32", "").replace("|", "").strip()) == set()
+    assert "Student's t): WER % -30.0 [-30.0, -30.0] (2 pairs); MOS +0.00" in text
     assert "All: 0.25 (vanilla16 to semantic64), NOT alike." in text
     assert "Of the pairs below: 0.05 (vanilla64 to semantic64), alike." in text
     second = json.loads((results / "reconstruction-vanilla64-v0.json").read_text())
