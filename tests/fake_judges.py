@@ -298,7 +298,7 @@ class ASRInferencePipeline:
 
     def __init__(self, model_card, *, device):
         if model_card == "absent":
-            raise LookupError("no card of this name")
+            raise LookupError("no card of this name") from OSError("no network")
         self.device = device
 
     def transcribe(self, paths, *, lang, batch_size):

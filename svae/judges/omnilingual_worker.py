@@ -25,6 +25,12 @@ def _say(answers: TextIO, answer: dict[str, Any]) -> None:
     answers.flush()
 
 
+def _reason(error: BaseException) -> str:
+    """Return an error with what it was raised from: `Download failed.` alone says nothing of the network."""
+    said = f"{type(error).__name__}: {error}"
+    return f"{said} (from {_reason(error.__cause__)})" if error.__cause__ is not None else said
+
+
 def _code(language: str, supported: list[str]) -> str:
     """Return the package's name (`deu_Latn`) of a language of ISO 639-3 (`deu`).
 
@@ -51,7 +57,7 @@ def main(card: str, device: str, language: str) -> None:
         pipeline = ASRInferencePipeline(model_card=card, device=device)
     # Its packages raise many classes; whatever it is, the one who waits has to hear of it.
     except Exception as error:
-        _say(answers, {"error": f"{type(error).__name__}: {error}"})
+        _say(answers, {"error": _reason(error)})
         return
     packages = ("omnilingual-asr", "fairseq2", "torch")
     versions = {name: metadata.version(name) for name in packages}
@@ -66,7 +72,7 @@ def main(card: str, device: str, language: str) -> None:
             )
             _say(answers, {"texts": texts})
         except Exception as error:
-            _say(answers, {"error": f"{type(error).__name__}: {error}"})
+            _say(answers, {"error": _reason(error)})
 
 
 if __name__ == "__main__":
