@@ -289,8 +289,9 @@ def ct2_folder(whisper_folder, tmp_path_factory):
 
 
 OMNILINGUAL_PIPELINE = """
-import os, sys
+import importlib.util, os, sys
 import soundfile
+assert importlib.util.find_spec("paraformer") is None, "a file of svae's stands for a package"
 print("a package that prints", flush=True)
 
 class ASRInferencePipeline:

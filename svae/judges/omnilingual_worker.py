@@ -47,6 +47,9 @@ def _code(language: str, supported: list[str]) -> str:
 def main(card: str, device: str, language: str) -> None:
     """Load a model, then transcribe what is asked for in one language."""
     answers = _answers_only()
+    # Python looks for modules beside this file first, and svae's whisper.py is not the package of that name.
+    beside = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [place for place in sys.path if os.path.abspath(place) != beside]
     try:
         from importlib import metadata
 
