@@ -289,9 +289,9 @@ def ct2_folder(whisper_folder, tmp_path_factory):
 
 
 OMNILINGUAL_PIPELINE = """
-import os, sys
+import importlib.util, os, sys
 import soundfile
-assert not [each for each in sys.path if each.endswith("svae/judges")], sys.path
+assert importlib.util.find_spec("paraformer") is None, "a file of svae's stands for a package"
 print("a package that prints", flush=True)
 
 class ASRInferencePipeline:
@@ -299,7 +299,7 @@ class ASRInferencePipeline:
 
     def __init__(self, model_card, *, device):
         if model_card == "absent":
-            raise LookupError("no card of this name")
+            raise LookupError("no card of this name") from OSError("no network")
         self.device = device
 
     def transcribe(self, paths, *, lang, batch_size):
@@ -313,6 +313,22 @@ class ASRInferencePipeline:
                 os._exit(3)
             heard.append(f"{language} é {len(samples)} {rate} {batch_size} {samples.max():.4f}")
         return heard
+"""
+OMNILINGUAL_ASSETS = """
+import os, types
+
+class Card:
+    def __init__(self, name):
+        self.name = name
+
+    def field(self, name):
+        assert name == "checkpoint"
+        own = os.environ.get("OMNILINGUAL_OWN_WEIGHTS")
+        place = f"file://{own}" if own else f"https://example.org/{self.name}.pt"
+        return types.SimpleNamespace(as_=lambda kind: kind(place))
+
+def get_asset_store():
+    return types.SimpleNamespace(retrieve_card=Card)
 """
 OMNILINGUAL_LANGUAGES = (
     '["cmn_Hans", "cmn_Hant", "deu_Latn", "eng_Latn", "urd_Arab", "urd_Latn", "yue_Hant"]'
@@ -329,6 +345,8 @@ def omnilingual_package(tmp_path, monkeypatch):
         each.mkdir(parents=True)
     (inference / "pipeline.py").write_text(OMNILINGUAL_PIPELINE)
     (llama / "lang_ids.py").write_text(f"supported_langs = {OMNILINGUAL_LANGUAGES}")
+    (folder / "fairseq2").mkdir()
+    (folder / "fairseq2/assets.py").write_text(OMNILINGUAL_ASSETS)
     for name in ("omnilingual-asr", "fairseq2"):
         info = folder / f"{name.replace('-', '_')}-9.dist-info"
         info.mkdir()

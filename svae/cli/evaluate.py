@@ -42,7 +42,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="offline, f5-librispeech-pc, seed-tts-en, seed-tts-zh, zipvoice-librispeech-pc, or FILE.yaml."
+            help="offline, f5-librispeech-pc, seed-tts-en, seed-tts-zh, zipvoice-librispeech-pc, minimax-multilingual-LANGUAGE, "
+            "fleurs-LANGUAGE or FILE.yaml (docs/protocols.md)."
         ),
     ] = "offline",
     list_file: Annotated[

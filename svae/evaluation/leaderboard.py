@@ -237,7 +237,12 @@ def print_board(console: Console, board: dict[str, Any], out: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    for note in board["notes"]:
+    modified = [
+        f"{name}: protocol {system['protocol']}"
+        for name, system in board["systems"].items()
+        if system["protocol"] != board["protocol"]["name"]
+    ]
+    for note in [*modified, *board["notes"]]:
         console.print(f"Note: {escape(note)}", highlight=False, soft_wrap=True)
     console.print(
         f"Results in [bold]{escape(str(out))}[/]: leaderboard.html, leaderboard.md, leaderboard.json",

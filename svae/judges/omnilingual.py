@@ -81,6 +81,7 @@ class Omnilingual:
             "spec": self._spec,
             "asr": "omnilingual",
             "model": card,
+            **loaded["weights"],
             "language": loaded["language"],
             "decoding": "the package's pipeline, its defaults",
             "dtype": loaded["dtype"],
@@ -109,12 +110,16 @@ class Omnilingual:
                 clip = waveforms[place].detach().float().cpu().reshape(-1).numpy()
                 soundfile.write(path, clip, sample_rate, subtype="FLOAT")
                 paths.append(path)
-            heard = self._ask({"paths": paths, "batch_size": self._batch_size})
+            longest = max(waveforms[place].numel() for place in speaking) / sample_rate
+            heard = self._ask(
+                {"paths": paths, "batch_size": self._batch_size},
+                f"{len(paths)} heard together, the longest of {longest:.1f} s",
+            )
         for place, text in zip(speaking, heard, strict=True):
             texts[place] = text
         return texts
 
-    def _ask(self, asked: dict[str, Any]) -> list[str]:
+    def _ask(self, asked: dict[str, Any], clips: str) -> list[str]:
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(asked) + "\n")
@@ -123,16 +128,29 @@ class Omnilingual:
             pass  # the missing answer says so
         answer = self._answer()
         if "error" in answer:
-            raise SvaeError(f"--asr {self._spec}: {answer['error']}")
+            raise SvaeError(f"--asr {self._spec}: {answer['error']} (recordings: {clips})")
         return answer["texts"]
 
     def _answer(self) -> dict[str, Any]:
         """Return the next line of the process."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
-        if line:
-            return json.loads(line)
-        return {"error": f"its process ended with code {self._process.wait()}; it wrote why above"}
+        if not line:
+            return {
+                "error": f"its process ended with code {self._process.wait()}; it wrote why above"
+            }
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            answer = None
+        if isinstance(answer, dict):
+            return answer
+        # Another program, or one more that writes there: its next lines would answer the wrong questions.
+        self._process.kill()
+        return {
+            "error": f"{os.environ.get(PYTHON_VARIABLE, sys.executable)} answered {line[:80]!r}; expected the Python interpreter of an "
+            "environment with omnilingual-asr, which prints nothing by itself"
+        }
 
 
 def _start(spec: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
@@ -149,6 +167,7 @@ def _start(spec: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
             stdout=subprocess.PIPE,
             text=True,
             encoding="utf-8",
+            errors="replace",  # of what is no answer
             start_new_session=True,  # Ctrl-C is this process' to answer; it ends that one
         )
     except OSError as error:

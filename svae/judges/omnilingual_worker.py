@@ -7,6 +7,7 @@ answered by one line: {texts}, or {error}. What the packages print goes to the s
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -25,6 +26,12 @@ def _say(answers: TextIO, answer: dict[str, Any]) -> None:
     answers.flush()
 
 
+def _reason(error: BaseException) -> str:
+    """Return an error with what it was raised from: `Download failed.` alone says nothing of the network."""
+    said = f"{type(error).__name__}: {error}"
+    return f"{said} (from {_reason(error.__cause__)})" if error.__cause__ is not None else said
+
+
 def _code(language: str, supported: list[str]) -> str:
     """Return the package's name (`deu_Latn`) of a language of ISO 639-3 (`deu`).
 
@@ -38,9 +45,26 @@ def _code(language: str, supported: list[str]) -> str:
     return codes[language]
 
 
+def _weights(card: str) -> dict[str, str]:
+    """Return where the weights of a card come from, and the sum of a file of one's own, of which the name says nothing."""
+    from fairseq2.assets import get_asset_store
+
+    place = get_asset_store().retrieve_card(card).field("checkpoint").as_(str)
+    if not place.startswith("file://"):
+        return {"checkpoint": place}
+    digest = hashlib.sha256()
+    with open(place.removeprefix("file://"), "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return {"checkpoint": place, "sha256": digest.hexdigest()}
+
+
 def main(card: str, device: str, language: str) -> None:
     """Load a model, then transcribe what is asked for in one language."""
     answers = _answers_only()
+    # Python looks for modules beside this file first, and svae's whisper.py is not the package of that name.
+    beside = os.path.dirname(os.path.abspath(__file__))
+    sys.path[:] = [place for place in sys.path if os.path.abspath(place) != beside]
     try:
         from importlib import metadata
 
@@ -49,14 +73,15 @@ def main(card: str, device: str, language: str) -> None:
 
         code = _code(language, supported_langs)
         pipeline = ASRInferencePipeline(model_card=card, device=device)
+        weights = _weights(card)
     # Its packages raise many classes; whatever it is, the one who waits has to hear of it.
     except Exception as error:
-        _say(answers, {"error": f"{type(error).__name__}: {error}"})
+        _say(answers, {"error": _reason(error)})
         return
     packages = ("omnilingual-asr", "fairseq2", "torch")
     versions = {name: metadata.version(name) for name in packages}
     dtype = str(pipeline.dtype).removeprefix("torch.")
-    _say(answers, {"dtype": dtype, "language": code, "versions": versions})
+    _say(answers, {"dtype": dtype, "language": code, "versions": versions, "weights": weights})
     for line in sys.stdin:
         asked = json.loads(line)
         paths = asked["paths"]
@@ -66,9 +91,8 @@ def main(card: str, device: str, language: str) -> None:
             )
             _say(answers, {"texts": texts})
         except Exception as error:
-            _say(answers, {"error": f"{type(error).__name__}: {error}"})
+            _say(answers, {"error": _reason(error)})
 
 
 if __name__ == "__main__":
-    sys.path.pop(0)  # this folder: a module of it could stand in for a package of its name
     main(*sys.argv[1:])

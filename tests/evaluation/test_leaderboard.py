@@ -137,12 +137,13 @@ def test_damaged_timings_are_named_and_missing_ones_are_unknown(tmp_path, conten
     assert board["systems"]["b"]["real_time_factor"] is None
 
 
-def test_other_numbers_of_seeds_are_a_note(tmp_path):
+def test_other_numbers_of_seeds_are_a_note(tmp_path, capsys):
     write(tmp_path / "a", [0, 1])
     write(tmp_path / "b", [0, 1], protocol={"seeds": [0, 1], "modified": ["seeds"], "label": "mine (modified: seeds)"}, system_recordings=["wavs", "originals"])  # fmt: skip
     board = leaderboard([str(tmp_path / "a"), str(tmp_path / "b")], out=tmp_path / "out")
     assert any("1 or 2 recordings of each utterance" in note for note in board["notes"])
     assert "mine (modified: seeds)" in (tmp_path / "out/leaderboard.md").read_text()
+    assert "Note: b: protocol mine (modified: seeds)\n" in capsys.readouterr().out
 
 
 def test_one_result_or_one_twice_is_no_leaderboard(tmp_path):

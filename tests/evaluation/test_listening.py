@@ -13,6 +13,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -20,11 +21,13 @@ import pytest
 import soundfile
 
 from svae.errors import ConfigError, DataError
+from svae.evaluation.listening import material
 from svae.evaluation.listening.design import KINDS, attentive, design
 from svae.evaluation.listening.make import ListenOptions, make_test
 from svae.evaluation.listening.score import krippendorff_alpha, score_test
 from svae.evaluation.listening.serve import open_server
 from svae.evaluation.report.listening import BEGIN, END
+from svae.evaluation.rows import Row, Scored
 
 ITEMS = [f"item{i}" for i in range(6)]
 
@@ -163,6 +166,39 @@ def test_tests_that_cannot_be_made_are_refused(tmp_path, monkeypatch, more, erro
     with pytest.raises(error, match=said):
         make_test(ListenOptions(**({"systems": ("a", "b"), "out": tmp_path / "out"} | more)))
     assert not (tmp_path / "out").exists()
+
+
+def test_what_no_system_said_is_counted_as_left_out(tmp_path, monkeypatch, capsys):
+    said = {"heard": None, "silent": "the program ended with status 3"}
+    wavs = write_wavs(tmp_path / "wavs", 0.1)
+    rows = [
+        Row(id=name, speaker=None, text=name, prompt=None, prompt_text=None, recordings={
+            "seed 0": Scored(str(wavs / "item0.wav"), 0.1, "", None, {}, error=error)
+        })
+        for name, error in said.items()
+    ]  # fmt: skip
+    monkeypatch.setattr(
+        material, "read_results", lambda folder: ({"system_recordings": ["seed 0"]}, rows)
+    )
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").touch()
+    systems = (str(tmp_path / "a"), str(tmp_path / "b"))
+    make_test(ListenOptions(systems=systems, out=tmp_path / "out", listeners=1, kinds=("mos",)))
+    assert "2 systems, 1 items; 1 left out, which not all have;" in capsys.readouterr().out
+
+
+def test_a_new_test_takes_no_key_away_from_answers(made, tmp_path):
+    write_answers(made, answers_of(made, "anna", 1, lambda t: 1))
+    before = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
+    systems = (f"good={tmp_path / 'secret-good'}", f"poor={tmp_path / 'secret-poor'}")
+    same = ListenOptions(systems=systems, out=made, listeners=4, questions=6)
+    with pytest.raises(DataError, match=r"answers/0\.json.*another test.*another folder"):
+        make_test(replace(same, seed=1))
+    assert {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()} == before
+    (made / "key.json").unlink()
+    make_test(same)
+    assert (made / "key.json").read_bytes() == before["key.json"]
 
 
 # ------------------------------------------------------------------------------------------ scoring

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -34,6 +35,7 @@ def test_clips_come_back_in_order_at_their_own_rate_and_silence_is_nothing(omnil
         "spec": CARD,
         "asr": "omnilingual",
         "model": "small",
+        "checkpoint": "https://example.org/small.pt",
         "language": "deu_Latn",
         "decoding": "the package's pipeline, its defaults",
         "dtype": "bfloat16",
@@ -42,6 +44,19 @@ def test_clips_come_back_in_order_at_their_own_rate_and_silence_is_nothing(omnil
         "fairseq2": "9",
         "torch": metadata.version("torch"),
     }
+
+
+def test_weights_of_ones_own_are_told_apart(omnilingual_package, tmp_path, monkeypatch):
+    own = tmp_path / "own.pt"
+    monkeypatch.setenv("OMNILINGUAL_OWN_WEIGHTS", str(own))
+    found = []
+    for content in (b"one", b"two"):
+        own.write_bytes(content)
+        description = load_asr(CARD).description
+        assert description["checkpoint"] == f"file://{own}"
+        assert description["sha256"] == hashlib.sha256(content).hexdigest()
+        found.append(description)
+    assert found[0] != found[1]
 
 
 def test_the_language_is_the_packages_as_omnivoice_chooses_it(omnilingual_package):
@@ -57,7 +72,10 @@ def test_the_language_is_the_packages_as_omnivoice_chooses_it(omnilingual_packag
 
 
 def test_what_is_missing_is_said_with_the_commands_that_help(omnilingual_package, monkeypatch):
-    with pytest.raises(ConfigError, match="omnilingual:absent cannot be loaded: .*no card of this"):
+    with pytest.raises(
+        ConfigError,
+        match=r"omnilingual:absent cannot be .*no card of this name \(from OSError: no network\)",
+    ):
         load_asr("omnilingual:absent")
     monkeypatch.delenv("PYTHONPATH")
     with pytest.raises(ConfigError, match="(?s)No module named 'omnilingual_asr'.*pip install omn"):
@@ -70,9 +88,23 @@ def test_what_is_missing_is_said_with_the_commands_that_help(omnilingual_package
         load_asr(CARD)
 
 
+def test_another_program_than_python_is_an_error_not_a_traceback(omnilingual_package, monkeypatch):
+    program = omnilingual_package / "program"
+    monkeypatch.setenv(PYTHON_VARIABLE, str(program))
+    for said in ("hello", "1", r"\0377"):
+        program.write_text(f"#!/bin/sh\nprintf '{said}\\n'\n")
+        program.chmod(0o755)
+        with pytest.raises(
+            ConfigError, match="(?s)cannot be loaded: .*program answered .*expected the Python int"
+        ):
+            load_asr(CARD)
+
+
 def test_a_refused_clip_is_an_error_and_the_process_goes_on(omnilingual_package):
     recognizer = load_asr(CARD)
-    with pytest.raises(SvaeError, match="omnilingual:small: ValueError: Max audio length"):
+    with pytest.raises(
+        SvaeError, match=r"omnilingual:small: ValueError: Max audio length.*1 heard .*42\.0 s"
+    ):
         recognizer.transcribe([TONE.repeat(42)], 24000)
     assert recognizer.transcribe([TONE], 24000) == ["eng_Latn é 24000 24000 1 0.1000"]
 
@@ -141,3 +173,5 @@ def test_texts_are_those_of_the_packages_own_pipeline(real_python, tmp_path, mon
     assert heard == expected
     assert len(set(heard)) == 3 and all(heard)
     assert recognizer.description["dtype"] == "bfloat16"
+    own = tmp_path / "model.pt"
+    assert recognizer.description["sha256"] == hashlib.sha256(own.read_bytes()).hexdigest()

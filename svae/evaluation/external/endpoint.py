@@ -124,7 +124,8 @@ class Endpoint:
             said = " ".join(
                 answer.raw.read(2000, decode_content=True).decode("utf-8", "replace").split()
             )
-            raise SpeechFailed(f"{self.title} answered {answer.status_code} {kind}: {said[:300]}")
+            status = f"{answer.status_code} {kind}".strip()
+            raise SpeechFailed(f"{self.title} answered {status}: {said[:300]}")
         first, size = None, 0
         with out.open("wb") as file:
             for piece in answer.iter_content(None):

@@ -19,9 +19,9 @@ from rich.console import Console
 from torch import Tensor
 
 from svae.audio import encode_flac, load_audio
-from svae.errors import ConfigError
+from svae.errors import ConfigError, DataError
 from svae.evaluation.listening.design import KINDS, PREFERENCE, SIMILARITY, Trial, design
-from svae.evaluation.listening.key import FORMAT
+from svae.evaluation.listening.key import FORMAT, read_object
 from svae.evaluation.listening.material import Material, find_material
 from svae.runtime.files import writable_folder, write_text
 from svae.synthesis.loudness import CEILING, TARGET_LUFS, measure
@@ -87,6 +87,7 @@ def make_test(options: ListenOptions) -> Path:
     test = {"sheets": shown, "kinds": list(options.kinds)}
     content = json.dumps([test, sorted(sounds.clips)], ensure_ascii=False)
     identity = hashlib.sha256(content.encode()).hexdigest()[:16]
+    _keep_answers_scorable(options.out, identity)
     key = {
         "format": FORMAT,
         "test": identity,
@@ -113,6 +114,18 @@ def make_test(options: ListenOptions) -> Path:
             "[yellow]The page is large; fewer --listeners or --questions, or --serve, make it lighter to open[/]"
         )
     return page
+
+
+def _keep_answers_scorable(folder: Path, identity: str) -> None:
+    """Raise DataError where FOLDER/answers holds answers to another test than this one: they need the key that would go."""
+    for path in sorted((folder / "answers").glob("*.json")):
+        test = read_object(path, "answers of a listening test").get("test")
+        if test != identity:
+            raise DataError(
+                f"{path}: answers to another test, {test!r}, than the one that these systems and options make, "
+                f"{identity!r}; its key.json would be lost and the answers with it. Choose another folder with --out, or move "
+                f"{folder} away."
+            )
 
 
 class Sounds:

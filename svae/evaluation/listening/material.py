@@ -78,7 +78,8 @@ def find_material(systems: Sequence[str]) -> Material:
             raise DataError(
                 f"listen {place}: neither a result of `svae evaluate` nor recordings ID.wav"
             )
-    all_items = list(dict.fromkeys(item for of in found.values() for item in of))
+    # What no system said is left out too: the texts of results tell of it.
+    all_items = list(dict.fromkeys([*(item for of in found.values() for item in of), *texts]))
     common = [item for item in all_items if all(item in of for of in found.values())]
     if not common:
         raise DataError(
