@@ -28,7 +28,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -36,7 +36,7 @@ from claim_jobs import Stage, Stages, run_stages
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-SPEECH, REPORT = str(HERE / "claim_speech.py"), str(HERE / "claim_report.py")
+SPEECH, REPORT, PACE = (str(HERE / f"claim_{name}.py") for name in ("speech", "report", "pace"))
 SVAE = (sys.executable, "-m", "svae")
 MEL = "mel"
 KINDS = ("semantic64", "vanilla64", "semantic16", "vanilla16", "semantic32", "vanilla32", MEL)
@@ -136,6 +136,8 @@ def stages_of(s: Settings) -> Iterator[Stage]:
             for kind in kinds:
                 if kind != MEL or vae_seed == 0:
                     yield from _tts(s, kind, vae_seed, seed)
+        if vae_seed == 0:
+            yield from (_pace(s, kind) for kind in kinds)
 
 
 def _python(script: str, *arguments: str | Path) -> tuple[str, ...]:
@@ -237,7 +239,7 @@ def _vae(s: Settings, kind: str, seed: int) -> Stage:
     sets += EXTRA.get(kind, ())
     if kind.startswith("vanilla"):
         sets.append("loss.alignment=null")
-    options = [part for each in sets for part in ("--set", each)]
+    options = _set(sets)
     if "loss.alignment=null" not in sets:
         needs += ("features",)
         stored = (
@@ -245,7 +247,7 @@ def _vae(s: Settings, kind: str, seed: int) -> Stage:
             f"teacher.model={s.teacher}",
             f"teacher.layer={s.layer}",
         )
-        options += [part for each in stored for part in ("--set", each)]
+        options += _set(stored)
     command = _svae(
         "train-vae",
         HERE / "vae.yaml",
@@ -314,34 +316,50 @@ def _reconstruction(s: Settings, name: str, model: str, *, needs: tuple[str, ...
     return Stage(f"reconstruction-{name}", (back, judged), needs)
 
 
-def _tts(s: Settings, kind: str, vae_seed: int, seed: int) -> Iterator[Stage]:
+def _training(s: Settings, kind: str, vae_seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the command that trains a text-to-speech model, without where to and how long, and the stages that it needs."""
     out = s.out
     base, _, other = kind.partition("+")
-    vae = f"{base}-v{vae_seed}"
-    name = f"{kind}-v{vae_seed}-seed{seed}" if kind != MEL else f"{MEL}-v0-seed{seed}"
-    run = out / "tts" / name
-    sets = [f"trainer.seed={seed}", f"trainer.steps={s.tts_steps}"]
-    sets += [f"trainer.checkpoint_every={s.every}", f"trainer.validate_every={s.every}"]
     if kind == MEL:
         data, needs = out / "shards-24k", ("timings-24k",)
-        sets += [
-            "representation=mel",
-            "vocoder=griffin-lim",
-            f"batch_frames={round(SECONDS_A_BATCH * MEL_RATE)}",
-        ]
+        sets = ["representation=mel", "vocoder=griffin-lim"]
+        sets += [f"batch_frames={round(SECONDS_A_BATCH * MEL_RATE)}"]
         sets += [f"data.timings={out / 'timings-24k'}"]
     else:
+        vae = f"{base}-v{vae_seed}"
         data, needs = out / "latents" / vae, (f"latents-{vae}", "timings")
-        sets += [f"batch_frames={SECONDS_A_BATCH * LATENT_RATE}", f"data.timings={out / 'timings'}"]
+        sets = [f"batch_frames={SECONDS_A_BATCH * LATENT_RATE}", f"data.timings={out / 'timings'}"]
     sets += OTHER_MODELS.get(other, ())
     if other == "hidden":
         needs = (*needs, "features")
         sets.append(f"teacher.cache={out / 'features'}")
         sets += [f"teacher.model={s.teacher}", f"teacher.layer={s.layer}"]
-    options = [part for each in sets for part in ("--set", each)]
-    train = _svae(
-        "train-tts", HERE / "tts.yaml", "--data", data, "--out", run, "--device", s.device, *options
-    )
+    train = _svae("train-tts", HERE / "tts.yaml", "--data", data, "--device", s.device, *_set(sets))
+    return train, needs
+
+
+def _set(sets: Sequence[str]) -> list[str]:
+    """Return fields of a recipe as options."""
+    return [part for each in sets for part in ("--set", each)]
+
+
+def _pace(s: Settings, kind: str) -> Stage:
+    """Return the stage that measures how long a step takes; trainings that share the machine cannot tell."""
+    train, needs = _training(s, kind, 0)
+    few = max(1, s.tts_steps // 200)
+    result = s.out / "results" / f"pace-{kind}.json"
+    measured = _python(PACE, result, "--steps", str(few), str(9 * few), "--", *train)
+    return Stage(f"pace-{kind}", (measured,), needs)
+
+
+def _tts(s: Settings, kind: str, vae_seed: int, seed: int) -> Iterator[Stage]:
+    out = s.out
+    name = f"{kind}-v{vae_seed}-seed{seed}" if kind != MEL else f"{MEL}-v0-seed{seed}"
+    run = out / "tts" / name
+    sets = [f"trainer.seed={seed}", f"trainer.steps={s.tts_steps}"]
+    sets += [f"trainer.checkpoint_every={s.every}", f"trainer.validate_every={s.every}"]
+    command, needs = _training(s, kind, vae_seed)
+    train = (*command, "--out", str(run), *_set(sets))
     budget = f"{s.tts_steps} every {s.every}"
     yield Stage(
         f"tts-{name}", (train,), needs, budget, complete=lambda: _no_checkpoint(run, s.tts_steps)

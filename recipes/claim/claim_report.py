@@ -5,7 +5,7 @@
     claim_report.py keep FILE COPY
 
 RESULTS holds, each written by the stage of its name: reconstruction-NAME.json, inspect-NAME.json, run-NAME-seedN.json, speech-NAME-seedN.json,
-where NAME is a representation (semantic64-v0: the first VAE of its kind). Scores over seeds are means with intervals by Student's t;
+pace-KIND.json, where NAME is a representation (semantic64-v0: the first VAE of its kind). Scores over seeds are means with intervals by Student's t;
 of one run alone intervals over sentences (bootstrap). Pairs of kinds are tested sentence by sentence, seeds added up, Holm-corrected.
 """
 
@@ -97,12 +97,15 @@ def read_runs(results: Path) -> list[Run]:
         if name is None or not facts.is_file():
             continue
         said, facts_of = read_json(path), read_json(facts)
+        pace = results / f"pace-{name['kind']}.json"
+        # Where nothing was measured alone, what the training itself saw, with all that ran beside it.
+        measured = read_json(pace) if pace.is_file() else facts_of
         rows = {int(step): of for step, of in said["rows"].items()}
         flow = {int(step): value for step, value in facts_of["flow"].items()}
         runs.append(
             Run(
                 name["kind"], int(name["vae"]), int(name["seed"]), rows,
-                facts_of["seconds_per_step"], flow,
+                measured["seconds_per_step"], flow,
             )
         )  # fmt: skip
     return runs

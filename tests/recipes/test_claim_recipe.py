@@ -28,6 +28,7 @@ import claim  # noqa: E402
 import claim_carry  # noqa: E402
 import claim_jobs  # noqa: E402
 import claim_list  # noqa: E402
+import claim_pace  # noqa: E402
 import claim_report  # noqa: E402
 import claim_speech  # noqa: E402
 from claim_jobs import Stage, Stages, run_stages  # noqa: E402
@@ -344,6 +345,10 @@ def test_the_report_says_what_the_results_say(results, tmp_path):
     assert test["by_step"] == pytest.approx({8: -10.0, 16: -30.0})
     assert test["p"] == pytest.approx(2 / 2**10) and test["p_holm"] >= test["p"]
     assert not [each for each in found["tests"] if each["score"] == "sim"]  # nobody judged it
+    (results / "pace-mel.json").write_text(json.dumps({"seconds_per_step": 0.5}))
+    again = claim_report.gather(results)  # measured alone, a step on mel frames takes half as long
+    assert again["seconds_per_step"]["mel"] == 0.5 and again["seconds"] == 8.0
+    assert again["at_seconds"]["mel"]["wer"] == pytest.approx(10.0)
     # WER 70, 40, 20 at ranks 20, 10, 5.
     assert found["correlations"]["effective rank"] == {
         "rho": pytest.approx(1.0),
@@ -380,6 +385,21 @@ def test_without_any_result_there_are_tables_with_empty_cells(tmp_path):
     assert found["last"] is None and found["tests"] == []
     assert "semantic64 − vanilla64 |  |" in (tmp_path / "report" / "claim.md").read_text()
     assert not (tmp_path / "report" / "claim.png").exists()
+
+
+def test_the_pace_is_what_steps_take_beyond_the_start(tmp_path):
+    trains = (
+        "import sys, time\n"
+        "steps = int(sys.argv[-5].partition('=')[2])\n"
+        "folder = sys.argv[sys.argv.index('--out') + 1]\n"
+        f"open({str(tmp_path / 'asked')!r}, 'a').write(f'{{steps}} {{folder}}\\n')\n"
+        "while time.process_time() < 0.2 + 0.01 * steps: pass\n"
+    )
+    found = claim_pace.pace([sys.executable, "-c", trains], 2, 52)
+    assert found == pytest.approx(0.01, rel=0.25)
+    asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
+    assert [steps for steps, _ in asked] == ["2", "52"] and asked[0][1] != asked[1][1]
+    assert not Path(asked[0][1]).parent.exists()
 
 
 def test_only_what_stands_between_the_marks_is_replaced(results, tmp_path):
