@@ -346,9 +346,9 @@ def _set(sets: Sequence[str]) -> list[str]:
 def _pace(s: Settings, kind: str) -> Stage:
     """Return the stage that measures how long a step takes; trainings that share the machine cannot tell."""
     train, needs = _training(s, kind, 0)
-    few = max(1, s.tts_steps // 200)
+    first = max(1, s.tts_steps // 160)
     result = s.out / "results" / f"pace-{kind}.json"
-    measured = _python(PACE, result, "--steps", str(few), str(9 * few), "--", *train)
+    measured = _python(PACE, result, "--steps", str(first), str(6 * first), "--", *train)
     return Stage(f"pace-{kind}", (measured,), needs)
 
 

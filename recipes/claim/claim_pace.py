@@ -1,17 +1,18 @@
 """How many seconds a step of a training takes, whatever else the machine does meanwhile.
 
-    claim_pace.py OUT.json --steps 8 72 -- COMMAND…    # COMMAND trains; it is run for each number of steps, into a folder that then goes
+    claim_pace.py OUT.json --steps 10 60 -- COMMAND…    # COMMAND trains; it is run into a folder that then goes
 
-On a CPU processor seconds are counted, which other work hardly moves, and on a GPU seconds of the clock. What starting takes is the same
-in both runs, and drops out.
+The seconds are those between two steps, so that starting does not count: on a CPU of the processor, which other work hardly moves, on a
+GPU of the clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,32 +21,56 @@ from pathlib import Path
 NEVER = "1000000"
 
 
-def seconds_of(command: Sequence[str], *, clock: bool) -> float:
-    """Return the seconds that a program takes."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run(command, check=True)
-    if clock:
-        return time.monotonic() - began
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+def processor_seconds(pid: int) -> float:
+    """Return the processor seconds that a process has taken (Linux)."""
+    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def pace(command: Sequence[str], few: int, many: int) -> float:
-    """Return the seconds of a step of a training command, from what so few and so many steps take."""
-    clock = "cuda" in command
-    taken = []
-    for steps in (few, many):
-        with tempfile.TemporaryDirectory(prefix="claim-pace-") as folder:
-            sets = [
-                f"trainer.{key}={value}"
-                for key, value in (
-                    ("steps", steps), ("checkpoint_every", NEVER), ("validate_every", NEVER)
-                )
-            ]  # fmt: skip
-            options = [part for each in sets for part in ("--set", each)]
-            run = [*command, "--out", f"{folder}/run", *options]
-            taken.append(seconds_of(run, clock=clock))
-    return (taken[1] - taken[0]) / (many - few)
+def reached(metrics: Path) -> int:
+    """Return the last step of which a training has written."""
+    try:
+        lines = metrics.read_text(encoding="utf-8").split("\n")[:-1]
+    except FileNotFoundError:
+        return 0
+    rows = [json.loads(line) for line in lines]
+    return max((row["step"] for row in rows if row["split"] == "train"), default=0)
+
+
+def pace(command: Sequence[str], first: int, last: int) -> float:
+    """Return the seconds of a step of a training command, from one step to another.
+
+    Raises:
+        SystemExit: the training ended before its last step.
+    """
+    passed: list[tuple[int, float]] = []
+    with tempfile.TemporaryDirectory(prefix="claim-pace-") as folder:
+        run = Path(folder) / "run"
+        # More steps than are waited for: it is stopped, and never ends by itself in between.
+        values = {
+            "steps": 10 * last,
+            "log_every": 1,
+            "checkpoint_every": NEVER,
+            "validate_every": NEVER,
+        }
+        options = [
+            part for key, value in values.items() for part in ("--set", f"trainer.{key}={value}")
+        ]
+        training = subprocess.Popen([*command, "--out", str(run), *options])
+        try:
+            while len(passed) < 2 and training.poll() is None:
+                step = reached(run / "metrics.jsonl")
+                if step >= (last if passed else first):
+                    now = time.monotonic() if "cuda" in command else processor_seconds(training.pid)
+                    passed.append((step, now))
+                time.sleep(0.02)
+        finally:
+            training.kill()
+            code = training.wait()
+    if len(passed) < 2:
+        sys.exit(f"claim_pace: the training ended with code {code} before step {last}")
+    (begin, before), (end, after) = passed
+    return (after - before) / (end - begin)
 
 
 def main() -> None:

@@ -387,19 +387,31 @@ def test_without_any_result_there_are_tables_with_empty_cells(tmp_path):
     assert not (tmp_path / "report" / "claim.png").exists()
 
 
-def test_the_pace_is_what_steps_take_beyond_the_start(tmp_path):
-    trains = (
-        "import sys, time\n"
-        "steps = int(sys.argv[-5].partition('=')[2])\n"
-        "folder = sys.argv[sys.argv.index('--out') + 1]\n"
-        f"open({str(tmp_path / 'asked')!r}, 'a').write(f'{{steps}} {{folder}}\\n')\n"
-        "while time.process_time() < 0.2 + 0.01 * steps: pass\n"
-    )
-    found = claim_pace.pace([sys.executable, "-c", trains], 2, 52)
-    assert found == pytest.approx(0.01, rel=0.25)
-    asked = [line.split() for line in (tmp_path / "asked").read_text().splitlines()]
-    assert [steps for steps, _ in asked] == ["2", "52"] and asked[0][1] != asked[1][1]
-    assert not Path(asked[0][1]).parent.exists()
+TRAINS = """
+import json, pathlib, sys, time
+folder = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+folder.mkdir()
+steps = int(next(a for a in sys.argv if a.startswith("trainer.steps=")).partition("=")[2])
+while time.process_time() < 0.3:  # starting
+    pass
+with open(folder / "metrics.jsonl", "w") as metrics:
+    for step in range(1, min(steps, {end}) + 1):
+        until = time.process_time() + 0.02
+        while time.process_time() < until:
+            pass
+        metrics.write(json.dumps({{"step": step, "split": "train"}}) + "\\n")
+        metrics.flush()
+"""
+
+
+def test_the_pace_is_processor_seconds_between_two_steps():
+    found = claim_pace.pace([sys.executable, "-c", TRAINS.format(end=1000)], 5, 55)
+    assert found == pytest.approx(0.02, rel=0.2)  # with the start it would be 0.026
+
+
+def test_a_training_that_ends_before_has_no_pace():
+    with pytest.raises(SystemExit, match="ended with code 0 before step 9"):
+        claim_pace.pace([sys.executable, "-c", TRAINS.format(end=4)], 2, 9)
 
 
 def test_only_what_stands_between_the_marks_is_replaced(results, tmp_path):
