@@ -18,6 +18,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from svae.runtime.files import write_text
+
 NEVER = "1000000"
 
 
@@ -84,9 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     found = {"seconds_per_step": pace(args.command, *args.steps), "steps": args.steps}
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.out.with_name(f".{args.out.name}")
-    temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(args.out)
+    write_text(args.out, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

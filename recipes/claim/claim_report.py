@@ -29,6 +29,7 @@ from scipy.stats import spearmanr
 from claim_jobs import Stages
 from svae.analysis.compare_runs import T_95, read_run
 from svae.evaluation.statistics import Ratio, compare_paired, holm, interval, resampling_counts
+from svae.runtime.files import write_text
 
 Json = dict[str, Any]
 SCORES = {"wer": "WER %", "mos": "MOS", "sim": "similarity"}
@@ -132,17 +133,10 @@ def keep_run(run: Path, out: Path) -> None:
         "seconds_per_step": statistics.median(paces) if paces else None,
         "flow": dict(zip(curves.steps, curves.values, strict=True)) if curves else {},
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(facts, indent=1) + "\n")
     for old in sorted((run / "checkpoints").glob("step-*"))[:-1]:
         shutil.rmtree(old)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 # ----------------------------------------------------------------------------------------------- numbers
@@ -187,21 +181,33 @@ def at_seconds(runs: Sequence[Run], score: str, seconds: float) -> float | None:
     return statistics.fmean(found) if found else None
 
 
-def paired(runs: Sequence[Run], a: str, b: str, score: str, step: int) -> Json | None:
-    """Compare kind b with kind a by the sentences of the seeds that both have, added up by sentence."""
+def pairs_of(
+    runs: Sequence[Run], a: str, b: str, score: str, step: int
+) -> list[tuple[Ratio, Ratio]]:
+    """Return a score of kinds a and b, by sentence, for every seed that both have."""
     first, second = ({(r.vae, r.seed): r for r in runs if r.kind == kind} for kind in (a, b))
-    both = [
+    return [
         (one, other)
         for key in sorted(first.keys() & second.keys())
         if (one := first[key].ratio(score, step)) is not None
         and (other := second[key].ratio(score, step)) is not None
     ]
-    if not both:
-        return None
-    sums = [
-        Ratio(sum(pair[i].numerator for pair in both), sum(pair[i].denominator for pair in both))
+
+
+def added_up(pairs: Sequence[tuple[Ratio, Ratio]]) -> list[Ratio]:
+    """Return the scores of both kinds, the seeds added up by sentence."""
+    return [
+        Ratio(sum(pair[i].numerator for pair in pairs), sum(pair[i].denominator for pair in pairs))
         for i in (0, 1)
     ]
+
+
+def paired(runs: Sequence[Run], a: str, b: str, score: str, step: int) -> Json | None:
+    """Compare kind b with kind a by the sentences of the seeds that both have, added up by sentence."""
+    both = pairs_of(runs, a, b, score, step)
+    if not both:
+        return None
+    sums = added_up(both)
     found = compare_paired(*sums)
     by_seed = [other.value - one.value for one, other in both]
     return {
@@ -283,8 +289,12 @@ def gather(results: Path) -> Json:
     ]
     for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
         test["p_holm"] = p
-        earlier = {step: paired(runs, test["a"], test["b"], test["score"], step) for step in common}
-        test["by_step"] = {step: each["difference"] for step, each in earlier.items() if each}
+        test["by_step"] = {}
+        for step in common:
+            both = pairs_of(runs, test["a"], test["b"], test["score"], step)
+            if both:
+                one, other = added_up(both)
+                test["by_step"][step] = other.value - one.value
     return {
         "format": 1, "steps": steps, "last": last, "seconds": seconds, "kinds": kinds,
         "curves": {
@@ -610,6 +620,7 @@ def main() -> None:
     elif args.action == "run":
         keep_run(args.run, args.out)
     else:
+        args.copy.parent.mkdir(parents=True, exist_ok=True)
         write_text(args.copy, args.file.read_text(encoding="utf-8"))
 
 

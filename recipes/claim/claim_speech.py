@@ -40,6 +40,7 @@ from svae.judges.wer import word_errors
 from svae.models.mel import MelFrames
 from svae.models.representation import Representation, VAELatents
 from svae.precompute.statistics import spread
+from svae.runtime.files import atomic_folder, write_text
 from svae.text.phonemes import as_heard
 
 GRIFFIN_LIM = "griffin-lim"
@@ -120,13 +121,10 @@ def retime(shards: Path, timings: Path, of: Path, out: Path) -> None:
     Timings(timings).select(other)  # refuses times of other shards
     if {sample.key for sample in index.samples} != {sample.key for sample in other.samples}:
         sys.exit(f"retime: {shards} and {of} do not hold the same recordings")
-    partial = out.with_name(f".{out.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(timings, partial)
-    description = json.loads((partial / DESCRIPTION).read_text(encoding="utf-8"))
-    write_json(partial / DESCRIPTION, description | {"source": index.source_hashes})
-    shutil.rmtree(out, ignore_errors=True)
-    partial.replace(out)
+    with atomic_folder(out) as partial:
+        shutil.copytree(timings, partial, dirs_exist_ok=True)
+        description = json.loads((partial / DESCRIPTION).read_text(encoding="utf-8"))
+        write_json(partial / DESCRIPTION, description | {"source": index.source_hashes})
 
 
 def speak(
@@ -205,9 +203,7 @@ def offline(listed: Path, out: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def main() -> None:

@@ -80,6 +80,8 @@ class Protocol:
 
 _published = partial(Protocol, speaker=ECAPA, published_similarity="sim_o", duration_rule="bytes")
 """What the papers' protocols share."""
+_omnivoice = partial(_published, list_format="omnivoice", headline="wer_corpus")
+"""What OmniVoice's of many languages share besides."""
 
 MINIMAX = "minimax-multilingual"
 MINIMAX_LANGUAGES = (
@@ -136,26 +138,22 @@ PROTOCOLS = {
             source="k2-fsa/ZipVoice zipvoice/eval/wer/hubert.py, eval/speaker_similarity/sim.py",
         ),
         *(
-            _published(
+            _omnivoice(
                 name=f"{MINIMAX}-{language}",
-                list_format="omnivoice",
                 asr=PARAFORMER if language == "zh" else WHISPER_LARGE_V3,
                 language=language,
                 num_beams=None if language == "zh" else 1,
                 normalizer="minimax",
-                headline="wer_corpus",
                 source="k2-fsa/OmniVoice omnivoice/eval/wer/minimax.py, eval/speaker_similarity/sim.py",
             )
             for language in MINIMAX_LANGUAGES
         ),
         *(
-            _published(
+            _omnivoice(
                 name=f"{FLEURS}-{language}",
-                list_format="omnivoice",
                 asr=OMNIASR,
                 language=language,
                 normalizer="fleurs",
-                headline="wer_corpus",
                 source="k2-fsa/OmniVoice omnivoice/eval/wer/fleurs.py, eval/speaker_similarity/sim.py",
             )
             for language in FLEURS_LANGUAGES
