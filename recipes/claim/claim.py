@@ -42,6 +42,7 @@ MEL = "mel"
 KINDS = ("semantic64", "vanilla64", "semantic16", "vanilla16", "semantic32", "vanilla32", MEL)
 """In the order in which they are trained: the paper's comparison first."""
 EXTRA = {
+    "strong64": ("loss.alignment=10",),
     "noise64": ("vae.latent_noise=0.3", "loss.kl=0", "loss.alignment=null"),
     "anchored64": ("vae.anchored_latents=32", "loss.alignment_form=mse"),
 }
@@ -149,81 +150,67 @@ def _svae(*arguments: str | Path) -> tuple[str, ...]:
 
 
 def _data(s: Settings) -> Iterator[Stage]:
-    out, voices, train = s.out, s.voices, s.list
-    needs: tuple[str, ...] = ()
-    if train is None:
-        embedded = ROOT / "recipes" / "embedded"
-        commands = []
-        also: tuple[str | Path, ...] = ()
-        if s.flite:
-            flite = out / "flite"
-            also = ("--also", flite / "metadata.jsonl")
-            chosen = "--voices train --texts train --wordnet 0.75 --flite 1.0".split()
-            size = ("--utterances", str(s.flite), "--vary", "0.5", "--seed", "1")
-            commands.append(_python(str(embedded / "corpus.py"), "--out", flite, *size, *chosen))
-        script = str(embedded / "people.py")
-        commands.append(_python(script, "--root", s.root, *also, "--out", out / "people"))
-        yield Stage("people", tuple(commands), budget=f"flite {s.flite}")
-        train, voices, needs = (
-            out / "people" / "tts.jsonl",
-            out / "people" / "dev-tts.jsonl",
-            ("people",),
-        )
-    assert voices is not None
+    """Yield the stages that make what all representations learn from, and that probe what is not learned here."""
+    out = s.out
+    if s.list is None:
+        yield _people(s)
+        train, voices = (out / "people" / name for name in ("tts.jsonl", "dev-tts.jsonl"))
+        needs: tuple[str, ...] = ("people",)
+    else:
+        assert s.voices is not None  # settings() sees to it
+        train, voices, needs = s.list, s.voices, ()
     lists = ("--train", train, "--voices", voices, "--out", out)
     sizes = ("--hours", str(s.hours), "--say", str(s.say))
     choose = _python(str(HERE / "claim_list.py"), *lists, *sizes)
     yield Stage("choose", (choose,), needs, f"{s.hours} hours, {s.say} said")
-    prepare = (
-        "prepare",
-        "jsonl",
-        "--root",
-        out / "list.jsonl",
-        "--validation",
-        "0.02",
-        "--shards",
-        "16",
-        "--workers",
-        str(s.workers),
-    )
-    for name, rate in (("shards", "16000"), ("shards-24k", "24000")):
-        if name == "shards" or MEL in s.kinds.split():
-            made = _svae(*prepare, "--out", out / name, "--sample-rate", rate)
-            yield Stage(name, (made,), ("choose",))
-            timings = out / name.replace("shards", "timings")
-            if name == "shards":
-                aligned = _svae("align", out / name, "--out", timings, "--workers", str(s.workers))
-                yield Stage("timings", (aligned,), (name,))
-                continue
-            places = ("--shards", out / name, "--timings", out / "timings", "--of", out / "shards")
-            same = _python(SPEECH, "retime", *places, "--out", timings)
-            yield Stage(timings.name, (same,), (name, "timings"))
+    yield _shards(s, "shards", 16000)
+    aligned = ("align", out / "shards", "--out", out / "timings", "--workers", str(s.workers))
+    yield Stage("timings", (_svae(*aligned),), ("shards",))
+    if MEL in s.kinds.split():
+        yield _shards(s, "shards-24k", 24000)
+        places = ("--shards", out / "shards-24k", "--of", out / "shards")
+        times = ("--timings", out / "timings", "--out", out / "timings-24k")
+        retimed = _python(SPEECH, "retime", *places, *times)
+        yield Stage("timings-24k", (retimed,), ("shards-24k", "timings"))
     teacher = ("--teacher", s.teacher, "--layer", str(s.layer), "--device", s.device)
-    cached = _svae(
-        "cache-teacher",
-        out / "shards",
-        *teacher,
-        "--out",
-        out / "features",
-        "--workers",
-        str(s.workers),
-    )
+    places = ("--out", out / "features", "--workers", str(s.workers))
+    cached = _svae("cache-teacher", out / "shards", *teacher, *places)
     yield Stage("features", (cached,), ("shards",), f"{Path(s.teacher).name} {s.layer}")
-    for name, what, suffix in (("teacher", out / "features", ""), (MEL, Path(MEL), "-24k")):
-        if name == MEL and MEL not in s.kinds.split():
-            continue
-        places = ("--shards", out / f"shards{suffix}", "--timings", out / f"timings{suffix}")
-        done = _python(
-            SPEECH,
-            "probe",
-            *places,
-            "--what",
-            what,
-            "--out",
-            out / "results" / f"inspect-{name}.json",
-        )
-        heard = ("features",) if name == "teacher" else ()
-        yield Stage(f"probe-{name}", (done,), (f"timings{suffix}", *heard))
+    yield _probe(s, "teacher", out / "features", needs=("timings", "features"))
+    if MEL in s.kinds.split():
+        yield _probe(s, MEL, Path(MEL), suffix="-24k", needs=("timings-24k",))
+
+
+def _people(s: Settings) -> Stage:
+    """Return the stage that lists people's recordings, and flite's beside them."""
+    embedded = ROOT / "recipes" / "embedded"
+    people = (str(embedded / "people.py"), "--root", s.root, "--out", s.out / "people")
+    if not s.flite:
+        return Stage("people", (_python(*people),), budget="flite 0")
+    flite = s.out / "flite"
+    chosen = "--voices train --texts train --wordnet 0.75 --flite 1.0".split()
+    size = ("--utterances", str(s.flite), "--vary", "0.5", "--seed", "1")
+    said = _python(str(embedded / "corpus.py"), "--out", flite, *size, *chosen)
+    both = _python(*people, "--also", flite / "metadata.jsonl")
+    return Stage("people", (said, both), budget=f"flite {s.flite}")
+
+
+def _shards(s: Settings, name: str, rate: int) -> Stage:
+    """Return the stage that prepares the chosen recordings at a rate."""
+    places = ("--root", s.out / "list.jsonl", "--out", s.out / name)
+    sizes = ("--validation", "0.02", "--shards", "16", "--workers", str(s.workers))
+    made = _svae("prepare", "jsonl", *places, *sizes, "--sample-rate", str(rate))
+    return Stage(name, (made,), ("choose",))
+
+
+def _probe(
+    s: Settings, name: str, what: Path, *, suffix: str = "", needs: tuple[str, ...]
+) -> Stage:
+    """Return the stage that measures the teacher's features, or mel frames, as `svae inspect` does latents."""
+    places = ("--shards", s.out / f"shards{suffix}", "--timings", s.out / f"timings{suffix}")
+    result = s.out / "results" / f"inspect-{name}.json"
+    done = _python(SPEECH, "probe", *places, "--what", what, "--out", result)
+    return Stage(f"probe-{name}", (done,), needs)
 
 
 def _vae(s: Settings, kind: str, seed: int) -> Stage:
@@ -248,17 +235,8 @@ def _vae(s: Settings, kind: str, seed: int) -> Stage:
             f"teacher.layer={s.layer}",
         )
         options += _set(stored)
-    command = _svae(
-        "train-vae",
-        HERE / "vae.yaml",
-        "--data",
-        s.out / "shards",
-        "--out",
-        run,
-        "--device",
-        s.device,
-        *options,
-    )
+    places = ("--data", s.out / "shards", "--out", run, "--device", s.device)
+    command = _svae("train-vae", HERE / "vae.yaml", *places, *options)
     return Stage(
         f"vae-{kind}-v{seed}", (command,), needs, f"{s.vae_steps} {s.adversarial_start}",
         complete=lambda: _no_checkpoint(run, s.vae_steps),
@@ -270,27 +248,15 @@ def _vae_measures(s: Settings, kind: str, seed: int) -> Iterator[Stage]:
     out, name = s.out, f"{kind}-v{seed}"
     run, vae = out / "vae" / name, f"vae-{name}"
     latents = out / "latents" / name
-    encode = _svae(
-        "encode",
-        out / "shards",
-        "--vae",
-        run,
-        "--out",
-        latents,
-        "--workers",
-        str(s.workers),
-        "--device",
-        s.device,
-    )
+    how = ("--workers", str(s.workers), "--device", s.device)
+    encode = _svae("encode", out / "shards", "--vae", run, "--out", latents, *how)
     yield Stage(f"latents-{name}", (encode,), (vae,))
     yield _reconstruction(s, name, str(run), needs=(vae, "choose"))
     folder = out / "inspect" / name
-    measure = _svae(
-        "inspect", latents, "--timings", out / "timings", "--out", folder, "--device", "cpu"
-    )
-    copied = _python(
-        REPORT, "keep", folder / "inspection.json", out / "results" / f"inspect-{name}.json"
-    )
+    places = ("--timings", out / "timings", "--out", folder, "--device", "cpu")
+    measure = _svae("inspect", latents, *places)
+    result = out / "results" / f"inspect-{name}.json"
+    copied = _python(REPORT, "keep", folder / "inspection.json", result)
     yield Stage(f"inspect-{name}", (measure, copied), (f"latents-{name}", "timings"))
 
 
@@ -301,18 +267,8 @@ def _reconstruction(s: Settings, name: str, model: str, *, needs: tuple[str, ...
     back = _python(SPEECH, "reconstruct", *say, "--model", model, "--out", said)
     result = s.out / "results" / f"reconstruction-{name}.json"
     folders = (said, said / "originals") if name == MEL else (said,)
-    judged = _python(
-        SPEECH,
-        "judge",
-        *say,
-        "--recordings",
-        "--wavs",
-        *folders,
-        "--judges",
-        _judges(s),
-        "--out",
-        result,
-    )
+    asked = ("--wavs", *folders, "--judges", _judges(s), "--out", result)
+    judged = _python(SPEECH, "judge", *say, "--recordings", *asked)
     return Stage(f"reconstruction-{name}", (back, judged), needs)
 
 
@@ -366,25 +322,15 @@ def _tts(s: Settings, kind: str, vae_seed: int, seed: int) -> Iterator[Stage]:
     )
     steps = [str(step) for step in range(s.every, s.tts_steps + 1, s.every)]
     said, say = out / "said" / name, ("--say", out / "say.jsonl")
-    speaking = (
-        "--run",
-        run,
-        "--steps",
-        *steps,
-        "--solver-steps",
-        s.solver_steps,
-        "--device",
-        s.device,
-    )
-    speak = _python(SPEECH, "speak", *say, *map(str, speaking), "--out", said)
-    yield Stage(
-        f"speak-{name}", (speak,), (f"tts-{name}", "choose"), f"{s.solver_steps} solver steps"
-    )
+    speaking = ("--run", run, "--steps", *steps, "--device", s.device)
+    solver = ("--solver-steps", str(s.solver_steps))
+    speak = _python(SPEECH, "speak", *say, *speaking, *solver, "--out", said)
+    needed = (f"tts-{name}", "choose")
+    yield Stage(f"speak-{name}", (speak,), needed, f"{s.solver_steps} solver steps")
     result = out / "results" / f"speech-{name}.json"
     folders = [said / step for step in steps]
-    judged = _python(
-        SPEECH, "judge", *say, "--wavs", *folders, "--judges", _judges(s), "--out", result
-    )
+    asked = ("--wavs", *folders, "--judges", _judges(s), "--out", result)
+    judged = _python(SPEECH, "judge", *say, *asked)
     noted = _python(REPORT, "run", run, out / "results" / f"run-{name}.json")
     yield Stage(f"judge-{name}", (judged, noted), (f"speak-{name}",))
 

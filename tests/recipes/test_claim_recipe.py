@@ -28,6 +28,7 @@ import claim  # noqa: E402
 import claim_carry  # noqa: E402
 import claim_jobs  # noqa: E402
 import claim_list  # noqa: E402
+import claim_numbers  # noqa: E402
 import claim_pace  # noqa: E402
 import claim_report  # noqa: E402
 import claim_speech  # noqa: E402
@@ -346,7 +347,7 @@ def test_the_report_says_what_the_results_say(results, tmp_path):
     assert test["p"] == pytest.approx(2 / 2**10) and test["p_holm"] >= test["p"]
     assert not [each for each in found["tests"] if each["score"] == "sim"]  # nobody judged it
     (results / "pace-mel.json").write_text(json.dumps({"seconds_per_step": 0.5}))
-    again = claim_report.gather(results)  # measured alone, a step on mel frames takes half as long
+    again = claim_numbers.gather(results)  # measured alone, a step on mel frames takes half as long
     assert again["seconds_per_step"]["mel"] == 0.5 and again["seconds"] == 8.0
     assert again["at_seconds"]["mel"]["wer"] == pytest.approx(10.0)
     # WER 70, 40, 20 at ranks 20, 10, 5.
@@ -359,7 +360,7 @@ def test_the_report_says_what_the_results_say(results, tmp_path):
 
 
 def test_the_tables_leave_empty_what_is_not_known_and_say_what_is_unequal(results, tmp_path):
-    text = claim_report.tables(claim_report.gather(results))
+    text = claim_report.tables(claim_numbers.gather(results))
     lines = {line.split(" | ")[0].removeprefix("| "): line for line in text.split("\n")}
     assert "40.0 [" in lines["semantic64"] and lines["semantic64"].count("|") == lines["mel"].count(
         "|"
@@ -374,7 +375,7 @@ def test_the_tables_leave_empty_what_is_not_known_and_say_what_is_unequal(result
         json.dumps({"rows": {"v1": second["rows"]["reconstruction-vanilla64-v0"]}})
     )
     (results / "reconstruction-vanilla16-v0.json").unlink()
-    text = claim_report.tables(claim_report.gather(results))
+    text = claim_report.tables(claim_numbers.gather(results))
     assert "All: 0.05 (semantic64 to vanilla64), alike." in text  # 3.65 and the mean of 3.6 and 3.8
     assert "Of the pairs below: -0.05 (vanilla64 to semantic64), alike." in text
 
@@ -442,7 +443,7 @@ def test_a_run_is_kept_in_few_numbers_and_its_old_checkpoints_go(tmp_path):
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for step in (4, 8):
         (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
-    claim_report.keep_run(tmp_path, tmp_path / "kept.json")
+    claim_numbers.keep_run(tmp_path, tmp_path / "kept.json")
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert kept == {"seconds_per_step": 2.0, "flow": {"8": 0.7}}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000008"]
