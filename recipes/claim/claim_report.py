@@ -231,8 +231,9 @@ def draw(found: Json, path: Path) -> None:
 
     figure = Figure(figsize=(11, 9), layout="constrained")
     axes = figure.subplots(len(SCORES), 2, squeeze=False, sharey="row")
+    colors = _colors(found["kinds"])
     for row, (score, title) in zip(axes, SCORES.items(), strict=True):
-        for number, kind in enumerate(found["kinds"]):
+        for kind in found["kinds"]:
             points = {int(s): of for s, of in found["curves"][kind][score].items() if of}
             if not points:
                 continue
@@ -240,14 +241,13 @@ def draw(found: Json, path: Path) -> None:
             means, lows, highs = (
                 [points[s][name] for s in steps] for name in ("mean", "low", "high")
             )
-            width = kind.strip("abcdefghijklmnopqrstuvwxyz+-")
             style: Json = {
-                "color": f"C{number}", "marker": "o", "markersize": 3,
-                "linestyle": "--" if kind.startswith("vanilla") else "-", "linewidth": 1.0 + (width == "64"),
+                "color": colors[kind], "marker": "o", "markersize": 3,
+                "linestyle": "--" if kind.startswith("vanilla") else "-",
             }  # fmt: skip
             label = f"{kind} ({max(p['runs'] for p in points.values())})"
             row[0].plot(steps, means, label=label, **style)
-            row[0].fill_between(steps, lows, highs, color=f"C{number}", alpha=0.1, linewidth=0)
+            row[0].fill_between(steps, lows, highs, color=colors[kind], alpha=0.1, linewidth=0)
             pace = found["seconds_per_step"].get(kind)
             if pace is not None:
                 row[1].plot([pace * s for s in steps], means, **style)
@@ -257,8 +257,16 @@ def draw(found: Json, path: Path) -> None:
     axes[-1][0].set_xlabel("optimizer steps")
     axes[-1][1].set_xlabel("seconds of training, one core")
     if found["kinds"]:
-        axes[0][0].legend(fontsize=8, title="(runs)", title_fontsize=8)
+        handles, labels = axes[0][0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside right upper", fontsize=8, title="(runs)")
     figure.savefig(path, dpi=110)
+
+
+def _colors(kinds: Sequence[str]) -> dict[str, str]:
+    """Return a colour for each kind; aligned and vanilla latents of one width share it, as they are what is compared."""
+    shared = {kind: kind.removeprefix("vanilla").removeprefix("semantic") for kind in kinds}
+    number = {name: i for i, name in enumerate(dict.fromkeys(shared.values()))}
+    return {kind: f"C{number[shared[kind]]}" for kind in kinds}
 
 
 def report(results: Path, out: Path, docs: Path | None = None) -> Json:
