@@ -85,7 +85,8 @@ def make_test(options: ListenOptions) -> Path:
         shown.append([{"trial": f"{number}-{i}"} | trial for i, trial in enumerate(trials, 1)])
         kept += [{"trial": f"{number}-{i}", "sheet": number} | asdict(trial) for i, trial in enumerate(sheet, 1)]  # fmt: skip
     test = {"sheets": shown, "kinds": list(options.kinds)}
-    content = json.dumps([test, sorted(sounds.clips)], ensure_ascii=False)
+    # What is heard and whose it is: answers to other recordings, or under other names, are to another test.
+    content = json.dumps([test, kept, sorted(sounds.clips.items())], ensure_ascii=False)
     identity = hashlib.sha256(content.encode()).hexdigest()[:16]
     _keep_answers_scorable(options.out, identity)
     key = {
