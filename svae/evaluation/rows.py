@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -105,7 +106,8 @@ class Row:
         """Return the mean of a score over the recordings of these systems."""
         values = [scored.columns.get(column) for scored in self.of(names)]
         known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
+        # Not sum / len: three recordings of one score have that score, to the last bit, and so does a test of them.
+        return statistics.mean(known) if known else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the line of utterances.jsonl."""
@@ -210,19 +212,22 @@ def cosine(a: Tensor | Failed, b: Tensor | Failed) -> float:
 
 
 def ratio(rows: Sequence[Row], names: Sequence[str], column: str) -> Ratio | None:
-    """Return a column as a ratio over utterances, each the sum over several recordings of it (seeds)."""
+    """Return a column as a ratio over utterances, each the mean over several recordings of it (seeds).
+
+    However many recordings a system has, an utterance weighs the same: a paired test exchanges it with another system's.
+    """
     numerators: list[float] = []
     denominators: list[float] = []
     for row in rows:
         if column == "wer_corpus":
             counted = [s.word_errors for s in row.of(names) if s.word_errors is not None]
-            numerators.append(sum(found.errors for found in counted))
-            denominators.append(sum(found.words for found in counted))
+            several = max(len(counted), 1)
+            numerators.append(sum(found.errors for found in counted) / several)
+            denominators.append(sum(found.words for found in counted) / several)
         else:
-            values = [scored.columns.get(column) for scored in row.of(names)]
-            known = [value for value in values if value is not None]
-            numerators.append(sum(known))
-            denominators.append(len(known))
+            value = row.mean(names, column)
+            numerators.append(0.0 if value is None else value)
+            denominators.append(0.0 if value is None else 1.0)
     if not any(denominators):
         return None
     return Ratio(np.array(numerators, dtype=np.float64), np.array(denominators, dtype=np.float64))
