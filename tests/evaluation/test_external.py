@@ -379,6 +379,24 @@ def test_what_a_server_does_not_say_is_a_failure(tmp_path, speech_server, fault,
         )
 
 
+def test_placeholders_are_filled_wherever_they_stand_in_json(tmp_path, speech_server):
+    inside = '{"prompts": [{"file": "{ref_data}", "said": "\\"{ref_text}\\"", "rate": 1.5}], "seed": "{seed}", "as is": "{{text}}"}'
+    endpoint = Endpoint(speech_server.url, (f"extra_body={inside}", "messages=[{}]"), timeout=60)
+    assert endpoint.names == {"text", "ref_data", "ref_text", "seed"}
+    prompt = tmp_path / "prompt.wav"
+    prompt.write_bytes(wav_bytes(7000))
+    endpoint.speak(request_to(tmp_path, prompt=prompt, prompt_text='{text} "p"'), threading.Event())
+    [(_, body, _)] = speech_server.requests
+    data = f"data:audio/wav;base64,{base64.b64encode(wav_bytes(7000)).decode()}"
+    assert body["messages"] == [{}] and body["extra_body"] == {
+        "prompts": [{"file": data, "said": '"{text} "p""', "rate": 1.5}],
+        "seed": 3,
+        "as is": "{text}",
+    }
+    only = Endpoint("http://x", ("input=null", 'messages=[{"content": "{text}"}]'), timeout=1)
+    assert only.names == {"text"}
+
+
 def test_a_busy_server_is_asked_again_and_a_length_need_not_be_known(tmp_path, speech_server):
     speech_server.faults = ["busy", "unknown length"]
     Endpoint(speech_server.url + "/v1/", timeout=60).speak(request_to(tmp_path), threading.Event())
@@ -400,6 +418,11 @@ def test_no_server_there_is_a_failure(tmp_path):
         ("localhost:80", (), "expected http"),
         ("http://x", ("voice",), "NAME=VALUE"),
         ("http://x", ("voice={out}",), "unknown placeholder"),
+        (
+            "http://x",
+            ('body={"voice": ["{ref_dat}"]}',),
+            "--field body: unknown placeholder {ref_dat}",
+        ),
         ("http://x", ("response_format=pcm",), "expected one of wav"),
         ("http://x", ("input=hello",), "no field holds"),
     ],

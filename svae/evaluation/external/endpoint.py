@@ -36,8 +36,8 @@ class Endpoint:
 
     Args:
         url: its address; /v1/audio/speech is added to one without a path, or that ends with /v1.
-        fields: NAME=VALUE of the request. A value may hold placeholders; one without them that is JSON (a number, true, an
-            object) is sent as that, {seed} alone as a number; null leaves the field out.
+        fields: NAME=VALUE of the request. A value may hold placeholders; one that is JSON (a number, true, an object) is sent as
+            that, with placeholders in its strings, {seed} alone as a number; null leaves the field out.
         timeout: seconds that one answer may take, waiting for a busy server included.
 
     Raises:
@@ -64,9 +64,7 @@ class Endpoint:
                 f"--field response_format={given['response_format']}: expected one of {', '.join(FORMATS)}"
             )
         self._fields = {name: _read_value(name, value) for name, value in given.items()}
-        self.names = set().union(
-            *(value.names for value in self._fields.values() if isinstance(value, Template))
-        )
+        self.names = _names(self._fields)
         if "text" not in self.names:
             raise ConfigError("--field: no field holds {text}; `input` does unless it is given")
         self._url, self._timeout = url, timeout
@@ -145,19 +143,40 @@ class Endpoint:
 
 
 def _read_value(name: str, value: str) -> Any:
-    """Return a template, or the JSON that stands there."""
+    """Return a template, or the JSON that stands there, its strings as templates."""
     try:
         found = json.loads(value)
     except ValueError:
-        return parse_template(value, PLACEHOLDERS, option=f"--field {name}")
-    return (
-        parse_template(value, PLACEHOLDERS, option=f"--field {name}")
-        if isinstance(found, str)
-        else found
-    )
+        found = value
+    # JSON that is a string alone is sent with its quotes, as any other text is.
+    return _templates(value if isinstance(found, str) else found, option=f"--field {name}")
+
+
+def _templates(value: Any, *, option: str) -> Any:
+    """Return JSON with a template in the place of every string. Raises ConfigError as `parse_template`."""
+    if isinstance(value, str):
+        return parse_template(value, PLACEHOLDERS, option=option)
+    if isinstance(value, list):
+        return [_templates(each, option=option) for each in value]
+    if isinstance(value, dict):
+        return {key: _templates(each, option=option) for key, each in value.items()}
+    return value
+
+
+def _names(value: Any) -> set[str]:
+    """Return the placeholders in what `_templates` made."""
+    if isinstance(value, Template):
+        return value.names
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_names, inside))
 
 
 def _fill(value: Any, values: dict[str, str]) -> Any:
+    """Return the JSON that `_templates` made templates of, with every placeholder replaced."""
+    if isinstance(value, list):
+        return [_fill(each, values) for each in value]
+    if isinstance(value, dict):
+        return {key: _fill(each, values) for key, each in value.items()}
     if not isinstance(value, Template):
         return value
     if value.pieces == (("", "seed"),):
