@@ -304,6 +304,10 @@ class SpeechServer:
                     return self.answer(200, b'{"a": 1}', {"Content-Type": "application/json"})
                 if fault == "moved":
                     return self.answer(302, b"", {"Location": "/elsewhere"})
+                if fault == "torn":
+                    return self.answer(500, b'{"err', {"Content-Length": "100"})
+                if fault == "no gzip":
+                    return self.answer(500, b"oh", {"Content-Encoding": "gzip"})
                 if fault == "slow":
                     time.sleep(0.6)
                 name = body["input"].split()[0]
@@ -368,6 +372,8 @@ def test_a_server_says_every_item_and_is_judged(task, speech_server, monkeypatch
         ("error", "answered 400.*no voice of that name"),
         ("json", "answered 200 application/json"),
         ("moved", "answered 302"),
+        ("torn", "answered 500: .*95 more expected"),
+        ("no gzip", "answered 500: .*gzip"),
         ("slow", "took more than 0.3 s"),
     ],
 )

@@ -117,11 +117,15 @@ class Endpoint:
         self, answer: Any, out: Path, start: float, deadline: float, stop: threading.Event
     ) -> Timing:
         """Write the body of an answer that was asked for at `start`."""
+        import urllib3
+
         kind = answer.headers.get("Content-Type", "")
         if answer.status_code != HTTPStatus.OK or kind.startswith(("application/json", "text/")):
-            said = " ".join(
-                answer.raw.read(2000, decode_content=True).decode("utf-8", "replace").split()
-            )
+            try:
+                body = answer.raw.read(2000, decode_content=True).decode("utf-8", "replace")
+            except urllib3.exceptions.HTTPError as error:  # torn, or packed otherwise than it says
+                body = str(error)
+            said = " ".join(body.split())
             status = f"{answer.status_code} {kind}".strip()
             raise SpeechFailed(f"{self.title} answered {status}: {said[:300]}")
         first, size = None, 0
