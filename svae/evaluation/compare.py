@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from svae.errors import DataError
-from svae.evaluation.report.tables import COLUMNS, FORMAT, Metrics
+from svae.evaluation.report.tables import COLUMNS, FORMAT, Metrics, clips_together
 from svae.evaluation.rows import SCORES, Row, ratio, speakers_of
 from svae.evaluation.statistics import compare_paired
 from svae.runtime.files import write_text
@@ -77,7 +77,7 @@ def _side(folder: Path, metrics: Metrics) -> dict[str, Any]:
         "protocol": metrics["protocol"]["label"],
         "errors": sum(error["recording"] in names for error in metrics["errors"]),
         "originals_wer": originals.get("wer"),
-        "batch_size": metrics.get("judging", {}).get("batch_size", 1),
+        "batch_size": clips_together(metrics),
     }
 
 
