@@ -422,6 +422,8 @@ def test_no_server_there_is_a_failure(tmp_path):
     [
         ("ftp://x", (), "expected http"),
         ("localhost:80", (), "expected http"),
+        ("http://[::1", (), "expected http"),
+        ("http://x:99999", (), "expected http"),
         ("http://x", ("voice",), "NAME=VALUE"),
         ("http://x", ("voice={out}",), "unknown placeholder"),
         (

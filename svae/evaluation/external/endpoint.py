@@ -45,8 +45,12 @@ class Endpoint:
     """
 
     def __init__(self, url: str, fields: Sequence[str] = (), *, timeout: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a bracket too few, a port too large
+            usable = False
+        if not usable:
             raise ConfigError(
                 f"--endpoint {url!r}: expected http(s)://HOST[:PORT], with or without {PATH}"
             )
