@@ -15,7 +15,7 @@ from svae.errors import DataError
 from svae.evaluation.report.tables import COLUMNS, FORMAT, Metrics, clips_together
 from svae.evaluation.rows import SCORES, Row, ratio, speakers_of
 from svae.evaluation.statistics import compare_paired
-from svae.runtime.files import write_text
+from svae.runtime.files import writable_folder, write_text
 
 SAME = (("list", "sha256"), ("protocol", "normalizer"))
 """What has to be equal in metrics.json, besides the judges."""
@@ -31,6 +31,7 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
 
     Raises:
         DataError: no results there, or they do not compare: other list, utterances, normaliser or judges.
+        ConfigError: `out` cannot be written to.
     """
     (metrics_a, rows_a), (metrics_b, rows_b) = read_results(a), read_results(b)
     columns, left_out = comparable(metrics_a, metrics_b, f"--compare {a} {b}")
@@ -44,6 +45,8 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
         raise DataError(
             f"--compare {a} {b} --cluster-by-speaker: rows without a speaker; leave the option out"
         )
+    if out is not None:
+        writable_folder(out, option="--out")
     groups = speakers_of(rows_a) if cluster else None
     scores: dict[str, Any] = {}
     for column in columns:
@@ -61,7 +64,6 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
         "scores": scores,
     }
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(out / "comparison.json", text + "\n")
     print_comparison(Console(), result)
