@@ -152,6 +152,8 @@ def test_recordings_play_at_one_loudness(tmp_path):
         ({"kinds": ("beauty",)}, ConfigError, "--kind beauty: expected one of"),
         ({"kinds": ("mos", "mos")}, ConfigError, "each kind once"),
         ({"listeners": 0}, ConfigError, "must be at least 1"),
+        ({"seed": 2**63}, ConfigError, "--seed 9223372036854775808: expected"),
+        ({"seed": -1}, ConfigError, "--seed -1: expected"),
         ({"systems": ("a",)}, ConfigError, "a preference needs two systems"),
         ({"systems": ("a", "x/a")}, ConfigError, "a name of its own"),
         ({"systems": ("a", "nothing")}, DataError, "nothing: no such folder"),

@@ -63,6 +63,8 @@ def make_test(options: ListenOptions) -> Path:
         )
     if options.listeners < 1 or (options.questions is not None and options.questions < 1):
         problems.append("--listeners, --questions: must be at least 1")
+    if not 0 <= options.seed < 2**63:
+        problems.append(f"--seed {options.seed}: expected a whole number from 0 to 2^63 - 1")
     if problems:
         raise ConfigError("\n".join(problems))
     material = find_material(options.systems)
