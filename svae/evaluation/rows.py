@@ -18,7 +18,7 @@ from svae.evaluation.recordings import Recording
 from svae.evaluation.signals import SIGNAL_SCORES, SignalScores
 from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_counts, spread
 from svae.judges.distillmos import DISTILLMOS
-from svae.judges.naturalness import DNSMOS_SCALES, UTMOS
+from svae.judges.naturalness import DNSMOS_SCALES, UTMOS, WORST
 from svae.judges.wer import WordErrors, word_errors
 from svae.text.phonemes import as_heard, without_phones
 
@@ -158,11 +158,11 @@ def score(
     heard: dict[str, Heard | Failed] = {}
     for recordings in sets:
         heard |= transcribe_all(bench, judges.asr, recordings)
-    rated: list[dict[str, dict[str, float]]] = []
+    rated: dict[str, dict[str, dict[str, float] | Failed]] = {}
     for name, predictor in judges.quality.items():
-        rated.append({})
+        rated[name] = {}
         for recordings in sets:
-            rated[-1] |= rate_all(bench, name, predictor, recordings)
+            rated[name] |= rate_all(bench, name, predictor, recordings)
 
     def scored(item: Item, recording: Recording) -> Scored:
         answer = heard[recording.name]
@@ -176,8 +176,13 @@ def score(
             judged[kind] = None if item.prompt is None else cosine(voice, vectors[item.prompt.name])
             if isinstance(voice, Failed):
                 errors.append(voice.reason)
-        for ratings in rated:
-            judged |= ratings[recording.name]
+        for name, ratings in rated.items():
+            rating = ratings[recording.name]
+            if isinstance(rating, Failed):
+                judged |= dict.fromkeys(judges.quality[name].columns, WORST)
+                errors.append(rating.reason)
+            else:
+                judged |= rating
         return Scored(
             audio=recording.name,
             seconds=0.0 if isinstance(answer, Failed) else answer.seconds,
