@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 Precision = Literal["fp32", "bf16"]
 """Arithmetic of the networks. Losses, spectra, EMA and master weights stay in float32 either way."""
@@ -107,7 +107,7 @@ class TrainerConfig:
 
     steps: Annotated[int, Gt(0)]
     """Optimizer steps of the whole run."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Lt(2**63)] = 0
     precision: Precision = "fp32"
     tf32: Literal["none", "convolutions", "all"] = "convolutions"
     """On a GPU, which products of float32 are computed in TF32: 10 bits of mantissa, several times as fast. Convolutions alone

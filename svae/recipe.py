@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from svae.config import (
     AdaptConfig,
@@ -33,6 +33,7 @@ WORDS = {
     frozenset({Gt(0)}): "must be greater than 0",
     frozenset({Ge(0)}): "must not be negative",
     frozenset({Ge(0), Le(1)}): "must lie between 0 and 1",
+    frozenset({Ge(0), Lt(2**63)}): "must be from 0 to 2^63 - 1",
 }
 """What a message says of a field with these bounds; other bounds are said in pydantic's words."""
 

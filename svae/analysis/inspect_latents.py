@@ -49,6 +49,7 @@ class InspectOptions:
     teacher: str | None = None
     """Hub id, folder or `embedded`; None: the one the checkpoint names."""
     layer: int | Literal["average"] | None = None
+    """Of `teacher`; None: the usual one, or what the checkpoint names."""
     timings: Path | None = None
     """Times of phones of these utterances (`svae align`), for the phone probe; None: no probe."""
     limit: int = 200
@@ -157,6 +158,11 @@ def inspect(options: InspectOptions) -> Inspection:
     Raises:
         ConfigError, DataError, CheckpointError: the folder is neither latents nor a VAE, or the data do not fit.
     """
+    if options.layer is not None and options.teacher is None:
+        raise ConfigError(
+            f"--layer {options.layer}: is a layer of --teacher, which is not given; pass both, or neither for the layer that "
+            "this VAE was trained with"
+        )
     console, device = Console(), select_device(options.device)
     latents, data, checkpoint = _open(options)
     out = writable_folder(options.out, option="--out")

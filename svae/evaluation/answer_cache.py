@@ -28,7 +28,7 @@ class AnswerCache:
         self._identity = identity
         self._answers: dict[str, Any] = {}
         for path in sorted(self._folder.glob(f"{stem}.*.jsonl")):
-            for line in path.read_text(encoding="utf-8").split("\n"):
+            for line in path.read_bytes().split(b"\n"):  # one may break off within a character
                 if row := _parse(line):
                     self._answers[row["key"]] = row["answer"]
 
@@ -49,7 +49,7 @@ class AnswerCache:
             file.write((json.dumps({"judge": self._identity}) if new else "") + "\n" + lines)
 
 
-def _parse(line: str) -> dict[str, Any]:
+def _parse(line: bytes) -> dict[str, Any]:
     """Return the answer in a line; nothing where it is torn, or names the judge."""
     try:
         row = json.loads(line)

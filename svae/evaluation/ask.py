@@ -24,7 +24,7 @@ from svae.evaluation.answer_cache import AnswerCache
 from svae.evaluation.recordings import Recording
 from svae.judges.asr import Recognizer
 from svae.judges.clips import batches
-from svae.judges.naturalness import WORST, QualityPredictor
+from svae.judges.naturalness import NotFinite, QualityPredictor
 from svae.judges.speaker import SpeakerModel
 from svae.runtime.distributed import World, gather_lists
 from svae.runtime.jobs import Tick
@@ -315,7 +315,19 @@ def voice_question(kind: str, model: SpeakerModel) -> Question[Tensor]:
 
 def rating_question(name: str, predictor: QualityPredictor) -> Question[dict[str, float]]:
     """Return what a predictor of opinion scores is asked: column → score."""
-    return Question(name, predictor.description, predictor.predict, dict, dict)
+
+    def answer(waveforms: Sequence[Tensor]) -> list[dict[str, float] | Failed]:
+        return [_rating(predictor, waveform) for waveform in waveforms]
+
+    return Question(name, predictor.description, answer, dict, dict)
+
+
+def _rating(predictor: QualityPredictor, waveform: Tensor) -> dict[str, float] | Failed:
+    """Return column → score of a waveform (S,), or why it has none: one recording does not end an evaluation."""
+    try:
+        return predictor.predict([waveform])[0]
+    except NotFinite as error:
+        return Failed(str(error))
 
 
 def question_of(judges: Judges, kind: str) -> Question[Any]:
@@ -343,13 +355,9 @@ def embed_all(
 
 def rate_all(
     bench: Bench, name: str, predictor: QualityPredictor, recordings: Sequence[Recording]
-) -> dict[str, dict[str, float]]:
-    """Return column → score of each recording, by its name; `WORST` throughout for what cannot be heard."""
-    worst = dict.fromkeys(predictor.columns, WORST)
-    return {
-        recording: worst if isinstance(answer, Failed) else answer
-        for recording, answer in bench.ask(rating_question(name, predictor), recordings).items()
-    }
+) -> dict[str, dict[str, float] | Failed]:
+    """Return column → score of each recording, by its name."""
+    return bench.ask(rating_question(name, predictor), recordings)
 
 
 def _to_base64(vector: Tensor) -> str:

@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from svae.errors import DataError
-from svae.evaluation.report.tables import COLUMNS, FORMAT, Metrics
+from svae.evaluation.report.tables import COLUMNS, FORMAT, Metrics, clips_together
 from svae.evaluation.rows import SCORES, Row, ratio, speakers_of
 from svae.evaluation.statistics import compare_paired
-from svae.runtime.files import write_text
+from svae.runtime.files import writable_folder, write_text
 
 SAME = (("list", "sha256"), ("protocol", "normalizer"))
 """What has to be equal in metrics.json, besides the judges."""
@@ -31,6 +31,7 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
 
     Raises:
         DataError: no results there, or they do not compare: other list, utterances, normaliser or judges.
+        ConfigError: `out` cannot be written to.
     """
     (metrics_a, rows_a), (metrics_b, rows_b) = read_results(a), read_results(b)
     columns, left_out = comparable(metrics_a, metrics_b, f"--compare {a} {b}")
@@ -44,6 +45,8 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
         raise DataError(
             f"--compare {a} {b} --cluster-by-speaker: rows without a speaker; leave the option out"
         )
+    if out is not None:
+        writable_folder(out, option="--out")
     groups = speakers_of(rows_a) if cluster else None
     scores: dict[str, Any] = {}
     for column in columns:
@@ -61,7 +64,6 @@ def compare(a: Path, b: Path, *, cluster: bool = False, out: Path | None = None)
         "scores": scores,
     }
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(out / "comparison.json", text + "\n")
     print_comparison(Console(), result)
@@ -77,7 +79,7 @@ def _side(folder: Path, metrics: Metrics) -> dict[str, Any]:
         "protocol": metrics["protocol"]["label"],
         "errors": sum(error["recording"] in names for error in metrics["errors"]),
         "originals_wer": originals.get("wer"),
-        "batch_size": metrics.get("judging", {}).get("batch_size", 1),
+        "batch_size": clips_together(metrics),
     }
 
 

@@ -14,7 +14,13 @@ from rich.table import Table
 from svae.errors import ConfigError, DataError
 from svae.evaluation.compare import comparable, read_results
 from svae.evaluation.report.board import markdown_board, write_board
-from svae.evaluation.report.tables import COLUMNS, LOWER_IS_BETTER, Metrics, score_cell
+from svae.evaluation.report.tables import (
+    COLUMNS,
+    LOWER_IS_BETTER,
+    Metrics,
+    clips_together,
+    score_cell,
+)
 from svae.evaluation.rows import ORIGINALS, Row, ratio, speakers_of, summarize
 from svae.evaluation.statistics import compare_paired, holm
 from svae.runtime.files import writable_folder, write_text
@@ -54,15 +60,9 @@ def leaderboard(results: Sequence[str], *, cluster: bool = False, out: Path) -> 
     }
     for column in columns:
         _test_against_best(column, found, systems, cluster)
-    order = sorted(
-        systems, key=lambda name: _rank(systems[name]["summary"].get(headline), headline)
-    )
-    counts = sorted({system["recordings"] for system in systems.values()})
-    notes = [f"left out: {words}" for words in left_out]
-    if len(counts) > 1:
-        notes.append(
-            f"the systems have {' or '.join(map(str, counts))} recordings of each utterance"
-        )
+    order = list(systems)
+    if headline in columns:
+        order.sort(key=lambda name: _rank(systems[name]["summary"].get(headline), headline))
     board = {
         "format": FORMAT,
         "protocol": {k: v for k, v in first["protocol"].items() if k not in MAY_DIFFER},
@@ -74,7 +74,7 @@ def leaderboard(results: Sequence[str], *, cluster: bool = False, out: Path) -> 
         "systems": {name: systems[name] for name in order},
         "originals": summarize(rows, [ORIGINALS], cluster=cluster),
         "judges": first["judges"],
-        "notes": notes,
+        "notes": [f"left out: {words}" for words in left_out] + _notes(found, columns),
     }
     writable_folder(out, option="--out")
     text = json.dumps(board, indent=2, ensure_ascii=False, allow_nan=False)
@@ -140,6 +140,29 @@ def _common_columns(
         if all(ratio(r, m["system_recordings"], column) is not None for m, r in found.values())
     ]
     return have, left_out
+
+
+def _notes(found: dict[str, tuple[Metrics, list[Row]]], columns: Sequence[str]) -> list[str]:
+    """Return in what the results differ, in words, and whether they have an order."""
+    notes = []
+    counts = sorted({len(metrics["system_recordings"]) for metrics, _ in found.values()})
+    if len(counts) > 1:
+        notes.append(
+            f"the systems have {' or '.join(map(str, counts))} recordings of each utterance"
+        )
+    together: dict[int, list[str]] = {}
+    for name, (metrics, _) in found.items():
+        together.setdefault(clips_together(metrics), []).append(name)
+    if len(together) > 1:
+        words = " or ".join(f"{size} ({', '.join(together[size])})" for size in sorted(together))
+        notes.append(f"judges heard {words} clips at a time; that alone may change a few words")
+    headline = next(iter(found.values()))[0]["headline"]
+    if headline not in columns:
+        notes.append(
+            f"not all systems have {COLUMNS[headline][0]}, the protocol's headline: they stand in the order in which they "
+            "were named"
+        )
+    return notes
 
 
 def _system(folder: Path, metrics: Metrics, rows: list[Row], cluster: bool) -> dict[str, Any]:
@@ -226,14 +249,21 @@ def print_board(console: Console, board: dict[str, Any], out: Path) -> None:
     for column in columns:
         table.add_column(COLUMNS[column][0] + "*" * (column == board["headline"]), justify="right")
     table.add_column("p", justify="right")
+    headline = board["headline"] if board["headline"] in columns else None
     for name, system in board["systems"].items():
-        test = system["against_best"].get(board["headline"])
+        test = system["against_best"].get(headline)
         cells = [str(score_cell(system["summary"], c, COLUMNS[c][1])) for c in columns]
-        table.add_row(escape(name), *cells, "best" if test is None else f"{test['p_holm']:.4f}")
+        p = "best" if test is None else f"{test['p_holm']:.4f}"
+        table.add_row(escape(name), *cells, p if headline else "—")
     console.print(table)
+    tests = ""
+    if headline:
+        tests = (
+            f" p: of {COLUMNS[headline][0]}, paired permutation test against the best over {board['unit']}s, "
+            "Holm-corrected"
+        )
     console.print(
-        f"Protocol {escape(board['protocol']['name'])}, {board['utterances']} utterances. p: of {COLUMNS[board['headline']][0]}, "
-        f"paired permutation test against the best over {board['unit']}s, Holm-corrected",
+        f"Protocol {escape(board['protocol']['name'])}, {board['utterances']} utterances.{tests}",
         highlight=False,
         soft_wrap=True,
     )

@@ -104,6 +104,8 @@ def synthesize_items(
             "prompt_text": item.prompt_text,
             "device": tts.device.type,
         }
+        if tts.vocabulary.language is not None:  # wavs of other models do not depend on it
+            made_with["language"] = tts.vocabulary.language
         wav = wav_of(item, seed, folder)
         writable_folder(wav.parent, option="--out")
         if is_made(wav, made_with):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from svae.evaluation.recordings import Recording
 from svae.evaluation.signals import SIGNAL_SCORES, SignalScores
 from svae.evaluation.statistics import FEW_UNITS, Ratio, interval, resampling_counts, spread
 from svae.judges.distillmos import DISTILLMOS
-from svae.judges.naturalness import DNSMOS_SCALES, UTMOS
+from svae.judges.naturalness import DNSMOS_SCALES, UTMOS, WORST
 from svae.judges.wer import WordErrors, word_errors
 from svae.text.phonemes import as_heard, without_phones
 
@@ -105,7 +106,8 @@ class Row:
         """Return the mean of a score over the recordings of these systems."""
         values = [scored.columns.get(column) for scored in self.of(names)]
         known = [value for value in values if value is not None]
-        return sum(known) / len(known) if known else None
+        # Not sum / len: three recordings of one score have that score, to the last bit, and so does a test of them.
+        return statistics.mean(known) if known else None
 
     def to_json(self) -> dict[str, Any]:
         """Return the line of utterances.jsonl."""
@@ -156,11 +158,11 @@ def score(
     heard: dict[str, Heard | Failed] = {}
     for recordings in sets:
         heard |= transcribe_all(bench, judges.asr, recordings)
-    rated: list[dict[str, dict[str, float]]] = []
+    rated: dict[str, dict[str, dict[str, float] | Failed]] = {}
     for name, predictor in judges.quality.items():
-        rated.append({})
+        rated[name] = {}
         for recordings in sets:
-            rated[-1] |= rate_all(bench, name, predictor, recordings)
+            rated[name] |= rate_all(bench, name, predictor, recordings)
 
     def scored(item: Item, recording: Recording) -> Scored:
         answer = heard[recording.name]
@@ -174,8 +176,13 @@ def score(
             judged[kind] = None if item.prompt is None else cosine(voice, vectors[item.prompt.name])
             if isinstance(voice, Failed):
                 errors.append(voice.reason)
-        for ratings in rated:
-            judged |= ratings[recording.name]
+        for name, ratings in rated.items():
+            rating = ratings[recording.name]
+            if isinstance(rating, Failed):
+                judged |= dict.fromkeys(judges.quality[name].columns, WORST)
+                errors.append(rating.reason)
+            else:
+                judged |= rating
         return Scored(
             audio=recording.name,
             seconds=0.0 if isinstance(answer, Failed) else answer.seconds,
@@ -210,19 +217,22 @@ def cosine(a: Tensor | Failed, b: Tensor | Failed) -> float:
 
 
 def ratio(rows: Sequence[Row], names: Sequence[str], column: str) -> Ratio | None:
-    """Return a column as a ratio over utterances, each the sum over several recordings of it (seeds)."""
+    """Return a column as a ratio over utterances, each the mean over several recordings of it (seeds).
+
+    However many recordings a system has, an utterance weighs the same: a paired test exchanges it with another system's.
+    """
     numerators: list[float] = []
     denominators: list[float] = []
     for row in rows:
         if column == "wer_corpus":
             counted = [s.word_errors for s in row.of(names) if s.word_errors is not None]
-            numerators.append(sum(found.errors for found in counted))
-            denominators.append(sum(found.words for found in counted))
+            several = max(len(counted), 1)
+            numerators.append(sum(found.errors for found in counted) / several)
+            denominators.append(sum(found.words for found in counted) / several)
         else:
-            values = [scored.columns.get(column) for scored in row.of(names)]
-            known = [value for value in values if value is not None]
-            numerators.append(sum(known))
-            denominators.append(len(known))
+            value = row.mean(names, column)
+            numerators.append(0.0 if value is None else value)
+            denominators.append(0.0 if value is None else 1.0)
     if not any(denominators):
         return None
     return Ratio(np.array(numerators, dtype=np.float64), np.array(denominators, dtype=np.float64))

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from svae.audio import SPEECH_RATE
-from svae.errors import ConfigError, DataError
+from svae.errors import ConfigError
+from svae.judges.naturalness import NotFinite
 from svae.runtime.files import file_sha256
 
 DISTILLMOS = "distillmos"
@@ -71,7 +72,7 @@ class DistillMOS:
         """Return `{"distillmos": score}` of each waveform (S,) at 16 kHz, independent of the others.
 
         Raises:
-            DataError: a score is not finite, as that of samples that are no numbers.
+            NotFinite: a score is not finite, as that of samples that are no numbers.
         """
         return [
             {DISTILLMOS: self._predict(waveform.detach().float().to(self.device))}
@@ -81,7 +82,7 @@ class DistillMOS:
     def _predict(self, waveform: Tensor) -> float:
         score = self._model(waveform.reshape(1, -1))
         if not score.isfinite().all():
-            raise DataError(
+            raise NotFinite(
                 f"distillmos: the score of {waveform.numel()} samples is not finite; are they within -1 and 1?"
             )
         return float(score)

@@ -37,6 +37,10 @@ DNSMOS_SCALES = {
 Source: DNS-Challenge, dnsmos_local.py, the polynomials that are not personalised."""
 
 
+class NotFinite(DataError):
+    """A score is no number, as of samples of 1e25: the fault of the recording, where others have scores."""
+
+
 class QualityPredictor(Protocol):
     """What predicts how people would rate speech."""
 
@@ -48,7 +52,7 @@ class QualityPredictor(Protocol):
     """Model, version and hash of its weights, as stored with results."""
 
     def predict(self, waveforms: Sequence[Tensor]) -> list[dict[str, float]]:
-        """Return column → score of each waveform (S,) at 16 kHz, independent of the others."""
+        """Return column → score of each waveform (S,) at 16 kHz, independent of the others. Raises NotFinite."""
         ...
 
 
@@ -108,7 +112,7 @@ class OnnxPredictor:
         """Return column → score of each waveform (S,) at 16 kHz, independent of the others.
 
         Raises:
-            DataError: the network fails, or returns something else than finite scores.
+            DataError: the network fails, or returns other numbers than scores. NotFinite: one of them is not finite.
         """
         return [
             self._predict(waveform.detach().cpu().numpy().astype(np.float32))
@@ -132,7 +136,8 @@ class OnnxPredictor:
         except Exception as error:
             raise DataError(f"--{self.name} {self.path}: {_reason(error)}") from None
         if found.shape != (count,) or not np.isfinite(found).all():
-            raise DataError(
+            kind = NotFinite if found.shape == (count,) else DataError
+            raise kind(
                 f"--{self.name} {self.path}: expected {count} finite number(s) for {samples.shape[0]} samples, got {found[:8]}"
             )
         return found

@@ -74,6 +74,8 @@ class Vocabulary:
     """Whether a pronunciation in braces (`{B EY1 S}`) is read as such."""
     reads_languages = False
     """Whether the same text has other symbols in another language."""
+    language: str | None = None
+    """The code of the language that it reads texts in, where that decides their symbols."""
 
     def in_language(self, language: str | None) -> Vocabulary:
         """Return what reads texts of a language; the same symbols for each.

@@ -109,3 +109,5 @@ def test_what_cannot_be_inspected_is_said(toy_tts, tone_shards, tmp_path):
     assert inspect(replace(options, data=tone_shards)).teacher_cosine is None
     with pytest.raises(DataError, match="no such folder"):
         inspect(replace(options, data=tmp_path / "nothing"))
+    with pytest.raises(ConfigError, match="--layer 9: is a layer of --teacher"):
+        inspect(replace(options, data=tone_shards, layer=9))

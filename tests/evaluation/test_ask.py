@@ -7,13 +7,25 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 from rich.console import Console
 
-from svae.evaluation.ask import Bench, Failed, Heard, _read_ahead, embed_all, transcribe_all
+from svae.evaluation.ask import (
+    Bench,
+    Failed,
+    Heard,
+    Judges,
+    _read_ahead,
+    embed_all,
+    transcribe_all,
+)
+from svae.evaluation.items import Item
 from svae.evaluation.recordings import recording_from_file
+from svae.evaluation.rows import score
+from svae.judges.naturalness import NotFinite
 from svae.runtime.distributed import World
 
 
@@ -29,6 +41,18 @@ class Speaker:
 
     def embed(self, waveforms, sample_rate=16000):
         return torch.stack([torch.tensor([0.6, w.max() * float("inf")]) for w in waveforms])
+
+
+class Quality:
+    name, columns, description = "utmos", ("utmos",), {"quality": "fake"}
+
+    def predict(self, waveforms):
+        return [{"utmos": self._of(waveform)} for waveform in waveforms]
+
+    def _of(self, waveform):
+        if waveform.abs().max() > 1e20:
+            raise NotFinite("the score is not finite")
+        return 4.0
 
 
 class Asked:
@@ -86,6 +110,19 @@ def test_an_embedding_that_is_not_finite_is_no_answer_and_is_remembered_as_such(
     found = embed_all(bench, "sim_ecapa", Speaker(), [recordings["800"]])
     assert "not finite" in found[recordings["800"].name].reason
     assert cached(bench, "sim_ecapa") == [{"error": found[recordings["800"].name].reason}]
+
+
+def test_a_recording_whose_score_is_not_finite_counts_as_the_worst_and_says_why(bench, recordings):
+    loud = np.full(1600, 1e25, dtype=np.float32)
+    soundfile.write(recordings["1600"].path, loud, 16000, subtype="FLOAT")
+    items = [Item(name, "one", None, None, None, None) for name in recordings]
+    judges = Judges(ASR(), {}, {"utmos": Quality()})
+    for _ in range(2):  # the second time it is remembered
+        rows = score(items, {"wavs": recordings}, judges, bench, str.lower)
+        heard = {row.id: row.recordings["wavs"] for row in rows}
+        assert [heard[name].judged["utmos"] for name in recordings] == [4.0, 1.0, 4.0, 1.0, 1.0]
+        assert heard["1600"].error == "the score is not finite" and heard["1600"].hypothesis
+        assert heard["800"].error is None and "no such file" in heard["gone"].error
 
 
 def test_only_the_next_batch_is_read_while_a_batch_is_heard(recordings):

@@ -177,6 +177,21 @@ def test_answers_of_another_judge_are_not_taken(tmp_path):
     assert AnswerCache(tmp_path, "asr", {"model": "a"}).get("m") == 1
 
 
+def test_answers_that_break_off_anywhere_are_left_out_and_lose_no_others(tmp_path):
+    """A process may end within a character: "世" is three bytes."""
+    AnswerCache(tmp_path, "asr", {}).add({"k": {"text": "好"}, "m": {"text": "世界"}})
+    (path,) = tmp_path.glob("asr-*.jsonl")
+    whole = path.read_bytes()
+    last = whole.rindex(b'{"key"')
+    for size in range(last, len(whole)):
+        path.write_bytes(whole[:size])
+        again = AnswerCache(tmp_path, "asr", {})
+        assert again.get("k") == {"text": "好"}
+        assert again.get("m") == (None if size < len(whole) - 1 else {"text": "世界"})
+        again.add({"n": {"text": "你"}})
+        assert AnswerCache(tmp_path, "asr", {}).get("n") == {"text": "你"}
+
+
 def test_two_processes_write_what_one_writes(tmp_path, judges):
     options = write_task(tmp_path, 10)
     (tmp_path / "wavs" / "u7.wav").unlink()

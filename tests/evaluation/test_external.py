@@ -304,6 +304,10 @@ class SpeechServer:
                     return self.answer(200, b'{"a": 1}', {"Content-Type": "application/json"})
                 if fault == "moved":
                     return self.answer(302, b"", {"Location": "/elsewhere"})
+                if fault == "torn":
+                    return self.answer(500, b'{"err', {"Content-Length": "100"})
+                if fault == "no gzip":
+                    return self.answer(500, b"oh", {"Content-Encoding": "gzip"})
                 if fault == "slow":
                     time.sleep(0.6)
                 name = body["input"].split()[0]
@@ -368,6 +372,8 @@ def test_a_server_says_every_item_and_is_judged(task, speech_server, monkeypatch
         ("error", "answered 400.*no voice of that name"),
         ("json", "answered 200 application/json"),
         ("moved", "answered 302"),
+        ("torn", "answered 500: .*95 more expected"),
+        ("no gzip", "answered 500: .*gzip"),
         ("slow", "took more than 0.3 s"),
     ],
 )
@@ -377,6 +383,24 @@ def test_what_a_server_does_not_say_is_a_failure(tmp_path, speech_server, fault,
         Endpoint(speech_server.url, timeout=0.3 if fault == "slow" else 60).speak(
             request_to(tmp_path), threading.Event()
         )
+
+
+def test_placeholders_are_filled_wherever_they_stand_in_json(tmp_path, speech_server):
+    inside = '{"prompts": [{"file": "{ref_data}", "said": "\\"{ref_text}\\"", "rate": 1.5}], "seed": "{seed}", "as is": "{{text}}"}'
+    endpoint = Endpoint(speech_server.url, (f"extra_body={inside}", "messages=[{}]"), timeout=60)
+    assert endpoint.names == {"text", "ref_data", "ref_text", "seed"}
+    prompt = tmp_path / "prompt.wav"
+    prompt.write_bytes(wav_bytes(7000))
+    endpoint.speak(request_to(tmp_path, prompt=prompt, prompt_text='{text} "p"'), threading.Event())
+    [(_, body, _)] = speech_server.requests
+    data = f"data:audio/wav;base64,{base64.b64encode(wav_bytes(7000)).decode()}"
+    assert body["messages"] == [{}] and body["extra_body"] == {
+        "prompts": [{"file": data, "said": '"{text} "p""', "rate": 1.5}],
+        "seed": 3,
+        "as is": "{text}",
+    }
+    only = Endpoint("http://x", ("input=null", 'messages=[{"content": "{text}"}]'), timeout=1)
+    assert only.names == {"text"}
 
 
 def test_a_busy_server_is_asked_again_and_a_length_need_not_be_known(tmp_path, speech_server):
@@ -398,8 +422,15 @@ def test_no_server_there_is_a_failure(tmp_path):
     [
         ("ftp://x", (), "expected http"),
         ("localhost:80", (), "expected http"),
+        ("http://[::1", (), "expected http"),
+        ("http://x:99999", (), "expected http"),
         ("http://x", ("voice",), "NAME=VALUE"),
         ("http://x", ("voice={out}",), "unknown placeholder"),
+        (
+            "http://x",
+            ('body={"voice": ["{ref_dat}"]}',),
+            "--field body: unknown placeholder {ref_dat}",
+        ),
         ("http://x", ("response_format=pcm",), "expected one of wav"),
         ("http://x", ("input=hello",), "no field holds"),
     ],

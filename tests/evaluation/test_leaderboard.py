@@ -15,16 +15,16 @@ PROTOCOL = {"name": "mine", "label": "mine", "modified": [], "normalizer": "svae
 
 
 def write(folder, errors, *, sim=None, protocol=None, ids=None, **more):
-    """Write a result: `errors` of four words for each utterance."""
+    """Write a result: `errors` of four words for each utterance; None: of a text without words."""
     folder.mkdir(parents=True)
     names = ids or [f"u{i}" for i in range(len(errors))]
     rows = []
     for name, wrong in zip(names, errors, strict=True):
-        scored = {"audio": "x", "seconds": 1.0, "hypothesis": "", "wer": wrong / 4, "substitutions": wrong,
+        scored = {"audio": "x", "seconds": 1.0, "hypothesis": "", "wer": None if wrong is None else wrong / 4, "substitutions": wrong,
                   "deletions": 0, "insertions": 0, "words": 4}  # fmt: skip
         if sim is not None:
             scored["sim_ecapa"] = sim
-        rows.append({"id": name, "text": "a b c d", "speaker": "s", "recordings": {"wavs": scored, "originals": scored | {"wer": 0.0, "substitutions": 0}}})  # fmt: skip
+        rows.append({"id": name, "text": "a b c d", "speaker": "s", "recordings": {"wavs": scored, "originals": scored | {"wer": None if wrong is None else 0.0, "substitutions": 0}}})  # fmt: skip
     metrics = {
         "format": 2, "list": {"list": "l.jsonl", "sha256": "5" * 64, "utterances": len(rows)}, "protocol": PROTOCOL | (protocol or {}),
         "judges": {"asr": {"spec": "fake", "model": "m"}} | ({} if sim is None else {"sim_ecapa": {"speaker": "e", "model": "m"}}),
@@ -144,6 +144,31 @@ def test_other_numbers_of_seeds_are_a_note(tmp_path, capsys):
     assert any("1 or 2 recordings of each utterance" in note for note in board["notes"])
     assert "mine (modified: seeds)" in (tmp_path / "out/leaderboard.md").read_text()
     assert "Note: b: protocol mine (modified: seeds)\n" in capsys.readouterr().out
+
+
+def test_judges_that_heard_other_numbers_of_clips_together_are_a_note(tmp_path, capsys):
+    sizes = {"a": 1, "b": 16, "c": 1}
+    for name, size in sizes.items():
+        write(tmp_path / name, [0, 1], judging={"batch_size": size})
+    board = leaderboard([str(tmp_path / name) for name in "ac"], out=tmp_path / "out")
+    assert not any("clips" in note for note in board["notes"])
+    board = leaderboard([str(tmp_path / name) for name in sizes], out=tmp_path / "out")
+    said = "judges heard 1 (a, c) or 16 (b) clips at a time; that alone may change a few words"
+    assert said in board["notes"] and said in capsys.readouterr().out
+    assert said in (tmp_path / "out/leaderboard.md").read_text()
+
+
+def test_without_words_nobody_is_first_and_a_note_says_so(tmp_path, capsys):
+    """Of reconstructions without texts only other scores are known."""
+    pair = [write(tmp_path / name, [None] * 2, sim=sim) for name, sim in (("z", 0.5), ("a", 0.9))]
+    board = leaderboard(pair, out=tmp_path / "out")
+    assert list(board["systems"]) == ["z", "a"] and board["columns"] == ["sim_ecapa"]
+    assert board["systems"]["a"]["against_best"]["sim_ecapa"] is None
+    printed = capsys.readouterr().out
+    assert re.search(r"z\s+0\.50.*—\n", printed) and re.search(r"a\s+0\.90.*—\n", printed)
+    assert "best" not in printed and "p: of" not in printed
+    said = "not all systems have WER %, the protocol's headline: they stand in the order in which they were named"
+    assert any(said in note for note in board["notes"]) and said in " ".join(printed.split())
 
 
 def test_one_result_or_one_twice_is_no_leaderboard(tmp_path):

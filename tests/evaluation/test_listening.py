@@ -152,6 +152,8 @@ def test_recordings_play_at_one_loudness(tmp_path):
         ({"kinds": ("beauty",)}, ConfigError, "--kind beauty: expected one of"),
         ({"kinds": ("mos", "mos")}, ConfigError, "each kind once"),
         ({"listeners": 0}, ConfigError, "must be at least 1"),
+        ({"seed": 2**63}, ConfigError, "--seed 9223372036854775808: expected"),
+        ({"seed": -1}, ConfigError, "--seed -1: expected"),
         ({"systems": ("a",)}, ConfigError, "a preference needs two systems"),
         ({"systems": ("a", "x/a")}, ConfigError, "a name of its own"),
         ({"systems": ("a", "nothing")}, DataError, "nothing: no such folder"),
@@ -193,9 +195,18 @@ def test_a_new_test_takes_no_key_away_from_answers(made, tmp_path):
     before = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
     systems = (f"good={tmp_path / 'secret-good'}", f"poor={tmp_path / 'secret-poor'}")
     same = ListenOptions(systems=systems, out=made, listeners=4, questions=6)
-    with pytest.raises(DataError, match=r"answers/0\.json.*another test.*another folder"):
-        make_test(replace(same, seed=1))
-    assert {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()} == before
+    other = write_wavs(tmp_path / "other", 0.12)
+    others = [
+        replace(same, seed=1),
+        replace(same, systems=systems[::-1]),
+        replace(same, systems=(systems[0], f"poor={other}")),
+        replace(same, systems=(systems[0].replace("good", "name", 1), systems[1])),
+    ]
+    for options in others:
+        with pytest.raises(DataError, match=r"answers/0\.json.*another test.*another folder"):
+            make_test(options)
+        kept = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
+        assert kept == before
     (made / "key.json").unlink()
     make_test(same)
     assert (made / "key.json").read_bytes() == before["key.json"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import soundfile
 from rich.console import Console
-from tiny_tts import PROMPT_TEXT, speech
+from tiny_tts import PROMPT_TEXT, speech, write_tts
+from tiny_vae import TINY_VAE
 
 from svae.audio import save_audio
 from svae.errors import DataError
@@ -16,6 +19,7 @@ from svae.runtime.distributed import open_world
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS
 from svae.synthesis.types import Sampling
+from svae.text import espeak
 
 TEXTS = ["Hello there, you.", "Here on.", "Hello, you are here."]
 
@@ -78,3 +82,28 @@ def test_an_item_that_cannot_be_said_is_named(make):
     long = Item("long one", "here " * 2000, items[0].prompt, PROMPT_TEXT, None, "s")
     with pytest.raises(DataError, match="item 'long one': text: .* s are possible"):
         make("bad", 10_000, [items[0], long])
+
+
+def test_wavs_of_another_language_are_made_again(tmp_path, monkeypatch):
+    """Where the language decides what a text is read as; of other models, wavs of before know nothing of it."""
+    monkeypatch.setattr(espeak, "espeak_language", lambda language: language)
+    monkeypatch.setattr(espeak, "_phones", lambda text, language: text[:: 1 if language == "en" else -1])  # fmt: skip
+    save_audio(tmp_path / "ref.wav", speech(), 16000)
+    prompt = recording_from_file(tmp_path / "ref.wav")
+    item = Item("i0", TEXTS[0], prompt, PROMPT_TEXT, None, "s")
+    models = {
+        "reads": write_tts(tmp_path / "espeak", TINY_VAE, vocabulary=espeak.EspeakVocabulary()),
+        "spells": write_tts(tmp_path / "characters", TINY_VAE),
+    }
+
+    def made(model, language, out):
+        tts = load_tts(models[model]).in_language(language)
+        sampling = tts.resolve(Sampling(num_steps=2))
+        with open_world("cpu") as world:
+            synthesize_items(tts, [item], [0], sampling=sampling, folder=tmp_path / out, world=world, console=Console(quiet=True))  # fmt: skip
+        wav = tmp_path / out / "seed-0/i0.wav"
+        return wav.read_bytes(), json.loads(wav.with_suffix(".json").read_text())["made_with"]
+
+    english, german = made("reads", "en", "out"), made("reads", "de", "out")
+    assert german[0] == made("reads", "de", "alone")[0] != english[0]
+    assert "language" not in made("spells", "de", "spelled")[1]

@@ -246,6 +246,9 @@ def test_a_custom_protocol_runs_and_two_results_compare(task, ecapa_folder, caps
     b = evaluate(EvaluateOptions(wavs=task / "made" / "seed-0", out=task / "b", **options))
     assert a["protocol"]["label"] == "mine" and a["headline"] == "wer_corpus"
     capsys.readouterr()
+    (task / "file").touch()
+    with pytest.raises(ConfigError, match="--out .*file: cannot write there"):
+        compare(task / "a", task / "b", out=task / "file")
     found = compare(task / "a", task / "b", out=task / "c")
     for column in ("wer", "wer_corpus", "sim_ecapa"):
         assert found["scores"][column]["difference"] == pytest.approx(

@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import pytest
 
+from svae.evaluation.rows import Row, Scored, summarize
+from svae.evaluation.rows import ratio as ratio_of
 from svae.evaluation.statistics import (
     Ratio,
     compare_paired,
@@ -15,6 +17,7 @@ from svae.evaluation.statistics import (
     resampling_counts,
     spread,
 )
+from svae.judges.wer import WordErrors
 
 
 def ratio(values, below=None):
@@ -178,3 +181,45 @@ def test_p_values_of_equal_systems_are_uniform():
     ]
     assert 0.01 <= np.mean(np.array(found) <= 0.05) <= 0.1
     assert np.mean(found) == pytest.approx(0.5, abs=0.08)
+
+
+@pytest.mark.parametrize("utterances", [12, 60])  # every exchange is counted; some are drawn
+@pytest.mark.parametrize("clustered", [False, True])
+def test_how_often_a_system_was_recorded_changes_no_mean_and_no_test(utterances, clustered):
+    """Each recording of a system repeated three times says nothing new, whatever its numbers round to."""
+    generator = np.random.default_rng(1)
+
+    def recorded(worse):
+        wrong = generator.binomial(9, 0.2 + worse, size=utterances)
+        voice = generator.normal(0.7 - worse, 0.1, size=utterances)
+        words = generator.integers(9, 30, size=utterances)
+        return [
+            Scored("x", 1.0, "", WordErrors(int(e), 0, 0, int(w)), {"sim_o": float(v)})
+            for e, w, v in zip(wrong, words, voice, strict=True)
+        ]
+
+    rows = [
+        Row(f"u{i}", f"s{i % 7}", "", None, None, {"a": a, "a again": a, "a still": a, "b": b})
+        for i, (a, b) in enumerate(zip(recorded(0.0), recorded(0.05), strict=True))
+    ]
+    groups = [row.speaker for row in rows] if clustered else None
+    once, thrice = (summarize(rows, names) for names in (["a"], ["a", "a again", "a still"]))
+    for column in ("wer", "wer_corpus", "sim_o"):
+        assert thrice[column] == once[column]
+        assert thrice["intervals"][column] == once["intervals"][column]
+        a, again, b = (ratio_of(rows, names, column) for names in (["a"], ["a", "a again", "a still"], ["b"]))  # fmt: skip
+        assert compare_paired(again, b, groups=groups) == compare_paired(a, b, groups=groups)
+        assert compare_paired(b, again, groups=groups) == compare_paired(b, a, groups=groups)
+
+
+def test_an_utterance_counts_with_the_mean_over_the_recordings_that_have_the_score():
+    def scored(errors, words, sim):
+        return Scored("x", 1.0, "", WordErrors(errors, 0, 0, words), {"sim_o": sim})
+
+    rows = [
+        Row("u0", None, "", None, None, {"a": scored(1, 2, 0.5), "b": scored(3, 4, None)}),
+        Row("u1", None, "", None, None, {"a": scored(0, 6, 0.1), "b": scored(0, 8, 0.3)}),
+    ]
+    found = {name: ratio_of(rows, ["a", "b"], name) for name in ("wer_corpus", "sim_o")}
+    assert found["wer_corpus"].value == 4 / 20  # as of all recordings together
+    assert found["sim_o"].value == pytest.approx((0.5 + 0.2) / 2)

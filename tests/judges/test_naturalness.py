@@ -13,7 +13,13 @@ import torch
 from svae.errors import ConfigError, DataError
 from svae.evaluation.options import EvaluateOptions
 from svae.evaluation.run import evaluate
-from svae.judges.naturalness import DNSMOS_WINDOW, OnnxPredictor, dnsmos_file, dnsmos_windows
+from svae.judges.naturalness import (
+    DNSMOS_WINDOW,
+    NotFinite,
+    OnnxPredictor,
+    dnsmos_file,
+    dnsmos_windows,
+)
 
 onnx = pytest.importorskip("onnx", reason="make install brings it")
 pytest.importorskip("onnxruntime", reason="pip install 'svae[mos]'")
@@ -144,6 +150,9 @@ def test_answers_that_are_no_scores_are_errors(tmp_path):
     )
     with pytest.raises(DataError, match="expected 1 finite"):
         three.predict([torch.ones(100)])
+    with pytest.raises(NotFinite, match="expected 1 finite"):
+        one = OnnxPredictor("utmos", save(tmp_path / "one.onnx", "ReduceMax"))
+        one.predict([torch.tensor([float("inf")])])
     fixed = OnnxPredictor("utmos", save(tmp_path / "fixed.onnx", "ReduceMax", shape=(1, 50)))
     with pytest.raises(DataError, match=r"--utmos .*fixed.onnx"):
         fixed.predict([torch.ones(100)])

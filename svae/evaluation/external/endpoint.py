@@ -36,8 +36,8 @@ class Endpoint:
 
     Args:
         url: its address; /v1/audio/speech is added to one without a path, or that ends with /v1.
-        fields: NAME=VALUE of the request. A value may hold placeholders; one without them that is JSON (a number, true, an
-            object) is sent as that, {seed} alone as a number; null leaves the field out.
+        fields: NAME=VALUE of the request. A value may hold placeholders; one that is JSON (a number, true, an object) is sent as
+            that, with placeholders in its strings, {seed} alone as a number; null leaves the field out.
         timeout: seconds that one answer may take, waiting for a busy server included.
 
     Raises:
@@ -45,8 +45,12 @@ class Endpoint:
     """
 
     def __init__(self, url: str, fields: Sequence[str] = (), *, timeout: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # a bracket too few, a port too large
+            usable = False
+        if not usable:
             raise ConfigError(
                 f"--endpoint {url!r}: expected http(s)://HOST[:PORT], with or without {PATH}"
             )
@@ -64,9 +68,7 @@ class Endpoint:
                 f"--field response_format={given['response_format']}: expected one of {', '.join(FORMATS)}"
             )
         self._fields = {name: _read_value(name, value) for name, value in given.items()}
-        self.names = set().union(
-            *(value.names for value in self._fields.values() if isinstance(value, Template))
-        )
+        self.names = _names(self._fields)
         if "text" not in self.names:
             raise ConfigError("--field: no field holds {text}; `input` does unless it is given")
         self._url, self._timeout = url, timeout
@@ -119,11 +121,15 @@ class Endpoint:
         self, answer: Any, out: Path, start: float, deadline: float, stop: threading.Event
     ) -> Timing:
         """Write the body of an answer that was asked for at `start`."""
+        import urllib3
+
         kind = answer.headers.get("Content-Type", "")
         if answer.status_code != HTTPStatus.OK or kind.startswith(("application/json", "text/")):
-            said = " ".join(
-                answer.raw.read(2000, decode_content=True).decode("utf-8", "replace").split()
-            )
+            try:
+                body = answer.raw.read(2000, decode_content=True).decode("utf-8", "replace")
+            except urllib3.exceptions.HTTPError as error:  # torn, or packed otherwise than it says
+                body = str(error)
+            said = " ".join(body.split())
             status = f"{answer.status_code} {kind}".strip()
             raise SpeechFailed(f"{self.title} answered {status}: {said[:300]}")
         first, size = None, 0
@@ -145,19 +151,40 @@ class Endpoint:
 
 
 def _read_value(name: str, value: str) -> Any:
-    """Return a template, or the JSON that stands there."""
+    """Return a template, or the JSON that stands there, its strings as templates."""
     try:
         found = json.loads(value)
     except ValueError:
-        return parse_template(value, PLACEHOLDERS, option=f"--field {name}")
-    return (
-        parse_template(value, PLACEHOLDERS, option=f"--field {name}")
-        if isinstance(found, str)
-        else found
-    )
+        found = value
+    # JSON that is a string alone is sent with its quotes, as any other text is.
+    return _templates(value if isinstance(found, str) else found, option=f"--field {name}")
+
+
+def _templates(value: Any, *, option: str) -> Any:
+    """Return JSON with a template in the place of every string. Raises ConfigError as `parse_template`."""
+    if isinstance(value, str):
+        return parse_template(value, PLACEHOLDERS, option=option)
+    if isinstance(value, list):
+        return [_templates(each, option=option) for each in value]
+    if isinstance(value, dict):
+        return {key: _templates(each, option=option) for key, each in value.items()}
+    return value
+
+
+def _names(value: Any) -> set[str]:
+    """Return the placeholders in what `_templates` made."""
+    if isinstance(value, Template):
+        return value.names
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return set().union(*map(_names, inside))
 
 
 def _fill(value: Any, values: dict[str, str]) -> Any:
+    """Return the JSON that `_templates` made templates of, with every placeholder replaced."""
+    if isinstance(value, list):
+        return [_fill(each, values) for each in value]
+    if isinstance(value, dict):
+        return {key: _fill(each, values) for key, each in value.items()}
     if not isinstance(value, Template):
         return value
     if value.pieces == (("", "seed"),):

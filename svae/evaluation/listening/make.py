@@ -63,6 +63,8 @@ def make_test(options: ListenOptions) -> Path:
         )
     if options.listeners < 1 or (options.questions is not None and options.questions < 1):
         problems.append("--listeners, --questions: must be at least 1")
+    if not 0 <= options.seed < 2**63:
+        problems.append(f"--seed {options.seed}: expected a whole number from 0 to 2^63 - 1")
     if problems:
         raise ConfigError("\n".join(problems))
     material = find_material(options.systems)
@@ -85,7 +87,8 @@ def make_test(options: ListenOptions) -> Path:
         shown.append([{"trial": f"{number}-{i}"} | trial for i, trial in enumerate(trials, 1)])
         kept += [{"trial": f"{number}-{i}", "sheet": number} | asdict(trial) for i, trial in enumerate(sheet, 1)]  # fmt: skip
     test = {"sheets": shown, "kinds": list(options.kinds)}
-    content = json.dumps([test, sorted(sounds.clips)], ensure_ascii=False)
+    # What is heard and whose it is: answers to other recordings, or under other names, are to another test.
+    content = json.dumps([test, kept, sorted(sounds.clips.items())], ensure_ascii=False)
     identity = hashlib.sha256(content.encode()).hexdigest()[:16]
     _keep_answers_scorable(options.out, identity)
     key = {

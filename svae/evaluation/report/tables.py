@@ -149,13 +149,19 @@ def intervals_in_words(metrics: Metrics) -> str | None:
     return f"headline of the protocol. In brackets: {kind}"
 
 
+def clips_together(metrics: Metrics) -> int:
+    """Return how many clips judges heard at a time."""
+    size: int = metrics.get("judging", {}).get("batch_size", 1)
+    return size
+
+
 def footnotes(metrics: Metrics) -> list[str]:
     """Return what every table has to carry: protocol, list, judges, how intervals were made, notes."""
     items = metrics["list"]
     name = metrics.get("protocol", {}).get("label", "—")
     lines = [f"Protocol: {name}. List: {items['list']} ({items['utterances']} utterances)"]
     lines += [f"Judge {line}" for line in describe_judges(metrics["judges"])]
-    together = metrics.get("judging", {}).get("batch_size", 1)
+    together = clips_together(metrics)
     if together > 1:
         lines.append(f"Judges heard {together} clips at a time")
     intervals = intervals_in_words(metrics)
