@@ -26,7 +26,14 @@ from svae.recordings.find import Found, find_recordings
 from svae.recordings.given import check_given
 from svae.recordings.match import agreement, deal_text, tokens
 from svae.recordings.page import write_page
-from svae.recordings.review import Decision, Entry, check_keys, read_review, write_review
+from svae.recordings.review import (
+    Decision,
+    Entry,
+    check_keys,
+    in_force,
+    read_review,
+    write_review,
+)
 from svae.recordings.segments import (
     CutRecording,
     Cutting,
@@ -114,7 +121,9 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
         cut = cut_all(found.recordings, how, workers=options.workers, console=console)
         batch_size = GPU_BATCH if device.type == "cuda" else 1
         judge = _Judges(folder, console, recognizer, mos, batch_size, options.language)
-        review, path = _review(options, given, cut)
+        stored = options.out / "review.json"
+        earlier = read_review(stored) if stored.is_file() else {}
+        review = _review(options, earlier, given, cut, console)
         judged = judge.all(cut, review)
         entries = [
             Entry(each, reasons(each, limits), review.get(each.segment.key, Decision()))
@@ -123,11 +132,11 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
         for entry in entries:
             if entry.used and not entry.judged.text:
                 raise DataError(
-                    f"{path}, segment {entry.segment.key!r}: is to be used, but nothing was recognised in it. Expected its "
+                    f"{options.review or stored}, segment {entry.segment.key!r}: is to be used, but nothing was recognised in it. Expected its "
                     "`text` too."
                 )
-        if given:
-            write_text(options.out / "review.json", write_review(review))
+        if (all_of_it := {**earlier, **given, **review}) != earlier:
+            write_text(stored, write_review(all_of_it))
         made_with = {
             "vad": detector.description,
             "asr": by,
@@ -243,17 +252,31 @@ def _announce(
 
 
 def _review(
-    options: RecordingsOptions, given: Mapping[str, Decision], cut: Sequence[CutRecording]
-) -> tuple[dict[str, Decision], Path]:
-    """Return all that was decided, now and earlier: what is given now replaces what was said of the same segments."""
-    keys = [segment.key for each in cut for segment in each.segments]
+    options: RecordingsOptions,
+    earlier: Mapping[str, Decision],
+    given: Mapping[str, Decision],
+    cut: Sequence[CutRecording],
+    console: Console,
+) -> dict[str, Decision]:
+    """Return what is in force of all that was decided: what is given now replaces what was said of the same segments."""
+    segments = [segment for each in cut for segment in each.segments]
     if options.review is not None:
-        check_keys(given, keys, options.review)
-    stored = options.out / "review.json"
-    earlier = read_review(stored) if stored.is_file() else {}
-    # Of recordings that were taken away since.
-    earlier = {key: decision for key, decision in earlier.items() if key in set(keys)}
-    return {**earlier, **given}, options.review or stored
+        check_keys(given, [*(segment.key for segment in segments), *earlier], options.review)
+    found: dict[str, Decision] = {}
+    others: set[str] = set()
+    for review in (earlier, given):
+        valid = in_force(review, segments)
+        others |= review.keys() - valid.keys()
+        found |= valid
+    if others:
+        console.print(
+            f"[yellow]note:[/] {len(others)} reviewed segments are not there, or of other audio than was reviewed; what was "
+            f"decided about them is kept, not used: {escape(', '.join(sorted(others)[:5]))}"
+            f"{' …' if len(others) > 5 else ''}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return found
 
 
 # ----------------------------------------------------------------------------------------------- words

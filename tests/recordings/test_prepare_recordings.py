@@ -271,6 +271,37 @@ class TestReview:
         reviewed({"gold": {"use": False}})
         assert sorted(texts_of(out).values()) == sorted(wanted[:2])
 
+    @pytest.mark.parametrize("known", [True, False], ids=["given", "stored by 0.9"])
+    def test_a_decision_is_about_the_audio_that_was_heard(self, run, tmp_path, known):
+        path, out = tmp_path / "in" / "a" / "1.wav", tmp_path / "out"
+        first = {"root": tmp_path / "in", "out": out}
+        speak(path, "the quick", 2.0, "old men")
+        speak(path.with_name("2.wav"), "a lazy dog")
+        run(**first)
+        key = next(row["key"] for row in page_rows(out) if row["text"] == "the quick")
+        review = tmp_path / "review.json" if known else out / "review.json"
+        review.write_text(json.dumps({"segments": {key: {"text": "The quick!"}}}))
+        given = {"review": review} if known else {}
+        run(**first, **given)
+        assert sorted(texts_of(out).values()) == ["The quick!", "a lazy dog", "old men"]
+        stored = (out / "review.json").read_text(encoding="utf-8")
+        (tmp_path / "saved.json").write_text(stored)  # as the page saves it
+        before = path.read_bytes()
+        speak(path, "winter storms", 2.0, "old men")
+        _, printed = run(**first)
+        assert sorted(texts_of(out).values()) == ["a lazy dog", "old men", "winter storms"]
+        assert f"1 reviewed segments are not there, or of other audio than was reviewed; what was decided about them is kept, not used: {key}." in printed  # fmt: skip
+        _, printed = run(**first, review=tmp_path / "saved.json")
+        assert "winter storms" in texts_of(out).values() and "reviewed" in printed
+        path.unlink()
+        (tmp_path / "other.json").write_text('{"segments": {"a_2-0000000": {"text": "A dog."}}}')
+        run(**first, review=tmp_path / "other.json")
+        assert list(texts_of(out).values()) == ["A dog."]
+        path.write_bytes(before)
+        _, printed = run(**first)
+        assert sorted(texts_of(out).values()) == ["A dog.", "The quick!", "old men"]
+        assert "reviewed" not in printed
+
     @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
     def test_what_is_changed_on_the_page_is_the_file_that_it_saves(self, run, tmp_path):
         speak(tmp_path / "in" / "a" / "1.wav", "the quick", 2.0, "gold", 2.0, "old men", 2.0, "a dog")  # fmt: skip
@@ -307,6 +338,8 @@ class TestReview:
             ({"gold": {"use": "yes"}}, "`use` is 'yes'"),
             ({"gold": {"text": " "}}, "`text` is empty"),
             ({"gold": {"text": 3}}, "`text` is 3"),
+            ({"gold": {"use": True, "audio": 3}}, "`audio` is 3"),
+            ({"gold": {"audio": "0"}}, "Expected `text`, `use`"),
             ({"gold": {"tekst": "x"}}, "Expected `text`, `use`"),
             ({"gold": {}}, "Expected `text`, `use`"),
             ({"gold": {"text": "half \ud83d"}}, "surrogate"),
