@@ -154,7 +154,7 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
         if utterance.text is not None and utterance.text != text:
             raw_texts[utterance.key] = utterance.text
         accepted.append(replace(utterance, text=text))
-    number = _number_of_shards(options, len(accepted)) if accepted else 0
+    number = number_of_shards(options, len(accepted)) if accepted else 0
     shards = assign(accepted, _loads(accepted, sizes), number) if accepted else []
     return PreparePlan(
         root=root,
@@ -287,7 +287,8 @@ def check_options(options: PrepareOptions) -> None:
         raise DataError("svae prepare: " + "; ".join(problems) + ".")
 
 
-def _number_of_shards(options: PrepareOptions, utterances: int) -> int:
+def number_of_shards(options: PrepareOptions, utterances: int) -> int:
+    """Return of how many shards. Raises DataError where more are asked for than there are utterances."""
     if options.shards is None:
         return min(
             max(ceil_div(utterances, UTTERANCES_PER_SHARD), MIN_SHARDS), MAX_SHARDS, utterances

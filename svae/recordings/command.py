@@ -17,7 +17,13 @@ from torch import Tensor
 
 from svae.audio import SPEECH_RATE, resample
 from svae.data.prepare import prepare
-from svae.data.prepare_plan import PrepareOptions, PrepareReport, Rejection
+from svae.data.prepare_plan import (
+    PrepareOptions,
+    PrepareReport,
+    Rejection,
+    check_options,
+    number_of_shards,
+)
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer, load_asr
 from svae.judges.distillmos import DISTILLMOS, DistillMOS
@@ -94,6 +100,7 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
     """
     console = console if console is not None else Console(stderr=True)
     _check_places(options)
+    check_options(_of_list(options))
     limits = _limits(options)
     found = _listed(options)
     given = {} if options.review is None else read_review(options.review)
@@ -169,6 +176,21 @@ def _check_places(options: RecordingsOptions) -> None:
             f"through. From there: svae prepare jsonl --root FOLDER/{LIST} --out {place_of(options.out)}"
         )
     check_writable(options.out, option="--out")
+
+
+def _of_list(options: RecordingsOptions) -> PrepareOptions:
+    """Return how shards are made of the list of what is used."""
+    return PrepareOptions(
+        corpus="jsonl",
+        root=options.out / LIST,
+        out=options.out,
+        sample_rate=options.sample_rate,
+        shards=options.shards,
+        workers=options.workers,
+        validation=options.validation,
+        min_seconds=0.0,
+        max_seconds=LONGEST,
+    )
 
 
 def _limits(options: RecordingsOptions) -> Limits:
@@ -447,35 +469,23 @@ def _shards(
         }
         for entry in used
     ]
+    number_of_shards(_of_list(options), len(used))  # before those of earlier are removed
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     extra = {"corpus": "recordings", "recordings": made_with}
-    stamp = _stamp(content, rejections, extra, options)
+    audio = [entry.segment.audio for entry in used]
+    stamp = _stamp(content, audio, rejections, extra, options)
     stamped = out / "segments" / "shards.sha256"
     if not stamped.is_file() or stamped.read_text(encoding="utf-8") != stamp:
         if (out / "plan.json").is_file():
             console.print(
-                f"{out}: other recordings, texts, limits or options than before: its shards are made anew.",
+                f"{out}: other recordings, texts, limits or options than before, or an older svae: its shards are made anew.",
                 highlight=False,
+                soft_wrap=True,
             )
         _remove_shards(out)
         write_text(out / LIST, content)
         write_text(stamped, stamp)
-    report = prepare(
-        PrepareOptions(
-            corpus="jsonl",
-            root=out / LIST,
-            out=out,
-            sample_rate=options.sample_rate,
-            shards=options.shards,
-            workers=options.workers,
-            validation=options.validation,
-            min_seconds=0.0,
-            max_seconds=LONGEST,
-        ),
-        console,
-        rejections=rejections,
-        extra=extra,
-    )
+    report = prepare(_of_list(options), console, rejections=rejections, extra=extra)
     console.print(
         f"Listen, correct texts, reject: {page}; what it saves comes back with --review FILE",
         highlight=False,
@@ -496,6 +506,7 @@ def _rejection(entry: Entry) -> Rejection:
 
 def _stamp(
     content: str,
+    audio: Sequence[str],
     rejections: Sequence[Rejection],
     extra: Mapping[str, Any],
     options: RecordingsOptions,
@@ -503,6 +514,7 @@ def _stamp(
     """Return a hash of everything that decides the shards."""
     decides = [
         content,
+        audio,
         [asdict(rejection) for rejection in rejections],
         extra,
         [options.sample_rate, options.shards, options.validation],

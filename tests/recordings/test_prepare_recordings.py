@@ -141,6 +141,41 @@ def test_a_recording_that_comes_later_or_changes_is_taken_in(run, judges, tmp_pa
     assert sorted(texts_of(tmp_path / "out").values()) == ["a lazy dog", "brown fox", "old men"]
 
 
+def test_a_recording_in_the_place_of_one_with_the_same_words_is_taken_in(run, tmp_path):
+    path = speak(tmp_path / "in" / "a" / "1.wav", "the quick")
+    run()
+    soundfile.write(path, 0.8 * say("the quick"), 16000)
+    _, printed = run()
+    out = tmp_path / "out"
+    index = read_index(out)
+    audio, _ = load_audio(io.BytesIO(read_member(index, index.samples[0], "flac")))
+    assert audio.equal(load_audio(out / "segments" / f"{index.samples[0].key}.flac")[0])
+    assert "made anew" in printed and audio.abs().max() < 0.25
+    # What an older svae said of its shards says nothing of their audio.
+    before = files(out)
+    (out / "segments" / "shards.sha256").write_text("0" * 64 + "\n")
+    assert "older svae" in run()[1] and files(out) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shards": 2}, "--shards 2: .*only 1 usable"),
+        ({"shards": 0}, "--shards 0: expected at least 1"),
+        ({"validation": 1.0}, "--validation 1.0: expected"),
+        ({"workers": 0}, "--workers 0: expected"),
+    ],
+)
+def test_impossible_options_leave_finished_shards(run, tmp_path, changes, message):
+    speak(tmp_path / "in" / "a" / "1.wav", "the quick")
+    run()
+    before = files(tmp_path / "out")
+    with pytest.raises(DataError, match=message):
+        run(**changes)
+    assert files(tmp_path / "out") == before
+    assert "nothing to do" in run()[1]
+
+
 class TestTexts:
     """Texts that lie beside the recordings."""
 
