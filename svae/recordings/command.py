@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ from svae.recordings.speech import SileroVAD
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.files import check_writable, folder_lock, remove_leftovers, write_text
 from svae.runtime.remote import is_url, place_of
+from svae.text.languages import base_language, check_code
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 from svae.text.vocabulary import normalize_text
 
@@ -79,6 +80,7 @@ class RecordingsOptions:
     asr: str = WEAK_ASR
     """As `load_asr` takes it, or `none`."""
     language: str = "en"
+    """In any form: en, en-US, eng, English."""
     device: str = "auto"
     limits: Limits = field(default_factory=Limits)
     min_agreement: float | None = None
@@ -99,6 +101,7 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
             or not a single segment is left.
     """
     console = console if console is not None else Console(stderr=True)
+    options = replace(options, language=check_code(options.language, "--language"))
     _check_places(options)
     check_options(_of_list(options))
     limits = _limits(options)
@@ -238,19 +241,20 @@ def _recognizer(options: RecordingsOptions, found: Found, device: str) -> Recogn
                 f"{silent[0]}. Write NAME.txt, NAME.srt or NAME.vtt, or choose a recogniser with --asr."
             )
         return None
-    if options.asr == WEAK_ASR and options.language != "en":
+    language = base_language(options.language) or options.language
+    if options.asr == WEAK_ASR and language != "en":
         raise ConfigError(
             f"--asr {WEAK_ASR} --language {options.language}: it knows English only; use --asr whisper:ID_OR_FOLDER"
         )
     if options.asr.partition(":")[0].startswith(("whisper", "faster-whisper")):
         from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-        if options.language not in LANGUAGES:
+        if language not in LANGUAGES:
             raise ConfigError(
                 f"--language {options.language}: not one of Whisper's: {' '.join(sorted(LANGUAGES))}"
             )
     batch_size = GPU_BATCH if device.startswith("cuda") else 1
-    return load_asr(options.asr, device, language=options.language, batch_size=batch_size)
+    return load_asr(options.asr, device, language=language, batch_size=batch_size)
 
 
 def _announce(
@@ -323,7 +327,7 @@ class _Judges:
         for key, decision in review.items():
             if decision.text is not None:
                 texts[key] = (decision.text, "review")
-        fits = self._fits(segments, texts) if self.language == "en" else {}
+        fits = self._fits(segments, texts) if base_language(self.language) == "en" else {}
         scores = self._scores(segments)
         judged = []
         for segment in segments:

@@ -450,6 +450,27 @@ class TestRefusals:
             run(asr="pocketsphinx", language="de")
         with pytest.raises(ConfigError, match="not one of Whisper's"):
             run(asr="whisper:x", language="xx")
+        with pytest.raises(ConfigError, match="--language 'the Queen': expected a language's code"):  # fmt: skip
+            run(language="the Queen")
+
+    @pytest.mark.parametrize("name", ["EN", "en-US", "eng", "English"])
+    def test_a_language_is_taken_by_any_of_its_names(self, run, judges, monkeypatch, tmp_path, name):  # fmt: skip
+        asked = []
+        monkeypatch.setattr(command, "load_asr", lambda *_, **use: asked.append(use["language"]) or judges["asr"])  # fmt: skip
+        speak(tmp_path / "in" / "a" / "1.wav", "the quick", 2.0, "gold ships")
+        for asr in ("pocketsphinx", "whisper:x", "fake"):
+            out = tmp_path / asr.replace(":", "")
+            run(out=out, asr=asr, language=name)
+            # The filter of English is on.
+            assert list(rejected(out).values()) == ["does not fit the sound"]
+            assert asked.pop() == "en"
+            assert read_index(out).samples[0].language == ("en-us" if name == "en-US" else "en")
+        # A folder that was begun with the name as it was goes on.
+        settings = tmp_path / "fake" / "segments" / "settings.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"language": name}))
+        assert "nothing to do" in run(out=tmp_path / "fake", language=name)[1]
+        with pytest.raises(DataError, match="other options: language en.* there, de now"):
+            run(out=tmp_path / "fake", language="de")
 
     def test_where_nothing_is_left_the_page_says_why(self, run, tmp_path):
         speak(tmp_path / "in" / "a" / "1.wav", 1.0, "gold", 1.0)
