@@ -30,7 +30,7 @@ from svae.judges.distillmos import DISTILLMOS, DistillMOS
 from svae.recordings.filters import LETTERS_A_SECOND, Judged, Limits, reasons
 from svae.recordings.find import Found, find_recordings
 from svae.recordings.given import check_given
-from svae.recordings.match import agreement, deal_text, tokens
+from svae.recordings.match import agreement, deal_text, in_words, tokens
 from svae.recordings.page import write_page
 from svae.recordings.review import (
     Decision,
@@ -90,6 +90,8 @@ class RecordingsOptions:
     shards: int | None = None
     workers: int | None = None
     validation: float = 0.05
+    spell_out: bool = False
+    """As in `PrepareOptions`; what is looked through stays as it was written."""
 
 
 def prepare_recordings(options: RecordingsOptions, console: Console | None = None) -> PrepareReport:
@@ -193,6 +195,7 @@ def _of_list(options: RecordingsOptions) -> PrepareOptions:
         validation=options.validation,
         min_seconds=0.0,
         max_seconds=LONGEST,
+        spell_out=options.spell_out,
     )
 
 
@@ -327,7 +330,12 @@ class _Judges:
         for key, decision in review.items():
             if decision.text is not None:
                 texts[key] = (decision.text, "review")
-        fits = self._fits(segments, texts) if base_language(self.language) == "en" else {}
+        spoken = {
+            key: in_words(text, self.language)
+            for key, (text, origin) in texts.items()
+            if text and origin != "review"
+        }
+        fits = self._fits(segments, spoken) if base_language(self.language) == "en" else {}
         scores = self._scores(segments)
         judged = []
         for segment in segments:
@@ -344,6 +352,7 @@ class _Judges:
                     fit if isinstance(fit, float) else None,
                     fit if isinstance(fit, str) else None,
                     scores.get(segment.key),
+                    spoken.get(segment.key),
                 )
             )
         return judged
@@ -360,11 +369,10 @@ class _Judges:
         return ask(segments, question, self.folder, console=self.console)
 
     def _fits(
-        self, segments: Sequence[Segment], texts: Mapping[str, tuple[str | None, str]]
+        self, segments: Sequence[Segment], about: Mapping[str, str]
     ) -> dict[str, float | str]:
-        """Return how well each text fits its sound, or why it does not; texts that a person wrote are not asked about."""
+        """Return how well each text, as it is spoken, fits its sound, or why it does not."""
         aligner = PhoneAligner()
-        about = {key: text for key, (text, origin) in texts.items() if text and origin != "review"}
 
         def answer(batch: Sequence[Segment], clips: Sequence[Tensor], rate: int) -> list[Any]:
             answers: list[float | str] = []
@@ -521,7 +529,7 @@ def _stamp(
         audio,
         [asdict(rejection) for rejection in rejections],
         extra,
-        [options.sample_rate, options.shards, options.validation],
+        [options.sample_rate, options.shards, options.validation, options.spell_out],
     ]
     data = json.dumps(decides, ensure_ascii=False, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest() + "\n"

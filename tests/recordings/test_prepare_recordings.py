@@ -264,6 +264,26 @@ class TestTexts:
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("heard", "language", "spoken"),
+    [
+        ("1984.", "en-US", "nineteen eighty four."),
+        ("555-1234.", "en", "five five five, one two three four."),
+        ("1984", "zh", "一千九百八十四"),
+        ("1984.", "de", "1984."),  # no rules: how long it is, is not known
+    ],
+)
+def test_numbers_in_digits_are_judged_by_their_words(run, judges, tmp_path, heard, language, spoken):  # fmt: skip
+    speak(tmp_path / "in" / "a" / "1.wav", "seven old men read from books")
+    judges["asr"] = FakeRecognizer(dict.fromkeys("old men read from books".split(), "") | {"seven": heard})  # fmt: skip
+    run(language=language)
+    assert list(texts_of(tmp_path / "out").values()) == [heard]
+    assert not rejected(tmp_path / "out")
+    _, printed = run(language=language, spell_out=True)
+    assert list(texts_of(tmp_path / "out").values()) == [spoken]
+    assert "made anew" in printed and page_rows(tmp_path / "out")[0]["text"] == heard
+
+
 class TestReview:
     """Decisions that come back."""
 
