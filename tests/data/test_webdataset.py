@@ -547,6 +547,31 @@ class TestResuming:
         run(tars, tmp_path / "out", per_shard=2)
         assert files(tmp_path / "out") == files(tmp_path / "whole")
 
+    def test_a_part_that_can_be_read_again_is_left_out_once_shards_are_numbered(
+        self, tars, tmp_path, monkeypatch
+    ):
+        good = (tars / "1.tar").read_bytes()
+        (tars / "1.tar").write_bytes(good[:-6000] + b"\7" * 6000)
+        run(tars, tmp_path / "whole", per_shard=2, skip=True)
+        finish = prepare_stream_module.finish_folder
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(prepare_stream_module, "finish_folder", full)
+        with pytest.raises(OSError, match="No space"):
+            run(tars, tmp_path / "out", per_shard=2, skip=True)
+        monkeypatch.setattr(prepare_stream_module, "finish_folder", finish)
+        (tars / "1.tar").write_bytes(good)
+        with pytest.raises(DataError, match=r"1 of 3 parts .*--skip-unreadable.*delete .*out"):
+            run(tars, tmp_path / "out", per_shard=2)
+        _, printed = run(tars, tmp_path / "out", per_shard=2, skip=True)
+        assert files(tmp_path / "out") == files(tmp_path / "whole")
+        assert "left out, 1 of 3 parts" in printed
+        # Before that nothing is decided.
+        run(tars, tmp_path / "all", per_shard=2)
+        assert len(read_index(tmp_path / "all").samples) == 15
+
     def test_other_sources_fields_or_options_are_not_mixed(self, tars, tmp_path):
         run(tars, tmp_path / "out")
         for sources, changes in (
