@@ -359,6 +359,14 @@ class TestSources:
         with pytest.raises(DataError, match=message):
             run(source, tmp_path / "out")
 
+    def test_tars_in_linked_folders_are_read(self, tmp_path):
+        write_samples(tmp_path / "disk" / "0.tar", range(2))
+        write_samples(tmp_path / "tars" / "1.tar", range(2, 4))
+        (tmp_path / "tars" / "more").symlink_to(tmp_path / "disk")
+        (tmp_path / "disk" / "up").symlink_to(tmp_path / "tars")
+        run(tmp_path / "tars", tmp_path / "out")
+        check_samples(tmp_path / "out", 4)
+
     def test_the_same_tar_twice_and_tars_without_samples(self, tmp_path):
         path = write_samples(tmp_path / "a.tar", range(2))
         with pytest.raises(DataError, match=r"a\.tar: given more than once"):

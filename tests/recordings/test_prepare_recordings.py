@@ -264,6 +264,16 @@ class TestTexts:
         assert not (tmp_path / "out").exists()
 
 
+def test_the_linked_folder_of_a_speaker_is_one(run, tmp_path):
+    speak(tmp_path / "in" / "anna" / "1.wav", "the quick")
+    speak(tmp_path / "disk" / "2.wav", "old men")
+    (tmp_path / "in" / "ben").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "all").symlink_to(tmp_path / "in")
+    run(out=tmp_path / "in" / "out")
+    found = {sample.text: sample.speaker for sample in read_index(tmp_path / "in" / "out").samples}
+    assert found == {"the quick": "anna", "old men": "ben"}
+
+
 @pytest.mark.parametrize(
     ("heard", "language", "spoken"),
     [
