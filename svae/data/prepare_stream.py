@@ -96,21 +96,21 @@ def prepare_stream(
     if utterances_per_shard < 1:
         raise DataError(f"--per-shard {utterances_per_shard}: expected at least 1.")
     out = Path(options.out) if options.out is not None else Path("data/shards") / options.corpus
-    enter_folder(out, _identity(source, options, utterances_per_shard))
-    print_notes(_notes(source), console)
-    made = 0
-    if (out / "index.json").exists():
-        index = read_index(out)
-        console.print(f"{out} is complete: nothing to do.", highlight=False)
-    else:
-        failures = _left_out(out)
-        decided = bool(failures)
-        if not decided:
-            failures = _make_parts(source, out, options, utterances_per_shard, console)
-        _report_failures(source, failures, decided, skip_unreadable, console, out)
-        index = _finish(source, out, options, failures)
-        made = len(index.shards)
-    shutil.rmtree(out / ".parts", ignore_errors=True)
+    with enter_folder(out, _identity(source, options, utterances_per_shard)):
+        print_notes(_notes(source), console)
+        made = 0
+        if (out / "index.json").exists():
+            index = read_index(out)
+            console.print(f"{out} is complete: nothing to do.", highlight=False)
+        else:
+            failures = _left_out(out)
+            decided = bool(failures)
+            if not decided:
+                failures = _make_parts(source, out, options, utterances_per_shard, console)
+            _report_failures(source, failures, decided, skip_unreadable, console, out)
+            index = _finish(source, out, options, failures)
+            made = len(index.shards)
+        shutil.rmtree(out / ".parts", ignore_errors=True)
     report = report_of(index, made)
     print_report(report, console)
     if report.shards < MIN_SHARDS:

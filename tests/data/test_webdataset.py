@@ -28,7 +28,7 @@ from svae.data.streams import source as source_module
 from svae.data.streams import webdataset as webdataset_module
 from svae.data.streams.fields import LAYOUTS, Fields
 from svae.data.streams.webdataset import open_webdataset
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
 from svae.runtime import ray_jobs, remote
 from svae.runtime.jobs import run_jobs
 
@@ -579,6 +579,18 @@ class TestResuming:
         # Before that nothing is decided.
         run(tars, tmp_path / "all", per_shard=2)
         assert len(read_index(tmp_path / "all").samples) == 15
+
+    def test_a_second_run_in_the_same_folder_is_refused(self, tars, tmp_path, monkeypatch):
+        item = prepare_stream_module._item
+
+        def twice(*arguments):
+            with pytest.raises(ConfigError, match="is working in this folder"):
+                run(tars, tmp_path / "out")
+            return item(*arguments)
+
+        monkeypatch.setattr(prepare_stream_module, "_item", twice)
+        run(tars, tmp_path / "out")
+        check_samples(tmp_path / "out", 15)
 
     def test_other_sources_fields_or_options_are_not_mixed(self, tars, tmp_path):
         run(tars, tmp_path / "out")
