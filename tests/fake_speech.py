@@ -90,9 +90,9 @@ class FakeRecognizer:
 
 
 class FakeAligner:
-    """Aligns everything but texts with `gold` in them, and badly those with `silver`."""
+    """Aligns everything but texts with `gold` in them, and badly those with `silver`; knows no digits, as the real one."""
 
     def fit(self, waveform, text):
-        if "gold" in text:
+        if "gold" in text or any(map(str.isdigit, text)):
             raise AlignmentError("0 of 3 words found in the recording")
         return -60.0 if "silver" in text else -12.0

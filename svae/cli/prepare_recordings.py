@@ -9,7 +9,7 @@ import typer
 
 from svae.cli.app import example
 from svae.cli.options import Device
-from svae.cli.prepare import SampleRate, Validation, preparer
+from svae.cli.prepare import SampleRate, SpellOut, Validation, preparer
 
 
 @preparer.command(
@@ -80,6 +80,7 @@ def prepare_recordings(
         int | None, typer.Option(min=1, help="Processes that cut; default: one per core.")
     ] = None,
     validation: Validation = 0.05,
+    spell_out: SpellOut = False,
     device: Device = "auto",
 ) -> None:
     """Turn recordings of any kind and length into shards: cut at speech, transcribed, filtered, with a page to look through.
@@ -112,5 +113,6 @@ def prepare_recordings(
             shards=shards,
             workers=workers,
             validation=validation,
+            spell_out=spell_out,
         )
     )

@@ -77,23 +77,24 @@ def prepare(
     with console.status(f"Listing {options.corpus} …"):
         plan = make_plan(options)
     plan = replace(plan, rejections=[*plan.rejections, *rejections])
-    enter_folder(plan.out, plan.identity)
-    print_notes(_warnings(plan), console)
-    made = 0
-    if (plan.out / "index.json").exists():
-        index = read_index(plan.out)
-        console.print(f"{plan.out} is complete: nothing to do.", highlight=False, markup=False)
-    else:
-        missing = [n for n in range(len(plan.shards)) if not is_finished(plan.out, n)]
-        if missing and len(missing) < len(plan.shards):
-            done = len(plan.shards) - len(missing)
-            console.print(
-                f"Continuing: {done} of {len(plan.shards)} shards are finished.", highlight=False
-            )
-        entries = _make_shards(plan, missing, console)
-        made = len(missing)
-        index = _finish(plan, entries, extra)
-    shutil.rmtree(plan.out / ".rejected", ignore_errors=True)
+    with enter_folder(plan.out, plan.identity):
+        print_notes(_warnings(plan), console)
+        made = 0
+        if (plan.out / "index.json").exists():
+            index = read_index(plan.out)
+            console.print(f"{plan.out} is complete: nothing to do.", highlight=False, markup=False)
+        else:
+            missing = [n for n in range(len(plan.shards)) if not is_finished(plan.out, n)]
+            if missing and len(missing) < len(plan.shards):
+                done = len(plan.shards) - len(missing)
+                console.print(
+                    f"Continuing: {done} of {len(plan.shards)} shards are finished.",
+                    highlight=False,
+                )
+            entries = _make_shards(plan, missing, console)
+            made = len(missing)
+            index = _finish(plan, entries, extra)
+        shutil.rmtree(plan.out / ".rejected", ignore_errors=True)
     report = report_of(index, made)
     print_report(report, console)
     return report

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from svae.data.corpora.corpus import Utterance
 from svae.data.excerpt import segment_problem
 from svae.errors import DataError
 from svae.frames import ceil_div
-from svae.runtime.files import LOCK_NAME, remove_leftovers, write_text
+from svae.runtime.files import LOCK_NAME, folder_lock, remove_leftovers, write_text
 from svae.runtime.ray_jobs import RayOptions
 from svae.runtime.remote import is_url, place_of
 from svae.text.languages import language_code
@@ -154,7 +155,7 @@ def make_plan(options: PrepareOptions) -> PreparePlan:
         if utterance.text is not None and utterance.text != text:
             raw_texts[utterance.key] = utterance.text
         accepted.append(replace(utterance, text=text))
-    number = _number_of_shards(options, len(accepted)) if accepted else 0
+    number = number_of_shards(options, len(accepted)) if accepted else 0
     shards = assign(accepted, _loads(accepted, sizes), number) if accepted else []
     return PreparePlan(
         root=root,
@@ -206,8 +207,9 @@ def choose_validation(keys: Iterable[str], share: float) -> list[str]:
     return ordered[: max(min(wanted, MAX_VALIDATION, len(ordered) - 1), 0)]
 
 
-def enter_folder(out: Path, identity: dict[str, Any]) -> None:
-    """Make the output folder and leave plan.json there, or check that the one there is the same.
+@contextmanager
+def enter_folder(out: Path, identity: dict[str, Any]) -> Iterator[None]:
+    """Make the output folder and leave plan.json there, or check that the one there is the same; keep others out meanwhile.
 
     Args:
         out: the folder.
@@ -215,11 +217,21 @@ def enter_folder(out: Path, identity: dict[str, Any]) -> None:
 
     Raises:
         DataError: the folder holds shards of something else, or cannot be written.
+        ConfigError: another process works there.
     """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    with folder_lock(out):
+        _claim(out, identity)
+        yield
+
+
+def _claim(out: Path, identity: dict[str, Any]) -> None:
     path = out / "plan.json"
     advice = f"Choose another --out, or delete {out} and run again."
     try:
-        out.mkdir(parents=True, exist_ok=True)
         if path.exists():
             changes = _differences(json.loads(path.read_text(encoding="utf-8")), identity)
             if changes:
@@ -242,11 +254,15 @@ def enter_folder(out: Path, identity: dict[str, Any]) -> None:
         remove_leftovers(out)
         remove_leftovers(out / ".rejected")
     except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written ({error.strerror or error}). Choose another --out or make room."
-        ) from error
+        raise _unwritable(out, error) from error
     except ValueError as error:
         raise DataError(f"{path}: damaged ({error}).\n{advice}") from error
+
+
+def _unwritable(out: Path, error: OSError) -> DataError:
+    return DataError(
+        f"{out}: cannot be written ({error.strerror or error}). Choose another --out or make room."
+    )
 
 
 def _folders(options: PrepareOptions) -> tuple[Path, Path]:
@@ -287,7 +303,8 @@ def check_options(options: PrepareOptions) -> None:
         raise DataError("svae prepare: " + "; ".join(problems) + ".")
 
 
-def _number_of_shards(options: PrepareOptions, utterances: int) -> int:
+def number_of_shards(options: PrepareOptions, utterances: int) -> int:
+    """Return of how many shards. Raises DataError where more are asked for than there are utterances."""
     if options.shards is None:
         return min(
             max(ceil_div(utterances, UTTERANCES_PER_SHARD), MIN_SHARDS), MAX_SHARDS, utterances

@@ -96,18 +96,21 @@ def prepare_stream(
     if utterances_per_shard < 1:
         raise DataError(f"--per-shard {utterances_per_shard}: expected at least 1.")
     out = Path(options.out) if options.out is not None else Path("data/shards") / options.corpus
-    enter_folder(out, _identity(source, options, utterances_per_shard))
-    print_notes(_notes(source), console)
-    made = 0
-    if (out / "index.json").exists():
-        index = read_index(out)
-        console.print(f"{out} is complete: nothing to do.", highlight=False)
-    else:
-        failures = _make_parts(source, out, options, utterances_per_shard, console)
-        _report_failures(source, failures, skip_unreadable, console)
-        index = _finish(source, out, options, failures)
-        made = len(index.shards)
-    shutil.rmtree(out / ".parts", ignore_errors=True)
+    with enter_folder(out, _identity(source, options, utterances_per_shard)):
+        print_notes(_notes(source), console)
+        made = 0
+        if (out / "index.json").exists():
+            index = read_index(out)
+            console.print(f"{out} is complete: nothing to do.", highlight=False)
+        else:
+            failures = _left_out(out)
+            decided = bool(failures)
+            if not decided:
+                failures = _make_parts(source, out, options, utterances_per_shard, console)
+            _report_failures(source, failures, decided, skip_unreadable, console, out)
+            index = _finish(source, out, options, failures)
+            made = len(index.shards)
+        shutil.rmtree(out / ".parts", ignore_errors=True)
     report = report_of(index, made)
     print_report(report, console)
     if report.shards < MIN_SHARDS:
@@ -165,7 +168,12 @@ def _make_parts(
 
 
 def _report_failures(
-    source: Source, failures: dict[int, str], skip_unreadable: bool, console: Console
+    source: Source,
+    failures: dict[int, str],
+    decided: bool,
+    skip_unreadable: bool,
+    console: Console,
+    out: Path,
 ) -> None:
     """Say which parts cannot be read. Raises DataError unless they are to be left out."""
     if not failures:
@@ -173,6 +181,11 @@ def _report_failures(
     shown = [failures[number] for number in sorted(failures)[:5]]
     more = [f"… and {len(failures) - 5} more"] if len(failures) > 5 else []
     text = "\n".join([*shown, *more])
+    if decided and not skip_unreadable:
+        raise DataError(
+            f"{text}\n{len(failures)} of {len(source.parts)} parts could not be read, and an earlier run began to number the "
+            f"shards without them. Finish it with --skip-unreadable; to have them too, delete {out} and run again."
+        )
     if not skip_unreadable:
         raise DataError(
             f"{text}\n{len(failures)} of {len(source.parts)} parts cannot be read. What is done is kept: the same "
@@ -187,6 +200,8 @@ def _finish(
     """Number the shards of all parts through, move them up, and write rejected.jsonl and index.json."""
     entries: list[dict[str, Any]] = []
     rejections: list[Rejection] = []
+    if failures:  # numbers depend on it: a run that goes on here must leave out the same
+        write_text(_left_out_path(out), json.dumps(failures))
     for part, name in enumerate(source.parts):
         if part in failures:
             detail = failures[part]
@@ -219,6 +234,18 @@ def _move_up(
 
 def _part_folder(out: Path, part: int) -> Path:
     return out / ".parts" / f"{part:05d}"
+
+
+def _left_out_path(out: Path) -> Path:
+    """Return the file that says which parts are left out for what reasons, written before the first shard is moved up."""
+    return out / ".parts" / "left_out.json"
+
+
+def _left_out(out: Path) -> dict[int, str]:
+    """Return which parts are left out, where that is decided: by part why it could not be read."""
+    path = _left_out_path(out)
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return {int(part): message for part, message in rows.items()}
 
 
 def _done_path(out: Path, part: int) -> Path:

@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,29 @@ from torch import Tensor
 
 from svae.audio import SPEECH_RATE, resample
 from svae.data.prepare import prepare
-from svae.data.prepare_plan import PrepareOptions, PrepareReport, Rejection
+from svae.data.prepare_plan import (
+    PrepareOptions,
+    PrepareReport,
+    Rejection,
+    check_options,
+    number_of_shards,
+)
 from svae.errors import ConfigError, DataError
 from svae.judges.asr import Recognizer, load_asr
 from svae.judges.distillmos import DISTILLMOS, DistillMOS
 from svae.recordings.filters import LETTERS_A_SECOND, Judged, Limits, reasons
 from svae.recordings.find import Found, find_recordings
 from svae.recordings.given import check_given
-from svae.recordings.match import agreement, deal_text, tokens
+from svae.recordings.match import agreement, deal_text, in_words, tokens
 from svae.recordings.page import write_page
-from svae.recordings.review import Decision, Entry, check_keys, read_review, write_review
+from svae.recordings.review import (
+    Decision,
+    Entry,
+    check_keys,
+    in_force,
+    read_review,
+    write_review,
+)
 from svae.recordings.segments import (
     CutRecording,
     Cutting,
@@ -41,6 +54,7 @@ from svae.recordings.speech import SileroVAD
 from svae.runtime.distributed import describe_device, select_device
 from svae.runtime.files import check_writable, folder_lock, remove_leftovers, write_text
 from svae.runtime.remote import is_url, place_of
+from svae.text.languages import base_language, check_code
 from svae.text.phone_aligner import AlignmentError, PhoneAligner
 from svae.text.vocabulary import normalize_text
 
@@ -66,6 +80,7 @@ class RecordingsOptions:
     asr: str = WEAK_ASR
     """As `load_asr` takes it, or `none`."""
     language: str = "en"
+    """In any form: en, en-US, eng, English."""
     device: str = "auto"
     limits: Limits = field(default_factory=Limits)
     min_agreement: float | None = None
@@ -75,6 +90,8 @@ class RecordingsOptions:
     shards: int | None = None
     workers: int | None = None
     validation: float = 0.05
+    spell_out: bool = False
+    """As in `PrepareOptions`; what is looked through stays as it was written."""
 
 
 def prepare_recordings(options: RecordingsOptions, console: Console | None = None) -> PrepareReport:
@@ -86,7 +103,9 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
             or not a single segment is left.
     """
     console = console if console is not None else Console(stderr=True)
+    options = replace(options, language=check_code(options.language, "--language"))
     _check_places(options)
+    check_options(_of_list(options))
     limits = _limits(options)
     found = _listed(options)
     given = {} if options.review is None else read_review(options.review)
@@ -114,7 +133,9 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
         cut = cut_all(found.recordings, how, workers=options.workers, console=console)
         batch_size = GPU_BATCH if device.type == "cuda" else 1
         judge = _Judges(folder, console, recognizer, mos, batch_size, options.language)
-        review, path = _review(options, given, cut)
+        stored = options.out / "review.json"
+        earlier = read_review(stored) if stored.is_file() else {}
+        review = _review(options, earlier, given, cut, console)
         judged = judge.all(cut, review)
         entries = [
             Entry(each, reasons(each, limits), review.get(each.segment.key, Decision()))
@@ -123,11 +144,11 @@ def prepare_recordings(options: RecordingsOptions, console: Console | None = Non
         for entry in entries:
             if entry.used and not entry.judged.text:
                 raise DataError(
-                    f"{path}, segment {entry.segment.key!r}: is to be used, but nothing was recognised in it. Expected its "
+                    f"{options.review or stored}, segment {entry.segment.key!r}: is to be used, but nothing was recognised in it. Expected its "
                     "`text` too."
                 )
-        if given:
-            write_text(options.out / "review.json", write_review(review))
+        if (all_of_it := {**earlier, **given, **review}) != earlier:
+            write_text(stored, write_review(all_of_it))
         made_with = {
             "vad": detector.description,
             "asr": by,
@@ -160,6 +181,22 @@ def _check_places(options: RecordingsOptions) -> None:
             f"through. From there: svae prepare jsonl --root FOLDER/{LIST} --out {place_of(options.out)}"
         )
     check_writable(options.out, option="--out")
+
+
+def _of_list(options: RecordingsOptions) -> PrepareOptions:
+    """Return how shards are made of the list of what is used."""
+    return PrepareOptions(
+        corpus="jsonl",
+        root=options.out / LIST,
+        out=options.out,
+        sample_rate=options.sample_rate,
+        shards=options.shards,
+        workers=options.workers,
+        validation=options.validation,
+        min_seconds=0.0,
+        max_seconds=LONGEST,
+        spell_out=options.spell_out,
+    )
 
 
 def _limits(options: RecordingsOptions) -> Limits:
@@ -207,19 +244,20 @@ def _recognizer(options: RecordingsOptions, found: Found, device: str) -> Recogn
                 f"{silent[0]}. Write NAME.txt, NAME.srt or NAME.vtt, or choose a recogniser with --asr."
             )
         return None
-    if options.asr == WEAK_ASR and options.language != "en":
+    language = base_language(options.language) or options.language
+    if options.asr == WEAK_ASR and language != "en":
         raise ConfigError(
             f"--asr {WEAK_ASR} --language {options.language}: it knows English only; use --asr whisper:ID_OR_FOLDER"
         )
     if options.asr.partition(":")[0].startswith(("whisper", "faster-whisper")):
         from transformers.models.whisper.tokenization_whisper import LANGUAGES
 
-        if options.language not in LANGUAGES:
+        if language not in LANGUAGES:
             raise ConfigError(
                 f"--language {options.language}: not one of Whisper's: {' '.join(sorted(LANGUAGES))}"
             )
     batch_size = GPU_BATCH if device.startswith("cuda") else 1
-    return load_asr(options.asr, device, language=options.language, batch_size=batch_size)
+    return load_asr(options.asr, device, language=language, batch_size=batch_size)
 
 
 def _announce(
@@ -243,17 +281,31 @@ def _announce(
 
 
 def _review(
-    options: RecordingsOptions, given: Mapping[str, Decision], cut: Sequence[CutRecording]
-) -> tuple[dict[str, Decision], Path]:
-    """Return all that was decided, now and earlier: what is given now replaces what was said of the same segments."""
-    keys = [segment.key for each in cut for segment in each.segments]
+    options: RecordingsOptions,
+    earlier: Mapping[str, Decision],
+    given: Mapping[str, Decision],
+    cut: Sequence[CutRecording],
+    console: Console,
+) -> dict[str, Decision]:
+    """Return what is in force of all that was decided: what is given now replaces what was said of the same segments."""
+    segments = [segment for each in cut for segment in each.segments]
     if options.review is not None:
-        check_keys(given, keys, options.review)
-    stored = options.out / "review.json"
-    earlier = read_review(stored) if stored.is_file() else {}
-    # Of recordings that were taken away since.
-    earlier = {key: decision for key, decision in earlier.items() if key in set(keys)}
-    return {**earlier, **given}, options.review or stored
+        check_keys(given, [*(segment.key for segment in segments), *earlier], options.review)
+    found: dict[str, Decision] = {}
+    others: set[str] = set()
+    for review in (earlier, given):
+        valid = in_force(review, segments)
+        others |= review.keys() - valid.keys()
+        found |= valid
+    if others:
+        console.print(
+            f"[yellow]note:[/] {len(others)} reviewed segments are not there, or of other audio than was reviewed; what was "
+            f"decided about them is kept, not used: {escape(', '.join(sorted(others)[:5]))}"
+            f"{' …' if len(others) > 5 else ''}.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    return found
 
 
 # ----------------------------------------------------------------------------------------------- words
@@ -278,7 +330,12 @@ class _Judges:
         for key, decision in review.items():
             if decision.text is not None:
                 texts[key] = (decision.text, "review")
-        fits = self._fits(segments, texts) if self.language == "en" else {}
+        spoken = {
+            key: in_words(text, self.language)
+            for key, (text, origin) in texts.items()
+            if text and origin != "review"
+        }
+        fits = self._fits(segments, spoken) if base_language(self.language) == "en" else {}
         scores = self._scores(segments)
         judged = []
         for segment in segments:
@@ -295,6 +352,7 @@ class _Judges:
                     fit if isinstance(fit, float) else None,
                     fit if isinstance(fit, str) else None,
                     scores.get(segment.key),
+                    spoken.get(segment.key),
                 )
             )
         return judged
@@ -311,11 +369,10 @@ class _Judges:
         return ask(segments, question, self.folder, console=self.console)
 
     def _fits(
-        self, segments: Sequence[Segment], texts: Mapping[str, tuple[str | None, str]]
+        self, segments: Sequence[Segment], about: Mapping[str, str]
     ) -> dict[str, float | str]:
-        """Return how well each text fits its sound, or why it does not; texts that a person wrote are not asked about."""
+        """Return how well each text, as it is spoken, fits its sound, or why it does not."""
         aligner = PhoneAligner()
-        about = {key: text for key, (text, origin) in texts.items() if text and origin != "review"}
 
         def answer(batch: Sequence[Segment], clips: Sequence[Tensor], rate: int) -> list[Any]:
             answers: list[float | str] = []
@@ -424,35 +481,23 @@ def _shards(
         }
         for entry in used
     ]
+    number_of_shards(_of_list(options), len(used))  # before those of earlier are removed
     content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     extra = {"corpus": "recordings", "recordings": made_with}
-    stamp = _stamp(content, rejections, extra, options)
+    audio = [entry.segment.audio for entry in used]
+    stamp = _stamp(content, audio, rejections, extra, options)
     stamped = out / "segments" / "shards.sha256"
     if not stamped.is_file() or stamped.read_text(encoding="utf-8") != stamp:
         if (out / "plan.json").is_file():
             console.print(
-                f"{out}: other recordings, texts, limits or options than before: its shards are made anew.",
+                f"{out}: other recordings, texts, limits or options than before, or an older svae: its shards are made anew.",
                 highlight=False,
+                soft_wrap=True,
             )
         _remove_shards(out)
         write_text(out / LIST, content)
         write_text(stamped, stamp)
-    report = prepare(
-        PrepareOptions(
-            corpus="jsonl",
-            root=out / LIST,
-            out=out,
-            sample_rate=options.sample_rate,
-            shards=options.shards,
-            workers=options.workers,
-            validation=options.validation,
-            min_seconds=0.0,
-            max_seconds=LONGEST,
-        ),
-        console,
-        rejections=rejections,
-        extra=extra,
-    )
+    report = prepare(_of_list(options), console, rejections=rejections, extra=extra)
     console.print(
         f"Listen, correct texts, reject: {page}; what it saves comes back with --review FILE",
         highlight=False,
@@ -473,6 +518,7 @@ def _rejection(entry: Entry) -> Rejection:
 
 def _stamp(
     content: str,
+    audio: Sequence[str],
     rejections: Sequence[Rejection],
     extra: Mapping[str, Any],
     options: RecordingsOptions,
@@ -480,9 +526,10 @@ def _stamp(
     """Return a hash of everything that decides the shards."""
     decides = [
         content,
+        audio,
         [asdict(rejection) for rejection in rejections],
         extra,
-        [options.sample_rate, options.shards, options.validation],
+        [options.sample_rate, options.shards, options.validation, options.spell_out],
     ]
     data = json.dumps(decides, ensure_ascii=False, sort_keys=True).encode()
     return hashlib.sha256(data).hexdigest() + "\n"

@@ -50,6 +50,8 @@ class Judged:
     unfit: str | None = None
     """Why the aligner of phones found nothing."""
     distillmos: float | None = None
+    spoken: str | None = None
+    """The text with its numbers as words, where its language has rules for that; None: it has none."""
 
 
 def reasons(judged: Judged, limits: Limits) -> list[tuple[str, str]]:
@@ -87,7 +89,7 @@ def reasons(judged: Judged, limits: Limits) -> list[tuple[str, str]]:
 def _of_text(judged: Judged, limits: Limits, text: str | None) -> list[tuple[str, str]]:
     if text is None:
         return [("not in its text", "what is heard is not in the text beside the recording")]
-    words = tokens(text)
+    words = tokens(judged.spoken or text)
     if not words:
         return [
             ("no words", "nothing was recognised" if judged.text_from == "heard" else "no letters")
@@ -96,6 +98,9 @@ def _of_text(judged: Judged, limits: Limits, text: str | None) -> list[tuple[str
     letters = "".join(words)
     signs = sum("\u3040" <= letter <= "\u9fff" for letter in letters)
     least, most = SIGNS_A_SECOND if 2 * signs > len(letters) else LETTERS_A_SECOND
+    # Digits of a language without rules stand for more letters than they are; how many, is not known.
+    if any(map(str.isdigit, letters)):
+        least = 0.0
     rate = len(letters) / max(judged.segment.speech_seconds, 0.1)
     if not least <= rate <= most:
         found.append(

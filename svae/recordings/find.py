@@ -13,7 +13,7 @@ from pathlib import Path
 from svae.audio import AUDIO_SUFFIXES
 from svae.data.corpora.corpus import sanitize_key
 from svae.errors import DataError
-from svae.runtime.files import file_stem
+from svae.runtime.files import file_stem, files_below
 from svae.runtime.text_files import check_characters
 
 TEXT_SUFFIXES = (".txt",)
@@ -48,8 +48,7 @@ class Found:
 
 def audio_files(root: Path, out: Path | None = None) -> list[Path]:
     """Return the audio files below a folder in the order of their names; not those in `out`, nor hidden ones."""
-    inside = None if out is None else out.absolute()
-    return [path for path in _files(root, inside) if path.suffix.lower() in AUDIO_SUFFIXES]
+    return [path for path in _files(root, out) if path.suffix.lower() in AUDIO_SUFFIXES]
 
 
 def keys_of(root: Path, paths: Sequence[Path]) -> list[str]:
@@ -87,7 +86,7 @@ def find_recordings(root: Path, out: Path, speaker: str | None = None) -> Found:
     if root.is_file():
         root, files = root.parent, _same_name(root)
     else:
-        files = _files(root, out.absolute())
+        files = _files(root, out)
     paths = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
     if not paths:
         raise DataError(
@@ -124,14 +123,12 @@ def find_recordings(root: Path, out: Path, speaker: str | None = None) -> Found:
     return Found(recordings, notes)
 
 
-def _files(root: Path, inside: Path | None) -> list[Path]:
-    return sorted(
+def _files(root: Path, out: Path | None) -> list[Path]:
+    return [
         path
-        for path in root.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and not (inside is not None and path.absolute().is_relative_to(inside))
-    )
+        for path in files_below(root, without=out)
+        if not any(part.startswith(".") for part in path.relative_to(root).parts)
+    ]
 
 
 def _same_name(path: Path) -> list[Path]:

@@ -21,6 +21,8 @@ _TAGS = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^{}]*\}")
 """`<i>`, `<v Anna>`, `<00:00:01.000>`; `{\an8}` of SubStation in SubRip."""
 _NO_SPEECH = re.compile(r"^(?:\s*(?:\[[^\]]*\]|\([^)]*\)|[♪♫#*]+|-))*\s*$")
 """`[Music]`, `(laughs)`, `♪`: what is heard, not said."""
+_HEARD = re.compile(r"\s*\[[^\[\]]*\]")
+"""`[laughs]` beside words."""
 _SUNG = re.compile(r"[♪♫]")
 NEAR_SECONDS = 0.5
 """Subtitles are early or late by so much: a cut between two of them may be in a pause this near."""
@@ -102,6 +104,7 @@ def read_subtitles(content: str, name: str) -> list[Stretch]:
         if rolls and spoken:
             before = spoken
         text = " ".join(part for part in new if not _NO_SPEECH.match(part))
+        text = normalize_text(_HEARD.sub("", text))
         if text and end > start and not _SUNG.search(text):
             cues.append(Stretch(start, end, text))
     return sorted(cues, key=lambda cue: (cue.start, cue.end))

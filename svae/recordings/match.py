@@ -42,8 +42,12 @@ def tokens(text: str, language: str | None = None) -> list[str]:
 
 
 def _compared(token: str, language: str | None) -> list[str]:
-    written = spelled_text(token, language) if any(map(str.isdecimal, token)) else token
-    return [match.group().casefold() for match in _TOKEN.finditer(written)]
+    return [match.group().casefold() for match in _TOKEN.finditer(in_words(token, language))]
+
+
+def in_words(text: str, language: str | None) -> str:
+    """Return a text with its numbers as words, where its language has rules; one without digits as it is, as that is quick."""
+    return spelled_text(text, language) if any(map(str.isdecimal, text)) else text
 
 
 def agreement(text: str, heard: str, language: str | None = None) -> float:

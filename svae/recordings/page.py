@@ -77,6 +77,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         facts.append(f"DistillMOS {judged.distillmos:.1f}")
     return {
         "key": segment.key,
+        "audio": segment.audio,
         "link": f"segments/{quote(audio_name(segment.key))}",
         "source": segment.source,
         "speaker": segment.speaker,

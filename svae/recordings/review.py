@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from svae.runtime.text_files import check_characters, read_utf8
 from svae.text.vocabulary import normalize_text
 
 FORM = '{"segments": {"KEY": {"text": "What is said.", "use": true}}}'
-FIELDS = ("text", "use")
+FIELDS = ("text", "use", "audio")
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,15 @@ class Decision:
     """What is said in it; None: as it was."""
     use: bool | None = None
     """True: in spite of all reasons; False: not; None: as the filters say."""
+    audio: str | None = None
+    """`Segment.audio` of what it was decided about; None, as people write it: of what is there now."""
 
     @property
     def row(self) -> dict[str, Any]:
         """What a review says of it."""
         return {
             name: value
-            for name, value in (("text", self.text), ("use", self.use))
+            for name, value in (("text", self.text), ("use", self.use), ("audio", self.audio))
             if value is not None
         }
 
@@ -89,6 +91,16 @@ def check_keys(review: Mapping[str, Decision], keys: Sequence[str], path: Path) 
         )
 
 
+def in_force(review: Mapping[str, Decision], segments: Sequence[Segment]) -> dict[str, Decision]:
+    """Return the decisions about what is there now: a key alone may be of another recording that took its place."""
+    audio = {segment.key: segment.audio for segment in segments}
+    return {
+        key: replace(decision, audio=audio[key])
+        for key, decision in review.items()
+        if key in audio and decision.audio in (None, audio[key])
+    }
+
+
 def write_review(review: Mapping[str, Decision]) -> str:
     """Return a review as a file."""
     rows = {key: decision.row for key, decision in sorted(review.items())}
@@ -96,11 +108,15 @@ def write_review(review: Mapping[str, Decision]) -> str:
 
 
 def _decision(row: Any, place: str) -> Decision:
-    if not isinstance(row, dict) or not row or row.keys() - set(FIELDS):
+    if not isinstance(row, dict) or not row.keys() - {"audio"} or row.keys() - set(FIELDS):
         raise DataError(
             f"{place}: {json.dumps(row, ensure_ascii=False)[:80]}. Expected `text`, `use` (true or false), or both."
         )
-    text, use = row.get("text"), row.get("use")
+    text, use, audio = (row.get(name) for name in FIELDS)
+    if audio is not None and not isinstance(audio, str):
+        raise DataError(
+            f"{place}: `audio` is {audio!r}. Expected it as it was, or leave it out: then the segment is meant as it is now."
+        )
     if "use" in row and not isinstance(use, bool):
         raise DataError(f"{place}: `use` is {use!r}. Expected true or false.")
     if "text" in row:
@@ -112,4 +128,4 @@ def _decision(row: Any, place: str) -> Decision:
         text = normalize_text(text)
         if not text and use is not False:
             raise DataError(f'{place}: `text` is empty. Expected what is said, or "use": false.')
-    return Decision(text or None, use)
+    return Decision(text or None, use, audio)

@@ -27,6 +27,7 @@ from svae.recordings.speech import SpeechDetector, group, shortened, with_margin
 from svae.runtime.files import atomic_path, file_sha256, file_stem, write_text
 from svae.runtime.jobs import Tick, progress_bar, run_jobs
 from svae.synthesis.trim import frame_levels
+from svae.text.languages import UNKNOWN, language_code
 
 FORMAT = 1
 CLIPPED = 0.99
@@ -315,6 +316,8 @@ def check_same(folder: Path, settings: dict[str, Any]) -> None:
     if path.is_file():
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
+            if "language" in there:  # which was taken as it was given once
+                there["language"] = language_code(str(there["language"])) or UNKNOWN
             changed = [name for name in settings if there[name] != settings[name]]
         except (ValueError, KeyError, TypeError):
             raise DataError(f"{path}: damaged. {advice}") from None

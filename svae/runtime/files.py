@@ -180,6 +180,32 @@ def _refuse_url(path: Path, option: str) -> None:
         )
 
 
+def files_below(folder: Path, without: Path | None = None) -> list[Path]:
+    """Return the files below a folder, sorted; in linked folders too, each of which is looked into once.
+
+    Args:
+        folder: where to look.
+        without: a folder, which need not exist, whose files are not meant.
+    """
+    unwanted = None if without is None else os.path.realpath(without)
+    seen: set[str] = set()
+    found: list[Path] = []
+    starts = [str(folder)]
+    for (
+        start
+    ) in starts:  # which grows: links wait, so that a folder is met first where it lies itself
+        for path, folders, names in os.walk(start):
+            real = os.path.realpath(path)
+            if real in seen or (unwanted is not None and Path(real).is_relative_to(unwanted)):
+                folders.clear()
+                continue
+            seen.add(real)
+            below = sorted(os.path.join(path, name) for name in folders)
+            starts += [each for each in below if os.path.islink(each)]
+            found += [Path(path, name) for name in names]
+    return sorted(path for path in found if path.is_file())
+
+
 # ----------------------------------------------------------------------------------------------- one job in a folder
 
 

@@ -116,9 +116,31 @@ def read_day(match: Match) -> str:
 def read_day_first(match: Match) -> str:
     """Read day, month and perhaps a year: the fifth of May."""
     spoken = f"{match[1] or 'the '}{read_ordinal_of(match[2])} of {read_month(match[3])}"
-    if match[0].endswith("."):
-        spoken += "." if match[3] in MONTHS else ends_sentence(match)
-    return spoken + read_of_year(match[4])
+    return spoken + _stop_of_month(match, match[3]) + read_of_year(match[4])
+
+
+def read_days_first(match: Match) -> str:
+    """Read two days, a month and perhaps a year: the twelfth to the fourteenth of June."""
+    first, last = read_ordinal_of(match[2]), read_ordinal_of(match[3])
+    spoken = f"{match[1] or 'the '}{first} to the {last} of {read_month(match[4])}"
+    return spoken + _stop_of_month(match, match[4]) + read_of_year(match[5])
+
+
+def _stop_of_month(match: Match, month: str) -> str:
+    """Return the full stop behind a month at the end of a match, where it is no abbreviation's."""
+    if not match[0].endswith("."):
+        return ""
+    return "." if month in MONTHS else ends_sentence(match)
+
+
+def read_date_and_time(match: Match) -> str:
+    """Read a date and a time of day of ISO 8601, in UTC where that is said."""
+    date = f"{MONTHS[int(match[2]) - 1]} {ordinal(int(match[3]))}, {year(int(match[1]))}"
+    seconds = f" and {read_count(match[6], 'second')}" if match[6] and int(match[6]) else ""
+    zone = " U-T-C" if match[7] else ""
+    if match[7] and match[7] != "Z":
+        zone += f" {'plus' if match[7][0] == '+' else 'minus'} {cardinal(int(match[7][1:3]))}"
+    return f"{date}, {read_clock(int(match[4]), int(match[5]))}{seconds}{zone}"
 
 
 def read_of_year(written: str | None) -> str:
@@ -284,12 +306,10 @@ def read_mixed_fraction(match: Match) -> str:
     )
 
 
-def read_plain_fraction(match: Match) -> str:
-    """Read a fraction by name, or one number over the other."""
-    return (
-        read_fraction(int(match[1]), int(match[2]))
-        or f"{cardinal(int(match[1]))} over {cardinal(int(match[2]))}"
-    )
+def read_plain_fraction(match: Match, first: int = 1) -> str:
+    """Read a fraction by name, or one number over the other; `first` is the group of the upper one."""
+    top, bottom = int(match[first]), int(match[first + 1])
+    return read_fraction(top, bottom) or f"{cardinal(top)} over {cardinal(bottom)}"
 
 
 def read_dotted_number(written: str, dot: str = " point ") -> str:
@@ -369,16 +389,26 @@ NOT_COUNTED = frozenset(
 
 def read_inches(match: Match) -> str:
     """Read a number and the sign of inches, unless it closes a quotation."""
-    # Behind a digit the sign is that of inches, unless it closes a quotation.
-    is_open = False
-    for sign in re.finditer(r"(?<=(\d))\"|\"", match.string[: match.end() - 1]):
-        is_open = not is_open and sign[1] is None
-    if is_open:
+    if _closes_quotation(match):
         return match[0]
     alone = match.string[match.end() : match.end() + 1] in (" ", "-") and not re.match(
         r"\s?[x×]", match.string[match.end() :]
     )
     return f"{quantity(match[1])} {'inch' if alone or match[1] == '1' else 'inches'}"
+
+
+def read_fraction_of_inch(match: Match) -> str:
+    """Read a fraction and the sign of inches, unless it closes a quotation: one and a half inch."""
+    fraction = read_mixed_fraction(match) if match[1] else read_plain_fraction(match, 2)
+    return match[0] if _closes_quotation(match) else f"{fraction} inch"
+
+
+def _closes_quotation(match: Match) -> bool:
+    """Return whether the sign of inches at the end of a match is a quotation mark; behind a digit others are of inches."""
+    is_open = False
+    for sign in re.finditer(r"(?<=(\d))\"|\"", match.string[: match.end() - 1]):
+        is_open = not is_open and sign[1] is None
+    return is_open
 
 
 def read_by(match: Match) -> str:
@@ -519,6 +549,19 @@ COUNTED = (
     "pounds|steps|miles|Americans|Britons|cars|cases|doses|acres|hectares|tokens|parameters|hours|lines|words|new|active|"
     "more|other|passengers|tourists|refugees|patients|readers|listeners|likes|comments|shares|times"
 )
+_NUMBERED_WITH_LETTERS = re.compile(
+    r"\b(?:table|fig(?:ure)?|section|chapter|exercise|equation|version|appendix)\.? $",
+    re.IGNORECASE,
+)
+
+
+def read_decimal_count(match: Match) -> str:
+    """Read 2.5M as millions, unless it numbers a table or a section."""
+    if _NUMBERED_WITH_LETTERS.search(match.string[: match.start()]):
+        return match[0]
+    return f"{quantity(match[1])} {SCALES[match[2].lower()]}"
+
+
 KINGS = (
     "Henry|Elizabeth|Charles|George|Edward|William|James|Richard|Louis|Philip|Francis|John Paul|Benedict|Pius|Leo|Gregory|"
     "Alexander|Nicholas|Catherine|Peter|Frederick|Ferdinand|Napoleon|Ramses|Ramesses|Mary|Margaret|Harald|Olaf|Gustav|"

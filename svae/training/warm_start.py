@@ -168,7 +168,8 @@ def choose_vocabulary(
         own = FIXED[config.tokens]()
         if missing := own.unknown("".join(characters)):
             raise DataError(
-                f"{index.root}: `tokens: {config.tokens}` reads English; no rule for {', '.join(map(repr, missing[:20]))}"
+                f"{index.root}: `tokens: {config.tokens}` reads English; no rule for {', '.join(map(repr, missing[:20]))}. "
+                "`svae prepare … --spell-out` stores numbers and signs as words, by the language of each utterance."
             )
     else:
         own = FROM_DATA[config.tokens].from_characters(characters)

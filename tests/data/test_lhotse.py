@@ -115,6 +115,29 @@ def test_what_lhotse_makes_of_a_corpus(tmp_path):
     assert keys == [f"r{n}-{part}" for n in range(3) for part in range(2)]
 
 
+def test_recordings_of_one_name_in_several_folders_are_told_apart(tmp_path):
+    """As AISHELL's chapters and most people's own folders are: every speaker has a 001.wav."""
+    cuts = []
+    for number, name in enumerate(("anna/x/001.wav", "anna/x/002.wav", "ben/001.wav")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, speech(number, 2), RATE)
+        made = lhotse.Recording.from_file(tmp_path / name)
+        cuts.append(cut(f"c{number}", made, 0, 2.0, supervision(f"s{number}", 0, 2.0)))
+    path = write(tmp_path, *cuts)
+    found = {u.source: u.audio for u in list_utterances("lhotse", path)}
+    assert found == {f"{name}": tmp_path / name for name in ("anna/x/001.wav", "anna/x/002.wav", "ben/001.wav")}  # fmt: skip
+    # The same part of the same file is still refused, and where the corpus lies changes nothing.
+    with pytest.raises(DataError, match="ben/001.wav is listed more than once"):
+        list_utterances("lhotse", write(tmp_path, *cuts, cut("again", cuts[2].recording, 0, 2.0)))
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    text = gzip.decompress(write(moved, *cuts).read_bytes()).decode()
+    (moved / "cuts.jsonl").write_text(text.replace(str(tmp_path), str(moved)))
+    assert {u.source for u in list_utterances("lhotse", moved / "cuts.jsonl")} == set(found)
+    # Names that tell all apart stay names, so that folders of shards that were begun go on.
+    path = write(moved, *cuts[:2])
+    assert {u.source for u in list_utterances("lhotse", path)} == {"001.wav", "002.wav"}
+
+
 def test_paths_are_from_where_one_is_or_from_the_manifest(tmp_path, recording, monkeypatch):
     path = write(tmp_path, cut("a", recording, 0, 1.0))
     text = gzip.decompress(path.read_bytes()).decode().replace(f"{tmp_path}/", "")

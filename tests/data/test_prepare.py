@@ -13,11 +13,12 @@ import soundfile
 import webdataset
 from fake_corpora import files, make_bad_corpus, make_corpus, run, speech, write_rows
 
+from svae.data import prepare as prepare_module
 from svae.data.batches import read_waveform
 from svae.data.corpora.corpus import Utterance
 from svae.data.index import read_index, read_member
 from svae.data.prepare_plan import PrepareOptions, assign, choose_validation, make_plan
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
 
 
 def test_sixteen_bit_audio_at_the_same_rate_arrives_unchanged_with_its_text(tmp_path):
@@ -239,6 +240,24 @@ def test_other_options_than_those_of_the_folder_are_refused(tmp_path, change, me
     with pytest.raises(DataError, match=rf"{message}[\s\S]*Choose another --out, or delete"):
         run(corpus, tmp_path / "out", **(change if isinstance(change, dict) else {}))
     assert files(tmp_path / "out") == before
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_disturbs_nothing(tmp_path, monkeypatch):
+    corpus, out = make_corpus(tmp_path / "corpus"), tmp_path / "out"
+    finish = prepare_module._finish
+
+    def twice(*arguments):
+        (out / ".shard-00001.tar.tmp-1").touch()  # what another process is writing
+        before = files(out)
+        with pytest.raises(ConfigError, match="out: process .* is working in this folder"):
+            run(corpus, out)
+        assert files(out) == before
+        return finish(*arguments)
+
+    monkeypatch.setattr(prepare_module, "_finish", twice)
+    assert run(corpus, out)[0].utterances == 12
+    monkeypatch.undo()
+    assert "nothing to do" in run(corpus, out)[1] and not (out / ".lock").exists()
 
 
 def test_a_folder_with_foreign_shards_is_refused(tmp_path):

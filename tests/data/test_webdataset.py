@@ -28,7 +28,7 @@ from svae.data.streams import source as source_module
 from svae.data.streams import webdataset as webdataset_module
 from svae.data.streams.fields import LAYOUTS, Fields
 from svae.data.streams.webdataset import open_webdataset
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
 from svae.runtime import ray_jobs, remote
 from svae.runtime.jobs import run_jobs
 
@@ -359,6 +359,14 @@ class TestSources:
         with pytest.raises(DataError, match=message):
             run(source, tmp_path / "out")
 
+    def test_tars_in_linked_folders_are_read(self, tmp_path):
+        write_samples(tmp_path / "disk" / "0.tar", range(2))
+        write_samples(tmp_path / "tars" / "1.tar", range(2, 4))
+        (tmp_path / "tars" / "more").symlink_to(tmp_path / "disk")
+        (tmp_path / "disk" / "up").symlink_to(tmp_path / "tars")
+        run(tmp_path / "tars", tmp_path / "out")
+        check_samples(tmp_path / "out", 4)
+
     def test_the_same_tar_twice_and_tars_without_samples(self, tmp_path):
         path = write_samples(tmp_path / "a.tar", range(2))
         with pytest.raises(DataError, match=r"a\.tar: given more than once"):
@@ -546,6 +554,43 @@ class TestResuming:
         assert 4 == len(list((tmp_path / "out").glob("shard-*.tar")))
         run(tars, tmp_path / "out", per_shard=2)
         assert files(tmp_path / "out") == files(tmp_path / "whole")
+
+    def test_a_part_that_can_be_read_again_is_left_out_once_shards_are_numbered(
+        self, tars, tmp_path, monkeypatch
+    ):
+        good = (tars / "1.tar").read_bytes()
+        (tars / "1.tar").write_bytes(good[:-6000] + b"\7" * 6000)
+        run(tars, tmp_path / "whole", per_shard=2, skip=True)
+        finish = prepare_stream_module.finish_folder
+
+        def full(*_):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(prepare_stream_module, "finish_folder", full)
+        with pytest.raises(OSError, match="No space"):
+            run(tars, tmp_path / "out", per_shard=2, skip=True)
+        monkeypatch.setattr(prepare_stream_module, "finish_folder", finish)
+        (tars / "1.tar").write_bytes(good)
+        with pytest.raises(DataError, match=r"1 of 3 parts .*--skip-unreadable.*delete .*out"):
+            run(tars, tmp_path / "out", per_shard=2)
+        _, printed = run(tars, tmp_path / "out", per_shard=2, skip=True)
+        assert files(tmp_path / "out") == files(tmp_path / "whole")
+        assert "left out, 1 of 3 parts" in printed
+        # Before that nothing is decided.
+        run(tars, tmp_path / "all", per_shard=2)
+        assert len(read_index(tmp_path / "all").samples) == 15
+
+    def test_a_second_run_in_the_same_folder_is_refused(self, tars, tmp_path, monkeypatch):
+        item = prepare_stream_module._item
+
+        def twice(*arguments):
+            with pytest.raises(ConfigError, match="is working in this folder"):
+                run(tars, tmp_path / "out")
+            return item(*arguments)
+
+        monkeypatch.setattr(prepare_stream_module, "_item", twice)
+        run(tars, tmp_path / "out")
+        check_samples(tmp_path / "out", 15)
 
     def test_other_sources_fields_or_options_are_not_mixed(self, tars, tmp_path):
         run(tars, tmp_path / "out")

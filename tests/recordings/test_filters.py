@@ -35,6 +35,20 @@ def segment(**changes):
         (replace(GOOD, fit=-36.0), "does not fit the sound"),
         (replace(GOOD, unfit="0 words found"), "does not fit the sound"),
         (replace(GOOD, distillmos=2.9), "distillmos"),
+        (
+            replace(
+                segment(speech_seconds=3.2),
+                text="555-1234.",
+                spoken="five five five, one two three four.",
+            ),
+            None,
+        ),
+        (replace(segment(speech_seconds=3.2), text="42", spoken="forty two"), "length of text"),
+        (replace(segment(speech_seconds=3.2), text="Um 9"), None),
+        (
+            replace(segment(speech_seconds=0.5), text="Zwischen 1984 und 1989 war es anders"),
+            "length of text",
+        ),
         (replace(GOOD, text="今天天气很好"), None),
         (
             replace(

@@ -28,6 +28,11 @@ from svae.recordings.speech import Stretch
             [(1, 2.5, "Hi & hello")],
         ),
         ("1\n00:00:01,000 --> 00:00:02,000\n{\\an8}Up (there)\n", [(1, 2, "Up (there)")]),
+        # What is heard goes beside words too, over lines too; in round brackets people also speak.
+        (
+            "1\n00:00:01,000 --> 00:00:02,000\n- [laughs] Yes [door\nslams], I do.[sighs]\n- No.\n",
+            [(1, 2, "- Yes, I do. - No.")],
+        ),
         (
             "1\n00:00:01,000 --> 00:00:02,000\n♪ la la ♪\n\n2\n00:00:03,000 --> 00:00:03,000\nx\n",
             [],

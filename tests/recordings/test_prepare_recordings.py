@@ -141,6 +141,41 @@ def test_a_recording_that_comes_later_or_changes_is_taken_in(run, judges, tmp_pa
     assert sorted(texts_of(tmp_path / "out").values()) == ["a lazy dog", "brown fox", "old men"]
 
 
+def test_a_recording_in_the_place_of_one_with_the_same_words_is_taken_in(run, tmp_path):
+    path = speak(tmp_path / "in" / "a" / "1.wav", "the quick")
+    run()
+    soundfile.write(path, 0.8 * say("the quick"), 16000)
+    _, printed = run()
+    out = tmp_path / "out"
+    index = read_index(out)
+    audio, _ = load_audio(io.BytesIO(read_member(index, index.samples[0], "flac")))
+    assert audio.equal(load_audio(out / "segments" / f"{index.samples[0].key}.flac")[0])
+    assert "made anew" in printed and audio.abs().max() < 0.25
+    # What an older svae said of its shards says nothing of their audio.
+    before = files(out)
+    (out / "segments" / "shards.sha256").write_text("0" * 64 + "\n")
+    assert "older svae" in run()[1] and files(out) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shards": 2}, "--shards 2: .*only 1 usable"),
+        ({"shards": 0}, "--shards 0: expected at least 1"),
+        ({"validation": 1.0}, "--validation 1.0: expected"),
+        ({"workers": 0}, "--workers 0: expected"),
+    ],
+)
+def test_impossible_options_leave_finished_shards(run, tmp_path, changes, message):
+    speak(tmp_path / "in" / "a" / "1.wav", "the quick")
+    run()
+    before = files(tmp_path / "out")
+    with pytest.raises(DataError, match=message):
+        run(**changes)
+    assert files(tmp_path / "out") == before
+    assert "nothing to do" in run()[1]
+
+
 class TestTexts:
     """Texts that lie beside the recordings."""
 
@@ -229,6 +264,36 @@ class TestTexts:
         assert not (tmp_path / "out").exists()
 
 
+def test_the_linked_folder_of_a_speaker_is_one(run, tmp_path):
+    speak(tmp_path / "in" / "anna" / "1.wav", "the quick")
+    speak(tmp_path / "disk" / "2.wav", "old men")
+    (tmp_path / "in" / "ben").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "all").symlink_to(tmp_path / "in")
+    run(out=tmp_path / "in" / "out")
+    found = {sample.text: sample.speaker for sample in read_index(tmp_path / "in" / "out").samples}
+    assert found == {"the quick": "anna", "old men": "ben"}
+
+
+@pytest.mark.parametrize(
+    ("heard", "language", "spoken"),
+    [
+        ("1984.", "en-US", "nineteen eighty four."),
+        ("555-1234.", "en", "five five five, one two three four."),
+        ("1984", "zh", "一千九百八十四"),
+        ("1984.", "de", "1984."),  # no rules: how long it is, is not known
+    ],
+)
+def test_numbers_in_digits_are_judged_by_their_words(run, judges, tmp_path, heard, language, spoken):  # fmt: skip
+    speak(tmp_path / "in" / "a" / "1.wav", "seven old men read from books")
+    judges["asr"] = FakeRecognizer(dict.fromkeys("old men read from books".split(), "") | {"seven": heard})  # fmt: skip
+    run(language=language)
+    assert list(texts_of(tmp_path / "out").values()) == [heard]
+    assert not rejected(tmp_path / "out")
+    _, printed = run(language=language, spell_out=True)
+    assert list(texts_of(tmp_path / "out").values()) == [spoken]
+    assert "made anew" in printed and page_rows(tmp_path / "out")[0]["text"] == heard
+
+
 class TestReview:
     """Decisions that come back."""
 
@@ -271,6 +336,37 @@ class TestReview:
         reviewed({"gold": {"use": False}})
         assert sorted(texts_of(out).values()) == sorted(wanted[:2])
 
+    @pytest.mark.parametrize("known", [True, False], ids=["given", "stored by 0.9"])
+    def test_a_decision_is_about_the_audio_that_was_heard(self, run, tmp_path, known):
+        path, out = tmp_path / "in" / "a" / "1.wav", tmp_path / "out"
+        first = {"root": tmp_path / "in", "out": out}
+        speak(path, "the quick", 2.0, "old men")
+        speak(path.with_name("2.wav"), "a lazy dog")
+        run(**first)
+        key = next(row["key"] for row in page_rows(out) if row["text"] == "the quick")
+        review = tmp_path / "review.json" if known else out / "review.json"
+        review.write_text(json.dumps({"segments": {key: {"text": "The quick!"}}}))
+        given = {"review": review} if known else {}
+        run(**first, **given)
+        assert sorted(texts_of(out).values()) == ["The quick!", "a lazy dog", "old men"]
+        stored = (out / "review.json").read_text(encoding="utf-8")
+        (tmp_path / "saved.json").write_text(stored)  # as the page saves it
+        before = path.read_bytes()
+        speak(path, "winter storms", 2.0, "old men")
+        _, printed = run(**first)
+        assert sorted(texts_of(out).values()) == ["a lazy dog", "old men", "winter storms"]
+        assert f"1 reviewed segments are not there, or of other audio than was reviewed; what was decided about them is kept, not used: {key}." in printed  # fmt: skip
+        _, printed = run(**first, review=tmp_path / "saved.json")
+        assert "winter storms" in texts_of(out).values() and "reviewed" in printed
+        path.unlink()
+        (tmp_path / "other.json").write_text('{"segments": {"a_2-0000000": {"text": "A dog."}}}')
+        run(**first, review=tmp_path / "other.json")
+        assert list(texts_of(out).values()) == ["A dog."]
+        path.write_bytes(before)
+        _, printed = run(**first)
+        assert sorted(texts_of(out).values()) == ["A dog.", "The quick!", "old men"]
+        assert "reviewed" not in printed
+
     @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt-get install chromium")
     def test_what_is_changed_on_the_page_is_the_file_that_it_saves(self, run, tmp_path):
         speak(tmp_path / "in" / "a" / "1.wav", "the quick", 2.0, "gold", 2.0, "old men", 2.0, "a dog")  # fmt: skip
@@ -307,6 +403,8 @@ class TestReview:
             ({"gold": {"use": "yes"}}, "`use` is 'yes'"),
             ({"gold": {"text": " "}}, "`text` is empty"),
             ({"gold": {"text": 3}}, "`text` is 3"),
+            ({"gold": {"use": True, "audio": 3}}, "`audio` is 3"),
+            ({"gold": {"audio": "0"}}, "Expected `text`, `use`"),
             ({"gold": {"tekst": "x"}}, "Expected `text`, `use`"),
             ({"gold": {}}, "Expected `text`, `use`"),
             ({"gold": {"text": "half \ud83d"}}, "surrogate"),
@@ -382,6 +480,27 @@ class TestRefusals:
             run(asr="pocketsphinx", language="de")
         with pytest.raises(ConfigError, match="not one of Whisper's"):
             run(asr="whisper:x", language="xx")
+        with pytest.raises(ConfigError, match="--language 'the Queen': expected a language's code"):  # fmt: skip
+            run(language="the Queen")
+
+    @pytest.mark.parametrize("name", ["EN", "en-US", "eng", "English"])
+    def test_a_language_is_taken_by_any_of_its_names(self, run, judges, monkeypatch, tmp_path, name):  # fmt: skip
+        asked = []
+        monkeypatch.setattr(command, "load_asr", lambda *_, **use: asked.append(use["language"]) or judges["asr"])  # fmt: skip
+        speak(tmp_path / "in" / "a" / "1.wav", "the quick", 2.0, "gold ships")
+        for asr in ("pocketsphinx", "whisper:x", "fake"):
+            out = tmp_path / asr.replace(":", "")
+            run(out=out, asr=asr, language=name)
+            # The filter of English is on.
+            assert list(rejected(out).values()) == ["does not fit the sound"]
+            assert asked.pop() == "en"
+            assert read_index(out).samples[0].language == ("en-us" if name == "en-US" else "en")
+        # A folder that was begun with the name as it was goes on.
+        settings = tmp_path / "fake" / "segments" / "settings.json"
+        settings.write_text(json.dumps(json.loads(settings.read_text()) | {"language": name}))
+        assert "nothing to do" in run(out=tmp_path / "fake", language=name)[1]
+        with pytest.raises(DataError, match="other options: language en.* there, de now"):
+            run(out=tmp_path / "fake", language="de")
 
     def test_where_nothing_is_left_the_page_says_why(self, run, tmp_path):
         speak(tmp_path / "in" / "a" / "1.wav", 1.0, "gold", 1.0)

@@ -21,6 +21,7 @@ from svae.runtime.files import (
     atomic_folder,
     atomic_path,
     file_stem,
+    files_below,
     folder_lock,
     leftovers,
     remove_leftovers,
@@ -215,6 +216,25 @@ def test_of_many_that_find_a_dead_lock_at_once_one_gets_the_folder(tmp_path):
 def test_a_folder_that_is_not_there_cannot_be_locked(tmp_path):
     with pytest.raises(ConfigError, match="cannot be locked"), folder_lock(tmp_path / "nowhere"):
         pytest.fail("locked")
+
+
+def test_files_in_linked_folders_are_found_once(tmp_path):
+    root, elsewhere, out = tmp_path / "root", tmp_path / "elsewhere", tmp_path / "root" / "out"
+    for path in (root / "anna" / "1", root / "anna" / "deep" / "2", elsewhere / "3", out / "4"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "ben").symlink_to(elsewhere)
+    (elsewhere / "up").symlink_to(tmp_path)  # to its own parent
+    (root / "a").symlink_to(root / "anna")  # which lies there itself
+    (root / "results").symlink_to(out)
+    (root / "gone").symlink_to(tmp_path / "nowhere")
+    (root / "5").symlink_to(elsewhere / "3")
+    found = [path.relative_to(root).as_posix() for path in files_below(root, without=out)]
+    assert found == ["5", "anna/1", "anna/deep/2", "ben/3"]
+    assert files_below(out, without=root) == []
+    linked = tmp_path / "linked"
+    linked.symlink_to(root)
+    assert [p.relative_to(linked).as_posix() for p in files_below(linked, without=out)] == found
 
 
 @pytest.mark.parametrize("char", "aéあ😀")

@@ -218,6 +218,17 @@ def test_a_model_of_pinyin_is_trained_and_speaks(toy_tts: Path, tmp_path: Path) 
         choose_vocabulary(read_index(root), config, open_checkpoint(run, kind="tts"))
 
 
+def test_digits_among_phonemes_say_what_to_do(tmp_path: Path) -> None:
+    from tiny_runs import tts_config
+
+    from svae.data.index import read_index
+    from svae.training.warm_start import choose_vocabulary
+
+    root = speaking_shards(tmp_path / "s", [("I have 3 books at 50 %.", "en")])
+    with pytest.raises(DataError, match=r"no rule for '%', '0', '3', '5'.*--spell-out"):
+        choose_vocabulary(read_index(root), tts_config(root, root, tokens="phonemes"), None)
+
+
 def test_each_utterance_is_read_in_its_language(
     espeak: EspeakVocabulary, toy_tts: Path, tmp_path: Path
 ) -> None:

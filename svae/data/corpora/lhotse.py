@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +50,13 @@ class Lhotse(Corpus):
         except Exception as error:  # of json, gzip and lhotse, according to what is wrong
             reason = f"{type(error).__name__}: {error}"[:300]
             raise self.missing(root, f"it cannot be read ({reason})") from error
-        return [
-            utterance
-            for number, cut in enumerate(rows, 1)
-            for utterance in _utterances(cut, root, f"{root}, cut {number} ({cut.id})")
-        ]
+        return _told_apart(
+            [
+                utterance
+                for number, cut in enumerate(rows, 1)
+                for utterance in _utterances(cut, root, f"{root}, cut {number} ({cut.id})")
+            ]
+        )
 
     def missing(self, root: Path, what: str) -> DataError:
         """Return the error of a manifest that is not there, or is none of cuts."""
@@ -90,6 +94,21 @@ def _utterances(cut: Any, manifest: Path, place: str) -> Iterator[Utterance]:
             duration=None if whole else duration,
             channel=channel,
         )
+
+
+def _told_apart(utterances: list[Utterance]) -> list[Utterance]:
+    """Name recordings by their paths below the folder of all, where files in several folders have one name.
+
+    Elsewhere their names stay, which are in what folders of shards were begun of.
+    """
+    paths = {utterance.audio: os.path.abspath(utterance.audio) for utterance in utterances}
+    different = set(paths.values())
+    if len({os.path.basename(path) for path in different}) == len(different):
+        return utterances
+    folder = os.path.commonpath([os.path.dirname(path) for path in different])
+    return [
+        replace(u, source=Path(paths[u.audio]).relative_to(folder).as_posix()) for u in utterances
+    ]
 
 
 def _recording(cut: Any, place: str) -> Any:

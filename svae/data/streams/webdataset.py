@@ -27,7 +27,7 @@ from svae.data.streams.fields import FieldError, Fields, choose_fields, parse_js
 from svae.data.streams.source import Recording, Source, SourceError, grouped
 from svae.errors import ConfigError, DataError
 from svae.runtime import remote
-from svae.runtime.files import file_stem
+from svae.runtime.files import file_stem, files_below
 from svae.runtime.http import RemoteError, public_url
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -149,12 +149,12 @@ def _expanded(source: str) -> list[str]:
     from webdataset.shardlists import expand_urls
 
     if is_local(source) and Path(source).is_dir():
-        tars = [path for path in Path(source).rglob("*") if path.name.endswith(TAR_SUFFIXES)]
+        tars = [path for path in files_below(Path(source)) if path.name.endswith(TAR_SUFFIXES)]
         if not tars:
             raise DataError(
                 f"{source}: a folder without {', '.join(TAR_SUFFIXES[:3])} files (looked below it too)."
             )
-        return [str(path) for path in sorted(tars)]
+        return [str(path) for path in tars]
     if is_local(source) and Path(source).is_file():
         return [source]  # whatever characters are in its name
     try:

@@ -26,7 +26,7 @@ function decision(row) {
   const found = { ...row.decision };
   if (row.text.trim() && row.text.trim() !== row.first.text) found.text = row.text.trim();
   if (row.used !== row.first.used) found.use = row.used;
-  return Object.keys(found).length ? found : null;
+  return Object.keys(found).length ? { ...found, audio: row.audio } : null;
 }
 
 function selected() {
