@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,8 @@ def enter_folder(out: Path, identity: dict[str, Any]) -> Iterator[None]:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(out, error) from error
-    with folder_lock(out):
+    # Where all is done there is nothing to keep others from, and the folder may be one that only reads.
+    with nullcontext() if (out / "index.json").exists() else folder_lock(out):
         _claim(out, identity)
         yield
 

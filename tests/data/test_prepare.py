@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import tarfile
 from collections import Counter
@@ -19,6 +20,7 @@ from svae.data.corpora.corpus import Utterance
 from svae.data.index import read_index, read_member
 from svae.data.prepare_plan import PrepareOptions, assign, choose_validation, make_plan
 from svae.errors import ConfigError, DataError
+from svae.runtime import files as runtime_files
 
 
 def test_sixteen_bit_audio_at_the_same_rate_arrives_unchanged_with_its_text(tmp_path):
@@ -257,7 +259,18 @@ def test_a_second_run_in_the_same_folder_is_refused_and_disturbs_nothing(tmp_pat
     monkeypatch.setattr(prepare_module, "_finish", twice)
     assert run(corpus, out)[0].utterances == 12
     monkeypatch.undo()
-    assert "nothing to do" in run(corpus, out)[1] and not (out / ".lock").exists()
+    assert not (out / ".lock").exists()
+
+
+def test_a_finished_folder_may_be_one_that_only_reads(tmp_path, monkeypatch):
+    corpus, out = make_corpus(tmp_path / "corpus", 4), tmp_path / "out"
+    run(corpus, out)
+
+    def create(path, text):
+        raise PermissionError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(runtime_files, "_create", create)
+    assert "nothing to do" in run(corpus, out)[1]
 
 
 def test_a_folder_with_foreign_shards_is_refused(tmp_path):
