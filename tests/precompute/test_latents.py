@@ -251,6 +251,22 @@ def test_decoding_brings_back_every_utterance_with_its_length(latents, tmp_path)
     assert kept.read_bytes() == b"kept" and (out / f"{index.samples[1].key}.wav").exists()
 
 
+def test_waveforms_of_other_latents_are_not_kept_for_those_asked_for(
+    latents, options, tmp_path, tiny_vae_config
+):
+    other = write_vae(tmp_path / "other", tiny_vae_config, seed=1)
+    others = encode_shards(replace(options, vae=other, out=tmp_path / "latents"))
+    out = decode_shards(DecodeOptions(latents, tmp_path / "wavs", workers=1, device="cpu"))
+    before = contents(out)
+    with pytest.raises(DataError, match="holds waveforms of other shards.*another --out"):
+        decode_shards(DecodeOptions(others, out, workers=1, device="cpu"))
+    with pytest.raises(DataError, match="`svae decode` did not begin"):
+        (tmp_path / "strange").mkdir()
+        (tmp_path / "strange" / "tone-001.wav").write_bytes(b"of somebody else")
+        decode_shards(DecodeOptions(latents, tmp_path / "strange", workers=1, device="cpu"))
+    assert contents(out) == before
+
+
 def test_another_vae_is_refused_everywhere(latents, options, tmp_path, tiny_vae_config):
     from tiny_runs import tts_config
 
