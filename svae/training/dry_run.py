@@ -56,7 +56,6 @@ from svae.training.tts.memory import GIB, estimate_bytes, try_longest, wants_tri
 from svae.training.tts.memory import step_plans as tts_plans
 from svae.training.tts.representation import (
     check_kept,
-    check_measurable,
     find_representation,
     kept_vae,
 )
@@ -256,8 +255,6 @@ def _load_representation(
     representation = find_representation(config, index, start, kept)
     vae = representation.checkpoint
     if vae is not None:
-        if vae.config["latent_mean"] is None:
-            check_measurable(vae, index)
         if check_kept(out, vae):
             vae = open_checkpoint(out / "vae", kind="vae")
         representation = type(representation).make(vae, config.vocoder)

@@ -267,6 +267,27 @@ def test_waveforms_of_other_latents_are_not_kept_for_those_asked_for(
     assert contents(out) == before
 
 
+def test_latents_of_an_unfinished_vae_are_learned_the_same_whichever_copy_of_it_is_named(
+    latents, vae, tmp_path
+):
+    from tiny_runs import TTS, tts_config
+
+    from svae.training.dry_run import dry_run
+    from svae.training.loop import TrainOptions
+    from svae.training.tts.train import train_tts
+
+    assert open_checkpoint(vae, kind="vae").config["latent_mean"] is None
+    runs = []
+    for name, named in (("original", vae), ("copy", latents / "vae")):
+        config = tts_config(latents, named, trainer=TTS["trainer"] | {"steps": 1})
+        options = TrainOptions(config, tmp_path / name, device="cpu")
+        dry_run(options)
+        runs.append(open_checkpoint(train_tts(options), kind="tts"))
+    kept = [open_checkpoint(run.folder / "vae", kind="vae").config for run in runs]
+    assert kept[0] == kept[1] and kept[0]["latent_mean"] is not None
+    assert runs[0].hash == runs[1].hash
+
+
 def test_another_vae_is_refused_everywhere(latents, options, tmp_path, tiny_vae_config):
     from tiny_runs import tts_config
 

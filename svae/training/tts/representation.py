@@ -143,14 +143,6 @@ def check_kept(run: Path, vae: Checkpoint) -> bool:
     return True
 
 
-def check_measurable(vae: Checkpoint, index: ShardIndex) -> None:
-    """Raise CheckpointError where the statistics that a VAE lacks cannot be measured on the data."""
-    if index.kind != "waveforms":
-        raise CheckpointError(
-            f"{vae.folder}: has no latent statistics; finish its training before `svae encode`"
-        )
-
-
 def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:
     """Copy a VAE checkpoint; where its training was cut short, measure the statistics that it lacks."""
     vae.model_state()  # raises where it is damaged: that must not get into the run
@@ -162,7 +154,6 @@ def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex
 
 
 def _measure(session: Session, vae: Checkpoint, index: ShardIndex) -> dict[str, Any]:
-    check_measurable(vae, index)
     session.console.print(
         "This VAE comes from an unfinished run: measuring its latents over the training set."
     )
