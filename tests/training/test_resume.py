@@ -16,7 +16,7 @@ from tiny_runs import VAE, assert_equal_runs, killed_copy, tts_config, vae_confi
 
 from svae import recipe
 from svae.checkpoint import open_checkpoint
-from svae.errors import CheckpointError, ConfigError
+from svae.errors import CheckpointError, ConfigError, DataError
 from svae.training.loop import TrainOptions
 from svae.training.tts.train import train_tts
 from svae.training.vae.train import train_vae
@@ -119,6 +119,33 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_cleanly(tone_shards, tmp_path)
     assert process.returncode == 0
     assert "Stopped at step" in output
     assert open_checkpoint(run, kind="vae").step > 0
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, DataError])
+def test_what_ends_a_run_while_its_latents_are_measured_costs_no_step(
+    vae_run, tone_shards, tmp_path, monkeypatch, ending
+):
+    def fail(*arguments, **more):
+        raise ending("while measuring")
+
+    config = vae_config(tone_shards, loader={"num_workers": 0})
+    options = TrainOptions(config, tmp_path / "run", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr("svae.training.vae.train.measure_statistics", fail)
+        with pytest.raises(ending, match="while measuring"):
+            train_vae(options)
+    left = open_checkpoint(options.out, kind="vae")
+    assert left.step == 5 and left.config["latent_mean"] is None
+    train_vae(options)
+    # The weights' hash and the statistics are those of a run that nothing ended.
+    assert (
+        open_checkpoint(options.out, kind="vae").config
+        == open_checkpoint(vae_run, kind="vae").config
+    )
+    # Of a run that is whole nothing is measured or written again.
+    written = (left.folder / "config.json").stat().st_mtime_ns
+    train_vae(options)
+    assert (left.folder / "config.json").stat().st_mtime_ns == written
 
 
 def test_another_recipe_cannot_continue_a_run(vae_run, tone_shards):
