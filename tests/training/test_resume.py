@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 from tiny_runs import VAE, assert_equal_runs, killed_copy, tts_config, vae_config
+from tone_shards import write_tone_shards
 
 from svae import recipe
 from svae.checkpoint import open_checkpoint
@@ -160,12 +161,29 @@ def test_resume_never_refuses_to_touch_a_run(vae_run, tone_shards):
 
 
 def test_resuming_on_other_data_is_refused(vae_run, tmp_path):
-    from tone_shards import write_tone_shards
-
     other = write_tone_shards(tmp_path / "other", seconds=0.7)
     run = killed_copy(vae_run, 2, tmp_path / "run")
     with pytest.raises(CheckpointError, match="other shards"):
         train_vae(TrainOptions(vae_config(other), run, device="cpu"))
+
+
+def test_a_refused_resumption_touches_no_row(vae_run, tone_shards, tmp_path):
+    """Of an earlier checkpoint, whose later rows a resumption drops: its training state is damaged, or the data are others."""
+    run = shutil.copytree(vae_run, tmp_path / "run")
+    earlier = run / "checkpoints" / "step-00000002"
+    rows, boards = (run / "metrics.jsonl").read_bytes(), sorted((run / "tensorboard").glob("*"))
+    other = write_tone_shards(tmp_path / "other", seconds=0.7)
+    resumed = {"out": run, "resume": str(earlier), "device": "cpu"}
+    with pytest.raises(CheckpointError, match="other shards"):
+        train_vae(TrainOptions(vae_config(other), **resumed))
+    (earlier / "training" / "state.pt").rename(run / "state.pt")
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train_vae(TrainOptions(vae_config(tone_shards), **resumed))
+    assert (run / "metrics.jsonl").read_bytes() == rows
+    assert sorted((run / "tensorboard").glob("*")) == boards
+    (run / "state.pt").rename(earlier / "training" / "state.pt")
+    train_vae(TrainOptions(vae_config(tone_shards), **resumed))
+    assert steps_in_metrics(run) == steps_in_metrics(vae_run)
 
 
 def test_a_tts_run_refuses_another_vae(tts_run, tone_shards, tmp_path):
