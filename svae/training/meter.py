@@ -86,10 +86,10 @@ class Meter:
             [self.audio_seconds / elapsed, self.waited / elapsed], device=world.device
         )
         # One collective for all numbers.
-        *measured, speed, waited = sum_over_ranks(
+        *summed, speed, waited = sum_over_ranks(
             torch.stack([*measured, *throughput]), world
         ).tolist()
-        totals, counts = measured[::2], measured[1::2]
+        totals, counts = summed[::2], summed[1::2]
         row = {name: sum(values) / len(values) for name, values in self.known.items()}
         row |= {
             name: total / count
