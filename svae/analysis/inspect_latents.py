@@ -138,15 +138,20 @@ def measure(means: list[Tensor], logvars: list[Tensor] | None) -> Inspection:
 
 @torch.inference_mode()
 def teacher_cosine(vae: SpeechVAE, teacher: Teacher, waveform: Tensor, mean: Tensor) -> Tensor:
-    """Return the cosine (T,) of the posterior mean (D, T) to the projected teacher features of the whole utterance."""
+    """Return the cosine (T,) of the posterior mean (D, T) to the projected teacher features of the whole utterance.
+
+    Of a long one the beginning counts, as much as the teacher hears at once (`Teacher.max_samples`): T is less then.
+    """
     frames = mean.shape[1]
+    if teacher.max_samples is not None:
+        frames = min(frames, teacher.max_samples // vae.hop_length)
     padded = F.pad(waveform[None], (0, frames * vae.hop_length - waveform.shape[-1]))
     teacher_features = teacher.aligned_features(
         padded.to(vae.latent_mean.device), 0, frames, vae.hop_length
     )
     assert vae.regulator is not None
     projected = vae.regulator(teacher_features, frames)[0].cpu()
-    return F.cosine_similarity(projected, mean[: len(projected)], dim=0)
+    return F.cosine_similarity(projected, mean[: len(projected), :frames], dim=0)
 
 
 # ----------------------------------------------------------------------------------------------- the command

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from svae.assets import asset_path
 from svae.config import TeacherConfig
-from svae.errors import ConfigError
+from svae.errors import ConfigError, DataError
 from svae.frames import interpolate_frames, teacher_positions
 from svae.runtime.distributed import send
 from svae.runtime.pretrained import load_pretrained, quiet_transformers
@@ -56,13 +56,18 @@ class WhisperStates(nn.Module):
         self.config = encoder.config
 
     def forward(self, features: Tensor, output_hidden_states: bool = False) -> SimpleNamespace:
-        """Map log-mel frames (B, bands, 2 K) to states (B, K, hidden_size): what enters the layers, then each one's output."""
+        """Map log-mel frames (B, bands, 2 K) to states (B, K, hidden_size): what enters the layers, then each one's output.
+
+        Raises:
+            DataError: there are more than the model has places for.
+        """
         encoder = self.encoder
         x = F.gelu(encoder.conv2(F.gelu(encoder.conv1(features)))).transpose(1, 2)
         positions = encoder.embed_positions.weight
         if x.shape[1] > len(positions):
-            raise ValueError(
-                f"Whisper hears at most {len(positions) / 50:g} seconds at once, got {x.shape[1] / 50:g}"
+            raise DataError(
+                f"Whisper hears at most {len(positions) / 50:g} seconds at once, got {x.shape[1] / 50:g}; take shorter "
+                "utterances or crops, or another teacher"
             )
         states = [x + positions[: x.shape[1]]]
         for layer in encoder.layers:
@@ -96,6 +101,10 @@ class Teacher:
         self.hop_length, self.receptive_field = frame_geometry(
             model.config, getattr(extractor, "stride", 1)
         )
+        self.max_samples: int | None = None
+        """Of a waveform, where there is a limit: Whisper has places for thirty seconds."""
+        if model.config.model_type in WHISPER_TYPES:
+            self.max_samples = model.config.max_source_positions * self.hop_length
 
     @property
     def hears_on_host(self) -> bool:

@@ -14,7 +14,7 @@ from svae.data.batches import read_latents
 from svae.data.index import read_index
 from svae.data.samples import Sample
 from svae.models.vae import streaming
-from svae.precompute.driver import cached_index, cached_vae, open_run
+from svae.precompute.driver import cached_index, cached_vae, open_run, shard_hashes
 from svae.precompute.latents import vae_of_latents
 from svae.runtime.files import file_stem
 from svae.runtime.jobs import Tick
@@ -46,14 +46,23 @@ def decode_shards(options: DecodeOptions) -> Path:
     Stored means are decoded as they are, and so are stored samples. Files that are there already are kept.
 
     Raises:
-        DataError: the folder does not hold latents, or one of them is damaged.
+        DataError: the folder does not hold latents, one of them is damaged, or `out` holds other waveforms.
         CheckpointError: the VAE is unusable, or not the one that made the latents.
     """
     index = read_index(options.latents)
     checkpoint = vae_of_latents(index, options.vae)
     # A folder of checkpoints would be looked up again in every process, and may have a newer one by then.
     options = replace(options, vae=checkpoint.folder)
+    # Not the format: waveforms of both can lie side by side.
+    description = {"vae_hash": checkpoint.hash, "source": shard_hashes(index)}
     with open_run(index, options.out, device=options.device, workers=options.workers) as run:
+        run.claim(
+            "plan.json",
+            description,
+            contents="waveforms",
+            command="svae decode",
+            files=("index.json", f"*.{options.format}"),
+        )
         run.console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {run.where}")
 
         def finished(number: int) -> bool:

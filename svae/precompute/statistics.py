@@ -59,10 +59,10 @@ def measure_statistics(
         except DataError as error:
             console.print(f"[yellow]Skipped: {error}[/]")
             skipped += 1
-            seen = used + skipped
-            if seen >= 100 and skipped > MAX_FAILURE_SHARE * seen:
+            # Of all that are asked for, as they may be damaged in one place.
+            if len(chosen) >= 100 and skipped > MAX_FAILURE_SHARE * len(chosen):
                 raise DataError(
-                    f"{index.root}: {skipped} of {seen} utterances cannot be read (at most 1 % may fail); the last: "
+                    f"{index.root}: {skipped} of {len(chosen)} utterances cannot be read (at most 1 % may fail); the last: "
                     f"{error}\nMake the shards anew with `svae prepare`."
                 ) from None
             continue

@@ -12,9 +12,10 @@ import torch
 
 from svae.config import TeacherConfig
 from svae.data.batches import read_waveform
+from svae.data.index import ShardIndex
 from svae.data.shard_writer import ShardItem, write_shard
 from svae.errors import DataError
-from svae.models.teacher import load_teacher
+from svae.models.teacher import Teacher, load_teacher
 from svae.precompute.driver import (
     array_item,
     cached_index,
@@ -45,13 +46,15 @@ def cache_teacher(
     `workers` are processes on the CPU; None: one per core. `ray` is a cluster that does the work.
 
     Raises:
-        DataError: the data are not waveform shards, or the folder holds features made otherwise.
+        DataError: the data are not waveform shards, or longer than the teacher hears; or the folder holds features made
+            otherwise.
         ConfigError: the teacher cannot be loaded or hears another sample rate.
     """
     index = read_waveform_index(data, command="svae cache-teacher")
     with open_run(index, out, device=device, workers=workers, ray=ray) as run:
         loaded = load_teacher(teacher, run.world.device, sample_rate=index.sample_rate)
         run.console.print(f"Teacher: {loaded.description}, on {run.where}")
+        _check_heard_whole(loaded, index)
         description = {
             "model": teacher.model,
             "layer": teacher.layer,
@@ -81,6 +84,19 @@ def cache_teacher(
             )
         barrier(run.world)
         return shown(run.out)
+
+
+def _check_heard_whole(teacher: Teacher, index: ShardIndex) -> None:
+    """Raise DataError where utterances are longer than a teacher hears at once."""
+    limit, rate = teacher.max_samples, index.sample_rate
+    if limit is None:
+        return
+    if long := [sample for sample in index.samples if sample.num_samples > limit]:
+        raise DataError(
+            f"{index.root}: {len(long)} of {len(index.samples)} utterances are longer than the {limit / rate:g} s that the teacher "
+            f"hears at once, such as {long[0].key!r} of {long[0].num_samples / rate:g} s.\n"
+            f"Make the shards with `svae prepare … --max-seconds {limit / rate:g}` in another folder, or take another teacher."
+        )
 
 
 _cached_teacher = functools.lru_cache(maxsize=1)(load_teacher)

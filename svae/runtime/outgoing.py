@@ -51,9 +51,9 @@ def destination(out: Path, *, is_main: bool = True) -> Iterator[Path]:
     yield work
     if is_main:
         _upload(work, url)
-        shutil.rmtree(work)
-        for suffix in (".uploaded", ".url"):
-            work.with_suffix(suffix).unlink(missing_ok=True)
+        # Away at once: half a folder, or the log of one that is gone, would mislead the next run, should this one end here.
+        work.rename(work.with_suffix(".done"))
+        _forget(work)
 
 
 def shown(folder: Path) -> Path:
@@ -68,8 +68,18 @@ def _work_folder(url: Url) -> Path:
     return cache_folder() / "outgoing" / hashlib.sha256(str(url).encode()).hexdigest()[:24]
 
 
+def _forget(work: Path) -> None:
+    """Delete what is left of a work folder that is no longer there."""
+    for suffix in (".uploaded", ".url"):
+        work.with_suffix(suffix).unlink(missing_ok=True)
+    if (done := work.with_suffix(".done")).is_dir():
+        shutil.rmtree(done)
+
+
 def _check(url: Url, work: Path) -> None:
     """See that the URL can be written to, and holds nothing finished."""
+    if not work.is_dir():
+        _forget(work)
     remote.check_uploads(url)
     there = remote.sizes(url) or {}
     finished = [name for name in COMPLETING if name in there]

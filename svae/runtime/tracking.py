@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from torch import Tensor
 
@@ -19,27 +19,41 @@ class Tracker:
 
     Args:
         run: the run folder.
-        step: rows after this step belong to a continuation that was lost, and are dropped.
+        step: rows after this step belong to a continuation that was lost, and are dropped; None: so do all.
         enabled: False on ranks that do not write.
         note: is told what could not be written; a log that fails does not end a run.
     """
 
     def __init__(
-        self, run: Path, *, step: int, enabled: bool = True, note: Callable[[str], None] = print
+        self,
+        run: Path,
+        *,
+        step: int | None,
+        enabled: bool = True,
+        note: Callable[[str], None] = print,
     ) -> None:
         self.run = run
         self._note = note
         self._session = round(time.time(), 3)
-        self._file = None
+        self._step = -1 if step is None else step
+        self._waits = enabled
+        self._file: TextIO | None = None
         self._board: Any = None
-        if not enabled:
+
+    def begin(self) -> None:
+        """Drop the rows of a lost continuation, and open the files; only once. What is written first does it, too.
+
+        Not before the run has checked everything: a resumption that is refused must leave the rows as they are.
+        """
+        if not self._waits:
             return
-        self._drop_rows_after(step)
-        self._file = (run / "metrics.jsonl").open("a", encoding="utf-8")
+        self._waits = False
+        self._drop_rows_after(self._step)
+        self._file = (self.run / "metrics.jsonl").open("a", encoding="utf-8")
         try:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+            self._board = SummaryWriter(str(self.run / "tensorboard"), purge_step=self._step + 1)
         except ImportError:  # not installed, which is nobody's mistake
             return
         except Exception as error:  # installed and broken: versions that do not fit raise anything
@@ -57,6 +71,7 @@ class Tracker:
         Both times are seconds since the epoch; `session` is when this process began, so that a run that was resumed has
         several, and its hours can be told from the pauses between them.
         """
+        self.begin()
         if self._file is None:
             return
         self._append(self._row(step, split) | values)
@@ -65,6 +80,7 @@ class Tracker:
 
     def changes(self, step: int, changes: dict[str, dict[str, Any]]) -> None:
         """Write what a resumed run has otherwise from a step on, as a row of the split `recipe`."""
+        self.begin()
         if self._file is not None:
             self._append(self._row(step, "recipe") | {"changes": changes})
 
@@ -104,6 +120,7 @@ class Tracker:
         save: Callable[[Path, Tensor, int], None] = save_audio,
     ) -> None:
         """Write `samples/step-…/name.wav`; waveform (1, S). `save` is another function for new speech, which has tags."""
+        self.begin()
         if self._file is None:
             return
         waveform = waveform.detach().cpu()
@@ -112,6 +129,7 @@ class Tracker:
 
     def mel_picture(self, step: int, name: str, rows: dict[str, Tensor], sample_rate: int) -> None:
         """Write `samples/step-…/name.png`: the log-mel of each waveform (1, S), one above the other, on one scale."""
+        self.begin()
         if self._file is not None:
             draw_mels(self._sample_path(step, f"{name}.png"), rows, sample_rate)
 

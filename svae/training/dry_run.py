@@ -40,6 +40,7 @@ from svae.training.loop import (
     TrainOptions,
     find_resume,
     load_training_state,
+    note_unknown_recipe,
     order_change,
     stored_recipe,
 )
@@ -56,7 +57,6 @@ from svae.training.tts.memory import GIB, estimate_bytes, try_longest, wants_tri
 from svae.training.tts.memory import step_plans as tts_plans
 from svae.training.tts.representation import (
     check_kept,
-    check_measurable,
     find_representation,
     kept_vae,
 )
@@ -189,6 +189,7 @@ def _check_resumable(
     model = outlook.parts["model"]
     assert isinstance(model, nn.Module)
     load_strict(model, checkpoint.state(outlook.averages_file), checkpoint.folder)
+    note_unknown_recipe(checkpoint, console)
     changes = changes_since(options.config, stored_recipe(checkpoint))
     for line in describe(changes | order_change(stored, options.config)):
         console.print(f"Would change: {line}", highlight=False, markup=False)
@@ -256,8 +257,6 @@ def _load_representation(
     representation = find_representation(config, index, start, kept)
     vae = representation.checkpoint
     if vae is not None:
-        if vae.config["latent_mean"] is None:
-            check_measurable(vae, index)
         if check_kept(out, vae):
             vae = open_checkpoint(out / "vae", kind="vae")
         representation = type(representation).make(vae, config.vocoder)
@@ -281,6 +280,7 @@ def _outlook_tts(
     vocabulary = choose_vocabulary(index, config, checkpoint or start)
     if checkpoint is not None:
         check_vocabulary(checkpoint, vocabulary, index)
+        stored_durations(checkpoint)
     if teacher is not None:
         stored_durations(teacher)
         words = teacher_sampling(config, teacher).words(teacher.config)

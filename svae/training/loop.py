@@ -103,12 +103,13 @@ def _opened(
     console.print(
         f"Run folder [bold]{escape(str(run))}[/], {describe_device(world.device)}, {world.world_size} process(es)"
     )
-    step = 0
+    step: int | None = None
     changes: Changes = {}
     history: list[dict[str, Any]] = []
     if checkpoint is not None:
         step = checkpoint.step
         console.print(f"Resuming from {checkpoint.folder} (step {step})", markup=False)
+        note_unknown_recipe(checkpoint, console)
         changes = changes_since(options.config, stored_recipe(checkpoint))
         history = recipe.read_history(stored_recipe(checkpoint))
 
@@ -118,7 +119,7 @@ def _opened(
     tracker = Tracker(run, step=step, enabled=world.is_main, note=note)
     try:
         session = Session(run, options.config, world, console, checkpoint, tracker, history=history)
-        if changes:
+        if step is not None and changes:
             session.record(step, changes)
         yield session
     finally:
@@ -221,6 +222,15 @@ def find_resume(options: TrainOptions[TrainConfig], kind: Kind) -> Checkpoint | 
 def stored_recipe(checkpoint: Checkpoint) -> Path:
     """Return where the run of a checkpoint keeps its recipe."""
     return checkpoint.folder.parent.parent / "recipe.yaml"
+
+
+def note_unknown_recipe(checkpoint: Checkpoint, console: Console) -> None:
+    """Say where nothing tells what a checkpoint was trained with: what may not change may have changed."""
+    if not (path := stored_recipe(checkpoint)).is_file():
+        console.print(
+            f"[yellow]Note: there is no {escape(str(path))}: the recipe cannot be compared with that of the checkpoint, only "
+            "the weights with their shapes.[/]"
+        )
 
 
 # ----------------------------------------------------------------------------------------------- checkpoints

@@ -50,9 +50,9 @@ class Meter:
     def reset(self) -> None:
         """Start a new row."""
         self.sums: dict[str, Tensor] = {}
-        self.known: dict[str, float] = {}
-        self.steps = 0
-        self.finite: Tensor | int = 0
+        self.counts: dict[str, Tensor] = {}
+        """Steps that had the number: some losses begin within a row."""
+        self.known: dict[str, list[float]] = {}
         self.audio_seconds = 0.0
         self.waited = 0.0
         self.started = time.perf_counter()
@@ -61,35 +61,41 @@ class Meter:
         """Count one step, for whose batch the training waited so many seconds; losses of one that was not finite do not."""
         self.waited += waited
         self.audio_seconds += result.audio_seconds
-        self.steps += 1
-        self.finite = self.finite + result.finite.long()
+        one = result.finite.float()
         for name, value in result.values.items():
             if isinstance(value, float):
-                self.known[name] = self.known.get(name, 0.0) + value
+                self.known.setdefault(name, []).append(value)
                 continue
             counted = torch.where(result.finite, value.detach(), 0.0)
-            self.sums[name] = self.sums[name] + counted if name in self.sums else counted
+            self.sums[name] = self.sums.get(name, 0) + counted
+            self.counts[name] = self.counts.get(name, 0) + one
 
     def row(self, world: World) -> dict[str, float]:
-        """Return means over steps and ranks, with throughput over all ranks. All ranks must call it."""
+        """Return means over the steps that had a number and over ranks, with throughput over all ranks.
+
+        All ranks must call it.
+        """
         elapsed = time.perf_counter() - self.started
         names = sorted(self.sums)
-        measured = [self.sums[name].float().to(world.device) for name in names]
-        if self.steps:
-            assert isinstance(self.finite, Tensor)
-            measured.append(self.finite.float().to(world.device))
-        else:
-            measured.append(torch.zeros((), device=world.device))
+        measured = [
+            number.float().to(world.device)
+            for name in names
+            for number in (self.sums[name], self.counts[name])
+        ]
         throughput = torch.tensor(
             [self.audio_seconds / elapsed, self.waited / elapsed], device=world.device
         )
         # One collective for all numbers.
-        *totals, finite, speed, waited = sum_over_ranks(
+        *summed, speed, waited = sum_over_ranks(
             torch.stack([*measured, *throughput]), world
         ).tolist()
-        row = {name: total / self.steps for name, total in self.known.items()}
-        if finite:
-            row |= {name: total / finite for name, total in zip(names, totals, strict=True)}
+        totals, counts = summed[::2], summed[1::2]
+        row = {name: sum(values) / len(values) for name, values in self.known.items()}
+        row |= {
+            name: total / count
+            for name, total, count in zip(names, totals, counts, strict=True)
+            if count
+        }
         row = {name: row[name] for name in sorted(row)}
         row["audio_seconds_per_second"] = speed
         row["data_wait_share"] = waited / world.world_size

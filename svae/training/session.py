@@ -100,7 +100,8 @@ class Session:
             )
 
     def describe(self) -> None:
-        """Write recipe.yaml and environment.json: when everything has been checked, before the first step."""
+        """Write recipe.yaml and environment.json, begin the log: when everything has been checked, before the first step."""
+        self.tracker.begin()
         if self.world.is_main:
             facts = environment(self.world.device)
             facts |= {"world_size": self.world.world_size, "accumulate": self.accumulate}

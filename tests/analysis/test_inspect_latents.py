@@ -10,12 +10,20 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from svae.analysis.inspect_latents import InspectOptions, effective_rank, inspect, measure
+from svae.analysis.inspect_latents import (
+    InspectOptions,
+    effective_rank,
+    inspect,
+    measure,
+    teacher_cosine,
+)
 from svae.checkpoint import write_checkpoint
 from svae.config import TeacherConfig
+from svae.data.batches import read_waveform
+from svae.data.index import read_index
 from svae.errors import ConfigError, DataError
 from svae.models.teacher import load_teacher
-from svae.models.vae.vae import SpeechVAE
+from svae.models.vae.vae import SpeechVAE, load_vae
 from svae.recipe import to_tree
 
 
@@ -100,6 +108,22 @@ def test_latents_and_their_checkpoint_give_the_same_numbers(aligned_vae, tone_sh
     assert (tmp_path / "a" / "inspection.png").read_bytes().startswith(b"\x89PNG")
     without = inspect(InspectOptions(latents, out=tmp_path / "c", device="cpu"))
     assert without.teacher_cosine is None and without.kl == stored.kl
+
+
+def test_of_an_utterance_too_long_for_the_teacher_its_beginning_counts(
+    aligned_vae, tone_shards, tmp_path, monkeypatch
+):
+    options = InspectOptions(aligned_vae, data=tone_shards, out=tmp_path / "a", device="cpu")
+    vae, teacher = load_vae(aligned_vae), load_teacher(TeacherConfig(model="embedded", layer=2))
+    index = read_index(tone_shards)
+    waveform = read_waveform(index, index.samples[0])
+    mean = vae.encode(waveform[None]).mean[0]
+    teacher.max_samples = 10 * vae.hop_length
+    heard = teacher_cosine(vae, teacher, waveform, mean)
+    begun = teacher_cosine(vae, teacher, waveform[:, : 10 * vae.hop_length], mean[:, :10])
+    torch.testing.assert_close(heard, begun)
+    monkeypatch.setattr("svae.analysis.inspect_latents.load_teacher", lambda *a, **k: teacher)
+    assert inspect(options).teacher_cosine is not None
 
 
 def test_what_cannot_be_inspected_is_said(toy_tts, tone_shards, tmp_path):

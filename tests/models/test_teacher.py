@@ -21,7 +21,7 @@ from transformers.models.wavlm import WavLMConfig, WavLMForCTC, WavLMModel
 from transformers.models.whisper import WhisperConfig, WhisperFeatureExtractor, WhisperModel
 
 from svae.config import TeacherConfig
-from svae.errors import ConfigError
+from svae.errors import ConfigError, DataError
 from svae.models.teacher import Teacher, load_teacher
 
 SMALL = {
@@ -166,7 +166,8 @@ def test_whisper_of_thirty_seconds_equals_transformers_own_states(whisper):
         teacher = load_teacher(TeacherConfig(model=str(folder), layer=layer))
         assert (teacher.hop_length, teacher.feature_dim) == (320, 16)
         torch.testing.assert_close(teacher.features(audio), target, atol=2e-5, rtol=1e-4)
-    with pytest.raises(ValueError, match="at most 30 seconds"):
+    assert teacher.max_samples == 480_000
+    with pytest.raises(DataError, match="at most 30 seconds"):
         teacher.features(torch.cat([audio, audio], dim=-1))
 
 

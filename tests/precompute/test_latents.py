@@ -211,16 +211,17 @@ def test_statistics_stop_where_more_than_one_in_a_hundred_cannot_be_read(
         return readable(index, sample)[..., :8000]
 
     def measure(broken):
-        samples = [sample] * 99 + [bad] * broken + [sample] * 20
+        samples = [sample] * (200 - broken) + [bad] * broken + [sample] * 40
         monkeypatch.setattr(latents_module, "spread", lambda *_: samples)
         return measure_statistics(
             load_vae(vae), index, limit=999, device=torch.device("cpu"), console=Console(quiet=True)
         )["latent_statistics"]
 
     monkeypatch.setattr(latents_module, "read_waveform", read)
-    assert measure(1)["unreadable"] == 1
-    with pytest.raises(DataError, match="2 of 101 utterances cannot be read .*bad: damaged"):
-        measure(2)
+    # In one place, as a damaged shard has them: what counts is the share of all.
+    assert measure(2)["unreadable"] == 2
+    with pytest.raises(DataError, match="3 of 240 utterances cannot be read .*bad: damaged"):
+        measure(3)
 
 
 def test_keys_longer_than_a_file_s_name_are_decoded_into_shorter_ones(latents, tmp_path):
@@ -249,6 +250,43 @@ def test_decoding_brings_back_every_utterance_with_its_length(latents, tmp_path)
     (out / f"{index.samples[1].key}.wav").unlink()
     decode_shards(DecodeOptions(latents, out, device="cpu"))
     assert kept.read_bytes() == b"kept" and (out / f"{index.samples[1].key}.wav").exists()
+
+
+def test_waveforms_of_other_latents_are_not_kept_for_those_asked_for(
+    latents, options, tmp_path, tiny_vae_config
+):
+    other = write_vae(tmp_path / "other", tiny_vae_config, seed=1)
+    others = encode_shards(replace(options, vae=other, out=tmp_path / "latents"))
+    out = decode_shards(DecodeOptions(latents, tmp_path / "wavs", workers=1, device="cpu"))
+    before = contents(out)
+    with pytest.raises(DataError, match="holds waveforms of other shards.*another --out"):
+        decode_shards(DecodeOptions(others, out, workers=1, device="cpu"))
+    with pytest.raises(DataError, match="`svae decode` did not begin"):
+        (tmp_path / "strange").mkdir()
+        (tmp_path / "strange" / "tone-001.wav").write_bytes(b"of somebody else")
+        decode_shards(DecodeOptions(latents, tmp_path / "strange", workers=1, device="cpu"))
+    assert contents(out) == before
+
+
+def test_latents_of_an_unfinished_vae_are_learned_the_same_whichever_copy_of_it_is_named(
+    latents, vae, tmp_path
+):
+    from tiny_runs import TTS, tts_config
+
+    from svae.training.dry_run import dry_run
+    from svae.training.loop import TrainOptions
+    from svae.training.tts.train import train_tts
+
+    assert open_checkpoint(vae, kind="vae").config["latent_mean"] is None
+    runs = []
+    for name, named in (("original", vae), ("copy", latents / "vae")):
+        config = tts_config(latents, named, trainer=TTS["trainer"] | {"steps": 1})
+        options = TrainOptions(config, tmp_path / name, device="cpu")
+        dry_run(options)
+        runs.append(open_checkpoint(train_tts(options), kind="tts"))
+    kept = [open_checkpoint(run.folder / "vae", kind="vae").config for run in runs]
+    assert kept[0] == kept[1] and kept[0]["latent_mean"] is not None
+    assert runs[0].hash == runs[1].hash
 
 
 def test_another_vae_is_refused_everywhere(latents, options, tmp_path, tiny_vae_config):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import vae_config
+from tiny_runs import VAE, vae_config
 from tone_shards import write_tone_shards
 
 from svae.config import TeacherConfig
@@ -24,6 +24,21 @@ from svae.training.vae.losses import alignment_loss
 from svae.training.vae.train import train_vae
 
 TEACHER = TeacherConfig(model="embedded", layer=3)
+
+
+@pytest.fixture(scope="module")
+def whisper(tmp_path_factory: pytest.TempPathFactory) -> TeacherConfig:
+    """A Whisper that hears one second at once, where the published ones hear thirty."""
+    from transformers.models.whisper import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+
+    sizes = {"d_model": 8, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "vocab_size": 60}
+    layers = {"encoder_layers": 1, "decoder_layers": 1, "pad_token_id": 0, "bos_token_id": 1}
+    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1, "eos_token_id": 2}
+    config = WhisperConfig(**sizes, **layers, **heads, max_source_positions=50)
+    folder = tmp_path_factory.mktemp("whisper")
+    WhisperModel(config).save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return TeacherConfig(model=str(folder), layer=1, context_seconds=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +124,36 @@ def test_training_reads_them_instead_of_running_the_teacher(
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
     assert all(-1 <= row["loss/alignment"] <= 1 for row in rows) and rows
+
+
+def test_utterances_longer_than_a_teacher_hears_are_refused_before_anything_is_made(
+    whisper, tone_shards, tmp_path
+):
+    """Tones of 0.85 to 1.05 s, every fifth is longer than a second; and some of a second exactly."""
+    long = write_tone_shards(tmp_path / "long", seconds=0.85)
+    options = {"workers": 1, "device": "cpu"}
+    with pytest.raises(DataError, match="1 of 8 .* 1 s .*'tone-004' of 1.05 s") as caught:
+        cache_teacher(long, tmp_path / "out", whisper, **options)
+    assert "--max-seconds 1`" in str(caught.value)
+    assert not list((tmp_path / "out").glob("*"))
+    just = write_tone_shards(tmp_path / "just", seconds=0.8)
+    assert len(read_index(cache_teacher(just, tmp_path / "ok", whisper, **options)).samples) == 8
+    assert cache_teacher(long, tmp_path / "other", TEACHER, **options)
+
+
+def test_anchored_latents_start_from_what_a_teacher_hears_of_long_utterances(
+    whisper, tmp_path, capsys
+):
+    long = write_tone_shards(tmp_path / "long", seconds=1.3)
+    config = vae_config(
+        long,
+        vae=VAE["vae"] | {"anchored_latents": 3},
+        loss={"alignment": 1.0, "alignment_form": "mse"},
+        trainer=VAE["trainer"] | {"steps": 1},
+    )
+    train_vae(TrainOptions(replace(config, teacher=whisper), tmp_path / "run", device="cpu"))
+    printed = capsys.readouterr().out
+    assert "Anchored latents: 3" in printed and "Skipped" not in printed
 
 
 def test_features_of_other_data_or_another_teacher_are_refused(speech, features, tmp_path):

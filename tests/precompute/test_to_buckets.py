@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,59 @@ def test_an_upload_that_was_stopped_goes_on_and_the_index_comes_last(s3, tmp_pat
         assert (work / "a").read_text() == "a"
     assert s3.keys("x") == ["a", "b", "index.json", "sub/c"]
     assert sent.count("a") == 1 and sent[-1] == "index.json"
+
+
+@pytest.mark.parametrize(
+    "killed", ["in the middle", "at the end", "never; somebody cleans the cache"]
+)
+def test_what_an_earlier_run_uploaded_is_not_taken_for_uploaded_by_the_next(
+    s3, monkeypatch, killed
+):
+    """The next run begins after the result was deleted in the bucket, as the message of the first says."""
+    delete = shutil.rmtree
+
+    def dying(folder):
+        if killed == "in the middle":
+            (folder / "plan.json").unlink()
+        else:
+            delete(folder)
+        raise KeyboardInterrupt
+
+    def work_in(folder):
+        # As all commands do: a folder with shards that lacks its plan was begun by somebody else.
+        assert (folder / "plan.json").is_file() or not list(folder.glob("shard-*"))
+        for name in ("plan.json", "shard-0", "index.json"):
+            (folder / name).write_text(name)
+
+    url = Path("s3://bucket/again")
+    with monkeypatch.context() as patch:
+        if killed.startswith("never"):
+            patch.setattr(outgoing.remote, "upload", _gives_up_at("index.json", remote.upload))
+        else:
+            patch.setattr(outgoing.shutil, "rmtree", dying)
+        with pytest.raises((KeyboardInterrupt, DataError)), destination(url) as work:
+            work_in(work)
+    if killed.startswith("never"):
+        delete(work)
+    else:
+        with pytest.raises(DataError, match="lies there already: it is finished"):
+            with destination(url) as work:
+                pass
+    for name in s3.keys("again"):
+        s3.client.delete_object(Bucket="bucket", Key=f"again/{name}")
+    with destination(url) as work:
+        work_in(work)
+    assert s3.keys("again") == ["index.json", "plan.json", "shard-0"]
+    assert not list(work.parent.iterdir()), "nothing is left here"
+
+
+def _gives_up_at(name, upload):
+    def failing(file, url, **more):
+        if file.name == name:
+            raise remote.RemoteError(f"{url}: given up")
+        upload(file, url, **more)
+
+    return failing
 
 
 def test_where_nothing_can_be_written_is_said_before_the_work(s3, tmp_path):

@@ -71,6 +71,22 @@ def test_a_resumed_run_without_changes_has_no_history(
     assert (run / "recipe.yaml").read_bytes() == (vae_run / "recipe.yaml").read_bytes()
 
 
+def test_where_nothing_says_what_the_recipe_was_a_note_does(
+    vae_run: Path, tone_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A checkpoint that was copied alone; another length of crops would else be refused."""
+    alone = shutil.copytree(checkpoint_folder(vae_run, 2), tmp_path / "step-00000002")
+    other = vae_config(tone_shards, segment_seconds=0.25)
+    with pytest.raises(ConfigError, match="segment_seconds"):
+        dry_run(TrainOptions(other, tmp_path / "run", checkpoint_folder(vae_run, 2), "cpu"))
+    capsys.readouterr()
+    options = TrainOptions(other, tmp_path / "run", resume=str(alone), device="cpu")
+    for command in (dry_run, train_vae):
+        command(options)
+        printed = " ".join(capsys.readouterr().out.split())
+        assert printed.count("cannot be compared") == 1 and "recipe.yaml" in printed
+
+
 def test_what_cannot_change_says_why(vae_run: Path, tone_shards: Path) -> None:
     vae = VAE["vae"] | {"latent_dim": 16}
     other = vae_config(tone_shards, vae=vae, optimizer={"learning_rate": 1e-5})

@@ -13,10 +13,11 @@ import time
 import pytest
 import torch
 from tiny_runs import VAE, assert_equal_runs, killed_copy, tts_config, vae_config
+from tone_shards import write_tone_shards
 
 from svae import recipe
 from svae.checkpoint import open_checkpoint
-from svae.errors import CheckpointError, ConfigError
+from svae.errors import CheckpointError, ConfigError, DataError
 from svae.training.loop import TrainOptions
 from svae.training.tts.train import train_tts
 from svae.training.vae.train import train_vae
@@ -121,6 +122,33 @@ def test_ctrl_c_finishes_the_step_saves_and_exits_cleanly(tone_shards, tmp_path)
     assert open_checkpoint(run, kind="vae").step > 0
 
 
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, DataError])
+def test_what_ends_a_run_while_its_latents_are_measured_costs_no_step(
+    vae_run, tone_shards, tmp_path, monkeypatch, ending
+):
+    def fail(*arguments, **more):
+        raise ending("while measuring")
+
+    config = vae_config(tone_shards, loader={"num_workers": 0})
+    options = TrainOptions(config, tmp_path / "run", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr("svae.training.vae.train.measure_statistics", fail)
+        with pytest.raises(ending, match="while measuring"):
+            train_vae(options)
+    left = open_checkpoint(options.out, kind="vae")
+    assert left.step == 5 and left.config["latent_mean"] is None
+    train_vae(options)
+    # The weights' hash and the statistics are those of a run that nothing ended.
+    assert (
+        open_checkpoint(options.out, kind="vae").config
+        == open_checkpoint(vae_run, kind="vae").config
+    )
+    # Of a run that is whole nothing is measured or written again.
+    written = (left.folder / "config.json").stat().st_mtime_ns
+    train_vae(options)
+    assert (left.folder / "config.json").stat().st_mtime_ns == written
+
+
 def test_another_recipe_cannot_continue_a_run(vae_run, tone_shards):
     other = vae_config(tone_shards, segment_seconds=0.25)
     with pytest.raises(ConfigError, match=r"segment_seconds: 0\.2 in the run, 0\.25 now"):
@@ -133,12 +161,29 @@ def test_resume_never_refuses_to_touch_a_run(vae_run, tone_shards):
 
 
 def test_resuming_on_other_data_is_refused(vae_run, tmp_path):
-    from tone_shards import write_tone_shards
-
     other = write_tone_shards(tmp_path / "other", seconds=0.7)
     run = killed_copy(vae_run, 2, tmp_path / "run")
     with pytest.raises(CheckpointError, match="other shards"):
         train_vae(TrainOptions(vae_config(other), run, device="cpu"))
+
+
+def test_a_refused_resumption_touches_no_row(vae_run, tone_shards, tmp_path):
+    """Of an earlier checkpoint, whose later rows a resumption drops: its training state is damaged, or the data are others."""
+    run = shutil.copytree(vae_run, tmp_path / "run")
+    earlier = run / "checkpoints" / "step-00000002"
+    rows, boards = (run / "metrics.jsonl").read_bytes(), sorted((run / "tensorboard").glob("*"))
+    other = write_tone_shards(tmp_path / "other", seconds=0.7)
+    resumed = {"out": run, "resume": str(earlier), "device": "cpu"}
+    with pytest.raises(CheckpointError, match="other shards"):
+        train_vae(TrainOptions(vae_config(other), **resumed))
+    (earlier / "training" / "state.pt").rename(run / "state.pt")
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train_vae(TrainOptions(vae_config(tone_shards), **resumed))
+    assert (run / "metrics.jsonl").read_bytes() == rows
+    assert sorted((run / "tensorboard").glob("*")) == boards
+    (run / "state.pt").rename(earlier / "training" / "state.pt")
+    train_vae(TrainOptions(vae_config(tone_shards), **resumed))
+    assert steps_in_metrics(run) == steps_in_metrics(vae_run)
 
 
 def test_a_tts_run_refuses_another_vae(tts_run, tone_shards, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -12,9 +13,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import VAE, tts_config, vae_config, vae_of
+from tiny_runs import TTS, VAE, rows_of, tts_config, vae_config, vae_of
+from tone_shards import write_tone_shards
 
 from svae.checkpoint import checkpoint_folder, open_checkpoint, write_checkpoint
+from svae.config import TTSTrainConfig
 from svae.errors import CheckpointError, ConfigError
 from svae.runtime.files import LOCK_NAME, folder_lock, leftovers
 from svae.training.loop import TrainOptions
@@ -49,6 +52,42 @@ def test_the_lock_of_a_dead_job_is_taken_over_and_gone_at_the_end(
     (run / LOCK_NAME).write_text(json.dumps(dead) + "\n")
     train_vae(TrainOptions(two_steps(tone_shards), run, device="cpu"))
     assert not (run / LOCK_NAME).exists()
+
+
+def test_an_attempt_without_a_checkpoint_leaves_nothing_to_the_next_one(
+    toy_tts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one may have other data: durations, statistics and rows must be of those."""
+    sizes = {"shards": 2, "per_shard": 10}
+    first = write_tone_shards(tmp_path / "first", seconds=0.6, **sizes)
+    other = write_tone_shards(tmp_path / "other", seconds=1.6, **sizes)
+    # A VAE whose training was cut short: the run measures its latents.
+    vae = shutil.copytree(vae_of(toy_tts), tmp_path / "vae")
+    stored = json.loads((vae / "config.json").read_text())
+    (vae / "config.json").write_text(json.dumps(stored | {"latent_mean": None, "latent_std": None}))
+
+    def options(data: Path, out: str) -> TrainOptions[TTSTrainConfig]:
+        trainer = TTS["trainer"] | {"steps": 1, "log_every": 1, "checkpoint_every": 1}
+        config = tts_config(data, vae, trainer=trainer, batch_frames=200)
+        return TrainOptions(config, tmp_path / out, device="cpu")
+
+    def full(*arguments: object, **more: object) -> None:
+        raise CheckpointError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("svae.training.loop.write_checkpoint", full)
+        with pytest.raises(CheckpointError, match="disk full"):
+            train_tts(options(first, "run"))
+    runs = [train_tts(options(other, out)) for out in ("run", "fresh")]
+    made = [open_checkpoint(run, kind="tts") for run in runs]
+    assert made[0].config["files"] == made[1].config["files"]
+    assert "duration.safetensors" in made[0].config["files"]
+    kept = [open_checkpoint(each.folder / "vae", kind="vae").config for each in made]
+    assert kept[0] == kept[1] and kept[0]["latent_mean"] is not None
+    assert [len(rows_of(run, "validation")) for run in runs] == [2, 2]
+    assert rows_of(runs[0], "validation")[0]["loss/flow"] == pytest.approx(
+        rows_of(runs[1], "validation")[0]["loss/flow"]
+    )
 
 
 @contextmanager

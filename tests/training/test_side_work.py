@@ -108,7 +108,7 @@ def test_a_duration_fit_that_fails_is_a_note(
     def fail(*arguments: object, **more: object) -> None:
         raise RuntimeError("singular")
 
-    monkeypatch.setattr("svae.training.tts.train.kept_predictor", fail)
+    monkeypatch.setattr("svae.training.tts.train.fit_predictor", fail)
     config = tts_config(tone_shards, vae_of(toy_tts))
     run = train_tts(TrainOptions(config, tmp_path / "run", device="cpu"))
     printed = " ".join(capsys.readouterr().out.split())
@@ -137,6 +137,7 @@ def test_a_board_that_fails_later_is_a_note_and_the_rows_are_kept(tmp_path: Path
 
     notes: list[str] = []
     tracker = Tracker(tmp_path, step=0, note=notes.append)
+    tracker.begin()
     tracker._board = Board()
     for step in (1, 2):
         tracker.log(step, "train", {"loss": 1.0})

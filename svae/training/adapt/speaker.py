@@ -89,6 +89,7 @@ class Speaker:
             chosen = choose_prompt(waveforms, training, self.tts, judges)
             keep_prompt(folders.prompt, waveforms, chosen, self.tts, session.console, consent)
         self.voice = read_voice(folders.prompt, OWN_VOICE, self.tts, session.console)
+        session.tracker.begin()  # what was judged after the checkpoint is no longer in it
         self.rows = judged_rows(session.run)
 
     def _tts(self, network: DiT | None) -> TTS:

@@ -6,12 +6,10 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -19,8 +17,6 @@ from svae.data.samples import Sample
 from svae.data.timings import Timings
 from svae.frames import length_mask
 from svae.models.tts.durations import DurationPredictor, PhoneDurations
-from svae.runtime.files import atomic_path
-from svae.synthesis.open_durations import DURATION_FILE
 from svae.text.phonemes import FramePhonemes
 from svae.text.vocabulary import PADDING_ID, Vocabulary
 
@@ -175,8 +171,7 @@ def _descend(
 # ----------------------------------------------------------------------------------------------- in a run
 
 
-def kept_predictor(
-    run: Path,
+def fit_predictor(
     samples: Sequence[Sample],
     vocabulary: Vocabulary,
     *,
@@ -184,13 +179,10 @@ def kept_predictor(
     sample_rate: int | None = None,
     **fit: int,
 ) -> dict[str, Tensor] | None:
-    """Return the weights of a run's predictor: those fitted when it began, or fitted now and kept in the run folder.
+    """Return the weights of `fit_phone_durations`, where there are `timings`, or else of `fit_duration`, if it fits any.
 
-    Arguments are those of `fit_phone_durations`, where there are `timings`, and of `fit_duration`.
+    Arguments are those of the two.
     """
-    path = run / DURATION_FILE
-    if path.is_file():
-        return load_file(path)
     predictor: DurationPredictor | PhoneDurations | None
     if timings is None:
         predictor = fit_duration(samples, vocabulary, **fit)
@@ -199,8 +191,4 @@ def kept_predictor(
         predictor = fit_phone_durations(
             samples, vocabulary, timings, sample_rate=sample_rate, **fit
         )
-    if predictor is None:
-        return None
-    with atomic_path(path) as temporary:
-        save_file(predictor.state_dict(), temporary)
-    return predictor.state_dict()
+    return None if predictor is None else predictor.state_dict()

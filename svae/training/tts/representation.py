@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from svae.checkpoint import Checkpoint, copy_weights, open_checkpoint
 from svae.config import TTSTrainConfig
@@ -115,8 +114,12 @@ def keep_in_run(
     if vae is None:
         return found.load(world.device)
     folder = session.run / "vae"
-    if world.is_main and not check_kept(session.run, vae):
-        _copy_vae(session, vae, folder, index)
+    if world.is_main:
+        if not check_kept(session.run, vae):
+            _copy_vae(vae, folder)
+        if session.checkpoint is None and vae.config["latent_mean"] is None:
+            # Also where an attempt that left no checkpoint has measured them: perhaps on other data.
+            _measure(session, vae, folder, index)
     barrier(world)
     # The copy may have statistics that the original lacks. Another node may see it late, or not at all, and has the
     # original.
@@ -143,31 +146,20 @@ def check_kept(run: Path, vae: Checkpoint) -> bool:
     return True
 
 
-def check_measurable(vae: Checkpoint, index: ShardIndex) -> None:
-    """Raise CheckpointError where the statistics that a VAE lacks cannot be measured on the data."""
-    if index.kind != "waveforms":
-        raise CheckpointError(
-            f"{vae.folder}: has no latent statistics; finish its training before `svae encode`"
-        )
-
-
-def _copy_vae(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:
-    """Copy a VAE checkpoint; where its training was cut short, measure the statistics that it lacks."""
+def _copy_vae(vae: Checkpoint, folder: Path) -> None:
     vae.model_state()  # raises where it is damaged: that must not get into the run
     with atomic_folder(folder) as temporary:
         copy_weights(vae.folder, temporary)
-        if vae.config["latent_mean"] is None:
-            complete = vae.config | _measure(session, vae, index)
-            write_text(temporary / "config.json", json.dumps(complete, indent=2) + "\n")
 
 
-def _measure(session: Session, vae: Checkpoint, index: ShardIndex) -> dict[str, Any]:
-    check_measurable(vae, index)
+def _measure(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:
+    """Give the copy of a VAE the statistics that it lacks, as its training was cut short."""
     session.console.print(
         "This VAE comes from an unfinished run: measuring its latents over the training set."
     )
     device, console = session.world.device, session.console
     own = load_vae(vae.folder, device)
-    return measure_statistics(
+    statistics = measure_statistics(
         own, index, limit=STATISTICS_UTTERANCES, device=device, console=console
     )
+    write_text(folder / "config.json", json.dumps(vae.config | statistics, indent=2) + "\n")

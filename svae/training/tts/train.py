@@ -42,7 +42,7 @@ from svae.training.pieces import choose_pieces
 from svae.training.session import Session
 from svae.training.tts.build import build_state
 from svae.training.tts.distill import StudentState, open_teacher, take_student
-from svae.training.tts.fit_durations import kept_predictor
+from svae.training.tts.fit_durations import fit_predictor
 from svae.training.tts.hidden_alignment import open_features
 from svae.training.tts.judged_speech import JudgedSpeech, open_judged_speech
 from svae.training.tts.memory import step_plans, try_longest, wants_trial
@@ -106,11 +106,11 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
         batches = training_batches(index, state, config, limits, read_as, world, session.accumulate)
         held_out = held_out_batches(validation, vocabulary, validation_timings, config, limits)
         note_no_validation(session.console, validation, held_out)
-        weights = None if timings is None else duration_weights(session, state, index, config)
+        durations = duration_weights(session, state, index, config)
         rule = None
-        if weights is not None:
+        if timings is not None and durations is not None:
             frame_rate = representation.sample_rate / representation.hop_length
-            rule = open_rule(vocabulary, frame_rate, weights)
+            rule = open_rule(vocabulary, frame_rate, durations)
         judged = open_judged_speech(session, config, index, representation, vocabulary, rule)
         finished = run_loop(
             session,
@@ -118,7 +118,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             batches,
             train_step=lambda pieces: train_step(state, pieces, config, world),
             validate=lambda: validate(session, state, held_out, config, index.shares),
-            save=lambda last: save(session, state, index, config),
+            save=lambda last: save(session, state, index, config, durations),
             synthesize=lambda: synthesize(session, state, judged),
             synthesize_every=config.trainer.synthesize_every,
         )
@@ -224,22 +224,25 @@ def spelled(vocabulary: Vocabulary, config: TTSTrainConfig) -> Vocabulary:
 def duration_weights(
     session: Session, state: FlowState, index: ShardIndex, config: TTSTrainConfig
 ) -> dict[str, Tensor] | None:
-    """Return the weights of the run's duration predictor, a teacher's where there is one.
+    """Return the weights of the run's duration predictor: a teacher's where there is one, or those fitted when the run began.
 
-    Only the first rank fits and keeps it. None on others, and where the fit fails, which is a note.
+    Only the first rank fits any. None on others, and where the fit fails, which is a note.
     """
     if not session.world.is_main:
         return None
     if state.teacher is not None:
         return stored_durations(state.teacher)
+    if session.checkpoint is not None:
+        kept = stored_durations(session.checkpoint)
+        if kept is not None:
+            return kept
     vocabulary = state.vocabulary
     if state.timings is not None:
         vocabulary = spelled(vocabulary, config)
     weights: dict[str, Tensor] | None = None
     # Speech without it is as long as its text in bytes says; a checkpoint without it is better than none.
     with session.side_work("fitting the duration predictor", but=(DataError,)):
-        weights = kept_predictor(
-            session.run,
+        weights = fit_predictor(
             index.train,
             vocabulary,
             timings=state.timings,
@@ -294,12 +297,17 @@ def synthesize(session: Session, state: FlowState, judged: JudgedSpeech | None) 
     return row
 
 
-def save(session: Session, state: FlowState, index: ShardIndex, config: TTSTrainConfig) -> None:
+def save(
+    session: Session,
+    state: FlowState,
+    index: ShardIndex,
+    config: TTSTrainConfig,
+    durations: dict[str, Tensor] | None,
+) -> None:
     """Write a checkpoint on the first rank, the VAE and the duration predictor inside it."""
     representation = state.representation
     vae = representation.checkpoint
     if session.world.is_main:
-        durations = duration_weights(session, state, index, config)
         save_checkpoint(
             session,
             state,

@@ -45,7 +45,9 @@ def start_anchor(
                 if cached is not None:
                     found.append(cached.cache.read_whole(sample.key, vae.hop_length))
                 elif teacher is not None:
-                    waveform = read_waveform(index, sample)[None].to(world.device)
+                    # Of a long utterance what the teacher hears at once: any features will do.
+                    waveform = read_waveform(index, sample)[None, :, : teacher.max_samples]
+                    waveform = waveform.to(world.device)
                     found.append(teacher.features(waveform)[0].cpu())
             except DataError as error:
                 console.print(f"[yellow]Skipped: {error}[/]")

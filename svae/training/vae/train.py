@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from svae import recipe
-from svae.checkpoint import Checkpoint
+from svae.checkpoint import Checkpoint, checkpoint_folder, open_checkpoint
 from svae.config import VAETrainConfig
 from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
@@ -35,6 +35,7 @@ from svae.runtime.distributed import (
     share_of,
 )
 from svae.runtime.fake_gpu import fake_gpu, freeing
+from svae.runtime.files import write_text
 from svae.training.loop import (
     TrainOptions,
     agreed_resume,
@@ -144,9 +145,10 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             batches,
             train_step=lambda batches: train_step(state, batches, config, world),
             validate=lambda: validate(session, state, held_out, config, naturalness, index.shares),
-            save=lambda last: save(session, state, index, config, with_statistics=last),
+            save=lambda last: save(session, state, index, config),
         )
         if finished:
+            complete(session, state, index, config)
             session.console.print(f"VAE in [bold]{session.run}[/] (step {state.step})")
             session.console.print(f"Next: svae train-tts --vae {session.run}")
     return options.out
@@ -398,26 +400,9 @@ def write_sample(
     )
 
 
-def save(
-    session: Session,
-    state: VAEState,
-    index: ShardIndex,
-    config: VAETrainConfig,
-    *,
-    with_statistics: bool,
-) -> None:
-    """Write a checkpoint on the first rank; the last one also measures the latents over the training set."""
-    world = session.world
-    if world.is_main:
-        statistics: dict[str, Any] = {"latent_mean": None, "latent_std": None}
-        if with_statistics:
-            statistics = measure_statistics(
-                state.ema.module,
-                index,
-                limit=config.statistics_utterances,
-                device=world.device,
-                console=session.console,
-            )
+def save(session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig) -> None:
+    """Write a checkpoint on the first rank, without latent statistics."""
+    if session.world.is_main:
         teacher_dim = state.model.teacher_dim
         save_checkpoint(
             session,
@@ -431,7 +416,32 @@ def save(
                 "teacher": None if teacher_dim is None else recipe.to_tree(config.teacher),
                 "sample_rate": config.vae.sample_rate,
                 "hop_length": state.model.hop_length,
-                **statistics,
+                "latent_mean": None,
+                "latent_std": None,
+                "latent_statistics": None,
             },
         )
+    barrier(session.world)
+
+
+def complete(session: Session, state: VAEState, index: ShardIndex, config: VAETrainConfig) -> None:
+    """Measure the latents over the training set on the first rank, and write that into the checkpoint of the last step.
+
+    It is there already, as measuring takes long and can fail. A finished run that lacks them gets them when it is run again.
+    """
+    world = session.world
+    folder = checkpoint_folder(session.run, state.step)
+    if world.is_main and (folder / "config.json").is_file():
+        checkpoint = open_checkpoint(folder, kind="vae")
+        if checkpoint.config["latent_mean"] is None:
+            statistics = measure_statistics(
+                state.ema.module,
+                index,
+                limit=config.statistics_utterances,
+                device=world.device,
+                console=session.console,
+            )
+            write_text(
+                folder / "config.json", json.dumps(checkpoint.config | statistics, indent=2) + "\n"
+            )
     barrier(world)
