@@ -304,6 +304,7 @@ def test_lexicon_pauses_and_what_is_spelled_out(server):
         ({"early": True, "response_format": "flac"}, 400, "only what is streamed leaves early"),
         ({"subtitles": "srt"}, 400, '"stream_format": "sse"'),
         ({"subtitles": "txt", "stream_format": "sse"}, 400, "subtitles"),
+        ({"stream": False, "stream_format": "sse", "subtitles": "srt"}, 400, "events are a stream"),
         ({"colour": "red"}, 400, "colour"),
     ],
 )  # fmt: skip
