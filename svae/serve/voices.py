@@ -25,17 +25,17 @@ from svae.synthesis.loudness import TARGET_LUFS, Leveller, measure
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.voices import (
+    OWN_NAME,
     check_consent,
     delete_voice,
     load_voice,
+    new_voice_path,
     own_voice,
     save_voice,
     saved_voices,
     voice_path,
 )
 
-OWN = "own"
-"""The name of the voice that a model speaks in by itself."""
 MAX_SAVED = 1000
 """Saved voices beyond this are refused: the disk is not the client's."""
 _QUIET = Console(quiet=True)
@@ -85,10 +85,13 @@ class Voices:
         return len(self._open)
 
     def names(self) -> dict[str, str]:
-        """Return the names of all voices, the one that speaks where none is named first, and where each is from."""
-        names = {} if self.tts.prompt_file is None else {OWN: "model"}
+        """Return the names of all voices, the one that speaks where none is named first, and where each is from.
+
+        The saved ones are those of all models, and of the command: none takes the place of another voice.
+        """
+        names = {} if self.tts.prompt_file is None else {OWN_NAME: "model"}
         names |= dict.fromkeys(self._shipped, "svae")
-        return names | dict.fromkeys(saved_voices(), "saved")
+        return names | {name: "saved" for name in saved_voices() if name not in names}
 
     def open(self, name: str | None) -> Voice:
         """Return a voice; None: the first of `names`.
@@ -156,12 +159,12 @@ class Voices:
                 note of consent that says nothing.
             DataError: the recording is of no use.
         """
-        path = voice_path(name)
+        path = new_voice_path(name)
         tts = self.tts.in_language(language)
         consent = check_consent(consent)
         before = self.names()
         if before.get(name, "saved") != "saved":
-            raise ConfigError(f"voice {name!r}: comes with svae or the model; choose another name")
+            raise ConfigError(f"voice {name!r}: comes with svae; choose another name")
         if name not in before and len(before) >= MAX_SAVED:
             raise ConfigError(f"voice {name!r}: there are {len(before)} voices; delete some first")
         check_length(recording, label, self.max_seconds)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +14,12 @@ import httpx
 import pytest
 from tiny_tts import PROMPT_TEXT
 
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
 from svae.serve import engine as engine_module
 from svae.serve import voices as voices_module
-from svae.synthesis.voices import saved_voices
+from svae.serve.voices import NoSuchVoice, Voices
+from svae.synthesis.load import load_tts
+from svae.synthesis.voices import keep_voice, saved_voices
 
 
 def ask(server, **changes):
@@ -116,3 +120,26 @@ def test_a_client_that_heard_all_is_not_counted_as_gone(server, monkeypatch):
     monkeypatch.setattr(engine, "_free", slowly)
     assert ask(server, stream=True).status_code == 200
     assert gone.get() == before
+
+
+def test_a_saved_voice_takes_the_place_of_no_models_own(folder, voices, recording):
+    """The folder of saved voices is that of all models, one of which has a voice of its own."""
+    plain = load_tts(folder, "cpu")
+    adapted = copy.copy(plain)
+    adapted.prompt_file = voices / "anna.safetensors"
+    without, with_own = (Voices(tts, "pocketsphinx", 120.0, 4) for tts in (plain, adapted))
+    for each in (without, with_own):
+        with pytest.raises(ConfigError, match="voice 'own'"):
+            each.save("own", recording.read_bytes(), "a.flac", text=PROMPT_TEXT)
+    with pytest.raises(ConfigError, match="voice 'own'"):
+        keep_voice("own", recording, PROMPT_TEXT, folder, asr="pocketsphinx", device="cpu")
+    assert saved_voices() == ["anna"]
+    for name in ("own", "flite-slt"):  # as older ones could be saved
+        shutil.copy(voices / "anna.safetensors", voices / f"{name}.safetensors")
+    expected = {"own": "model", "flite-slt": "svae", "flite-rms": "svae", "libri-6415": "svae", "anna": "saved"}  # fmt: skip
+    assert list(with_own.names().items()) == list(expected.items())
+    assert without.names()["own"] == "saved"
+    with pytest.raises(NoSuchVoice, match="not among the saved"):
+        with_own.delete("own")
+    without.delete("own")
+    (voices / "flite-slt.safetensors").unlink()
