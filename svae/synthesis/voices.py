@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from svae.audio import pcm16, resample
 from svae.errors import ConfigError, DataError
 from svae.runtime.distributed import select_device
-from svae.runtime.files import atomic_path, writable_folder
+from svae.runtime.files import MAX_STEM_BYTES, atomic_path, writable_folder
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS, audible
 from svae.synthesis.reference import OpenedPrompt, open_reference
@@ -58,9 +58,11 @@ def voices_folder() -> Path:
 
 
 def voice_path(name: str) -> Path:
-    """Return the file of a voice. Raises ConfigError for a name that is not letters, digits, `-` and `_`."""
+    """Return the file of a voice. Raises ConfigError for a name that is not letters, digits, `-` and `_`, or no file's."""
     if not re.fullmatch(r"[\w-]+", name):
         raise ConfigError(f"voice {name!r}: a name has letters, digits, - and _ only")
+    if len(name.encode()) > MAX_STEM_BYTES:
+        raise ConfigError(f"voice {name[:40]!r}…: a name is not longer than {MAX_STEM_BYTES} bytes")
     return voices_folder() / f"{name}.safetensors"
 
 

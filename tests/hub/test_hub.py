@@ -219,11 +219,13 @@ def test_a_dry_run_shows_the_card_and_sends_nothing(
 
 def test_what_cannot_be_sent_is_refused(hub: FakeHub, model: Path, tmp_path: Path) -> None:
     good = {"run": model, "repo": "anna/voice", "licence": "mit"}
+    (tmp_path / "latin-1.md").write_bytes("Für alle.".encode("latin-1"))
     wrong = [
         ({"repo": "voice"}, ConfigError, "user/name"),
         ({"licence": "My Licence"}, ConfigError, "--license"),
         ({"samples": [tmp_path / "absent.wav"]}, ConfigError, "--sample"),
         ({"notes": tmp_path / "absent.md"}, ConfigError, "--notes"),
+        ({"notes": tmp_path / "latin-1.md"}, DataError, "latin-1.md: not UTF-8 at byte 1"),
         ({"results": [tmp_path]}, DataError, "--results"),
         ({"run": tmp_path / "absent"}, CheckpointError, "absent"),
     ]

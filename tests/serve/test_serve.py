@@ -591,6 +591,7 @@ def test_uploads_that_are_no_voices(server, recording, tmp_path, voices):
         ("x", b"no audio", 400, "cannot be read as audio"),
         ("x", b"", 400, "a.flac"),
         ("../x", data, 400, "letters, digits"),
+        ("x" * 300, data, 400, "not longer than 240 bytes"),
         ("flite-slt", data, 400, "choose another name"),
         ("x", long.getvalue(), 400, "longer than the 120 s"),
         ("x", b"\0" * (20 * 2**20 + 1), 413, "too large"),
