@@ -38,6 +38,8 @@ from svae.synthesis.voices import (
 
 MAX_SAVED = 1000
 """Saved voices beyond this are refused: the disk is not the client's."""
+MAX_SAMPLES_A_SECOND = 2 * 96_000
+"""Samples in all channels that a recording may have for each second of the longest one: they take 20 bytes each while it is opened."""
 _QUIET = Console(quiet=True)
 
 
@@ -214,30 +216,36 @@ class Voices:
 
 
 def check_length(recording: bytes, label: str, max_seconds: float) -> None:
-    """Raise DataError for a recording that is too long, before the whole of it is in memory as samples.
+    """Raise DataError for a recording that is too long, or has too many samples in all channels, before it is in memory.
 
     A few megabytes can hold hours, and headers lie: it is decoded, and nothing kept. What is no recording passes; whoever
     reads it says so.
     """
-    seconds = 0.0
+    seconds, samples = 0.0, 0
+    most = round(MAX_SAMPLES_A_SECOND * max_seconds)
     with suppress(soundfile.SoundFileError), soundfile.SoundFile(BytesIO(recording)) as file:
         if file.frames < UNKNOWN_FRAMES:
-            seconds = file.frames / file.samplerate
+            seconds, samples = file.frames / file.samplerate, file.frames * file.channels
     # No protocols, as in svae.audio.
     options = {"protocol_whitelist": "none"}
-    if seconds <= max_seconds:
-        seconds = 0.0
+    if seconds <= max_seconds and samples <= most:
+        seconds, samples = 0.0, 0
         with (
             suppress(av.FFmpegError, IndexError, ValueError),
             av.open(BytesIO(recording), "r", container_options=options) as container,
         ):
             for frame in container.decode(audio=0):
                 seconds += frame.samples / frame.sample_rate
-                if seconds > max_seconds:
+                samples += frame.samples * frame.layout.nb_channels
+                if seconds > max_seconds or samples > most:
                     break
     if seconds > max_seconds:
         raise DataError(
             f"{label}: longer than the {max_seconds:g} s that are allowed; 3 to 12 s are best"
+        )
+    if samples > most:
+        raise DataError(
+            f"{label}: more than the {most} samples in all channels that are allowed; send it with one channel, at 48 kHz or less"
         )
 
 

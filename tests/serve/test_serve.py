@@ -518,6 +518,30 @@ def test_a_client_that_does_not_read_holds_nobody_up(server, monkeypatch):
     wait_until(lambda: server.service.engine.unread == 0)
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_an_answer_that_does_not_stream_is_unread_until_its_client_has_it(
+    server, monkeypatch, kind
+):
+    from svae.serve import engine
+
+    monkeypatch.setattr(
+        engine,
+        "speak_chunks",
+        lambda *_: [SpokenChunk(0.1 * torch.rand(600 * 16000), ChunkReport("", 0, 600.0, {}))],
+    )
+    idle = raw_request(server, stream=False, response_format=kind, input="Minutes.")
+    assert idle.recv(12) == b"HTTP/1.1 200"
+    assert server.service.engine.taken == 0 and server.service.engine.unread > 2**20
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "MAX_UNREAD_BYTES", 2**20)
+        assert ask(server, input="Hello.").status_code == 429
+    idle.close()
+    wait_until(lambda: server.service.engine.unread == 0)
+    answer = ask(server, stream=False, response_format=kind, input="Minutes.")
+    assert int(answer.headers["content-length"]) == len(answer.content) > 2**21
+    wait_until(lambda: server.service.engine.unread == 0)
+
+
 def test_what_was_begun_is_finished_before_the_end(folder, voices, written, gate):
     with running(folder) as server, ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(ask, server, stream=stream) for stream in (True, False)]

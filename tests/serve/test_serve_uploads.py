@@ -10,14 +10,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import av
 import httpx
+import numpy as np
 import pytest
+import soundfile
 from tiny_tts import PROMPT_TEXT
 
 from svae.errors import ConfigError, DataError
 from svae.serve import engine as engine_module
 from svae.serve import voices as voices_module
-from svae.serve.voices import NoSuchVoice, Voices
+from svae.serve.voices import NoSuchVoice, Voices, check_length
 from svae.synthesis.load import load_tts
 from svae.synthesis.voices import keep_voice, saved_voices
 
@@ -143,3 +146,33 @@ def test_a_saved_voice_takes_the_place_of_no_models_own(folder, voices, recordin
         with_own.delete("own")
     without.delete("own")
     (voices / "flite-slt.safetensors").unlink()
+
+
+def _flac_in_matroska(channels: int, seconds: float) -> bytes:
+    """Return a recording at 96 kHz that libsndfile does not read."""
+    data = io.BytesIO()
+    with av.open(data, "w", format="matroska") as container:
+        stream = container.add_stream(
+            "flac", rate=96000, layout="7.1" if channels == 8 else "stereo"
+        )
+        silence = np.zeros((1, channels * round(96000 * seconds)), np.int16)
+        frame = av.AudioFrame.from_ndarray(silence, "s16", stream.layout)
+        frame.sample_rate, frame.pts = 96000, 0
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return data.getvalue()
+
+
+def _flac(channels: int, seconds: float) -> bytes:
+    data = io.BytesIO()
+    soundfile.write(data, np.zeros((round(96000 * seconds), channels)), 96000, format="FLAC")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("made", [_flac, _flac_in_matroska])
+def test_recordings_are_bounded_in_samples_as_in_seconds(made):
+    check_length(made(2, 0.9), "a", 1.0)
+    with pytest.raises(DataError, match="more than the 192000 samples in all channels"):
+        check_length(made(8, 0.5), "a", 1.0)
+    with pytest.raises(DataError, match="longer than the 1 s"):
+        check_length(made(2, 1.1), "a", 1.0)
