@@ -202,9 +202,23 @@ def _write_checkpoint(
 
 
 def copy_weights(checkpoint: Path, folder: Path) -> None:
-    """Copy a checkpoint folder without what only resuming needs; `folder` may exist."""
-    without_training = shutil.ignore_patterns("training")
-    shutil.copytree(checkpoint, folder, ignore=without_training, dirs_exist_ok=True)
+    """Copy what a checkpoint is made of: config.json, the files that it lists, and the same of the VAE in it.
+
+    What else lies in its folder stays there: what only resuming needs, and whatever somebody put beside it. `folder` may exist.
+
+    Raises:
+        CheckpointError: config.json lists something in another folder.
+    """
+    listed = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["files"]
+    if outside := [name for name in listed if Path(name).name != name]:
+        raise CheckpointError(
+            f"{checkpoint}/config.json: lists {outside[0]!r}, which is not in its folder; expected names of files beside it"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json", *listed):
+        shutil.copyfile(checkpoint / name, folder / name)
+    if (checkpoint / "vae" / "config.json").is_file():
+        copy_weights(checkpoint / "vae", folder / "vae")
 
 
 def open_checkpoint(path: str | Path, *, kind: Kind, or_adapter: bool = False) -> Checkpoint:

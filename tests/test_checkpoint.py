@@ -10,6 +10,7 @@ import torch
 from svae.checkpoint import (
     REQUIRED,
     checkpoint_folder,
+    copy_weights,
     latest_checkpoint,
     load_strict,
     open_checkpoint,
@@ -43,6 +44,24 @@ def test_writing_leaves_no_temporary_folder_and_replaces_an_old_one(tmp_path):
     write(tmp_path / "c", step=2)
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
     assert open_checkpoint(tmp_path / "c", kind="vae").step == 2
+
+
+def test_the_vae_in_a_checkpoint_is_what_its_config_lists(tmp_path):
+    vae = write(tmp_path / "vae")
+    (vae.folder / "notes.txt").write_text("beside it")
+    config = {"kind": "tts", "step": 1, "model": {}, **dict.fromkeys(REQUIRED["tts"])}
+    made = write_checkpoint(
+        tmp_path / "c", config=config, model_state={"w": torch.ones(1)}, vae_folder=vae.folder
+    )
+    inner = sorted(path.name for path in (made.folder / "vae").rglob("*"))
+    assert inner == ["config.json", "model.safetensors"]
+    tree = json.loads((vae.folder / "config.json").read_text())
+    for name in ("../outside", "/etc/passwd", "vae/inside"):
+        listed = tree | {"files": tree["files"] | {name: "0"}}
+        (vae.folder / "config.json").write_text(json.dumps(listed))
+        with pytest.raises(CheckpointError, match="not in its folder"):
+            copy_weights(vae.folder, tmp_path / "d")
+    assert not (tmp_path / "outside").exists()
 
 
 def test_a_run_folder_stands_for_its_latest_checkpoint_and_old_ones_go(tmp_path):

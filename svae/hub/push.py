@@ -20,6 +20,7 @@ from svae.hub.card import CardSources, card
 from svae.runtime.files import atomic_folder, file_sha256, write_text
 from svae.runtime.hub import CHECKPOINT_FILES, fetch, hub_model
 from svae.runtime.pretrained import first_line
+from svae.runtime.text_files import read_utf8
 from svae.synthesis.adapter import PROMPT_FILE
 from svae.synthesis.voices import kept_voice
 
@@ -57,7 +58,7 @@ def push(options: PushOptions, console: Console | None = None) -> str | None:
     Raises:
         ConfigError: a name or licence that the hub does not take, or a sample that is no audio.
         CheckpointError: the checkpoint is unusable or needs what others do not have; the hub refused.
-        DataError: results that cannot be read.
+        DataError: results or notes that cannot be read.
     """
     console = console or Console()
     _check(options)
@@ -133,6 +134,7 @@ def stage(folder: Path, checkpoint: Checkpoint, run: Path | None, options: PushO
 
     Raises:
         CheckpointError: a damaged file, or an adapter whose base is a folder of this machine.
+        DataError: results or notes that cannot be read.
     """
     if checkpoint.kind == "adapter":
         _check_base(checkpoint)
@@ -159,7 +161,7 @@ def stage(folder: Path, checkpoint: Checkpoint, run: Path | None, options: PushO
         licence=options.licence,
         results=options.results,
         samples=names,
-        notes="" if options.notes is None else options.notes.read_text(encoding="utf-8"),
+        notes="" if options.notes is None else read_utf8(options.notes),
         files={str(path.relative_to(folder)): file_sha256(path) for path in weights},
         own_voice=kept_voice(prompt) if (prompt := folder / PROMPT_FILE).is_file() else None,
     )

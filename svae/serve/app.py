@@ -138,14 +138,16 @@ class Service:
             return SpeechResponse(pieces, headers, kind, lambda: self._leave(job))
         try:
             samples = await self._all(job, first, request)
-        except ClientGone:
-            self.metrics.gone.inc()
-            raise
-        finally:
+            whole = await run_in_threadpool(encode, asked.response_format, samples, rate, tags)
+        except BaseException as error:
             self.engine.drop(job)
+            if isinstance(error, ClientGone):
+                self.metrics.gone.inc()
+            raise
         self.metrics.speech.inc(len(samples) / rate)
-        whole = await run_in_threadpool(encode, asked.response_format, samples, rate, tags)
-        return Response(whole, 200, headers, MEDIA_TYPES[asked.response_format])
+        headers["Content-Length"] = str(len(whole))
+        kind = MEDIA_TYPES[asked.response_format]
+        return SpeechResponse(_one(whole), headers, kind, lambda: self._leave(job))
 
     def model(self, name: str | None) -> ServedModel:
         """Return the model of a name."""
@@ -178,6 +180,7 @@ class Service:
             ChunkJoiner(rate, voice.leveller(rate)),
             word_times,
             early=asked.early,
+            leaves_whole=not asked.streams,
         )
         self.engine.speak(job)
         return marks.tags(model.tts.identity, asked.seed, voice.opened.description)
@@ -216,7 +219,7 @@ class Service:
         yield await run_in_threadpool(encoder.finish)
 
     def _leave(self, job: Job) -> None:
-        """Note that a stream is over."""
+        """Note that an answer is over."""
         if job.has_place:
             self.metrics.gone.inc()
         self.engine.drop(job)
@@ -335,7 +338,7 @@ class Service:
 
 
 class SpeechResponse(StreamingResponse):
-    """A stream of speech; `over` is called when it ends, however it does."""
+    """Speech in one piece or more; `over` is called when its client has taken it, or is gone."""
 
     def __init__(
         self,
@@ -348,11 +351,16 @@ class SpeechResponse(StreamingResponse):
         self.over = over
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream."""
+        """Send the speech."""
         try:
             await super().__call__(scope, receive, send)
         finally:
             self.over()
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    """Yield an answer that is whole: of a stream the end waits until all before it was taken."""
+    yield data
 
 
 def _check_form(form: FormData) -> None:

@@ -50,6 +50,8 @@ class Job:
         """Samples that are complete."""
         self.unread = 0
         """Bytes of speech that its client has not taken."""
+        self.leaves_whole = False
+        """Whether nothing is sent before all is spoken: then all of it is unread until the answer is over."""
         self.has_place = True
         self.is_gone = False
 
@@ -61,12 +63,14 @@ class Job:
         word_times: WordTimes | None = None,
         *,
         early: bool = False,
+        leaves_whole: bool = False,
     ) -> None:
         """Say what is to be spoken, by which model, and what gathers the times of its words.
 
         `early`: the first chunk leaves as it is decoded.
         """
         self.tts, self.joiner, self.word_times, self.early = tts, joiner, word_times, early
+        self.leaves_whole = leaves_whole
         self.chunks.extend(chunks)
 
     @property
@@ -139,7 +143,7 @@ class Engine:
         piece = await job.pieces.get()
         if isinstance(piece, Exception):
             raise piece
-        if piece is not None:
+        if piece is not None and not job.leaves_whole:
             self._count(job, -piece.nbytes)
         return piece
 

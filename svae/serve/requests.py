@@ -75,6 +75,10 @@ class SpeechRequest(TextRequest):
 
     @model_validator(mode="after")
     def _only_what_streams(self) -> SpeechRequest:
+        if self.stream is False and self.stream_format == "sse":
+            raise ValueError(
+                'stream_format: events are a stream; ask for "stream": true, or leave one of the two out'
+            )
         if self.early and not self.streams:
             raise ValueError('early: only what is streamed leaves early; ask for "stream": true')
         if self.subtitles is not None and self.stream_format != "sse":

@@ -25,19 +25,21 @@ from svae.synthesis.loudness import TARGET_LUFS, Leveller, measure
 from svae.synthesis.model import TTS
 from svae.synthesis.reference import OpenedPrompt, open_reference
 from svae.synthesis.voices import (
+    OWN_NAME,
     check_consent,
     delete_voice,
     load_voice,
+    new_voice_path,
     own_voice,
     save_voice,
     saved_voices,
     voice_path,
 )
 
-OWN = "own"
-"""The name of the voice that a model speaks in by itself."""
 MAX_SAVED = 1000
 """Saved voices beyond this are refused: the disk is not the client's."""
+MAX_SAMPLES_A_SECOND = 2 * 96_000
+"""Samples in all channels that a recording may have for each second of the longest one: they take 20 bytes each while it is opened."""
 _QUIET = Console(quiet=True)
 
 
@@ -85,10 +87,13 @@ class Voices:
         return len(self._open)
 
     def names(self) -> dict[str, str]:
-        """Return the names of all voices, the one that speaks where none is named first, and where each is from."""
-        names = {} if self.tts.prompt_file is None else {OWN: "model"}
+        """Return the names of all voices, the one that speaks where none is named first, and where each is from.
+
+        The saved ones are those of all models, and of the command: none takes the place of another voice.
+        """
+        names = {} if self.tts.prompt_file is None else {OWN_NAME: "model"}
         names |= dict.fromkeys(self._shipped, "svae")
-        return names | dict.fromkeys(saved_voices(), "saved")
+        return names | {name: "saved" for name in saved_voices() if name not in names}
 
     def open(self, name: str | None) -> Voice:
         """Return a voice; None: the first of `names`.
@@ -156,12 +161,12 @@ class Voices:
                 note of consent that says nothing.
             DataError: the recording is of no use.
         """
-        path = voice_path(name)
+        path = new_voice_path(name)
         tts = self.tts.in_language(language)
         consent = check_consent(consent)
         before = self.names()
         if before.get(name, "saved") != "saved":
-            raise ConfigError(f"voice {name!r}: comes with svae or the model; choose another name")
+            raise ConfigError(f"voice {name!r}: comes with svae; choose another name")
         if name not in before and len(before) >= MAX_SAVED:
             raise ConfigError(f"voice {name!r}: there are {len(before)} voices; delete some first")
         check_length(recording, label, self.max_seconds)
@@ -211,30 +216,36 @@ class Voices:
 
 
 def check_length(recording: bytes, label: str, max_seconds: float) -> None:
-    """Raise DataError for a recording that is too long, before the whole of it is in memory as samples.
+    """Raise DataError for a recording that is too long, or has too many samples in all channels, before it is in memory.
 
     A few megabytes can hold hours, and headers lie: it is decoded, and nothing kept. What is no recording passes; whoever
     reads it says so.
     """
-    seconds = 0.0
+    seconds, samples = 0.0, 0
+    most = round(MAX_SAMPLES_A_SECOND * max_seconds)
     with suppress(soundfile.SoundFileError), soundfile.SoundFile(BytesIO(recording)) as file:
         if file.frames < UNKNOWN_FRAMES:
-            seconds = file.frames / file.samplerate
+            seconds, samples = file.frames / file.samplerate, file.frames * file.channels
     # No protocols, as in svae.audio.
     options = {"protocol_whitelist": "none"}
-    if seconds <= max_seconds:
-        seconds = 0.0
+    if seconds <= max_seconds and samples <= most:
+        seconds, samples = 0.0, 0
         with (
             suppress(av.FFmpegError, IndexError, ValueError),
             av.open(BytesIO(recording), "r", container_options=options) as container,
         ):
             for frame in container.decode(audio=0):
                 seconds += frame.samples / frame.sample_rate
-                if seconds > max_seconds:
+                samples += frame.samples * frame.layout.nb_channels
+                if seconds > max_seconds or samples > most:
                     break
     if seconds > max_seconds:
         raise DataError(
             f"{label}: longer than the {max_seconds:g} s that are allowed; 3 to 12 s are best"
+        )
+    if samples > most:
+        raise DataError(
+            f"{label}: more than the {most} samples in all channels that are allowed; send it with one channel, at 48 kHz or less"
         )
 
 

@@ -45,9 +45,9 @@ from svae.synthesis.long_text import (
 )
 from svae.synthesis.marks import tags
 from svae.synthesis.model import TTS
-from svae.synthesis.output import check_output, identities, report_path, write_report
+from svae.synthesis.output import check_output, identities, report_path
 from svae.synthesis.reference import OpenedPrompt
-from svae.synthesis.subtitles import check_subtitles
+from svae.synthesis.subtitles import check_subtitles, remove_details, subtitles_path
 from svae.synthesis.types import WEIGHTS
 from svae.synthesis.voices import voice_path
 from svae.text.lexicon import Lexicon
@@ -231,9 +231,9 @@ def _prepare_row(
     options = row.options
     made_with = _made_with(options, tts)
     path = report_path(options.out)
-    if _is_done(options.out, path, made_with):
+    if _is_done(options, path, made_with):
         return None
-    path.unlink(missing_ok=True)  # a file of other settings must not be taken for this row's
+    remove_details(options.out, path)  # a file of other settings must not be taken for this row's
     tts = tts.in_language(options.language)
     voice = (options.ref, options.ref_text, options.voice, options.language)
     if voice not in opened:
@@ -296,11 +296,11 @@ def _write_row(
         listener=None if times is None else times.add,
     )
     report = SpeechReport(options, tts, ready.opened, written, ready.started, times)
-    report.finish()
+    report.sign()
     for warning in report.warnings:
         console.print(f"[yellow]Row {ready.row.number}: {escape(warning)}.[/]", highlight=False)
     made = {"made_with": ready.made_with, "audio_sha256": file_sha256(options.out)}
-    write_report(report_path(options.out), made | report.to_json())
+    report.write(report_path(options.out), made)
 
 
 def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
@@ -339,10 +339,13 @@ def _made_with(options: SynthesizeOptions, tts: TTS) -> str:
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
-def _is_done(audio: Path, report: Path, made_with: str) -> bool:
+def _is_done(options: SynthesizeOptions, report: Path, made_with: str) -> bool:
+    kind = options.subtitles
+    if kind is not None and not subtitles_path(options.out, kind).is_file():
+        return False
     try:
         found = json.loads(report.read_text(encoding="utf-8"))
         same_settings = found.get("made_with") == made_with
-        return same_settings and found.get("audio_sha256") == file_sha256(audio)
+        return same_settings and found.get("audio_sha256") == file_sha256(options.out)
     except (OSError, ValueError, AttributeError):
         return False

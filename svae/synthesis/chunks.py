@@ -18,7 +18,11 @@ TRAINED_SECONDS = 30.0
 """Longest utterance of a model that does not say what it was trained on."""
 MIN_CHUNK_SECONDS = 3.0
 """New speech gets at least this much room beside a long reference."""
-_CLAUSE = re.compile(r"(?<=[;:,，；：、])\s*|\s+(?=-\s)")
+_CLAUSE = re.compile(
+    r"(?:\{[^{}]*\}|.)+?(?:(?<=[;:,，；：、])(?!(?<=\d.)\d)\s*|\s+(?=-\s)|$)", re.DOTALL
+)
+_WORD = re.compile(r"(?:\{[^{}]*\}|\S)+\s*")
+"""Given phones (`{B EY1 S}`) are whole in both, and marks in numbers (`3,5`, `10:30`) divide nothing."""
 
 
 def chunk_text(
@@ -26,8 +30,8 @@ def chunk_text(
 ) -> Iterator[str]:
     """Gather sentences into chunks that take at most `limit_seconds` to say; a sentence alone may be split.
 
-    A sentence that is too long is split at clauses, a clause that is too long between words. Joined with spaces the
-    chunks are the sentences, every word once and in order.
+    A sentence that is too long is split at clauses, a clause that is too long between words. Every character is in one
+    chunk, in order, but for white space between two chunks; sentences have a space between them.
 
     Args:
         sentences: in order.
@@ -37,21 +41,28 @@ def chunk_text(
     Raises:
         DataError: a single word does not fit.
     """
-    parts = (part for sentence in sentences for part in _split(sentence, seconds_of, limit_seconds))
-    return _gather(parts, seconds_of, limit_seconds)
+
+    def seconds_of_part(part: str) -> float:
+        return seconds_of(part.rstrip())
+
+    parts = (
+        part
+        for sentence in sentences
+        for part in _split(f"{sentence.strip()} ", seconds_of_part, limit_seconds)
+    )
+    return (chunk.rstrip() for chunk in _gather(parts, seconds_of_part, limit_seconds))
 
 
 def _gather(
     parts: Iterable[str], seconds_of: Callable[[str], float], limit_seconds: float
 ) -> Iterator[str]:
-    """Join as many parts as fit, again and again; a part that does not fit alone comes as it is."""
+    """Join as many parts as fit, each with its own white space, again and again; one that does not fit alone comes as it is."""
     gathered = ""
     for part in parts:
-        longer = f"{gathered} {part}" if gathered else part
-        if gathered and seconds_of(longer) > limit_seconds:
+        if gathered and seconds_of(gathered + part) > limit_seconds:
             yield gathered
-            longer = part
-        gathered = longer
+            gathered = ""
+        gathered += part
     if gathered:
         yield gathered
 
@@ -60,12 +71,13 @@ def _split(text: str, seconds_of: Callable[[str], float], limit_seconds: float) 
     if seconds_of(text) <= limit_seconds:
         yield text
         return
-    pieces = [piece for piece in _CLAUSE.split(text) if piece]
+    pieces = _CLAUSE.findall(text)
     if len(pieces) == 1:
-        pieces = text.split()
+        pieces = _WORD.findall(text)
     if len(pieces) == 1:
+        word = text.rstrip()
         raise DataError(
-            f"text: the word {text[:40]!r}{'…' if len(text) > 40 else ''} alone would take {seconds_of(text):.0f} s, "
+            f"text: the word {word[:40]!r}{'…' if len(word) > 40 else ''} alone would take {seconds_of(text):.0f} s, "
             f"the model's limit is {limit_seconds:.0f} s"
         )
     for gathered in _gather(pieces, seconds_of, limit_seconds):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ from svae.synthesis.subtitles import (
     SubtitleFormat,
     WordTimes,
     check_subtitles,
+    remove_details,
     subtitles_path,
     write_subtitles,
 )
@@ -126,6 +127,8 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         verifier=verifier,
     )
     times = open_word_times(options, tts, opened, ctc)
+    if options.stream:  # the audio is replaced from the first sentence on, else when all is spoken
+        remove_details(options.out, path)
     written = write_chunks(
         options.out,
         show_progress(chunks, sentences, console),
@@ -135,9 +138,10 @@ def synthesize_file(options: SynthesizeOptions) -> Path:
         tags=tags(tts.identity, options.sampling.seed, opened.description),
         listener=None if times is None else times.add,
     )
+    remove_details(options.out, path)
     report = SpeechReport(options, tts, opened, written, started, times)
-    report.finish()
-    write_report(path, report.to_json())
+    report.sign()
+    report.write(path)
     _print_result(report, path, console)
     return options.out
 
@@ -285,11 +289,16 @@ class SpeechReport:
     times: WordTimes | None = None
     """When each word is spoken, where that is asked for."""
 
-    def finish(self) -> None:
-        """Write subtitles beside the audio and credentials into it, where they are asked for."""
+    def sign(self) -> None:
+        """Write credentials into the audio, where they are asked for."""
         if self.options.credentials is not None:
             made_by = mark(self.tts.identity, self.options.sampling.seed, self.opened.description)
             sign(self.options.out, self.options.credentials, made_by)
+
+    def write(self, path: Path, more: Mapping[str, Any] | None = None) -> None:
+        """Write the JSON beside the audio, with `more` before its own fields, and the subtitles, where they are asked for."""
+        # First what says that the subtitles are ours, whatever comes between.
+        write_report(path, {**(more or {}), **self.to_json()})
         if self.times is not None and self.options.subtitles is not None:
             write_subtitles(self.options.out, self.options.subtitles, self.times)
 

@@ -29,6 +29,7 @@ from svae.synthesis.trim import (
     with_nearest_text,
 )
 from svae.synthesis.types import Prompt
+from svae.text.languages import base_language
 from svae.text.lexicon import Lexicon
 from svae.text.phone_aligner import AlignmentError
 from svae.text.sentences import prepare_prompt_text
@@ -142,7 +143,7 @@ def find_reference_cut(
     if cut is None or text is None:
         return cut
     by_proportion = parts_by_proportion(text, waveform, sample_rate)
-    if language in ("en", None):
+    if base_language(language) in ("en", None):
         # Of a chapter only the beginning is aligned: what the text of a stretch is need only be known roughly at its end.
         stretch, beginning = waveform, text
         far = [n for n, gap in enumerate(by_proportion.gaps, 1) if gap[0] > 3 * limit_seconds]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -293,17 +293,31 @@ def check_subtitles(out: Path, kind: SubtitleFormat | None, made_before: Path) -
     if kind is None:
         return
     path = subtitles_path(out, kind)
-    if not path.exists():
-        return
-    try:
-        tree = json.loads(made_before.read_text(encoding="utf-8"))
-        ours = tree.get("subtitles") == path.name
-    except (OSError, ValueError, AttributeError):
-        ours = False
-    if not ours:
+    if path.exists() and path != _made_subtitles(out, made_before):
         raise ConfigError(
             f"--subtitles {kind}: {path} is there and was not written by svae synthesize; move it away, or choose another --out"
         )
+
+
+def remove_details(out: Path, made_before: Path) -> None:
+    """Remove an audio file's JSON and the subtitles that it names: they tell of what is about to be replaced.
+
+    Subtitles that no JSON names would be taken for somebody else's.
+    """
+    subtitles = _made_subtitles(out, made_before)
+    if subtitles is not None:
+        subtitles.unlink(missing_ok=True)
+    made_before.unlink(missing_ok=True)
+
+
+def _made_subtitles(out: Path, made_before: Path) -> Path | None:
+    """Return the subtitles that an earlier run wrote beside an audio file, as its JSON says; None: it wrote none."""
+    try:
+        name = json.loads(made_before.read_text(encoding="utf-8")).get("subtitles")
+    except (OSError, ValueError, AttributeError):
+        return None
+    paths = [subtitles_path(out, kind) for kind in get_args(SubtitleFormat)]
+    return next((path for path in paths if path.name == name), None)
 
 
 def write_subtitles(out: Path, kind: SubtitleFormat, times: WordTimes) -> Path:

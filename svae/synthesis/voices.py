@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from svae.audio import pcm16, resample
 from svae.errors import ConfigError, DataError
 from svae.runtime.distributed import select_device
-from svae.runtime.files import atomic_path, writable_folder
+from svae.runtime.files import MAX_STEM_BYTES, atomic_path, writable_folder
 from svae.synthesis.load import load_tts
 from svae.synthesis.model import TTS, audible
 from svae.synthesis.reference import OpenedPrompt, open_reference
@@ -33,6 +33,8 @@ NO_CONSENT = (
     'No note of consent is kept with this voice; --consent "who agreed to what, and when" adds one to it and to all that it '
     "says."
 )
+OWN_NAME = "own"
+"""The name of a model's own voice among those of a server; no saved voice can have it."""
 OWN_VOICE = "the model's own"
 """What reports call the voice that comes with a model."""
 VOICE_SCALE = 32767
@@ -56,10 +58,19 @@ def voices_folder() -> Path:
 
 
 def voice_path(name: str) -> Path:
-    """Return the file of a voice. Raises ConfigError for a name that is not letters, digits, `-` and `_`."""
+    """Return the file of a voice. Raises ConfigError for a name that is not letters, digits, `-` and `_`, or no file's."""
     if not re.fullmatch(r"[\w-]+", name):
         raise ConfigError(f"voice {name!r}: a name has letters, digits, - and _ only")
+    if len(name.encode()) > MAX_STEM_BYTES:
+        raise ConfigError(f"voice {name[:40]!r}…: a name is not longer than {MAX_STEM_BYTES} bytes")
     return voices_folder() / f"{name}.safetensors"
+
+
+def new_voice_path(name: str) -> Path:
+    """Return the file of a voice that is to be saved. Raises ConfigError for a name that a saved one cannot have."""
+    if name == OWN_NAME:
+        raise ConfigError(f"voice {name!r}: is a model's own voice; choose another name")
+    return voice_path(name)
 
 
 def saved_voices() -> list[str]:
@@ -107,7 +118,7 @@ def keep_voice(
     """
     console = Console()
     consent = check_consent(consent)
-    path = voice_path(name)
+    path = new_voice_path(name)
     tts = load_tts(model, select_device(device))
     known = path.is_file()
     tts = tts.in_language(language)
@@ -145,7 +156,7 @@ def save_voice(name: str, opened: OpenedPrompt, tts: TTS) -> Path:
     Raises:
         ConfigError: not a name, or the folder cannot be written.
     """
-    path = voice_path(name)
+    path = new_voice_path(name)
     writable_folder(path.parent, option="voices folder")
     write_voice(path, opened, tts)
     return path

@@ -14,6 +14,7 @@ from tiny_tts import PROMPT_TEXT, TEXT, speech, write_tts
 from typer.testing import CliRunner
 
 import svae
+from svae.assets import asset_path
 from svae.checkpoint import open_checkpoint
 from svae.cli.app import app
 from svae.config import VAEConfig
@@ -178,6 +179,26 @@ def test_a_model_comes_back_as_it_was_sent(
         pull("anna/voice", out)
 
 
+def test_only_what_a_checkpoint_is_made_of_is_sent(hub: FakeHub, model: Path) -> None:
+    made = set(files_of(model))
+    assert made >= {"config.json", "model.safetensors", "vae/config.json", "vae/model.safetensors"}
+    strays = ("passwords.txt", ".git/config", "vae/notes.txt", "vae/training/state.pt", "more/x.safetensors")  # fmt: skip
+    for name in strays:
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("nobody else's business")
+    push(PushOptions(run=model, repo="anna/voice", licence="mit"), Console(quiet=True))
+    assert set(hub.commits["anna/voice"][-1][1]) == made | {"README.md"}
+
+
+def test_of_the_embedded_checkpoint_every_file_is_sent(hub: FakeHub) -> None:
+    push(PushOptions(run=Path("embedded"), repo="anna/voice", licence="mit"), Console(quiet=True))
+    sent, there = hub.commits["anna/voice"][-1][1], files_of(asset_path("tts"))
+    assert {name: data for name, data in sent.items() if name != "README.md"} == {
+        name: data for name, data in there.items() if not name.endswith("README.md")
+    }
+    assert "duration.safetensors" in sent
+
+
 def _sample(folder: Path) -> Path:
     from svae.audio import save_audio
 
@@ -219,11 +240,13 @@ def test_a_dry_run_shows_the_card_and_sends_nothing(
 
 def test_what_cannot_be_sent_is_refused(hub: FakeHub, model: Path, tmp_path: Path) -> None:
     good = {"run": model, "repo": "anna/voice", "licence": "mit"}
+    (tmp_path / "latin-1.md").write_bytes("Für alle.".encode("latin-1"))
     wrong = [
         ({"repo": "voice"}, ConfigError, "user/name"),
         ({"licence": "My Licence"}, ConfigError, "--license"),
         ({"samples": [tmp_path / "absent.wav"]}, ConfigError, "--sample"),
         ({"notes": tmp_path / "absent.md"}, ConfigError, "--notes"),
+        ({"notes": tmp_path / "latin-1.md"}, DataError, "latin-1.md: not UTF-8 at byte 1"),
         ({"results": [tmp_path]}, DataError, "--results"),
         ({"run": tmp_path / "absent"}, CheckpointError, "absent"),
     ]

@@ -304,6 +304,7 @@ def test_lexicon_pauses_and_what_is_spelled_out(server):
         ({"early": True, "response_format": "flac"}, 400, "only what is streamed leaves early"),
         ({"subtitles": "srt"}, 400, '"stream_format": "sse"'),
         ({"subtitles": "txt", "stream_format": "sse"}, 400, "subtitles"),
+        ({"stream": False, "stream_format": "sse", "subtitles": "srt"}, 400, "events are a stream"),
         ({"colour": "red"}, 400, "colour"),
     ],
 )  # fmt: skip
@@ -517,6 +518,30 @@ def test_a_client_that_does_not_read_holds_nobody_up(server, monkeypatch):
     wait_until(lambda: server.service.engine.unread == 0)
 
 
+@pytest.mark.parametrize("kind", ["wav", "flac"])
+def test_an_answer_that_does_not_stream_is_unread_until_its_client_has_it(
+    server, monkeypatch, kind
+):
+    from svae.serve import engine
+
+    monkeypatch.setattr(
+        engine,
+        "speak_chunks",
+        lambda *_: [SpokenChunk(0.1 * torch.rand(600 * 16000), ChunkReport("", 0, 600.0, {}))],
+    )
+    idle = raw_request(server, stream=False, response_format=kind, input="Minutes.")
+    assert idle.recv(12) == b"HTTP/1.1 200"
+    assert server.service.engine.taken == 0 and server.service.engine.unread > 2**20
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "MAX_UNREAD_BYTES", 2**20)
+        assert ask(server, input="Hello.").status_code == 429
+    idle.close()
+    wait_until(lambda: server.service.engine.unread == 0)
+    answer = ask(server, stream=False, response_format=kind, input="Minutes.")
+    assert int(answer.headers["content-length"]) == len(answer.content) > 2**21
+    wait_until(lambda: server.service.engine.unread == 0)
+
+
 def test_what_was_begun_is_finished_before_the_end(folder, voices, written, gate):
     with running(folder) as server, ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(ask, server, stream=stream) for stream in (True, False)]
@@ -590,6 +615,7 @@ def test_uploads_that_are_no_voices(server, recording, tmp_path, voices):
         ("x", b"no audio", 400, "cannot be read as audio"),
         ("x", b"", 400, "a.flac"),
         ("../x", data, 400, "letters, digits"),
+        ("x" * 300, data, 400, "not longer than 240 bytes"),
         ("flite-slt", data, 400, "choose another name"),
         ("x", long.getvalue(), 400, "longer than the 120 s"),
         ("x", b"\0" * (20 * 2**20 + 1), 413, "too large"),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import av
 import httpx
+import numpy as np
 import pytest
+import soundfile
 from tiny_tts import PROMPT_TEXT
 
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
 from svae.serve import engine as engine_module
 from svae.serve import voices as voices_module
-from svae.synthesis.voices import saved_voices
+from svae.serve.voices import NoSuchVoice, Voices, check_length
+from svae.synthesis.load import load_tts
+from svae.synthesis.voices import keep_voice, saved_voices
 
 
 def ask(server, **changes):
@@ -116,3 +123,56 @@ def test_a_client_that_heard_all_is_not_counted_as_gone(server, monkeypatch):
     monkeypatch.setattr(engine, "_free", slowly)
     assert ask(server, stream=True).status_code == 200
     assert gone.get() == before
+
+
+def test_a_saved_voice_takes_the_place_of_no_models_own(folder, voices, recording):
+    """The folder of saved voices is that of all models, one of which has a voice of its own."""
+    plain = load_tts(folder, "cpu")
+    adapted = copy.copy(plain)
+    adapted.prompt_file = voices / "anna.safetensors"
+    without, with_own = (Voices(tts, "pocketsphinx", 120.0, 4) for tts in (plain, adapted))
+    for each in (without, with_own):
+        with pytest.raises(ConfigError, match="voice 'own'"):
+            each.save("own", recording.read_bytes(), "a.flac", text=PROMPT_TEXT)
+    with pytest.raises(ConfigError, match="voice 'own'"):
+        keep_voice("own", recording, PROMPT_TEXT, folder, asr="pocketsphinx", device="cpu")
+    assert saved_voices() == ["anna"]
+    for name in ("own", "flite-slt"):  # as older ones could be saved
+        shutil.copy(voices / "anna.safetensors", voices / f"{name}.safetensors")
+    expected = {"own": "model", "flite-slt": "svae", "flite-rms": "svae", "libri-6415": "svae", "anna": "saved"}  # fmt: skip
+    assert list(with_own.names().items()) == list(expected.items())
+    assert without.names()["own"] == "saved"
+    with pytest.raises(NoSuchVoice, match="not among the saved"):
+        with_own.delete("own")
+    without.delete("own")
+    (voices / "flite-slt.safetensors").unlink()
+
+
+def _flac_in_matroska(channels: int, seconds: float) -> bytes:
+    """Return a recording at 96 kHz that libsndfile does not read."""
+    data = io.BytesIO()
+    with av.open(data, "w", format="matroska") as container:
+        stream = container.add_stream(
+            "flac", rate=96000, layout="7.1" if channels == 8 else "stereo"
+        )
+        silence = np.zeros((1, channels * round(96000 * seconds)), np.int16)
+        frame = av.AudioFrame.from_ndarray(silence, "s16", stream.layout)
+        frame.sample_rate, frame.pts = 96000, 0
+        for packet in (*stream.encode(frame), *stream.encode(None)):
+            container.mux(packet)
+    return data.getvalue()
+
+
+def _flac(channels: int, seconds: float) -> bytes:
+    data = io.BytesIO()
+    soundfile.write(data, np.zeros((round(96000 * seconds), channels)), 96000, format="FLAC")
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("made", [_flac, _flac_in_matroska])
+def test_recordings_are_bounded_in_samples_as_in_seconds(made):
+    check_length(made(2, 0.9), "a", 1.0)
+    with pytest.raises(DataError, match="more than the 192000 samples in all channels"):
+        check_length(made(8, 0.5), "a", 1.0)
+    with pytest.raises(DataError, match="longer than the 1 s"):
+        check_length(made(2, 1.1), "a", 1.0)

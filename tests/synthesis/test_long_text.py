@@ -22,19 +22,52 @@ def seconds_of(text: str) -> float:
     return len(text) / 10
 
 
+MIXED = ("{B EY1 S}", "{B EY1 S}.", "3,5", "10:30", "1,250,000", "http://x", "今天，天气：好、")
+"""What has blanks or marks inside."""
+
+
+def check_chunks(chunks: list[str], sentences: list[str]) -> None:
+    """Check that chunks are the sentences, character by character, cut where there is white space or a mark."""
+    left = " ".join(sentences)
+    for number, chunk in enumerate(chunks):
+        assert chunk == chunk.strip() and left.startswith(chunk), (chunk, left[:80])
+        rest = left[len(chunk) :]
+        left = rest.lstrip()
+        if left and rest == left:
+            assert chunk[-1] in ",:，：、" and not (chunk[-2] + left[0]).isdigit(), (
+                chunk,
+                left[:9],
+            )
+        assert chunk.count("{") == chunk.count("}"), (number, chunk)
+    assert not left
+
+
 @pytest.mark.parametrize("limit", [1.5, 3.0, 8.0, 1000.0])
-def test_chunks_fit_and_lose_no_word(limit):
+def test_chunks_fit_and_lose_no_character(limit):
     random.seed(0)
     words = ["".join(random.choices("abcdef", k=random.randint(1, 12))) for _ in range(400)]
+    words = [random.choice(MIXED) if random.random() < 0.2 else word for word in words]
     text = "".join(
         word + random.choice([" ", " ", ", ", ". ", "; ", " - "]) for word in words
     ).strip()
     sentences = [part + "." for part in text.split(". ")]
     chunks = list(chunk_text(sentences, seconds_of, limit))
     assert all(seconds_of(chunk) <= limit for chunk in chunks)
-    assert " ".join(chunks).split() == " ".join(sentences).split()
+    check_chunks(chunks, sentences)
     if limit == 1000.0:
         assert len(chunks) == 1
+
+
+@pytest.mark.parametrize(
+    ("sentence", "limit", "expected"),
+    [
+        ("今天天气很好，我们去公园，回家吃饭。", 1.3, ["今天天气很好，我们去公园，", "回家吃饭。"]),
+        ("um 3,5 Prozent bis 10:30 Uhr", 1.0, ["um 3,5", "Prozent", "bis 10:30", "Uhr"]),
+        ("a {B EY1 S}, {B EY1 S} is", 1.1, ["a", "{B EY1 S},", "{B EY1 S}", "is"]),
+    ],
+)
+def test_a_sentence_is_cut_neither_in_phones_nor_in_numbers(sentence, limit, expected):
+    assert list(chunk_text([sentence], seconds_of, limit)) == expected
 
 
 def test_chunks_break_at_sentences_then_clauses():

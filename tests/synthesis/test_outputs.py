@@ -134,6 +134,58 @@ def test_a_row_that_would_replace_what_is_read_fails_alone(
     assert (tmp_path / "mine.json").read_text() == "{}" and (tmp_path / "out/good.wav").is_file()
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_subtitles_go_with_the_speech_that_they_tell_of(
+    options: SynthesizeOptions, stream: bool
+) -> None:
+    asked = changed(options, subtitles="srt", stream=stream)
+    out = synthesize_file(asked)
+    subtitles = out.with_suffix(".srt")
+    assert subtitles.is_file()
+    synthesize_file(changed(options, text="And you.", stream=stream))
+    assert not subtitles.exists()  # those of another text
+    synthesize_file(asked)
+    assert subtitles.is_file()
+    synthesize_file(changed(asked, subtitles="vtt"))
+    assert out.with_suffix(".vtt").is_file() and not subtitles.exists()
+    subtitles.write_text("mine")
+    synthesize_file(options)
+    assert subtitles.read_text() == "mine"
+
+
+@pytest.mark.parametrize("stopped_in", ["write_chunks", "write_report", "write_subtitles"])
+def test_a_list_with_subtitles_that_was_stopped_is_finished_by_the_same_command(
+    options: SynthesizeOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_in: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    listed, out = tmp_path / "list.jsonl", tmp_path / "out"
+    listed.write_text(json.dumps({"text": TEXT, "out": "a.wav"}) + "\n")
+    asked = changed(options, subtitles="srt")
+    assert synthesize_batch(listed, asked, out) == 1
+    first = (out / "a.wav").read_bytes()
+    other = changed(asked, seed=6)
+    module = "batch" if stopped_in == "write_chunks" else "command"
+    with monkeypatch.context() as patch:
+        patch.setattr(f"svae.synthesis.{module}.{stopped_in}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            synthesize_batch(listed, other, out)
+    assert not (out / "a.srt").exists()
+    assert synthesize_batch(listed, other, out) == 1
+    assert (out / "a.srt").is_file() and (out / "a.wav").read_bytes() != first
+
+
+def test_subtitles_that_are_gone_are_made_again(options: SynthesizeOptions, tmp_path: Path) -> None:
+    listed, out = tmp_path / "list.jsonl", tmp_path / "out"
+    listed.write_text(json.dumps({"text": TEXT, "out": "a.wav"}) + "\n")
+    asked = changed(options, subtitles="vtt")
+    assert synthesize_batch(listed, asked, out) == 1
+    (out / "a.vtt").unlink()
+    assert [synthesize_batch(listed, asked, out) for _ in range(2)] == [1, 0]
+    assert (out / "a.vtt").is_file()
+
+
 def test_a_voice_can_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SVAE_VOICES", str(tmp_path))
     (tmp_path / "anna.safetensors").write_bytes(b"")

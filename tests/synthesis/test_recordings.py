@@ -127,6 +127,14 @@ def test_a_text_that_is_not_found_is_cut_in_proportion_and_that_is_said() -> Non
         assert share == pytest.approx(cut.seconds / cut.of_seconds, abs=0.1)
 
 
+@pytest.mark.parametrize("language", ["en-US", "EN", "English", None])
+def test_english_by_another_name_is_cut_as_english(language: str | None) -> None:
+    voice, text, _ = long_speech(3)
+    cut = find_reference_cut(voice, RATE, 5.0, text, language)
+    assert cut is not None and cut.aligned
+    assert cut == find_reference_cut(voice, RATE, 5.0, text, "en")
+
+
 def test_of_a_chapter_with_its_text_only_the_beginning_is_aligned(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
