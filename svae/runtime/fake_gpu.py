@@ -38,6 +38,9 @@ def fake_gpu() -> Iterator[torch.device]:
     for library in IMPORTED_BEFORE:
         if find_spec(library) is not None:
             import_module(library)
+    # Autograd starts its threads, one for each GPU, at the first step of a process: here, where there is none. A process that
+    # had started them for this one could not train in children that it forks.
+    torch.zeros(1, requires_grad=True).sum().backward()
     with ExitStack() as stack:
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(_AsOnAGPU())
