@@ -90,16 +90,11 @@ def read_runs(results: Path) -> list[Run]:
             continue
         said, facts_of = read_json(path), read_json(facts)
         pace = results / f"pace-{name['kind']}.json"
-        # Where nothing was measured alone, what the training itself saw, with all that ran beside it.
-        measured = read_json(pace) if pace.is_file() else facts_of
+        # What a training itself sees of its pace has all in it that ran beside it.
+        seconds = read_json(pace)["seconds_per_step"] if pace.is_file() else None
         rows = {int(step): of for step, of in said["rows"].items()}
         flow = {int(step): value for step, value in facts_of["flow"].items()}
-        runs.append(
-            Run(
-                name["kind"], int(name["vae"]), int(name["seed"]), rows,
-                measured["seconds_per_step"], flow,
-            )
-        )  # fmt: skip
+        runs.append(Run(name["kind"], int(name["vae"]), int(name["seed"]), rows, seconds, flow))
     return runs
 
 
@@ -112,18 +107,7 @@ def kinds_of(names: Iterable[str]) -> list[str]:
 def keep_run(run: Path, out: Path) -> None:
     """Write what the report needs of a run's metrics; then delete its checkpoints but the last, which were judged."""
     curves = read_run(run).curves.get("loss/flow")
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().split("\n") if line]
-    train = [row for row in rows if row["split"] == "train"]
-    paces = [
-        (b["time"] - a["time"]) / (b["step"] - a["step"])
-        for a, b in zip(train, train[1:], strict=False)
-        if a.get("session") == b.get("session") and b["step"] > a["step"]
-    ]
-    facts = {
-        # The median, as other work on the machine and validations come in bursts.
-        "seconds_per_step": statistics.median(paces) if paces else None,
-        "flow": dict(zip(curves.steps, curves.values, strict=True)) if curves else {},
-    }
+    facts = {"flow": dict(zip(curves.steps, curves.values, strict=True)) if curves else {}}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(facts, indent=1) + "\n")
     for old in sorted((run / "checkpoints").glob("step-*"))[:-1]:
@@ -263,11 +247,7 @@ def gather(results: Path) -> Json:
     steps = sorted({step for run in runs for step in run.rows})
     common = [step for step in steps if all(step in run.rows for run in runs)]
     last = common[-1] if common else None
-    paces = {
-        kind: statistics.median(known_paces)
-        for kind in kinds
-        if (known_paces := [r.seconds_per_step for r in of[kind] if r.seconds_per_step is not None])
-    }
+    paces = {run.kind: run.seconds_per_step for run in runs if run.seconds_per_step is not None}
     seconds = min((pace * last for pace in paces.values()), default=None) if last else None
     tests = [
         test

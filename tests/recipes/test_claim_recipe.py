@@ -286,9 +286,10 @@ def write_results(folder: Path, wer: dict[str, list[list[float]]]) -> None:
                 for step, value in zip((8, 16), by_step, strict=True)
             }
             (folder / f"speech-{name}.json").write_text(json.dumps({"judges": "x", "rows": rows}))
-            pace = 2.0 if kind == "mel" else 1.0
-            facts = {"seconds_per_step": pace, "flow": {"8": 1.0, "16": 0.5}}
+            facts = {"flow": {"8": 1.0, "16": 0.5}}
             (folder / f"run-{name}.json").write_text(json.dumps(facts))
+        pace = {"seconds_per_step": 2.0 if kind == "mel" else 1.0}
+        (folder / f"pace-{kind}.json").write_text(json.dumps(pace))
     for kind, mos, rank in (
         ("vanilla64", 3.6, 20.0),
         ("semantic64", 3.65, 10.0),
@@ -347,9 +348,12 @@ def test_the_report_says_what_the_results_say(results, tmp_path):
     assert test["p"] == pytest.approx(2 / 2**10) and test["p_holm"] >= test["p"]
     assert not [each for each in found["tests"] if each["score"] == "sim"]  # nobody judged it
     (results / "pace-mel.json").write_text(json.dumps({"seconds_per_step": 0.5}))
-    again = claim_numbers.gather(results)  # measured alone, a step on mel frames takes half as long
+    (results / "pace-vanilla16.json").unlink()
+    again = claim_numbers.gather(results)
     assert again["seconds_per_step"]["mel"] == 0.5 and again["seconds"] == 8.0
     assert again["at_seconds"]["mel"]["wer"] == pytest.approx(10.0)
+    assert "vanilla16" not in again["seconds_per_step"]  # what was not measured is not guessed
+    assert again["at_seconds"]["vanilla16"]["wer"] is None
     # WER 70, 40, 20 at ranks 20, 10, 5.
     assert found["correlations"]["effective rank"] == {
         "rho": pytest.approx(1.0),
@@ -433,19 +437,13 @@ def test_the_page_has_the_marks():
 
 
 def test_a_run_is_kept_in_few_numbers_and_its_old_checkpoints_go(tmp_path):
-    rows = [
-        {"step": step, "split": "train", "time": 100.0 + 2 * step + pause, "session": 100.0}
-        for step, pause in ((2, 0), (4, 0), (6, 0), (8, 90))
-    ]
-    rows.append(
-        {"step": 8, "split": "validation", "time": 300.0, "session": 100.0, "loss/flow": 0.7}
-    )
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    row = {"step": 8, "split": "validation", "time": 300.0, "session": 100.0, "loss/flow": 0.7}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     for step in (4, 8):
         (tmp_path / "checkpoints" / f"step-{step:08d}").mkdir(parents=True)
     claim_numbers.keep_run(tmp_path, tmp_path / "kept.json")
     kept = json.loads((tmp_path / "kept.json").read_text())
-    assert kept == {"seconds_per_step": 2.0, "flow": {"8": 0.7}}
+    assert kept == {"flow": {"8": 0.7}}
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000008"]
 
 
