@@ -101,8 +101,10 @@ def _alone_table(kinds: Sequence[str], found: Json) -> str:
 
 
 def _names(kinds: Sequence[str], there: Json) -> list[str]:
-    """Return representations, those that have results and the first VAE of every kind."""
-    names = {f"{kind}-v0" for kind in kinds} | {n for n in there if NAME.match(n)}
+    """Return representations, those that have results and the first VAE of every kind; vanilla64+hidden learns vanilla64's."""
+    names = {f"{kind}-v0" for kind in kinds if "+" not in kind} | {
+        n for n in there if NAME.match(n)
+    }
     order = {kind: i for i, kind in enumerate(kinds)}
 
     def place(name: str) -> tuple[int, str]:
