@@ -19,10 +19,11 @@ TRAINED_SECONDS = 30.0
 MIN_CHUNK_SECONDS = 3.0
 """New speech gets at least this much room beside a long reference."""
 _CLAUSE = re.compile(
-    r"(?:\{[^{}]*\}|.)+?(?:(?<=[;:,，；：、])(?!(?<=\d.)\d)\s*|\s+(?=-\s)|$)", re.DOTALL
+    r"(?:\{[^{}]*\}|.)+?(?:(?<=[;，；：、])\s*|(?<=[:,])(?!(?<=\d.)\d)\s*|\s+(?=-\s)|$)", re.DOTALL
 )
 _WORD = re.compile(r"(?:\{[^{}]*\}|\S)+\s*")
-"""Given phones (`{B EY1 S}`) are whole in both, and marks in numbers (`3,5`, `10:30`) divide nothing."""
+_AT_MARK = re.compile(r"(?:\{[^{}]*\}|.)+?(?:(?<=[;:,，；：、])\s*|$)", re.DOTALL)
+"""Given phones (`{B EY1 S}`) are whole in all three; marks in numbers (`3,5`, `10:30`) divide only a word that does not fit."""
 
 
 def chunk_text(
@@ -30,8 +31,9 @@ def chunk_text(
 ) -> Iterator[str]:
     """Gather sentences into chunks that take at most `limit_seconds` to say; a sentence alone may be split.
 
-    A sentence that is too long is split at clauses, a clause that is too long between words. Every character is in one
-    chunk, in order, but for white space between two chunks; sentences have a space between them.
+    A sentence that is too long is split at clauses, a clause that is too long between words, a word that is too long
+    (`1,2,3` and on) behind its marks. Every character is in one chunk, in order, but for white space between two
+    chunks; sentences have a space between them.
 
     Args:
         sentences: in order.
@@ -39,7 +41,7 @@ def chunk_text(
         limit_seconds: of a chunk.
 
     Raises:
-        DataError: a single word does not fit.
+        DataError: a single word without marks does not fit.
     """
 
     def seconds_of_part(part: str) -> float:
@@ -71,10 +73,11 @@ def _split(text: str, seconds_of: Callable[[str], float], limit_seconds: float) 
     if seconds_of(text) <= limit_seconds:
         yield text
         return
-    pieces = _CLAUSE.findall(text)
-    if len(pieces) == 1:
-        pieces = _WORD.findall(text)
-    if len(pieces) == 1:
+    for pattern in (_CLAUSE, _WORD, _AT_MARK):
+        pieces = pattern.findall(text)
+        if len(pieces) > 1:
+            break
+    else:
         word = text.rstrip()
         raise DataError(
             f"text: the word {word[:40]!r}{'…' if len(word) > 40 else ''} alone would take {seconds_of(text):.0f} s, "

@@ -84,6 +84,7 @@ from svae.text.readings_en import (
 )
 from svae.text.words_en import (
     ABBREVIATIONS,
+    COUNTRY_OF_DOLLARS,
     CURRENCY_CODES,
     DAYS,
     EXTENSIONS,
@@ -115,6 +116,11 @@ def _rule(
     return Rule(kind, re.compile(pattern), reading, example, spoken)
 
 
+BEFORE_NOUN = (
+    rf"(?=[ -](?!(?:[a-z]+ed|thousand|million|billion|trillion|{'|'.join(sorted(NOT_COUNTED))})\b)"
+    r"[a-z]{3,})"
+)
+"""Between an amount of money and what it is the price of: a $6 burger."""
 RULES: tuple[Rule, ...] = (
     # Signs that other rules count on.
     _rule("sign", r"(\d)\s?½", r"\1 1/2", "The drive took 1½ hours.", "The drive took one and a half hours."),
@@ -153,8 +159,9 @@ RULES: tuple[Rule, ...] = (
     _rule("abbreviation", r"\b(?:[A-Z]\. ){2,}[A-Z]\.", read_dotted_letters, "Spell it N. O. R. A. for me.", "Spell it N-O-R-A for me."),
     _rule("abbreviation", r"\b(Ph|M|J|D|LL)\.(D|B|A|Phil)\.s\b", lambda m: letters(m[1] + m[2]) + "'s", "Two M.D.s came.", "Two M-D's came."),
     _rule("abbreviation", r"\bPh\.\s?D\.?|\bPhDs?\b", lambda m: "P-H-D" + ("'s" if m[0].endswith("s") else ends_sentence(m) if m[0].endswith(".") else ""), "She has a Ph.D. in law.", "She has a P-H-D in law."),
-    _rule("time", r"(?<![\d.,:$€£])(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?\s?m\b\.?" + RANGE + r"(?=\d|noon|midnight)", lambda m: f"{read_clock(int(m[1]), int(m[2]) if m[2] else None, read_half(m[3]))} to ", "Open 9am-5pm daily.", "Open nine A-M to five P-M daily."),
-    _rule("time", r"(?<![\d.,:$€£])(\d{1,2})(?:[:.](\d\d))?()\s?(?:-|to)\s?(\d{1,2})(?:[:.](\d\d))?\s?([apAP])\.?[mM]\b\.?", read_time_range, "The class is 10-11am daily.", "The class is ten to eleven A-M daily."),
+    _rule("time", r"(?<![\w:$€£])(\d{1,2})(?:[:.](\d\d))?\s?([ap])\.?\s?m\b\.?" + RANGE + r"(?=\d|noon|midnight)", lambda m: f"{read_clock(int(m[1]), int(m[2]) if m[2] else None, read_half(m[3]))} to ", "Open 9am-5pm daily.", "Open nine A-M to five P-M daily."),
+    _rule("time", rf"(?<![\w:$€£])(?<!\d[.,])(\d{{1,2}}\.\d){RANGE}(?=\d{{1,2}}(?:[:.]\d\d?)?\s?[apAP]\.?[mM]\b)", r"\1 to ", "Open 9.5-10 am daily.", "Open nine point five to ten A-M daily."),
+    _rule("time", r"(?<![\w:$€£])(?<!\d\.)(\d{1,2})(?:[:.](\d\d))?()\s?(?:-|to)\s?(\d{1,2})(?:[:.](\d\d))?\s?([apAP])\.?[mM]\b\.?", read_time_range, "The class is 10-11am daily.", "The class is ten to eleven A-M daily."),
     _rule("time", r"\b(noon|midnight)-(?=\d)", r"\1 to ", "Lunch is from noon-1pm.", "Lunch is from noon to one P-M."),
     _rule("time", r"\b(\d{1,2})(?:[:.](\d\d))?\s?([apAP])\.?\s?[mM]\b\.?(?![\w])", read_time_with_half, "The plane landed at 4:07 p.m. Nobody clapped.", "The plane landed at four oh seven P-M. Nobody clapped."),
     _rule("time", r"\b([ap])\.\s?m\.", read_half_day, "He came in the p.m. and left.", "He came in the P-M and left."),
@@ -226,11 +233,12 @@ RULES: tuple[Rule, ...] = (
     _rule("time", r"(?<![\d:])(\d{1,2}):(\d\d)(?![\d:])", read_time, "The train leaves at 10:15.", "The train leaves at ten fifteen."),
     _rule("time", r"\b(\d+)\s?h\s?(\d+)\s?(?:m|min)\b(?!/)", lambda m: f"{read_count(m[1], 'hour')} and {read_count(m[2], 'minute')}", "It took 1h30m.", "It took one hour and thirty minutes."),
     # Money.
-    _rule("money", rf"(?<![Aa] )(?<![Tt]he )(?<!his )(?<!our )(?<!her )(?<!ery )(?<!new )\b(AU?|CA?|NZ|HK|S)\$({NUMBER}){SCALE}(?![\w%]|\s?(?:-|to)\s?[A-Z$]*\d)", lambda m: read_coded_money({"A": "AUD", "AU": "AUD", "C": "CAD", "CA": "CAD", "NZ": "NZD", "HK": "HKD", "S": "SGD"}[m[1]], m[2], m[3] or m[4]), "They paid A$5 million.", "They paid five million Australian dollars."),
-    _rule("money", r"\b(?:US|A|C|CA|AU|NZ|HK|S)(?=\$\d)", lambda m: {"A": "Australian ", "AU": "Australian ", "C": "Canadian ", "CA": "Canadian ", "NZ": "New Zealand ", "HK": "Hong Kong ", "S": "Singapore "}.get(m[0], ""), "It is US$5 now.", "It is five dollars now."),
+    _rule("money", rf"\b((?i:an?|one|two|three|four|five|six|seven|eight|nine|ten|twenty) |(?i:the|this|that|these|those|his|her|its|their|my|our|your|every|each|some|few|many|several|extra|new|\w+'s|\d{{1,3}}) (?=[A-Z]+\$(?:{NUMBER}){SCALE}{BEFORE_NOUN}))(AU?|CA?|NZ|HK|S)(?=\$\d)", lambda m: f"{m[1]}{COUNTRY_OF_DOLLARS[m[4]]} ", "An A$5 note fell.", "An Australian five dollar note fell."),
+    _rule("money", rf"(?<!\d-)(?<!\d to )\b(AU?|CA?|NZ|HK|S)\$({NUMBER}){SCALE}(?![\w%]|\s?(?:-|to)\s?[A-Z$]*\d)", lambda m: read_money_parts("$", m[2], m[3] or m[4], country=COUNTRY_OF_DOLLARS[m[1]]), "They paid A$5 million.", "They paid five million Australian dollars."),
+    _rule("money", r"\b(?:US|A|C|CA|AU|NZ|HK|S)(?=\$\d)", lambda m: f"{COUNTRY_OF_DOLLARS[m[0]]} ".lstrip(), "It is US$5 now.", "It is five dollars now."),
     _rule("money", r"(?<=£)(\d+\.\d\d)p\b", r"\1", "It is £1.20p now.", "It is one pound and twenty pence now."),
     _rule("money", rf"({COIN})\s?({NUMBER}){SCALE}\s?(?:-|to)\s?{COIN}?\s?({NUMBER}){SCALE}(?![\w%])", read_money_range, "Parking costs $15-$20.", "Parking costs fifteen to twenty dollars."),
-    _rule("money", rf"\b([Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Tt]hat|[Hh]is|[Hh]er|[Tt]heir|[Mm]y|[Oo]ur|[Yy]our|[Ee]very|[Ee]ach|[Ee]xtra|[Nn]ew)[ -]({COIN})\s?({NUMBER}){SCALE}(?=[ -](?!(?:{'|'.join(sorted(NOT_COUNTED))})\b)[a-z]{{3,}})(?![ -][a-z]+ed\b)", read_money_before_noun, "He ordered a $6 burger.", "He ordered a six dollar burger."),
+    _rule("money", rf"\b((?:[Aa]n?|[Tt]he|[Oo]ne|[Tt]his|[Tt]hat|[Hh]is|[Hh]er|[Tt]heir|[Mm]y|[Oo]ur|[Yy]our|[Ee]very|[Ee]ach|[Ee]xtra|[Nn]ew)(?: (?:{'|'.join(filter(None, dict.fromkeys(COUNTRY_OF_DOLLARS.values())))}))?)[ -]({COIN})\s?({NUMBER}){SCALE}{BEFORE_NOUN}", read_money_before_noun, "He ordered a $6 burger.", "He ordered a six dollar burger."),
     _rule("money", rf"(?:(?<!\w)(-))?({COIN})\s?({NUMBER}){SCALE}", read_money, "Shares rose $0.85 today.", "Shares rose eighty five cents today."),
     _rule("money", rf"({NUMBER})\s?([€£])", lambda m: read_money_parts(m[2], m[1], None), "The soup was 8€.", "The soup was eight euros."),
     _rule("money", rf"({NUMBER})\s?(\$)(?!\s?\d)", lambda m: read_money_parts(m[2], m[1], None), "It is 5 $ now.", "It is five dollars now."),
@@ -290,8 +298,8 @@ RULES: tuple[Rule, ...] = (
     _rule("year", r"\b([Ii]n|[Ss]ince|[Bb]y|[Uu]ntil|[Ff]rom|[Oo]f|[Tt]o|[Cc]irca|[Aa]round|[Bb]efore|[Aa]fter|[Dd]uring|[Yy]ear|[Ss]pring|[Ss]ummer|[Aa]utumn|[Ff]all|[Ww]inter|early|late|mid|January|February|March|April|May|June|July|August|September|October|November|December),? (1[1-9]\d\d|20\d\d)\b(?![,.]\d|%|:|-| ?(?:people|men|women|\w+s\b(?<!was)(?<!is)(?<!has)(?<!this)))", lambda m: f"{m[1]} {year(int(m[2]))}", "The castle was finished in 1805.", "The castle was finished in eighteen oh five."),
     _rule("year", r"\((1[0-9]\d\d|20\d\d)\)", lambda m: f"({year(int(m[1]))})", "Her book (1905) sold.", "Her book (nineteen oh five) sold."),
     _rule("year", r"(?<=\")(1[1-9]\d\d|20\d\d)(?= (?:was|is|will|has)\b)|^(1[1-9]\d\d|20\d\d)(?= (?:was|is|will|has)\b)", lambda m: year(int(m[1] or m[2])), '"2019 was hard," he wrote.', '"twenty nineteen was hard," he wrote.'),
-    _rule("year", r"(?<![\w.,])(\d{1,4}|\d{1,3}(?:,\d{3})+)\s?-\s?(\d{1,4}|\d{1,3}(?:,\d{3})+)\s?(BCE|BC|AD|CE)\b", lambda m: f"{year(int(m[1].replace(',', '')))} to {year(int(m[2].replace(',', '')))} {letters(m[3])}", "It stood 500-300 BC here.", "It stood five hundred to three hundred B-C here."),
-    _rule("year", r"(?<![\w.,])(\d{1,4}|\d{1,3}(?:,\d{3})+)\s?(BCE|BC|AD|CE)\b", lambda m: f"{year(int(m[1].replace(',', '')))} {letters(m[2])}", "In 44 BC he died.", "In forty four B-C he died."),
+    _rule("year", r"(?<!\w)(?<!\d[.,])(\d{1,4}|\d{1,3}(?:,\d{3})+)\s?-\s?(\d{1,4}|\d{1,3}(?:,\d{3})+)\s?(BCE|BC|AD|CE)\b", lambda m: f"{year(int(m[1].replace(',', '')))} to {year(int(m[2].replace(',', '')))} {letters(m[3])}", "It stood 500-300 BC here.", "It stood five hundred to three hundred B-C here."),
+    _rule("year", r"(?<!\w)(?<!\d[.,])(\d{1,4}|\d{1,3}(?:,\d{3})+)\s?(BCE|BC|AD|CE)\b", lambda m: f"{year(int(m[1].replace(',', '')))} {letters(m[2])}", "In 44 BC he died.", "In forty four B-C he died."),
     # Ordinals and ranges.
     _rule("ordinal", r"\b(\d[\d,]*)(?:st|nd|rd|th)\b", lambda m: ordinal(int(m[1].replace(",", ""))), "A 20th-century novel lay open.", "A twentieth-century novel lay open."),
     _rule("range", r"\b(\w*(?:first|second|third|th))-(?=(?:\w+ )?\w*(?:first|second|third|th)\b)(?<!th-c)", r"\1 to ", "Places 1st-3rd win medals.", "Places first to third win medals."),

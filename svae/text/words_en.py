@@ -38,6 +38,11 @@ CURRENCY_CODES = {
     "CNY": ("yuan", ""), "MXN": ("peso", "Mexican"), "BRL": ("real", "Brazilian"), "ZAR": ("rand", ""),
 }  # fmt: skip
 """Key of the coin in `CURRENCIES`, and whose it is."""
+COUNTRY_OF_DOLLARS = {
+    "US": "", "A": "Australian", "AU": "Australian", "C": "Canadian", "CA": "Canadian", "NZ": "New Zealand",
+    "HK": "Hong Kong", "S": "Singapore",
+}  # fmt: skip
+"""By what is written before the sign of dollars."""
 
 ABBREVIATIONS = {
     "Mr.": ("Mister", False), "Mrs.": ("Missus", False), "Ms.": ("Miz", False), "Mr": ("Mister", False),

@@ -58,11 +58,25 @@ def test_chunks_fit_and_lose_no_character(limit):
         assert len(chunks) == 1
 
 
+@pytest.mark.parametrize("mark", ",:;，；：、")
+def test_a_list_of_numbers_without_blanks_is_cut_behind_its_marks(mark):
+    text = mark.join(map(str, range(1, 150)))
+    chunks = list(chunk_text([text], seconds_of, 20.0))
+    assert "".join(chunks) == text and len(chunks) == 3
+    assert all(seconds_of(chunk) <= 20.0 and chunk[-1] == mark for chunk in chunks[:-1])
+
+
+def test_marks_in_a_number_divide_only_a_word_that_does_not_fit():
+    expected = ["um 3,5 und", "1,2,3,4,5,", "6,7 um"]
+    assert list(chunk_text(["um 3,5 und 1,2,3,4,5,6,7 um"], seconds_of, 1.0)) == expected
+
+
 @pytest.mark.parametrize(
     ("sentence", "limit", "expected"),
     [
         ("今天天气很好，我们去公园，回家吃饭。", 1.3, ["今天天气很好，我们去公园，", "回家吃饭。"]),
         ("um 3,5 Prozent bis 10:30 Uhr", 1.0, ["um 3,5", "Prozent", "bis 10:30", "Uhr"]),
+        ("2000；2001；2002", 1.2, ["2000；2001；", "2002"]),
         ("a {B EY1 S}, {B EY1 S} is", 1.1, ["a", "{B EY1 S},", "{B EY1 S}", "is"]),
     ],
 )
