@@ -158,7 +158,7 @@ def open_run(
     """
     with (
         open_world("cpu" if ray else device, timeout_minutes=PATIENT_MINUTES) as world,
-        destination(out, is_main=world.is_main) as work,
+        destination(out, is_main=world.is_main, meet=lambda: barrier(world)) as work,
     ):
         folder = writable_folder(work, option="--out")
         shown = console if console is not None and world.is_main else None
