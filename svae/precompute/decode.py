@@ -62,6 +62,7 @@ def decode_shards(options: DecodeOptions) -> Path:
             contents="waveforms",
             command="svae decode",
             files=("index.json", f"*.{options.format}"),
+            always_described=False,
         )
         run.console.print(f"VAE {checkpoint.folder} ({checkpoint.hash[:12]}…) on {run.where}")
 

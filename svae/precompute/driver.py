@@ -66,6 +66,7 @@ class ShardRun:
         contents: str,
         command: str,
         files: tuple[str, ...] = ("index.json", "shard-*"),
+        always_described: bool = True,
     ) -> None:
         """Leave a description of what is made in the folder, or check that what is there was made in the same way.
 
@@ -75,6 +76,7 @@ class ShardRun:
             contents: what is made, in a word, for messages.
             command: what makes it.
             files: patterns of files that no other command may have left there.
+            always_described: False where older versions of the command left no description.
 
         Raises:
             DataError: the folder holds something else.
@@ -84,8 +86,12 @@ class ShardRun:
             if path.is_file():
                 _check_same(path, description, contents)
             elif foreign := [entry.name for pattern in files for entry in self.out.glob(pattern)]:
+                which = f"{self.out}: holds {min(foreign)}, which `{command}` did not begin"
+                if always_described:
+                    raise DataError(f"{which}; choose another --out")
                 raise DataError(
-                    f"{self.out}: holds {min(foreign)}, which `{command}` did not begin; choose another --out"
+                    f"{which}, or an older svae did, which left no {name}.\n"
+                    f"Choose another --out, or delete the folder, where it holds nothing else, to have its {contents} made again."
                 )
             else:
                 write_text(path, json.dumps(description, indent=2) + "\n")
@@ -152,7 +158,7 @@ def open_run(
     """
     with (
         open_world("cpu" if ray else device, timeout_minutes=PATIENT_MINUTES) as world,
-        destination(out, is_main=world.is_main) as work,
+        destination(out, is_main=world.is_main, meet=lambda: barrier(world)) as work,
     ):
         folder = writable_folder(work, option="--out")
         shown = console if console is not None and world.is_main else None

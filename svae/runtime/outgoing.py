@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +25,13 @@ UPLOADS = 4
 
 
 @contextmanager
-def destination(out: Path, *, is_main: bool = True) -> Iterator[Path]:
+def destination(
+    out: Path, *, is_main: bool = True, meet: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
     """Give the folder to work in: `out`, or one on this machine whose content goes to the URL `out` when the block ends well.
 
     That one is kept until everything has arrived, so that the same command goes on where it was stopped. `is_main` is
-    true of the one process of several that uploads.
+    true of the one process of several that uploads, and `meet` waits for the others.
 
     Raises:
         ConfigError: nothing can be written to the URL.
@@ -48,10 +50,12 @@ def destination(out: Path, *, is_main: bool = True) -> Iterator[Path]:
         _check(url, work)
         work.mkdir(parents=True, exist_ok=True)
         write_text(work.with_suffix(".url"), str(url))
+    meet()  # whether the folder is there tells the first process what an earlier run left
     yield work
     if is_main:
         _upload(work, url)
         # Away at once: half a folder, or the log of one that is gone, would mislead the next run, should this one end here.
+        _delete_done(work)
         work.rename(work.with_suffix(".done"))
         _forget(work)
 
@@ -72,6 +76,11 @@ def _forget(work: Path) -> None:
     """Delete what is left of a work folder that is no longer there."""
     for suffix in (".uploaded", ".url"):
         work.with_suffix(suffix).unlink(missing_ok=True)
+    _delete_done(work)
+
+
+def _delete_done(work: Path) -> None:
+    """Delete a work folder that was uploaded; a run that was killed leaves a part of it."""
     if (done := work.with_suffix(".done")).is_dir():
         shutil.rmtree(done)
 

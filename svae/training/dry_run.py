@@ -257,6 +257,8 @@ def _load_representation(
     representation = find_representation(config, index, start, kept)
     vae = representation.checkpoint
     if vae is not None:
+        if checkpoint is not None:
+            check_kept(checkpoint.folder, vae)
         if check_kept(out, vae):
             vae = open_checkpoint(out / "vae", kind="vae")
         representation = type(representation).make(vae, config.vocoder)

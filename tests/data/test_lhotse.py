@@ -133,9 +133,30 @@ def test_recordings_of_one_name_in_several_folders_are_told_apart(tmp_path):
     text = gzip.decompress(write(moved, *cuts).read_bytes()).decode()
     (moved / "cuts.jsonl").write_text(text.replace(str(tmp_path), str(moved)))
     assert {u.source for u in list_utterances("lhotse", moved / "cuts.jsonl")} == set(found)
-    # Names that tell all apart stay names, so that folders of shards that were begun go on.
-    path = write(moved, *cuts[:2])
-    assert {u.source for u in list_utterances("lhotse", path)} == {"001.wav", "002.wav"}
+    # Where all are told apart names stay names, so that folders of shards that were begun go on: whether by the names,
+    # by the part that is meant or by the channel.
+    again = cuts[2].recording
+    for other in (
+        cuts[1],
+        cut("later", again, 0.5, 1.5),
+        cut("shorter", again, 0, 1.5),
+    ):
+        path = write(moved, cuts[0], other)
+        name = "002.wav" if other is cuts[1] else "001.wav"
+        assert [u.source for u in list_utterances("lhotse", path)] == ["001.wav", name]
+
+
+def test_channels_of_recordings_of_one_name_are_told_apart_by_their_numbers(tmp_path):
+    cuts = []
+    for channel, name in enumerate("ab"):
+        (tmp_path / name).mkdir()
+        soundfile.write(tmp_path / name / "t.wav", np.stack([speech(1, 2)] * 2, axis=1), RATE)
+        made = lhotse.Recording.from_file(tmp_path / name / "t.wav", recording_id=name)
+        cuts.append(cut(name, made, 0, 2.0, channel=channel))
+    found = list_utterances("lhotse", write(tmp_path, *cuts))
+    assert [(u.source, u.channel) for u in found] == [("t.wav", 0), ("t.wav", 1)]
+    found = list_utterances("lhotse", write(tmp_path, *cuts, cut("c", made, 0, 2.0, channel=0)))
+    assert {(u.source, u.channel) for u in found} == {("a/t.wav", 0), ("b/t.wav", 1), ("b/t.wav", 0)}  # fmt: skip
 
 
 def test_paths_are_from_where_one_is_or_from_the_manifest(tmp_path, recording, monkeypatch):

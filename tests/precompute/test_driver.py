@@ -36,7 +36,7 @@ def test_a_folder_is_claimed_once_and_for_one_description(index, tmp_path):
 @pytest.mark.parametrize("name", ["index.json", "shard-00001.tar"])
 def test_what_another_command_made_is_not_written_over(index, tmp_path, name):
     (tmp_path / name).write_text("")
-    with pytest.raises(DataError, match=f"holds {name}, which `svae wonder` did not begin"):
+    with pytest.raises(DataError, match=f"holds {name}, which `svae wonder` did not begin;"):
         claim(index, tmp_path, dtype="float16")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

@@ -261,7 +261,8 @@ def test_waveforms_of_other_latents_are_not_kept_for_those_asked_for(
     before = contents(out)
     with pytest.raises(DataError, match="holds waveforms of other shards.*another --out"):
         decode_shards(DecodeOptions(others, out, workers=1, device="cpu"))
-    with pytest.raises(DataError, match="`svae decode` did not begin"):
+    said = r"holds tone-001\.wav, which `svae decode` did not begin, or an older svae did(.|\n)*another --out, or delete"
+    with pytest.raises(DataError, match=said):
         (tmp_path / "strange").mkdir()
         (tmp_path / "strange" / "tone-001.wav").write_bytes(b"of somebody else")
         decode_shards(DecodeOptions(latents, tmp_path / "strange", workers=1, device="cpu"))

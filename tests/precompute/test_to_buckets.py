@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +153,42 @@ def test_what_an_earlier_run_uploaded_is_not_taken_for_uploaded_by_the_next(
         work_in(work)
     assert s3.keys("again") == ["index.json", "plan.json", "shard-0"]
     assert not list(work.parent.iterdir()), "nothing is left here"
+
+
+def test_a_part_of_an_earlier_work_folder_does_not_stop_what_has_been_uploaded(s3):
+    url = Path("s3://bucket/left")
+    with destination(url) as work:
+        done = work.with_suffix(".done")
+        done.mkdir()
+        (done / "shard-0").write_text("of a run that was killed")
+        (work / "index.json").write_text("new")
+    assert s3.keys("left") == ["index.json"]
+    assert not list(work.parent.iterdir()), "nothing is left here"
+
+
+def test_what_an_earlier_run_uploaded_is_forgotten_whichever_rank_comes_first(s3):
+    url = Path("s3://bucket/ranks")
+    with destination(url) as work:
+        pass
+    work.with_suffix(".uploaded").write_text("shard-0\n")
+    both, here = threading.Barrier(2, timeout=30), threading.Event()
+
+    def meet():
+        here.set()
+        both.wait()
+
+    def second():
+        with destination(url, is_main=False, meet=meet) as folder:
+            folder.mkdir(exist_ok=True)
+            here.set()
+
+    with ThreadPoolExecutor(1) as other:
+        ended = other.submit(second)
+        assert here.wait(30)
+        with destination(url, meet=meet) as folder:
+            ended.result(30)
+            (folder / "shard-0").write_text("new")
+    assert s3.keys("ranks") == ["shard-0"]
 
 
 def _gives_up_at(name, upload):

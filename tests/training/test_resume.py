@@ -16,7 +16,7 @@ from tiny_runs import VAE, assert_equal_runs, killed_copy, tts_config, vae_confi
 from tone_shards import write_tone_shards
 
 from svae import recipe
-from svae.checkpoint import open_checkpoint
+from svae.checkpoint import checkpoint_folder, open_checkpoint
 from svae.errors import CheckpointError, ConfigError, DataError
 from svae.training.loop import TrainOptions
 from svae.training.tts.train import train_tts
@@ -53,6 +53,35 @@ def test_a_resumed_tts_run_equals_an_uninterrupted_one(tts_run, vae_run, tone_sh
     run = killed_copy(tts_run, 2, tmp_path / "run")
     train_tts(TrainOptions(tts_config(tone_shards, vae_run), run, device="cpu"))
     assert_equal_runs(tts_run, run, "tts")
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_run_is_resumed_with_the_statistics_that_it_has_learned_with(
+    vae_run, tone_shards, tmp_path, finished
+):
+    """Those are in its checkpoints; the VAE's own come only when its training ends, and are of other utterances."""
+    vae = shutil.copytree(checkpoint_folder(vae_run, 2), tmp_path / "vae")
+    stored = json.loads((vae / "config.json").read_text())
+    assert stored["latent_mean"] is None
+    config = tts_config(tone_shards, vae)
+    run = train_tts(TrainOptions(config, tmp_path / "tts", device="cpu"))
+    own = open_checkpoint(open_checkpoint(run, kind="tts").folder / "vae", kind="vae").config
+    assert own["latent_mean"] is not None
+    if finished:
+        others = {"latent_mean": [9.0] * 8, "latent_std": [0.1] * 8}
+        (vae / "config.json").write_text(json.dumps(stored | others))
+    gone, elsewhere, attempt = (killed_copy(run, 2, tmp_path / name) for name in "gea")
+    shutil.rmtree(gone / "vae")
+    shutil.copytree(vae, attempt / "vae", dirs_exist_ok=True)
+    for out, resume in (
+        (gone, "auto"),
+        (tmp_path / "new", str(checkpoint_folder(elsewhere, 2))),
+        (attempt, "auto"),
+    ):
+        train_tts(TrainOptions(config, out, resume=resume, device="cpu"))
+        assert_equal_runs(run, out, "tts")
+        for folder in (out, open_checkpoint(out, kind="tts").folder):
+            assert open_checkpoint(folder / "vae", kind="vae").config == own
 
 
 def test_a_run_killed_by_the_system_resumes_to_the_same_weights(vae_run, tone_shards, tmp_path):
@@ -192,3 +221,7 @@ def test_a_tts_run_refuses_another_vae(tts_run, tone_shards, tmp_path):
     run = shutil.copytree(tts_run, tmp_path / "run")
     with pytest.raises(CheckpointError, match="was trained on VAE"):
         train_tts(TrainOptions(tts_config(tone_shards, other), run, device="cpu"))
+    resume = str(checkpoint_folder(tts_run, 2))
+    with pytest.raises(CheckpointError, match="was trained on VAE"):
+        options = TrainOptions(tts_config(tone_shards, other), tmp_path / "new", resume=resume, device="cpu")  # fmt: skip
+        train_tts(options)

@@ -70,9 +70,9 @@ def list_utterances(name: str, root: Path, subsets: Sequence[str] = ()) -> list[
 def _unique(utterances: list[Utterance], root: Path) -> list[Utterance]:
     """Refuse what is listed twice; add a hash of the path to the keys of different files that would have the same."""
     first: dict[str, Utterance] = {}
-    twice = [u for u in utterances if first.setdefault(_identity(u), u) is not u]
+    twice = [u for u in utterances if first.setdefault(u.identity, u) is not u]
     if twice:
-        before = first[_identity(twice[0])]
+        before = first[twice[0].identity]
         places = f" in {before.place} and {twice[0].place}" if before.place else ""
         raise DataError(
             f"{root}: {twice[0].segment} is listed more than once{places} ({len(twice)} such rows). "
@@ -82,16 +82,6 @@ def _unique(utterances: list[Utterance], root: Path) -> list[Utterance]:
     return [
         u
         if counts[u.key] == 1
-        else replace(u, key=f"{u.key}-{hashlib.sha256(_identity(u).encode()).hexdigest()[:10]}")
+        else replace(u, key=f"{u.key}-{hashlib.sha256(u.identity.encode()).hexdigest()[:10]}")
         for u in utterances
     ]
-
-
-def _identity(utterance: Utterance) -> str:
-    """Return what tells a recording, or a part of one, from all others of its corpus."""
-    source = utterance.source
-    if utterance.channel is not None:
-        source += f"\n{utterance.channel}"
-    if not utterance.is_segment:
-        return source
-    return f"{source}\n{utterance.offset!r} {utterance.duration!r}"

@@ -43,6 +43,12 @@ class Utterance:
         return self.offset > 0 or self.duration is not None
 
     @property
+    def identity(self) -> str:
+        """What tells a recording, or a part of one, from all others of its corpus."""
+        source = self.source if self.channel is None else f"{self.source}\n{self.channel}"
+        return f"{source}\n{self.offset!r} {self.duration!r}" if self.is_segment else source
+
+    @property
     def segment(self) -> str:
         """What is meant of the recording: its `source`, and the seconds where that is a part."""
         source = self.source if self.channel is None else f"{self.source}, channel {self.channel},"

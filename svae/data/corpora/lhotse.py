@@ -97,15 +97,15 @@ def _utterances(cut: Any, manifest: Path, place: str) -> Iterator[Utterance]:
 
 
 def _told_apart(utterances: list[Utterance]) -> list[Utterance]:
-    """Name recordings by their paths below the folder of all, where files in several folders have one name.
+    """Name recordings by their paths below the folder of all, where parts of different files would pass for the same one.
 
-    Elsewhere their names stay, which are in what folders of shards were begun of.
+    Elsewhere the names of their files stay, also where several have one name: folders of shards were begun with them.
     """
     paths = {utterance.audio: os.path.abspath(utterance.audio) for utterance in utterances}
-    different = set(paths.values())
-    if len({os.path.basename(path) for path in different}) == len(different):
+    first: dict[str, str] = {}
+    if all(first.setdefault(u.identity, paths[u.audio]) == paths[u.audio] for u in utterances):
         return utterances
-    folder = os.path.commonpath([os.path.dirname(path) for path in different])
+    folder = os.path.commonpath([os.path.dirname(path) for path in paths.values()])
     return [
         replace(u, source=Path(paths[u.audio]).relative_to(folder).as_posix()) for u in utterances
     ]

@@ -115,11 +115,7 @@ def keep_in_run(
         return found.load(world.device)
     folder = session.run / "vae"
     if world.is_main:
-        if not check_kept(session.run, vae):
-            _copy_vae(vae, folder)
-        if session.checkpoint is None and vae.config["latent_mean"] is None:
-            # Also where an attempt that left no checkpoint has measured them: perhaps on other data.
-            _measure(session, vae, folder, index)
+        _keep(session, vae, folder, index)
     barrier(world)
     # The copy may have statistics that the original lacks. Another node may see it late, or not at all, and has the
     # original.
@@ -144,6 +140,21 @@ def check_kept(run: Path, vae: Checkpoint) -> bool:
             "Choose another --out, or pass the VAE it started with."
         )
     return True
+
+
+def _keep(session: Session, vae: Checkpoint, folder: Path, index: ShardIndex) -> None:
+    """Have the folder hold a VAE, with the statistics that the run has learned with or will learn with."""
+    there = check_kept(session.run, vae)
+    resumed = session.checkpoint
+    if resumed is not None and check_kept(resumed.folder, vae):
+        # The original may lack the statistics, or have others by now; so may what an earlier attempt left here.
+        vae = open_checkpoint(resumed.folder / "vae", kind="vae")
+        there = there and open_checkpoint(folder, kind="vae").config == vae.config
+    if not there:
+        _copy_vae(vae, folder)
+    if resumed is None and vae.config["latent_mean"] is None:
+        # Also where an attempt that left no checkpoint has measured them: perhaps on other data.
+        _measure(session, vae, folder, index)
 
 
 def _copy_vae(vae: Checkpoint, folder: Path) -> None:
