@@ -358,7 +358,7 @@ def run_loop(
     *,
     train_step: Callable[[Sequence[Batch]], StepResult],
     validate: Callable[[], dict[str, float]],
-    save: Callable[[bool], None],
+    save: Callable[[], None],
     synthesize: Callable[[], dict[str, float]] | None = None,
     synthesize_every: int = 0,
     enough: Callable[[], bool] = lambda: False,
@@ -373,7 +373,7 @@ def run_loop(
         batches: endless, starting at `state.step`.
         train_step: one optimizer step on `session.accumulate` batches, which are this rank's pieces of the step's.
         validate: called on every rank; returns the row to log, an empty one where there is nothing to say.
-        save: writes a checkpoint of the state; the argument says whether it is the last one of a finished run.
+        save: writes a checkpoint of the state.
         synthesize: called on every rank like `validate`, for rows of its own.
         synthesize_every: steps between these; 0: never.
         enough: whether the run is finished although steps are left; never taken back, asked on every rank alike.
@@ -416,7 +416,7 @@ def run_loop(
                 meter.reset()
             progress.update(task, completed=state.step)
             if saving:  # before anything is judged: what ends a process there costs nothing learned
-                save(last)
+                save()
                 meter.reset()
             if state.step % trainer.validate_every == 0 or last:
                 log_row(session, state, "validation", validate())

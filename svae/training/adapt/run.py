@@ -332,7 +332,7 @@ def _train(
     batches = training_batches(index, state, config, limits, read_as, world, session.accumulate)
     held_out = held_out_batches(validation, base.vocabulary, validation_timings, config, limits)
 
-    def save(last: bool) -> None:
+    def save() -> None:
         save_checkpoint(
             session,
             state,
@@ -349,7 +349,7 @@ def _train(
         )
 
     if session.checkpoint is None:
-        save(False)
+        save()
         mark_best(session.run, 0)
     speaker.judge_now(state)
     return run_loop(

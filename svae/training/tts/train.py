@@ -118,7 +118,7 @@ def train_tts(options: TrainOptions[TTSTrainConfig]) -> Path:
             batches,
             train_step=lambda pieces: train_step(state, pieces, config, world),
             validate=lambda: validate(session, state, held_out, config, index.shares),
-            save=lambda last: save(session, state, index, config, durations),
+            save=lambda: save(session, state, index, config, durations),
             synthesize=lambda: synthesize(session, state, judged),
             synthesize_every=config.trainer.synthesize_every,
         )

@@ -145,7 +145,7 @@ def train_vae(options: TrainOptions[VAETrainConfig]) -> Path:
             batches,
             train_step=lambda batches: train_step(state, batches, config, world),
             validate=lambda: validate(session, state, held_out, config, naturalness, index.shares),
-            save=lambda last: save(session, state, index, config),
+            save=lambda: save(session, state, index, config),
         )
         if finished:
             complete(session, state, index, config)
