@@ -72,6 +72,7 @@ class Settings:
     flite: int = 1200
     say: int = 32
     kinds: str = " ".join(KINDS)
+    first_vae: int = 0
     vae_seeds: int = 2
     tts_seeds: int = 3
     vae_steps: int = 1300
@@ -99,7 +100,8 @@ MEANINGS = {
     "flite": "utterances of flite's voices beside the people's",
     "say": "sentences that are judged",
     "kinds": "which representations",
-    "vae_seeds": "VAEs of each kind",
+    "first_vae": "the first VAE's seed; 1: beside results of seed 0 whose weights are elsewhere",
+    "vae_seeds": "VAEs of each kind, from that seed on",
     "tts_seeds": "text-to-speech models on each of them",
     "vae_steps": "steps of a VAE",
     "adversarial_start": "the step from which on it has discriminators",
@@ -128,14 +130,14 @@ def stages_of(s: Settings) -> Iterator[Stage]:
     vaes = [kind for kind in vaes if kind != MEL]
     if MEL in kinds:
         yield _reconstruction(s, MEL, MEL, needs=("choose",))
-    for vae_seed in range(s.vae_seeds):
+    for vae_seed in range(s.first_vae, s.first_vae + s.vae_seeds):
         for kind in vaes:
             yield _vae(s, kind, vae_seed)
         for kind in vaes:
             yield from _vae_measures(s, kind, vae_seed)
         for seed in range(s.tts_seeds):
             for kind in kinds:
-                if kind != MEL or vae_seed == 0:
+                if kind != MEL or vae_seed == s.first_vae:
                     yield from _tts(s, kind, vae_seed, seed)
         if vae_seed == 0:
             yield from (_pace(s, kind) for kind in kinds)

@@ -58,6 +58,14 @@ def test_a_complete_answer_comes_before_further_seeds():
     assert len(judged) == 6 * 2 * 3 + 3  # mel frames come from no VAE
 
 
+def test_further_vaes_can_be_made_where_the_first_ones_are_not():
+    first, both, second = plan(vae_seeds=1), plan(), plan(first_vae=1, vae_seeds=1)
+    names = {stage.name for stage in second}
+    assert names <= {stage.name for stage in both}
+    assert all(f"-{claim.MEL}-" in name for name in names if "-v0" in name)
+    assert names | {stage.name for stage in first} == {stage.name for stage in both}
+
+
 @pytest.mark.parametrize("tiny", [False, True])
 def test_every_training_is_a_recipe_that_holds(tiny):
     settings = claim.Settings()
