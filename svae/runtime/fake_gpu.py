@@ -8,13 +8,14 @@ trained.
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 from torch.overrides import TorchFunctionMode
 
+Result = TypeVar("Result")
 DEVICE = torch.device("cuda", 0)
 IMPORTED_BEFORE = ("peft",)
 """What is imported when it is needed, and must not be where tensors are fake: libraries that make tensors as they are imported
@@ -70,6 +72,17 @@ class _AsOnAGPU(TorchFunctionMode):
             with unset_fake_temporarily():
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
+
+
+def on_host(work: Callable[..., Result]) -> Callable[..., Result]:
+    """Return a function that does its work on real tensors, in the middle of fake ones: what never runs on a GPU."""
+
+    @functools.wraps(work)
+    def with_numbers(*args: Any, **kwargs: Any) -> Result:
+        with unset_fake_temporarily():
+            return work(*args, **kwargs)
+
+    return with_numbers
 
 
 def _is_of_the_host(arguments: Any) -> bool:

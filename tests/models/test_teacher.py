@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_teachers import write_w2v_bert, write_whisper
 from torch import nn
 from transformers.models.hubert import HubertConfig, HubertForCTC, HubertModel
 from transformers.models.seamless_m4t import SeamlessM4TFeatureExtractor
@@ -16,9 +17,8 @@ from transformers.models.wav2vec2 import (
     Wav2Vec2ForCTC,
     Wav2Vec2Model,
 )
-from transformers.models.wav2vec2_bert import Wav2Vec2BertConfig, Wav2Vec2BertModel
 from transformers.models.wavlm import WavLMConfig, WavLMForCTC, WavLMModel
-from transformers.models.whisper import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from transformers.models.whisper import WhisperFeatureExtractor
 
 from svae.config import TeacherConfig
 from svae.errors import ConfigError, DataError
@@ -99,17 +99,7 @@ def test_every_layer_equals_transformers_own_states(tmp_path, waveform, kind, st
 
 
 def test_w2v_bert_hears_log_mel_frames_without_padding(tmp_path, waveform):
-    torch.manual_seed(0)
-    sizes = {
-        key: SMALL[key]
-        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-    }
-    model = Wav2Vec2BertModel(
-        Wav2Vec2BertConfig(**sizes, add_adapter=True, output_hidden_size=16)
-    ).eval()
-    model.save_pretrained(tmp_path)
-    extractor = SeamlessM4TFeatureExtractor()
-    extractor.save_pretrained(tmp_path)
+    model, extractor = write_w2v_bert(tmp_path), SeamlessM4TFeatureExtractor()
     samples = 400 + 160 * 19  # 20 log-mel frames, 10 stacks: nothing to trim
     inputs = extractor(
         list(waveform[:, 0, :samples].numpy()), sampling_rate=16000, return_tensors="pt"
@@ -126,28 +116,8 @@ def test_w2v_bert_hears_log_mel_frames_without_padding(tmp_path, waveform):
 
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory) -> tuple[Path, nn.Module]:
-    """Write a small random Whisper as a transformers folder; return it and its encoder."""
-    torch.manual_seed(0)
-    sizes = {
-        "d_model": 16,
-        "encoder_layers": 3,
-        "decoder_layers": 1,
-        "encoder_ffn_dim": 24,
-        "decoder_ffn_dim": 24,
-    }
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
-    model = WhisperModel(
-        WhisperConfig(
-            **sizes, **heads, vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2
-        )
-    ).eval()
-    with torch.no_grad():
-        for parameter in model.encoder.parameters():  # so that no norm is the identity
-            parameter.add_(0.05 * torch.randn_like(parameter))
     folder = tmp_path_factory.mktemp("whisper")
-    model.save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
-    return folder, model.encoder
+    return folder, write_whisper(folder)
 
 
 def test_whisper_of_thirty_seconds_equals_transformers_own_states(whisper):

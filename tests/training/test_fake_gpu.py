@@ -9,7 +9,7 @@ import copy
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from test_pieces import SPEAKER
 from tiny_runs import VAE, vae_config
-from torch import Tensor
+from tiny_teachers import write_w2v_bert, write_whisper
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -260,6 +261,18 @@ def test_a_vae_step(precision: str) -> None:
     assert vae_waits(config, teacher=load_teacher(config.teacher)) == []
 
 
+@QUIET
+@pytest.mark.parametrize("write", [write_whisper, write_w2v_bert])
+def test_a_vae_step_whose_teacher_hears_log_mel_frames_made_on_the_host(
+    write: Callable[[Path], nn.Module], tmp_path: Path
+) -> None:
+    write(tmp_path)
+    loss = {"alignment": 1.0, "adversarial_start_step": 1}
+    teacher = {"model": str(tmp_path), "layer": 2}
+    config = vae_config("x", loss=loss, teacher=teacher, segment_seconds=0.4)
+    assert vae_waits(config, teacher=load_teacher(config.teacher)) == []
+
+
 def vae_waits(
     config: VAETrainConfig, teacher: Teacher | None = None, features: int | None = None
 ) -> list[str]:
@@ -270,9 +283,7 @@ def vae_waits(
     batches = [crop_batch(config, count, features) for count in (2, 1)]
     with fake_gpu() as device:
         world = World(0, 1, device)
-        heard = None if teacher is None else on_fake_gpu(teacher, device)
-        if heard is not None:
-            heard.device = device
+        heard = None if teacher is None else vae.teacher_on_fake_gpu(teacher, device)
         state = vae.build_state(config, None, world, teacher=heard, teacher_dim=features)
         state.step = max(1, config.loss.adversarial_start_step)
         with watched() as found:

@@ -105,8 +105,11 @@ class SourceFilter(nn.Module):
         segment = torch.fft.rfft(delayed * torch.hann_window(2 * hop, dtype=torch.float64)[:, None])
         unit = torch.eye(size // 2 + 1, dtype=torch.complex128)
         inverse = torch.cat([torch.fft.irfft(unit, size), torch.fft.irfft(1j * unit, size)])
-        angles = torch.arange(1, phase_terms + 1)[:, None] * torch.linspace(
-            0, math.pi, size // 2 + 1, dtype=torch.float64
+        harmonics = torch.arange(1, phase_terms + 1)[:, None]
+        # The device is named: transformers exchanges linspace while it loads a model, and where `with torch.device(…)` is used
+        # there for the first time in a process, it overlooks the true one from then on.
+        angles = harmonics * torch.linspace(
+            0, math.pi, size // 2 + 1, dtype=torch.float64, device=harmonics.device
         )
         tables = {
             "log_response": torch.cat([response.real, response.imag], dim=1),

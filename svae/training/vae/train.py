@@ -34,7 +34,7 @@ from svae.runtime.distributed import (
     set_arithmetic,
     share_of,
 )
-from svae.runtime.fake_gpu import fake_gpu, freeing
+from svae.runtime.fake_gpu import fake_gpu, freeing, on_host
 from svae.runtime.files import write_text
 from svae.training.loop import (
     TrainOptions,
@@ -261,6 +261,15 @@ def step_plans(
     return StepPlans(trace, lambda pieces: ceil_div(share, pieces), fewest=1)
 
 
+def teacher_on_fake_gpu(teacher: Teacher, device: torch.device) -> Teacher:
+    """Return a copy whose model is on the GPU that is not there, while what it computes on the host has numbers."""
+    heard = on_fake_gpu(teacher, device)
+    heard.device = device
+    if heard.hears_on_host:
+        heard.extractor = on_host(heard.extractor)
+    return heard
+
+
 def trace_step(
     config: VAETrainConfig,
     pieces: int,
@@ -287,9 +296,7 @@ def trace_step(
     MultiScaleMelLoss(config.vae.sample_rate)
     with fake_gpu() as device, freeing():
         here = World(0, 1, device)
-        heard = None if teacher is None else on_fake_gpu(teacher, device)
-        if heard is not None:
-            heard.device = device
+        heard = None if teacher is None else teacher_on_fake_gpu(teacher, device)
         state = build_state(config, None, here, teacher=heard, teacher_dim=teacher_dim)
         state.step = max(1, config.loss.adversarial_start_step)
         known = {

@@ -10,6 +10,7 @@ import scipy.signal
 import torch
 from rich.console import Console
 from tiny_runs import VAE, killed_copy, vae_config
+from torch.utils._device import _device_constructors
 
 from svae import recipe
 from svae.checkpoint import open_checkpoint
@@ -192,6 +193,28 @@ def test_the_decoder_sees_no_further_than_it_says(vae):
         frame - reach[0] <= seen.min() <= frame - reach[0] + 1
         and frame + reach[1] - 1 <= seen.max() <= frame + reach[1]
     )
+
+
+def test_on_the_meta_device_everything_is_where_it_was_also_after_transformers_loaded_a_model(
+    vae, monkeypatch
+):
+    def places() -> dict[str, str]:
+        with torch.device("meta"):
+            network = SpeechVAE(vae.cfg)
+        tensors = (*network.named_parameters(), *network.named_buffers())
+        return {name: tensor.device.type for name, tensor in tensors}
+
+    before, linspace = places(), torch.linspace
+    assert list(before.values()).count("meta") > 10
+    # As transformers leaves it: `with torch.device(…)` looks up its functions once, and that was while linspace was another.
+    _device_constructors.cache_clear()
+    with monkeypatch.context() as patch, torch.device("meta"):
+        patch.setattr(torch, "linspace", lambda *args, **kwargs: linspace(*args, **kwargs))
+        assert torch.empty(0).is_meta
+    try:
+        assert places() == before
+    finally:
+        _device_constructors.cache_clear()
 
 
 def test_the_linear_path_starts_both_filters_at_about_the_loudness_of_the_data(vae, tone_shards):
