@@ -16,7 +16,7 @@ import torch
 from fake_speech import WORDS as TONES
 from fake_speech import FakeAligner, FakeDetector, FakeRecognizer, speak
 from safetensors.torch import save_file
-from tiny_adapt import QUICK, WORDS, Ear, Voices, options_of, put_judges, record
+from tiny_adapt import QUICK, WORDS, Ear, Voices, options_of, put_judges, record, scripted
 from tiny_runs import flatten, rows_of
 from tiny_tts import TEXT, changed, speech, write_tts
 
@@ -135,15 +135,6 @@ def test_a_merged_model_says_the_same_without_its_base(adapted, folder, options,
 
 
 # ----------------------------------------------------------------------------------------------- the best point
-
-
-def scripted(monkeypatch: pytest.MonkeyPatch, similarity: dict[int, float]) -> None:
-    """Let the judges say this of each step."""
-
-    def said(self, tts, prompt, sampling, session, step):
-        return {"utterances": 2, "wer": 0.1, "similarity": similarity[step]}
-
-    monkeypatch.setattr(held_out_module.HeldOut, "said", said)
 
 
 def test_the_best_point_speaks_though_training_went_on(
