@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_vae import TINY_VAE
@@ -10,6 +15,8 @@ from tone_shards import write_tone_shards
 
 from svae.config import VAEConfig
 
+# With it huggingface_hub asks its server which programs call themselves an agent, also for what is in its cache.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 pytest_plugins = (
     "fake_hub",
     "fake_judges",
@@ -30,6 +37,35 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs {SHARED}")
     return SHARED
+
+
+@pytest.fixture(autouse=True)
+def asked_hosts(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Names of other machines that were looked up. None of them answers, and a test that leaves any in the list fails.
+
+    So the tests take as long with a network as without one, and what svae has on the disk it asks nobody for.
+    """
+    names: list[str] = []
+    look_up = socket.getaddrinfo
+
+    def look_up_here(host: str | bytes | None, *args: Any, **options: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if not name or name in ("localhost", socket.gethostname()) or _is_address(name):
+            return look_up(host, *args, **options)
+        names.append(name)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up_here)
+    yield names
+    assert names == [], "other machines were asked for something"
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -45,7 +45,13 @@ class CTC:
             return (
                 AutoFeatureExtractor.from_pretrained(name, **where),
                 AutoTokenizer.from_pretrained(name, **where),
-                AutoModelForCTC.from_pretrained(name, dtype=torch.float32, **where),
+                AutoModelForCTC.from_pretrained(
+                    name,
+                    dtype=torch.float32,
+                    # transformers looks for an adapter beside the model, and would ask the hub for it.
+                    adapter_kwargs={"local_files_only": local},
+                    **where,
+                ),
             )
 
         spec = f"ctc:{source}"

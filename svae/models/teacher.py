@@ -252,6 +252,8 @@ def _load(
             config=config,
             dtype=torch.float32,
             local_files_only=local_files_only,
+            # transformers looks for an adapter beside the model, and would ask the hub for it.
+            adapter_kwargs={"local_files_only": local_files_only},
             output_loading_info=True,
         )
     if config.model_type in WHISPER_TYPES:
