@@ -16,7 +16,10 @@ from typer.testing import CliRunner
 from svae.assets import asset_path
 from svae.cli import app
 
-SMALL_VAE = "vae.encoder_channels=4 vae.decoder.initial_channels=32 batch_size=2 validation_crops=2 segment_seconds=0.3"
+SMALL_VAE = (
+    "vae.encoder_channels=4 vae.decoder.initial_channels=32 batch_size=2 validation_crops=2 segment_seconds=0.3 "
+    "statistics_utterances=16"
+)
 SMALL_TTS = "dit.dim=48 dit.depth=2 dit.text_dim=32 batch_frames=600 validation_utterances=2 dit.conv_pos_groups=8"
 
 
@@ -61,7 +64,7 @@ def chain(svae):
     )
     said["dry"] = svae.here("train-vae", *steps, *settings(SMALL_VAE), "--dry-run")
     start = settings("loss.adversarial_start_step=1")
-    said["vae"] = svae("train-vae", *steps, *start, *settings(SMALL_VAE))
+    said["vae"] = svae.here("train-vae", *steps, *start, *settings(SMALL_VAE))
     said["encode"] = svae.here(
         "encode",
         "data/shards/sample",
@@ -72,7 +75,7 @@ def chain(svae):
         "--dtype",
         "float32",
     )
-    said["tts"] = svae("train-tts", "--vae", "runs/tiny-vae", *steps, *settings(SMALL_TTS))
+    said["tts"] = svae.here("train-tts", "--vae", "runs/tiny-vae", *steps, *settings(SMALL_TTS))
     said["tts-latents"] = svae.here(
         "train-tts", "--data", "latents", "--out", "runs/stored", *steps, *settings(SMALL_TTS)
     )
@@ -89,7 +92,7 @@ def chain(svae):
         "4",
     ]
     said["synthesize"] = svae(*speak, "--out", "one.wav")
-    said["again"] = svae(*speak, "--out", "two.wav")
+    said["again"] = svae.here(*speak, "--out", "two.wav")
     said["evaluate"] = svae.here(
         "evaluate",
         "--model",

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import soundfile
 import torch
+from forked_ranks import in_processes
 
 from svae.evaluation import options as options_module
 from svae.evaluation.answer_cache import AnswerCache
@@ -192,31 +189,16 @@ def test_answers_that_break_off_anywhere_are_left_out_and_lose_no_others(tmp_pat
         assert AnswerCache(tmp_path, "asr", {}).get("n") == {"text": "你"}
 
 
-def test_two_processes_write_what_one_writes(tmp_path, judges):
+def test_two_ranks_write_what_one_writes(tmp_path, judges, capfd):
     options = write_task(tmp_path, 10)
     (tmp_path / "wavs" / "u7.wav").unlink()
     evaluate(replace(options, batch_size=3))
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(tmp_path)],
-        capture_output=True, text=True, timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Results in") == 1
-    assert files(options) == files(replace(options, out=tmp_path / "out2"))
+    shared = replace(options, out=tmp_path / "out2", batch_size=3)
+    capfd.readouterr()
+    first, second = in_processes(lambda rank: json.dumps(evaluate(shared)))
+    assert first == second
+    assert capfd.readouterr().out.count("Results in") == 1
+    assert files(options) == files(shared)
     assert json.loads((options.out / "metrics.json").read_text())["errors"][0]["id"] == "u7"
-    assert (
-        len(list((tmp_path / "out2" / "cache").glob("asr-*.jsonl"))) == 2
-    )  # both ranks heard something
-
-
-if __name__ == "__main__":  # a rank of the test above
-    options_module.load_asr = lambda spec, device, **settings: CountingASR()
-    options_module.load_speaker_model = lambda spec, device: CountingSpeaker()
-    root = Path(sys.argv[1])
-    evaluate(
-        EvaluateOptions(
-            wavs=root / "wavs", list_file=root / "list.jsonl", out=root / "out2", device="cpu", batch_size=3,
-            report_megabytes=0,
-        )
-    )  # fmt: skip
+    heard = list((tmp_path / "out2" / "cache").glob("asr-*.jsonl"))
+    assert len(heard) == 2  # both ranks heard something

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from forked_ranks import in_processes
 from rich.console import Console
 
 import svae.precompute.statistics as latents_module
@@ -110,38 +108,9 @@ def test_what_is_longer_than_a_chunk_is_encoded_alone_where_batches_are_used(
     assert all(size <= 0.7 * 16000 for batch, _, size in seen if batch > 1)
 
 
-def test_torchrun_gives_the_same_bytes(latents, options, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-        "-m",
-        "svae",
-        "encode",
-    ]
-    command += [
-        options.data,
-        "--vae",
-        options.vae,
-        "--out",
-        tmp_path / "two",
-        "--dtype",
-        "float32",
-        "--device",
-        "cpu",
-    ]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    result = subprocess.run(
-        [str(part) for part in command],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
+def test_two_ranks_give_the_same_bytes(latents, options, tmp_path):
+    shared = replace(options, out=tmp_path / "two")
+    assert in_processes(lambda rank: encode_shards(shared).name) == ["two", "two"]
     assert contents(tmp_path / "two") == contents(latents)
 
 

@@ -7,46 +7,100 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from forked_ranks import in_processes
+from tiny_runs import TTS, VAE
 
+from svae import recipe
+from svae.config import TTSTrainConfig, VAETrainConfig
+from svae.data.batches import CropBatch, read_utterances, read_waveform
+from svae.data.index import ShardIndex, read_index
 from svae.errors import ConfigError
+from svae.models.vae.vae import SpeechVAE
 from svae.runtime.distributed import World, any_rank, open_world, select_device, sum_over_ranks
+from svae.text.vocabulary import Vocabulary
+from svae.training.tts import train as tts
+from svae.training.vae import train as vae
+from svae.training.vae.step import train_step
 
-STEP = Path(__file__).with_name("distributed_step.py")
 
-
-def gradients(kind: str, processes: int, data: Path, folder: Path) -> dict[str, torch.Tensor]:
-    out = folder / f"{kind}-{processes}.pt"
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-    ]
-    result = subprocess.run(
-        [*command, str(STEP), kind, str(data), str(out)],
-        env=killed_environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
+def vae_gradients(index: ShardIndex, world: World) -> dict[str, torch.Tensor]:
+    """Return the gradients that a step ends with, on four crops, one of them with padding; each rank takes its slice."""
+    config = recipe.build(
+        VAETrainConfig, {"data": {"root": str(index.root)}} | VAE | {"batch_size": 4}, where="test"
     )
-    assert result.returncode == 0, result.stderr[-3000:]
-    return torch.load(out, weights_only=True)
+    state = vae.build_state(config, None, world)
+    state.step = 1  # the discriminator takes part
+    size = vae.segment_samples(config)
+    waveform = torch.stack([read_waveform(index, s, 0, size) for s in index.samples[:4]])
+    lengths = torch.tensor([size, size - 900, size, size])
+    waveform[1, :, size - 900 :] = 0
+    mine = slice(world.rank * 4 // world.world_size, (world.rank + 1) * 4 // world.world_size)
+    places = list(range(4))[mine]
+    batch = CropBatch(
+        ["k"] * len(places), waveform[mine], lengths[mine], torch.zeros(4)[mine], places=places
+    )
+    train_step(state, [batch], config, world)
+    networks = {"model": state.model, "discriminator": state.discriminator}
+    return {
+        f"{n}.{k}": p.grad
+        for n, net in networks.items()
+        for k, p in net.named_parameters()
+        if p.grad is not None
+    }
 
 
-@pytest.mark.parametrize(("kind", "processes"), [("vae", 3), ("tts", 2)])
-def test_processes_agree_with_one_on_the_whole_batch(kind, processes, tone_shards, tmp_path):
+def tts_gradients(index: ShardIndex, world: World) -> dict[str, torch.Tensor]:
+    """Return the gradients that a step ends with, on four utterances of different lengths; each rank takes its slice."""
+    tree = {"data": {"root": str(index.root)}} | TTS | {"dit": TTS["dit"] | {"dropout": 0.0}}
+    config = recipe.build(TTSTrainConfig, tree, where="test")
+    torch.manual_seed(1)
+    model = SpeechVAE(
+        recipe.build(VAETrainConfig, {"data": {"root": "x"}} | VAE, where="test").vae
+    ).eval()
+    vocabulary = Vocabulary.from_characters(index.metadata["characters"])
+    state = tts.build_state(config, model, vocabulary, world)
+    for parameter in state.model.parameters():  # adaLN starts at zero, which hides most gradients
+        torch.nn.init.normal_(parameter, std=0.05)
+    mine = slice(world.rank * 4 // world.world_size, (world.rank + 1) * 4 // world.world_size)
+    batch = read_utterances(index, index.samples[:4][mine], vocabulary=vocabulary, hop_length=400)
+    batch.places = list(range(4))[mine]
+    tts.train_step(state, [batch], config, world)
+    return {k: p.grad for k, p in state.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize(("gradients", "count"), [(vae_gradients, 3), (tts_gradients, 2)])
+def test_processes_agree_with_one_on_the_whole_batch(
+    gradients: Callable[[ShardIndex, World], dict[str, torch.Tensor]],
+    count: int,
+    tone_shards: Path,
+    tmp_path: Path,
+) -> None:
     """Four crops among three processes are dealt unevenly."""
-    one, two = (gradients(kind, count, tone_shards, tmp_path) for count in (1, processes))
-    assert one.keys() == two.keys() and len(one) > 10
-    scale = max(float(g.abs().max()) for g in one.values())
+
+    def step(processes: int) -> dict[str, torch.Tensor]:
+        path = tmp_path / f"{processes}.pt"
+
+        def work(rank: int) -> str:
+            with open_world("cpu") as world:
+                found = gradients(read_index(tone_shards), world)
+                if world.is_main:
+                    torch.save({name: each.contiguous() for name, each in found.items()}, path)
+                return f"{rank} of {world.world_size}"
+
+        expected = [f"{rank} of {processes}" for rank in range(processes)]
+        assert in_processes(work, processes) == expected
+        return torch.load(path, weights_only=True)
+
+    one, several = step(1), step(count)
+    assert one.keys() == several.keys() and len(one) > 10
+    scale = max(float(gradient.abs().max()) for gradient in one.values())
     for name, gradient in one.items():
-        assert torch.allclose(gradient, two[name], rtol=1e-3, atol=1e-5 * scale), name
+        assert torch.allclose(gradient, several[name], rtol=1e-3, atol=1e-5 * scale), name
 
 
 KILLED = """

@@ -5,18 +5,17 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import multiprocessing
 import os
 import shutil
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from forked_ranks import in_processes
 from tiny_runs import TTS, VAE, tts_config, vae_config, vae_of
 from tone_shards import write_tone_shards
 
@@ -25,35 +24,6 @@ from svae.runtime.distributed import World, barrier, open_world, share_of
 from svae.training.loop import TrainOptions, agreed_resume
 from svae.training.tts.train import train_tts
 from svae.training.vae.train import train_vae
-
-
-def in_two_processes(work: Callable[[int], str]) -> list[str]:
-    """Return what a function says in each of two ranks; forked, so that nothing is imported again."""
-    context = multiprocessing.get_context("fork")
-    said: multiprocessing.Queue[tuple[int, str]] = context.Queue()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-
-    def run(rank: int) -> None:
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-        os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        torch.set_num_threads(1)
-        try:
-            said.put((rank, work(rank)))
-        except SvaeError as error:
-            said.put((rank, f"{type(error).__name__}: {error}"))
-
-    processes = [context.Process(target=run, args=(rank,)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    try:
-        found = dict(said.get(timeout=100) for _ in processes)
-    finally:
-        for process in processes:
-            process.join(timeout=20)
-            process.kill()
-    return [found[rank] for rank in range(2)]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +50,7 @@ def test_ranks_that_see_different_folders_are_named_at_once(
         train_vae(TrainOptions(config, folders[rank], device="cpu"))
         return "trained"
 
-    for message in in_two_processes(work):
+    for message in in_processes(work):
         assert "CheckpointError" in message and "the ranks see different checkpoints" in message
         one, other = ("0", "1") if main_has_it else ("1", "0")
         assert f"rank {other}: no checkpoint" in message and f"rank {one}: step" in message
@@ -108,7 +78,7 @@ def test_ranks_of_two_nodes_are_named_before_the_disk_is_waited_for(
             agreed_resume(TrainOptions(config, out, device="cpu"), "vae", world)
         return "agreed"
 
-    assert all("the ranks see different" in message for message in in_two_processes(work))
+    assert all("the ranks see different" in message for message in in_processes(work))
     printed = capfd.readouterr().out
     assert "looking again for 0.5 s" in printed and "rank 1: no checkpoint" in printed
 
@@ -131,7 +101,7 @@ def test_a_disk_that_shows_a_checkpoint_late_is_waited_for(
             assert found is not None
             return f"step {found.step}"
 
-    assert in_two_processes(work) == ["step 2", "step 2"]
+    assert in_processes(work) == ["step 2", "step 2"]
 
 
 def _appear(hidden: Path, late: Path) -> None:
@@ -165,7 +135,7 @@ def test_ranks_that_read_different_shards_or_starts_are_named(
         return "trained"
 
     for work, what in ((other_shards, "shards "), (other_start, "init "), (other_vae, "VAE ")):
-        for message in in_two_processes(work):
+        for message in in_processes(work):
             assert message.startswith("DataError") and "the ranks read different files" in message
             assert "rank 0: " in message and "rank 1: " in message and what in message
     assert not any((tmp_path / name).exists() for name in "abc")
@@ -187,7 +157,7 @@ def test_nodes_that_do_not_share_a_disk_can_train_text_to_speech(
         train_tts(TrainOptions(replace(config, vae=str(vae)), folder, device="cpu"))
         return "trained"
 
-    assert in_two_processes(work) == ["trained", "trained"]
+    assert in_processes(work) == ["trained", "trained"]
     assert (tmp_path / "node0/run/checkpoints/latest").is_file()
     assert not (tmp_path / "node1/run/vae").exists()
 
@@ -220,7 +190,7 @@ def test_a_refused_folder_is_the_same_error_on_all_ranks(
         train_vae(options)
         return "trained"
 
-    for message in in_two_processes(work):
+    for message in in_processes(work):
         assert message.startswith("ConfigError") and "--resume is never" in message
 
 
@@ -241,7 +211,7 @@ def test_a_rank_that_does_not_come_is_waited_for_as_long_as_the_recipe_says() ->
             barrier(world)
         return "met"
 
-    first, _ = in_two_processes(work)
+    first, _ = in_processes(work)
     assert "trainer.collective_minutes" in first
 
 
@@ -323,7 +293,7 @@ def test_two_ranks_read_what_one_reads_and_either_goes_on_where_the_other_stoppe
         return steps
 
     def on_two(steps: int, folder: Path) -> Read:
-        said = in_two_processes(lambda rank: json.dumps(train(steps, folder, rank)))
+        said = in_processes(lambda rank: json.dumps(train(steps, folder, rank)))
         return together([json.loads(each) for each in said])
 
     alone = together([train(6, tmp_path / "one", 2)])

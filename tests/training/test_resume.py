@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
@@ -85,36 +86,28 @@ def test_a_run_is_resumed_with_the_statistics_that_it_has_learned_with(
 
 
 def test_a_run_killed_by_the_system_resumes_to_the_same_weights(vae_run, tone_shards, tmp_path):
-    recipe_file, run = tmp_path / "r.yaml", tmp_path / "run"
-    recipe_file.write_text(recipe.dump(vae_config(tone_shards)))
-    command = [
-        sys.executable,
-        "-m",
-        "svae",
-        "train-vae",
-        str(recipe_file),
-        "--out",
-        str(run),
-        "--device",
-        "cpu",
-    ]
-    process = subprocess.Popen(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, start_new_session=True
-    )
+    run, config = tmp_path / "run", vae_config(tone_shards)
+
+    def train() -> None:
+        os.setsid()  # the processes that read shards are killed with it
+        torch.set_num_threads(1)
+        train_vae(TrainOptions(config, run, device="cpu"))
+
+    process = multiprocessing.get_context("fork").Process(target=train)
+    process.start()
     try:
         deadline = time.monotonic() + 120
         while not (run / "checkpoints" / "latest").exists() and time.monotonic() < deadline:
             time.sleep(0.01)
     finally:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train_vae(TrainOptions(vae_config(tone_shards), run, device="cpu"))
-        uninterrupted = train_vae(
-            TrainOptions(vae_config(tone_shards), tmp_path / "whole", device="cpu")
-        )
+        train_vae(TrainOptions(config, run, device="cpu"))
+        uninterrupted = train_vae(TrainOptions(config, tmp_path / "whole", device="cpu"))
     finally:
         torch.set_num_threads(threads)
     assert_equal_runs(uninterrupted, run, "vae")
