@@ -32,5 +32,6 @@ Done. What is there now:
 Next: train on real speech.
   svae prepare libritts --root data/LibriTTS
   svae train-vae libritts/vae-semantic64
-  svae train-tts libritts/tts-small-semantic64 --vae runs/libritts-vae-semantic64
+  svae encode data/shards/libritts --vae runs/libritts-vae-semantic64 --out data/latents/libritts-semantic64
+  svae train-tts libritts/tts-small-semantic64
 END

@@ -221,13 +221,16 @@ def copy_weights(checkpoint: Path, folder: Path) -> None:
         copy_weights(checkpoint / "vae", folder / "vae")
 
 
-def open_checkpoint(path: str | Path, *, kind: Kind, or_adapter: bool = False) -> Checkpoint:
+def open_checkpoint(
+    path: str | Path, *, kind: Kind, or_adapter: bool = False, option: str | None = None
+) -> Checkpoint:
     """Open a checkpoint folder, the best or latest checkpoint of a run folder, or the small model in the package (`embedded`).
 
     Args:
         path: the folder; or a model on the hub, `user/repo` or `user/repo@revision`, which is brought into the hub's cache.
         kind: what is expected there.
         or_adapter: whether an adapter, which needs its base, will do too.
+        option: what the user typed the path behind; None: the usual one of its kind.
 
     Raises:
         CheckpointError: nothing there, another kind, another format, or files missing.
@@ -236,10 +239,10 @@ def open_checkpoint(path: str | Path, *, kind: Kind, or_adapter: bool = False) -
     if str(path) == EMBEDDED:
         folder = asset_path("tts", "vae") if kind == "vae" else asset_path("tts")
     elif (model := hub_model(path)) is not None:
-        folder, _ = fetch(model, option=OPTIONS[kind])
+        folder, _ = fetch(model, option=option or OPTIONS[kind])
         if not (folder / "config.json").is_file():
             raise CheckpointError(
-                f"{OPTIONS[kind]} {model}: has no config.json, so it is no checkpoint of svae. `svae import` turns those of "
+                f"{option or OPTIONS[kind]} {model}: has no config.json, so it is no checkpoint of svae. `svae import` turns those of "
                 "Semantic-VAE and F5-TTS into some"
             )
     if not (folder / "config.json").is_file():

@@ -250,20 +250,47 @@ def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, l
         return TypeAdapter(cls).validate_json(text, strict=True), []
     except ValidationError as error:
         infinite = dict(_infinite_numbers(tree, ""))
-        problems = []
+        expectations: dict[str, list[str]] = {}  # of a field, one for each kind that it may be of
+        given: dict[str, str] = {}
         for item in error.errors():
-            names = [part for part in item["loc"] if isinstance(part, str)]
+            parts = _field_path(cls, item["loc"])
+            names = [part for part in parts if isinstance(part, str)]
             if item["type"] in BOUND_ERRORS and ".".join(names) in infinite:
                 continue
             infinite.pop(".".join(names), None)
-            place = ".".join(str(part) for part in item["loc"])
+            place = ".".join(map(str, parts))
             expected = item["msg"].lower()
             if item["type"] in BOUND_ERRORS:
                 expected = _expected(cls, names) or expected
-            got = "" if item["type"] == "missing" else f", got {item['input']!r}"
-            problems.append(f"{place}: {expected}{got}")
+            expectations.setdefault(place, []).append(expected)
+            given[place] = "" if item["type"] == "missing" else f", got {item['input']!r}"
+        problems = [
+            f"{place}: {_alternatives(expected)}{given[place]}"
+            for place, expected in expectations.items()
+        ]
         problems += [f"{place}: {problem}" for place, problem in infinite.items()]
         return None, problems
+
+
+def _field_path(cls: type, place: Sequence[str | int]) -> list[str | int]:
+    """Return pydantic's place of a problem without the names that it gives to the kinds of value that a field may have."""
+    path: list[str | int] = []
+    hint: Any = cls
+    for part in place:
+        section = _section(hint)
+        known = {} if section is None else typing.get_type_hints(section, include_extras=True)
+        if isinstance(part, int):
+            path.append(part)
+        elif part in known:
+            path.append(part)
+            hint = known[part]
+    return path
+
+
+def _alternatives(expected: list[str]) -> str:
+    """Return `input should be a valid integer or 'auto'` of what each kind of value says."""
+    first, *others = dict.fromkeys(expected)
+    return " or ".join([first, *(other.removeprefix("input should be ") for other in others)])
 
 
 def _expected(cls: type, places: list[str]) -> str | None:

@@ -168,6 +168,22 @@ def test_a_new_field_named_like_an_old_one_inherits_no_bound():
     assert recipe.from_tree(EMAConfig, {"power": 1.0}).power == 1.0
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainer.accumulate=many", "trainer.accumulate: input should be a valid integer or 'auto', got 'many'"),
+        ("trainer.accumulate=0", "trainer.accumulate: must be greater than 0 or 'auto', got 0"),
+        ("teacher.layer=[1]", "teacher.layer: input should be a valid integer or 'average', got [1]"),
+        ("vae.decoder.upsample_rates=[1,a]", "vae.decoder.upsample_rates.1: input should be a valid integer, got 'a'"),
+        ("data.sources=[{root: 3}]", "data.sources.0.root: input should be a valid string, got 3"),
+    ],
+)  # fmt: skip
+def test_a_value_of_no_kind_that_a_field_takes_is_one_problem_at_the_field(override, message):
+    with pytest.raises(ConfigError) as caught:
+        recipe.load(VAETrainConfig, "tiny/vae", [override])
+    assert str(caught.value).splitlines()[1:] == [f"  {message}"]
+
+
 def test_wrong_types_and_numbers_beyond_their_bounds_come_in_one_message(write):
     overrides = [
         "trainer.steps=ten",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -92,3 +96,29 @@ def test_small_and_base_are_f5s_sizes_and_otherwise_equal():
         for tree in (small, base)
     ]
     assert sizes == [(768, 18, 12), (1024, 22, 16)] and small == base
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("file", ["README.md", "recipes/demo.sh"])
+def test_a_chain_of_commands_reads_what_earlier_ones_made(file):
+    text = (ROOT / file).read_text().partition("svae prepare libritts")
+    made: list[str] = []
+    for line in "".join(text[1:]).split("```")[0].split("\nEND")[0].splitlines():
+        _, command, *rest = shlex.split(line, comments=True)
+        options = dict(itertools.pairwise(rest))
+        rest = [word for word in rest if word != "…"]
+        read = [options[name] for name in ("--vae", "--model") if name in options]
+        if command == "prepare":
+            made.append("data/shards/libritts")
+            continue
+        if command == "encode":
+            read.append(rest[0])
+            made.append(options["--out"])
+        elif command.startswith("train-"):
+            data = recipe.load(kind_of(rest[0]), rest[0]).data
+            read += [data.root, getattr(data, "waveform_root", None) or data.root]
+            made.append(f"runs/{rest[0].replace('/', '-')}")
+        assert set(read) <= set(made), (line, made)
+    assert any("tts" in name for name in made)

@@ -22,6 +22,7 @@ CURVES = (
     ("synthesis", "similarity", "speaker similarity"),
     ("synthesis", "mos", "naturalness (trainer.naturalness)"),
     ("validation", "loss/flow", "flow loss, held out"),
+    ("validation", "loss/mel", "mel loss of a VAE, held out"),
 )
 """Split, name in its rows, and title of what is drawn; other splits of a run are left alone."""
 SEED = re.compile(r"[-_]seed[-_]?\d+$")
@@ -29,7 +30,7 @@ SEED = re.compile(r"[-_]seed[-_]?\d+$")
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Two-sided 95 % points of Student's t for 1 to 9 degrees of freedom; beyond, the last is taken, which is wider."""
 POINTS: dict[str, Any] = {"marker": "o", "markersize": 3}
-LOWER_IS_BETTER = ("wer", "loss/flow")
+LOWER_IS_BETTER = ("wer", "loss/flow", "loss/mel")
 """Also of each source of a mixture, whose name follows after a slash."""
 
 
@@ -183,9 +184,8 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
     entries = [
         _entry(name, run, path, shown) for name, run, path in zip(names, read, runs, strict=True)
     ]
-    # A judge that no run asked has no columns.
-    if not any(entry["mos"] for entry in entries):
-        shown.remove("mos")
+    # What no run has, such as a judge that none asked, has no columns.
+    shown = [quantity for quantity in shown if any(entry[quantity] for entry in entries)]
     found_seeds = {
         name: {quantity: asdict(found) for quantity, found in of.items()}
         for name, of in seeds.items()
@@ -206,7 +206,8 @@ def compare_runs(runs: Sequence[Path], out: Path) -> dict[str, Any]:
             + _markdown(header, lines)
         )
     write_text(folder / "comparison.md", markdown)
-    without = [entry["name"] for entry in entries if entry["wer"] is None]
+    speaking = [entry for entry in entries if entry["loss/mel"] is None]  # a VAE says nothing
+    without = [entry["name"] for entry in speaking if entry["wer"] is None]
     if without:
         console.print(
             f"Without speech while training (trainer.synthesize_every): {', '.join(without)}"

@@ -245,7 +245,13 @@ def _open_teacher(
 ) -> tuple[Teacher | None, str]:
     """Return the teacher, or None and the reason why there is no cosine."""
     if vae.regulator is None:
-        return None, "this VAE was trained without a teacher"
+        known = checkpoint.config.get("teacher")
+        if known is None:
+            return None, "this VAE was trained without a teacher"
+        return (
+            None,
+            f"what projects this VAE's latents to its teacher, {known['model']}, is not in the checkpoint",
+        )
     if data is None:
         why_not = "the teacher listens to waveforms: pass --data with the shards that were encoded"
         return None, why_not

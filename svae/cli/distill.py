@@ -10,7 +10,16 @@ import typer
 
 from svae import recipe
 from svae.cli.app import app, example
-from svae.cli.options import Device, DryRun, Memory, Overrides, Resume, TrainingData, with_paths
+from svae.cli.options import (
+    Device,
+    DryRun,
+    Memory,
+    Overrides,
+    Resume,
+    TrainingData,
+    memory_bytes,
+    with_paths,
+)
 from svae.config import TTSTrainConfig
 
 
@@ -52,7 +61,6 @@ def distill(
     from svae.checkpoint import open_checkpoint
     from svae.training.dry_run import dry_run as show_plan
     from svae.training.loop import TrainOptions
-    from svae.training.pieces import parse_memory
     from svae.training.tts.distill import recipe_of
     from svae.training.tts.train import train_tts as train
 
@@ -61,7 +69,7 @@ def distill(
     fields += with_paths(overrides, {"data.root": data, "init": init})
     config = recipe.load(TTSTrainConfig, name, fields)
     options = TrainOptions(config, out or _default_run_folder(teacher), resume, device)
-    size = None if memory is None else parse_memory(memory)
+    size = memory_bytes(memory, dry_run)
     if dry_run:
         show_plan(options, size)
     else:

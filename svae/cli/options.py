@@ -29,7 +29,7 @@ Ray = Annotated[
     str | None,
     typer.Option(
         metavar="ADDRESS",
-        help="Do the work on a Ray cluster (extra: ray): auto, or HOST:PORT of its head; --workers means nothing then.",
+        help="Do the work on a Ray cluster (extra: ray), not in processes here: auto, or HOST:PORT of its head.",
     ),
 ]
 RayGpus = Annotated[
@@ -110,6 +110,20 @@ Memory = Annotated[
         help="With --dry-run: does a step fit into a GPU of so much memory? None need be there; default: the one that is.",
     ),
 ]
+
+
+def memory_bytes(memory: str | None, dry_run: bool) -> int | None:
+    """Return what `--memory` says. Raises ConfigError for what is no size, and without --dry-run, where nothing would be planned."""
+    from svae.training.pieces import parse_memory  # imports torch
+
+    if memory is None:
+        return None
+    size = parse_memory(memory)
+    if not dry_run:
+        raise ConfigError(
+            f"--memory {memory}: is planned for by --dry-run, and a training takes what there is; add --dry-run, or leave it out"
+        )
+    return size
 
 
 def with_paths(overrides: list[str], paths: dict[str, Path | None]) -> list[str]:

@@ -18,6 +18,7 @@ from svae.cli.options import (
     RunFolder,
     TrainingData,
     default_run_folder,
+    memory_bytes,
     with_paths,
 )
 from svae.config import TTSTrainConfig
@@ -62,11 +63,10 @@ def train_tts(
 
     from svae.training.dry_run import dry_run as show_plan
     from svae.training.loop import TrainOptions
-    from svae.training.pieces import parse_memory
     from svae.training.tts.train import train_tts as train
 
     options = TrainOptions(config, out or default_run_folder(name), resume, device)
-    size = None if memory is None else parse_memory(memory)
+    size = memory_bytes(memory, dry_run)
     if dry_run:
         show_plan(options, size)
     else:

@@ -27,7 +27,6 @@ from svae.judges.asr import load_asr
 from svae.judges.distillmos import load_naturalness
 from svae.judges.speaker import load_speaker_model
 from svae.models.representation import Representation
-from svae.models.teacher import load_teacher
 from svae.models.tts.dit import DiT
 from svae.models.vae.discriminators import Discriminators
 from svae.models.vae.vae import SpeechVAE
@@ -64,7 +63,7 @@ from svae.training.tts.state import TTSState
 from svae.training.tts.train import check_vocabulary, held_out_batches, spelled
 from svae.training.vae import crops
 from svae.training.vae.step import trained
-from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops
+from svae.training.vae.train import describe_teacher, freeze_encoder, held_out_crops, teacher_of
 from svae.training.vae.train import step_plans as vae_plans
 from svae.training.warm_start import (
     choose_vocabulary,
@@ -209,7 +208,7 @@ def _outlook_vae(
     if cached is not None:
         teacher_dim = cached.cache.description["feature_dim"]
     elif config.loss.alignment is not None:
-        teacher = load_teacher(config.teacher, "cpu", sample_rate=config.vae.sample_rate)
+        teacher = teacher_of(config, "cpu")
         teacher_dim = teacher.feature_dim
     console.print(f"Teacher: {describe_teacher(teacher, cached)}")
     with META:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -56,7 +58,7 @@ def open_start(config: TTSTrainConfig) -> Checkpoint | None:
             raise ConfigError("distill.teacher: not set; a student is made by `svae distill RUN`")
     if path is None:
         return None
-    start = open_checkpoint(path, kind="tts")
+    start = open_checkpoint(path, kind="tts", option=option)
     _check_sizes(start, "dit", DiTConfig, to_tree(config.dit), option=option)
     return start
 
@@ -69,7 +71,7 @@ def open_vae_start(config: VAETrainConfig) -> Checkpoint | None:
     """
     if config.init is None:
         return None
-    start = open_checkpoint(Path(config.init), kind="vae")
+    start = open_checkpoint(Path(config.init), kind="vae", option="--init")
     # A frozen encoder makes the same latents, which another decoder can learn to read.
     free = {"decoder"} if config.freeze_encoder else set()
     _check_sizes(start, "vae", VAEConfig, to_tree(config.vae), free=free)
@@ -99,7 +101,9 @@ def _check_sizes(
             for key in differing
         )
         options = " ".join(
-            f"--set {section}.{key}={theirs[key]}" for key in differing if key in theirs
+            f"--set {shlex.quote(f'{section}.{key}={json.dumps(theirs[key])}')}"
+            for key in differing
+            if key in theirs
         )
         raise CheckpointError(
             f"{option} {start.folder}: a network of other sizes:\n{lines}\nPass {options}"

@@ -124,6 +124,26 @@ def test_a_real_run_can_be_compared(toy_tts: Path, tmp_path: Path) -> None:
     assert entry["sessions"] == 1 and 0 < entry["hours"] < 1 and entry["loss/flow"]["steps"][0] == 0
 
 
+def test_vaes_are_compared_by_what_they_are_validated_with(tmp_path: Path, capsys) -> None:  # noqa: ANN001
+    losses = ((1.5, 1.2), (1.4, 1.3))
+    runs = [
+        write_run(
+            tmp_path / f"vae{number}",
+            [
+                row(step, "validation", 10.0 * step, **{"loss/mel": mel})
+                for step, mel in enumerate(of)
+            ],
+        )
+        for number, of in enumerate(losses)
+    ]
+    entries = compare_runs(runs, tmp_path / "out")["runs"]
+    assert [entry["loss/mel"]["best"] for entry in entries] == [1.2, 1.3]
+    assert {
+        line.count("|") for line in (tmp_path / "out" / "comparison.md").read_text().splitlines()
+    } == {7}
+    assert "Without speech" not in capsys.readouterr().out
+
+
 def test_a_run_without_validation_data_is_compared_and_is_not_the_best(
     toy_tts: Path, tone_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

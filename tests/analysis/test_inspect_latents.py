@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -108,6 +109,22 @@ def test_latents_and_their_checkpoint_give_the_same_numbers(aligned_vae, tone_sh
     assert (tmp_path / "a" / "inspection.png").read_bytes().startswith(b"\x89PNG")
     without = inspect(InspectOptions(latents, out=tmp_path / "c", device="cpu"))
     assert without.teacher_cosine is None and without.kl == stored.kl
+
+
+def test_why_there_is_no_cosine_is_said_truly(
+    aligned_vae, tiny_vae_config, tone_shards, tmp_path, capsys
+):
+    options = InspectOptions(aligned_vae, data=tone_shards, out=tmp_path / "a", device="cpu")
+    config = json.loads((aligned_vae / "config.json").read_text()) | {"teacher_dim": None}
+    for teacher, reason in (
+        (config["teacher"], "its teacher embedded is not in the checkpoint"),
+        (None, "was trained without a teacher"),
+    ):
+        folder = tmp_path / f"{teacher is None}"
+        config["teacher"] = teacher
+        write_checkpoint(folder, config=config, model_state=SpeechVAE(tiny_vae_config).state_dict())
+        assert inspect(replace(options, path=folder)).teacher_cosine is None
+        assert reason in " ".join(re.findall("[a-z]+", capsys.readouterr().out))
 
 
 def test_of_an_utterance_too_long_for_the_teacher_its_beginning_counts(

@@ -171,6 +171,18 @@ def test_missing_shards_and_missing_vae(fails, tone_shards):
     fails("train-tts", "--data", tone_shards, "--vae", "nowhere", match="no vae checkpoint here")
 
 
+@pytest.mark.parametrize("command", ["train-vae", "train-tts", "distill"])
+def test_memory_that_nobody_plans_for_is_refused_before_a_run_begins(
+    fails, tone_shards, toy_tts, tmp_path, command
+):
+    characters = ("--set", "data.timings=null")
+    given = (toy_tts, "tiny/distill", *characters) if command == "distill" else ()
+    out = tmp_path / "run"
+    where = ("--data", tone_shards, "--out", out)
+    fails(command, *given, *where, "--memory", "16G", match="--memory 16G.*--dry-run")
+    assert not out.exists()
+
+
 def test_a_truncated_shard(fails, tone_shards, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(tone_shards, broken)

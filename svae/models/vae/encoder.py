@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svae.config import VAEConfig
-from svae.frames import length_mask
+from svae.frames import ceil_div, length_mask
 from svae.models.cpu.convolution import in_tiles
 from svae.models.mel_filters import mel_filters
 from svae.models.recompute import Recomputing
@@ -221,10 +221,24 @@ class CausalAttention(nn.Module):
     def combine(self, y: Tensor) -> Tensor:
         """Map what each head attended to, (B, heads, T, head width), to (B, T, out_width)."""
         if self.narrow:
-            y = F.adaptive_avg_pool1d(y.mean(dim=1), self.out_width)
+            y = _narrowed(y.mean(dim=1), self.out_width)
         else:
             y = y.transpose(1, 2).flatten(2)
         return self.out(y)
+
+
+def _narrowed(x: Tensor, width: int) -> Tensor:
+    """Average the last dimension of x to `width` numbers, as F.adaptive_avg_pool1d does."""
+    size = x.shape[-1]
+    if not torch.onnx.is_in_onnx_export() or size % width == 0:
+        return F.adaptive_avg_pool1d(x, width)
+    # A graph has this average only where all are of as many numbers; the shares of others are written out.
+    shares = [[0.0] * width for _ in range(size)]
+    for place in range(width):
+        first, end = place * size // width, ceil_div((place + 1) * size, width)
+        for row in shares[first:end]:
+            row[place] = 1 / (end - first)
+    return x @ torch.tensor(shares, dtype=x.dtype, device=x.device)
 
 
 class GatedMLP(nn.Module):

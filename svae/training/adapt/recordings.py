@@ -164,11 +164,12 @@ def listed(reasons: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def check_enough(root: Path, count: int, seconds: float) -> None:
-    """Raise DataError where there is too little to learn a voice from."""
-    if count < LEAST_RECORDINGS or seconds < LEAST_SECONDS:
+def check_enough(root: Path, count: int, seconds: float | None = None) -> None:
+    """Raise DataError where there is too little to learn a voice from; the seconds may not be known yet."""
+    if count < LEAST_RECORDINGS or (seconds is not None and seconds < LEAST_SECONDS):
+        length = "" if seconds is None else f", {seconds:.0f} s in all"
         raise DataError(
-            f"{root}: too little: {count} usable recordings, {seconds:.0f} s in all; at least {LEAST_RECORDINGS} and "
+            f"{root}: too little: {count} usable recordings{length}; at least {LEAST_RECORDINGS} and "
             f"{LEAST_SECONDS:.0f} s are needed, some minutes are good.\n"
             "To speak like one short recording, nothing need be trained: svae synthesize --ref RECORDING"
         )

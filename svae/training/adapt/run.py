@@ -41,6 +41,7 @@ from svae.synthesis.open_durations import DURATION_FILE
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import own_voice
 from svae.text.sentences import prepare_sentences
+from svae.text.spell_out import check_language
 from svae.training.adapt.base import Base, open_base
 from svae.training.adapt.data import (
     DataFolders,
@@ -108,7 +109,13 @@ class AdaptOptions:
 
 
 def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
-    """Return what is trained how: sizes from the base, the rest for minutes of speech by one person."""
+    """Return what is trained how: sizes from the base, the rest for minutes of speech by one person.
+
+    Raises:
+        ConfigError: a field or a value that there is not, or a language that the base cannot read.
+    """
+    if not base.vocabulary.reads_languages:
+        check_language(options.language)
     folders = DataFolders(options.out / "data")
     tokens = base.vocabulary.tokens
     tree: dict[str, Any] = {
@@ -241,7 +248,7 @@ def _survey(options: AdaptOptions) -> Survey | None:
         SileroVAD()  # whether it is there is better known now
         return None
     found = survey(options.recordings, options.out)
-    check_enough(options.recordings, len(found.utterances), float("inf"))
+    check_enough(options.recordings, len(found.utterances))
     return found
 
 

@@ -315,7 +315,7 @@ def take_student(adapter: nn.Module, config: TTSTrainConfig) -> None:
         CheckpointError: it is unusable, no student, or its matrices have another shape or scale.
     """
     assert config.init is not None and config.distill is not None
-    checkpoint = open_checkpoint(config.init, kind="tts")
+    checkpoint = open_checkpoint(config.init, kind="tts", option="--init")
     if STUDENT not in checkpoint.config:
         raise CheckpointError(
             f"--init {config.init}: no student but a whole model. Expected a run of `svae distill`; what it learns from is RUN."

@@ -17,7 +17,7 @@ from svae.config import VAETrainConfig
 from svae.data.batches import CachedTeacherFeatures, CropBatch
 from svae.data.index import ShardIndex
 from svae.data.loaders import crop_loader, validation_crops
-from svae.errors import DataError
+from svae.errors import ConfigError, DataError
 from svae.frames import ceil_div
 from svae.judges.clips import at_speech_rate
 from svae.judges.distillmos import DISTILLMOS, DistillMOS, load_naturalness
@@ -196,6 +196,19 @@ def describe_teacher(teacher: Teacher | None, cached: CachedTeacherFeatures | No
     return "none (acoustic baseline)" if teacher is None else teacher.description
 
 
+def teacher_of(config: VAETrainConfig, device: str | torch.device) -> Teacher:
+    """Load the teacher that a run hears crops with. Raises ConfigError, also where they are longer than it can hear."""
+    teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
+    samples = segment_samples(config) + 2 * context_samples(config)
+    if teacher.max_samples is not None and samples > teacher.max_samples:
+        raise ConfigError(
+            f"segment_seconds {config.segment_seconds:g} with twice teacher.context_seconds {config.teacher.context_seconds:g}: "
+            f"{samples / config.vae.sample_rate:g} s, but {teacher.description} hears at most "
+            f"{teacher.max_samples / teacher.sample_rate:g} s at once; take less of either"
+        )
+    return teacher
+
+
 def build_state(
     config: VAETrainConfig,
     cached: CachedTeacherFeatures | None,
@@ -212,7 +225,7 @@ def build_state(
     if cached is not None:
         teacher_dim = cached.cache.description["feature_dim"]
     elif config.loss.alignment is not None and teacher is None and teacher_dim is None:
-        teacher = load_teacher(config.teacher, device, sample_rate=config.vae.sample_rate)
+        teacher = teacher_of(config, device)
     if teacher is not None:
         teacher_dim = teacher.feature_dim
     torch.manual_seed(config.trainer.seed)

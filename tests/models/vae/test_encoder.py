@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from svae.models.vae.encoder import AttentionProjection, CausalAttention, Encoder
+from svae.models.vae.encoder import AttentionProjection, CausalAttention, Encoder, _narrowed
 
 
 def perturbed(module: nn.Module) -> nn.Module:
@@ -64,3 +64,11 @@ def test_narrowing_attention_averages_heads_and_pools_neighbours():
         expected += scores.softmax(dim=-1) @ v / 2
     pooled = expected.unflatten(-1, (4, 2)).mean(dim=-1)
     torch.testing.assert_close(attention(x)[0], attention.out(pooled), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "width"), [(16, 8), (16, 32), (12, 8), (7, 3), (5, 5)])
+def test_a_graph_narrows_as_torch_does(size, width, monkeypatch):
+    x = torch.randn(2, 3, size)
+    expected = F.adaptive_avg_pool1d(x, width)
+    monkeypatch.setattr(torch.onnx, "is_in_onnx_export", lambda: True)
+    torch.testing.assert_close(_narrowed(x, width), expected)

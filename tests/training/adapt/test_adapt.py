@@ -431,6 +431,21 @@ def test_other_wrong_inputs(recordings, folder, tmp_path, fake_judges, monkeypat
     assert not (tmp_path / "run").exists()
 
 
+def test_few_recordings_are_counted_before_their_length_is_known(folder, tmp_path, fake_judges):
+    source = record(tmp_path / "source", count=3)
+    with pytest.raises(DataError, match=r"too little: 3 usable recordings; at least 6 and 20 s"):
+        dry_run(options_of(source, folder, tmp_path / "run"))
+
+
+def test_a_language_that_nobody_reads_is_refused_before_a_run_begins(
+    recordings, folder, tmp_path, fake_judges
+):
+    for command in (dry_run, adapt):
+        with pytest.raises(ConfigError, match="--language 'xx': no rules"):
+            command(options_of(recordings, folder, tmp_path / "run", language="xx"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_dry_run_writes_nothing(recordings, folder, tmp_path, fake_judges, capsys):
     dry_run(options_of(recordings, folder, tmp_path / "run"))
     told = " ".join(capsys.readouterr().out.split())

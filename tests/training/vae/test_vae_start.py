@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from tiny_runs import VAE, killed_copy, vae_config
+from tiny_teachers import write_whisper
 
 from svae import recipe
 from svae.checkpoint import open_checkpoint
@@ -15,7 +17,7 @@ from svae.errors import CheckpointError, ConfigError
 from svae.models.vae.encoder import LogMel
 from svae.models.vae.vae import SpeechVAE, load_vae
 from svae.training.loop import TrainOptions
-from svae.training.vae.train import train_vae
+from svae.training.vae.train import teacher_of, train_vae
 
 FROZEN = ("encoder.", "projection.", "mean.", "logvar.")
 MEL = VAE["vae"] | {"encoder_strides": [2, 2], "encoder_mel_hop": 100, "encoder_mel_bands": 20}
@@ -101,6 +103,34 @@ def test_another_structure_and_options_that_contradict_are_refused(tone_shards, 
     ):
         with pytest.raises(ConfigError, match=message):
             vae_config(tone_shards, **changes)
+
+
+def test_what_is_advised_for_another_structure_can_be_pasted(tone_shards, start, tmp_path):
+    other = vae_config(
+        tone_shards, vae=MEL | {"decoder": {"initial_channels": 64}}, init=str(start)
+    )
+    with pytest.raises(CheckpointError) as caught:
+        train_vae(TrainOptions(other, tmp_path / "run", device="cpu"))
+    advice = shlex.split(str(caught.value).splitlines()[-1].removeprefix("Pass "))
+    tree = recipe.to_tree(other)
+    mended = recipe.build(VAETrainConfig, tree, where="test", overrides=advice[1::2])
+    assert advice[::2] == ["--set"] * (len(advice) // 2)
+    assert recipe.to_tree(mended.vae) == open_checkpoint(start, kind="vae").config["model"]
+
+
+def test_a_start_that_is_nowhere_is_named_by_its_own_option(tone_shards, tmp_path, asked_hosts):
+    config = vae_config(tone_shards, init="nobody/nothing")
+    with pytest.raises(CheckpointError, match="^--init nobody/nothing: no such folder here"):
+        train_vae(TrainOptions(config, tmp_path / "run", device="cpu"))
+    asked_hosts.clear()
+
+
+def test_crops_that_are_longer_than_the_teacher_hears_are_refused(tone_shards, tmp_path):
+    write_whisper(tmp_path / "whisper")
+    teacher = {"model": str(tmp_path / "whisper"), "layer": 2, "context_seconds": 15.0}
+    config = vae_config(tone_shards, loss={"alignment": 1.0}, teacher=teacher)
+    with pytest.raises(ConfigError, match=r"teacher.context_seconds 15: .*hears at most 30 s"):
+        teacher_of(config, "cpu")
 
 
 def test_log_mel_frames_are_those_of_torchaudio_between_the_ends():
