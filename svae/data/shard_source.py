@@ -73,7 +73,8 @@ class LocalShards:
         path = self.root / "index.json"
         if not self.root.is_dir():
             raise DataError(
-                f"{self.root}: no such folder (looked from {Path.cwd()}). `svae prepare … --out {self.root}` makes it."
+                f"{self.root}: no such folder (looked from {Path.cwd()}). `svae prepare` makes folders of waveforms, "
+                "`svae encode` of latents, `svae cache-teacher` of a teacher's features; --out names them."
             )
         if not path.is_file():
             unfinished = any(self.root.glob("shard-*.tar")) or (self.root / "plan.json").exists()

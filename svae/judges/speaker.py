@@ -19,7 +19,8 @@ from svae.judges.ecapa import EmbeddedECAPA, SpeechBrainECAPA
 from svae.judges.wavlm_speaker import WavLMSpeaker
 
 FORMS = (
-    "embedded (offline, small), ecapa:ID_OR_FOLDER, e.g. ecapa:speechbrain/spkrec-ecapa-voxceleb"
+    "embedded (offline, small), ecapa:ID_OR_FOLDER, e.g. ecapa:speechbrain/spkrec-ecapa-voxceleb, "
+    "wavlm-ecapa:FILE (wavlm_large_finetune.pth)"
 )
 
 

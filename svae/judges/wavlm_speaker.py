@@ -170,10 +170,9 @@ def load_ecapa_over_wavlm(path: Path) -> EcapaOverWavLM:
     Raises:
         ConfigError: not such a checkpoint, or tensors are missing; what else it holds (a training loss) is ignored.
     """
-    where = f"--sim-o {path}"
     if not path.is_file():
         raise ConfigError(
-            f"{where}: no such file. Expected wavlm_large_finetune.pth of microsoft/UniSpeech."
+            f"{path}: no such file. Expected wavlm_large_finetune.pth of microsoft/UniSpeech (--sim-o, --speaker wavlm-ecapa:FILE)."
         )
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
@@ -189,11 +188,11 @@ def load_ecapa_over_wavlm(path: Path) -> EcapaOverWavLM:
         )
     except Exception as error:  # pickle, zip, key and shape errors: all say that it is another file
         raise ConfigError(
-            f"{where}: not a WavLM + ECAPA-TDNN checkpoint ({first_line(error)})"
+            f"{path}: not a WavLM + ECAPA-TDNN checkpoint ({first_line(error)})"
         ) from None
     if missing.missing_keys:
         raise ConfigError(
-            f"{where}: {len(missing.missing_keys)} tensors are missing, e.g. {missing.missing_keys[0]}"
+            f"{path}: {len(missing.missing_keys)} tensors are missing, e.g. {missing.missing_keys[0]}"
         )
     return model.eval()
 
