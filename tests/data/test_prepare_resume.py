@@ -56,14 +56,18 @@ def start_stalling(corpus: Path, out: Path, pids: Path) -> subprocess.Popen:
     return process
 
 
+def is_running(pid: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # the latter where it ends while it is read
+        return False
+
+
 def wait_for_end(pids: Path) -> None:
     """Wait until no worker process is left."""
     deadline = time.monotonic() + 60
     for pid in (int(path.name) for path in pids.iterdir()):
-        while (
-            Path(f"/proc/{pid}").exists()
-            and "zombie" not in Path(f"/proc/{pid}/status").read_text()
-        ):
+        while is_running(pid):
             assert time.monotonic() < deadline, f"worker {pid} outlived its parent"
             time.sleep(0.02)
 
