@@ -188,7 +188,7 @@ def test_processes_that_want_the_same_shards_fetch_each_once(s3, tone_shards):
     processes = [context.Process(target=_read_all, args=(url, queue)) for _ in range(3)]
     for process in processes:
         process.start()
-    found = {queue.get(timeout=60) for _ in processes}
+    found = {queue.get(timeout=300) for _ in processes}
     for process in processes:
         process.join()
     assert len(found) == 1
@@ -199,14 +199,12 @@ def test_a_process_killed_while_it_fetches_leaves_no_half_file_and_nobody_waits_
     s3, tone_shards, tmp_path
 ):
     url = s3.put(tone_shards, "tones")
-    s3.faults["tones/*.tar"] = ["stall 5"]
+    s3.faults["tones/*.tar"] = ["stall 100"]  # until it is killed, however late that is
     command = "import sys; from svae.data.index import *; i = read_index(sys.argv[1]); print('go', flush=True)\n"
-    command += (
-        "from svae.runtime import http; http.TIMEOUT = (9, 9); read_member(i, i.samples[0], 'flac')"
-    )
+    command += "from svae.runtime import http; http.TIMEOUT = (200, 200); read_member(i, i.samples[0], 'flac')"
     process = subprocess.Popen([sys.executable, "-c", command, url], stdout=subprocess.PIPE)
     assert process.stdout is not None and process.stdout.readline() == b"go\n"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not any(name.endswith(".part") for name in cached(tmp_path)):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -234,7 +232,7 @@ def test_needed_shards_come_in_the_background(s3, tone_shards, tmp_path):
     before = threading.active_count()  # other tests may have left some
     for _ in range(20):
         index.need([1, 0])
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while sum(name.endswith(".tar") for name in cached(tmp_path)) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)

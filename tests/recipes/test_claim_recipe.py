@@ -185,7 +185,7 @@ sys.exit(run_stages(Stages([stage], out), root=out, jobs=1, environment=dict(os.
     second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert second.returncode == 1 and "running in another process" in second.stderr
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=60) == 130
+    assert first.wait(timeout=300) == 130
     assert (tmp_path / "state").read_text() == "saved\n"
 
 
