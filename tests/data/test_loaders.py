@@ -304,7 +304,7 @@ def test_a_program_that_fails_with_an_open_stream_ends(waveforms):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,
     )
     assert "KeyboardInterrupt" in done.stderr and done.returncode != 0
 

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -199,13 +199,15 @@ def test_a_living_process_of_the_same_job_on_this_host_keeps_its_lock(tmp_path, 
 
 def test_of_many_that_find_a_dead_lock_at_once_one_gets_the_folder(tmp_path):
     write_lock(tmp_path, pid=ended_process())
+    all_tried = threading.Barrier(8, timeout=60)  # whoever has the folder keeps it until then
 
     def attempt(_: int) -> bool:
         try:
             with folder_lock(tmp_path):
-                time.sleep(0.5)
+                all_tried.wait()
                 return True
         except ConfigError:
+            all_tried.wait()
             return False
 
     with ThreadPoolExecutor(8) as pool:

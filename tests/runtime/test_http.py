@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from types import SimpleNamespace
 
 import pytest
 
@@ -102,7 +103,8 @@ def test_a_server_that_is_not_there_or_does_not_answer(monkeypatch):
 
 def test_a_long_wait_that_a_server_asks_for_is_not_longer_than_ours(server, monkeypatch):
     waits = []
-    monkeypatch.setattr(http.time, "sleep", waits.append)
+    # Not `time.sleep` itself, which other threads call, too.
+    monkeypatch.setattr(http, "time", SimpleNamespace(sleep=waits.append))
     monkeypatch.setattr(http, "FIRST_WAIT", 1.0)
     server.always["/a.tar"] = "status 500"
     with pytest.raises(DataError):

@@ -232,14 +232,21 @@ def test_chunks_of_several_requests_go_through_the_network_together_where_there_
     from svae.serve import engine
 
     sizes, speak = [], engine.speak_chunks
+    queued, enqueue = [], engine.Engine.speak
 
     def watching(tts, chunks):
+        wait_until(lambda: len(queued) == 4)  # however late the last of them comes
         sizes.append(len(chunks))
         return speak(tts, chunks)
+
+    def enqueueing(*arguments):
+        enqueue(*arguments)
+        queued.append(arguments)
 
     with running(folder) as server:
         alone = [samples(ask(server, seed=i).content) for i in range(4)]
         monkeypatch.setattr(engine, "speak_chunks", watching)
+        monkeypatch.setattr(engine.Engine, "speak", enqueueing)
         server.service.models["tiny"].tts.batch_frames = 100_000
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(lambda i: samples(ask(server, seed=i).content), range(4)))

@@ -150,7 +150,7 @@ def test_a_killed_rank_ends_the_job_with_a_message_that_names_it(tmp_path):
         env=killed_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     assert result.returncode != 0
     assert "[rank0]: Traceback" not in result.stderr
@@ -175,7 +175,7 @@ def test_the_rank_that_is_left_says_in_one_message_that_it_lost_the_other(tmp_pa
         )
         for rank in range(2)
     ]
-    errors = [process.communicate(timeout=60)[1] for process in ranks]
+    errors = [process.communicate(timeout=300)[1] for process in ranks]
     assert ranks[0].returncode == 2 and ranks[1].returncode == -signal.SIGKILL
     assert (
         "error (rank 0): lost contact with another rank" in errors[0]

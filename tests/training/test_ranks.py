@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import multiprocessing
 import os
 import shutil
 import socket
@@ -204,11 +205,20 @@ def test_one_process_agrees_with_itself(run_at_step_two: Path, tone_shards: Path
 
 
 def test_a_rank_that_does_not_come_is_waited_for_as_long_as_the_recipe_says() -> None:
+    context = multiprocessing.get_context("fork")
+    started, given_up = context.Barrier(2), context.Event()
+
     def work(rank: int) -> str:
-        with open_world("cpu", timeout_minutes=2 / 60) as world:
+        started.wait(60)  # they have no longer to meet at first than to wait for each other then
+        with open_world("cpu", timeout_minutes=4 / 60) as world:
             barrier(world)
-            time.sleep(6 * rank)
-            barrier(world)
+            if rank == 1:
+                assert given_up.wait(60)
+                return "did not come"
+            try:
+                barrier(world)
+            finally:
+                given_up.set()
         return "met"
 
     first, _ = in_processes(work)
