@@ -253,15 +253,15 @@ def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, l
         expectations: dict[str, list[str]] = {}  # of a field, one for each kind that it may be of
         given: dict[str, str] = {}
         for item in error.errors():
-            parts = _field_path(cls, item["loc"])
-            names = [part for part in parts if isinstance(part, str)]
-            if item["type"] in BOUND_ERRORS and ".".join(names) in infinite:
+            parts, hint = _field(cls, item["loc"])
+            name = ".".join(part for part in parts if isinstance(part, str))
+            if item["type"] in BOUND_ERRORS and name in infinite:
                 continue
-            infinite.pop(".".join(names), None)
+            infinite.pop(name, None)
             place = ".".join(map(str, parts))
             expected = item["msg"].lower()
             if item["type"] in BOUND_ERRORS:
-                expected = _expected(cls, names) or expected
+                expected = WORDS.get(frozenset(bounds_of(hint)), expected)
             expectations.setdefault(place, []).append(expected)
             given[place] = "" if item["type"] == "missing" else f", got {item['input']!r}"
         problems = [
@@ -272,8 +272,11 @@ def _validate(cls: type[Config], tree: dict[str, Any]) -> tuple[Config | None, l
         return None, problems
 
 
-def _field_path(cls: type, place: Sequence[str | int]) -> list[str | int]:
-    """Return pydantic's place of a problem without the names that it gives to the kinds of value that a field may have."""
+def _field(cls: type, place: Sequence[str | int]) -> tuple[list[str | int], Any]:
+    """Return where a problem is, and the type of the field there.
+
+    It is pydantic's place without the names that pydantic gives to the kinds of value that a field may have.
+    """
     path: list[str | int] = []
     hint: Any = cls
     for part in place:
@@ -284,22 +287,13 @@ def _field_path(cls: type, place: Sequence[str | int]) -> list[str | int]:
         elif part in known:
             path.append(part)
             hint = known[part]
-    return path
+    return path, hint
 
 
 def _alternatives(expected: list[str]) -> str:
     """Return `input should be a valid integer or 'auto'` of what each kind of value says."""
     first, *others = dict.fromkeys(expected)
     return " or ".join([first, *(other.removeprefix("input should be ") for other in others)])
-
-
-def _expected(cls: type, places: list[str]) -> str | None:
-    """Return what the bounds of the field at this place ask for, if there are words for them."""
-    hint: Any = cls
-    for name in places:
-        if (section := _section(hint)) is not None:
-            hint = typing.get_type_hints(section, include_extras=True)[name]
-    return WORDS.get(frozenset(bounds_of(hint)))
 
 
 def _infinite_numbers(tree: dict[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -28,8 +28,8 @@ def write_w2v_bert(folder: Path) -> nn.Module:
     return model
 
 
-def write_whisper(folder: Path) -> nn.Module:
-    """Write a Whisper whose encoder has three layers and return the encoder."""
+def write_whisper(folder: Path, **settings: int) -> nn.Module:
+    """Write a Whisper whose encoder has three layers, some settings otherwise, and return the encoder."""
     torch.manual_seed(0)
     config = WhisperConfig(
         d_model=16,
@@ -43,6 +43,7 @@ def write_whisper(folder: Path) -> nn.Module:
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
+        **settings,
     )
     model = WhisperModel(config).eval()
     with torch.no_grad():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny_runs import VAE, vae_config
+from tiny_teachers import write_whisper
 from tone_shards import write_tone_shards
 
 from svae.config import TeacherConfig
@@ -29,15 +30,8 @@ TEACHER = TeacherConfig(model="embedded", layer=3)
 @pytest.fixture(scope="module")
 def whisper(tmp_path_factory: pytest.TempPathFactory) -> TeacherConfig:
     """A Whisper that hears one second at once, where the published ones hear thirty."""
-    from transformers.models.whisper import WhisperConfig, WhisperFeatureExtractor, WhisperModel
-
-    sizes = {"d_model": 8, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8, "vocab_size": 60}
-    layers = {"encoder_layers": 1, "decoder_layers": 1, "pad_token_id": 0, "bos_token_id": 1}
-    heads = {"encoder_attention_heads": 1, "decoder_attention_heads": 1, "eos_token_id": 2}
-    config = WhisperConfig(**sizes, **layers, **heads, max_source_positions=50)
     folder = tmp_path_factory.mktemp("whisper")
-    WhisperModel(config).save_pretrained(folder)
-    WhisperFeatureExtractor().save_pretrained(folder)
+    write_whisper(folder, max_source_positions=50)
     return TeacherConfig(model=str(folder), layer=1, context_seconds=0.1)
 
 

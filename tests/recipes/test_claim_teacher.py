@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import WhisperConfig, WhisperFeatureExtractor, WhisperModel
+from tiny_teachers import write_whisper
 
 from svae.assets import asset_path
 from svae.config import TeacherConfig
@@ -25,16 +25,7 @@ import claim_speech  # noqa: E402
 
 @pytest.fixture
 def whisper(tmp_path):
-    torch.manual_seed(0)
-    sizes = {"d_model": 32, "encoder_layers": 3, "decoder_layers": 1, "vocab_size": 20}
-    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
-    wide = {"encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
-    tokens = dict.fromkeys(
-        ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"), 0
-    )
-    model = WhisperModel(WhisperConfig(**sizes, **heads, **wide, **tokens))
-    model.save_pretrained(tmp_path / "whisper")
-    WhisperFeatureExtractor().save_pretrained(tmp_path / "whisper")
+    write_whisper(tmp_path / "whisper")
     return tmp_path / "whisper"
 
 
