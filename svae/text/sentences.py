@@ -106,6 +106,12 @@ def read_text(text: str | None, file: Path | None) -> str:
     return text
 
 
+def check_readable(language: str | None, vocabulary: Vocabulary) -> None:
+    """Raise ConfigError where a language has no rules, and the vocabulary does not read languages by itself."""
+    if not vocabulary.reads_languages:
+        check_language(language)
+
+
 def prepare_sentences(
     text: str,
     vocabulary: Vocabulary,
@@ -134,8 +140,7 @@ def prepare_sentences(
         DataError: unknown characters that are not to be skipped, or nothing else is left; phones for a model of
             characters, or what is none among them.
     """
-    if not vocabulary.reads_languages:
-        check_language(language)
+    check_readable(language, vocabulary)
     language = base_language(language)
     if vocabulary.reads_phones:
         text = with_given_phones(text)

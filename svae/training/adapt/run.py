@@ -40,8 +40,7 @@ from svae.synthesis.model import TTS
 from svae.synthesis.open_durations import DURATION_FILE
 from svae.synthesis.types import Sampling
 from svae.synthesis.voices import own_voice
-from svae.text.sentences import prepare_sentences
-from svae.text.spell_out import check_language
+from svae.text.sentences import check_readable, prepare_sentences
 from svae.training.adapt.base import Base, open_base
 from svae.training.adapt.data import (
     DataFolders,
@@ -114,8 +113,7 @@ def make_config(options: AdaptOptions, base: Base) -> AdaptConfig:
     Raises:
         ConfigError: a field or a value that there is not, or a language that the base cannot read.
     """
-    if not base.vocabulary.reads_languages:
-        check_language(options.language)
+    check_readable(options.language, base.vocabulary)
     folders = DataFolders(options.out / "data")
     tokens = base.vocabulary.tokens
     tree: dict[str, Any] = {
